@@ -1,0 +1,33 @@
+# make demo   the paper in two minutes, in an environment of its own
+# make test   linter, type checker, tests
+# make clean  remove the environment and what the demo left
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test docs clean
+
+demo: $(VENV)/.demo
+	$(BIN)/wise demo wise-demo
+
+test: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+# The command reference, from --help; a test fails when it drifts.
+docs: $(VENV)/.test
+	$(BIN)/python -m docs.reference
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# pip picks the ordinary builds of torch and torchvision that match each other, through open_clip_torch.
+$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) wise-demo

@@ -1,0 +1,3 @@
+"""Robust fine-tuning of zero-shot models by mixing weights (WiSE-FT)."""
+
+__version__ = "0.1.0"

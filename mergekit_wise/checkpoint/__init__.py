@@ -1,0 +1,23 @@
+"""Files <-> named tensors. Knows no alpha, no model, no terminal."""
+
+from mergekit_wise.checkpoint.checkpoint import Checkpoint, closing
+from mergekit_wise.checkpoint.dtypes import BY_NAME, BY_TORCH, DType
+from mergekit_wise.checkpoint.layout import Layout, plan_layout
+from mergekit_wise.checkpoint.opening import open_checkpoint
+from mergekit_wise.checkpoint.tensors import TensorInfo
+from mergekit_wise.checkpoint.writer import Writer, refuse_overwriting, write_safetensors
+
+__all__ = [
+    "BY_NAME",
+    "BY_TORCH",
+    "Checkpoint",
+    "DType",
+    "Layout",
+    "TensorInfo",
+    "Writer",
+    "closing",
+    "open_checkpoint",
+    "plan_layout",
+    "refuse_overwriting",
+    "write_safetensors",
+]

@@ -1,0 +1,88 @@
+"""A checkpoint: facts first, bytes only on request. Knows no alpha, no model and no terminal."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Named tensors in a file.
+
+    Attributes:
+        path: the file.
+        kind: what the file is, for people ("safetensors", "torch.save zip").
+        tensors: name -> where it lies, in the file's order.
+        metadata: what the file says of itself; empty where its format has no place for that.
+        digest: SHA-256, in hex, of the part of the file that describes the tensors.
+        notes: what was taken off or left out on opening, for the user to read.
+    """
+
+    path: Path
+    kind: str
+    tensors: Mapping[str, StoredTensor]
+    metadata: Mapping[str, str]
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    def info(self, name: str) -> TensorInfo:
+        """The facts about one tensor."""
+        return self.tensors[name].info
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(stored.info.nbytes for stored in self.tensors.values())
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
+        """Elements `start` to `stop` of a tensor flattened in C order.
+
+        Returns a 1-D read-only array of the dtype's carrier: a view of the file where the elements lie densely, else
+        a copy of just those elements.
+        """
+        stored = self.tensors[name]
+        info = stored.info
+        stop = info.count if stop is None else stop
+        if stored.strides is None:
+            offset = stored.offset + start * info.dtype.itemsize
+            return stored.file.elements(info.dtype.carrier, offset, stop - start)
+        return _strided(stored).flat[start:stop]
+
+    def renamed(self, names: Mapping[str, str], note: str) -> "Checkpoint":
+        """The same tensors under other names (old -> new), with a note that says what was done."""
+        tensors = {
+            names[old]: replace(stored, info=replace(stored.info, name=names[old]))
+            for old, stored in self.tensors.items()
+        }
+        return replace(self, tensors=tensors, notes=(*self.notes, note))
+
+    def close(self) -> None:
+        """Close the files behind the tensors."""
+        for file in {id(stored.file): stored.file for stored in self.tensors.values()}.values():
+            file.close()
+
+
+def _strided(stored: StoredTensor) -> NDArray[np.generic]:
+    info = stored.info
+    assert stored.strides is not None
+    span = 1 + sum((size - 1) * step for size, step in zip(info.shape, stored.strides, strict=True))
+    flat = stored.file.elements(info.dtype.carrier, stored.offset, span)
+    in_bytes = tuple(step * info.dtype.itemsize for step in stored.strides)
+    return as_strided(flat, info.shape, in_bytes, writeable=False)
+
+
+@contextmanager
+def closing(*checkpoints: Checkpoint) -> Iterator[None]:
+    """Close `checkpoints` at the end, whatever happened."""
+    try:
+        yield
+    finally:
+        for checkpoint in checkpoints:
+            checkpoint.close()

@@ -1,0 +1,53 @@
+"""Any checkpoint file, told apart by its content and never by its extension."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.safetensors_file import looks_like_safetensors, open_safetensors
+from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
+from mergekit_wise.errors import CheckpointError
+
+KINDS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
+    (looks_like_zip, open_torch_zip),
+    (looks_like_safetensors, open_safetensors),
+)
+
+WRAPPERS = ("module.", "_orig_mod.")
+"""Prefixes that DataParallel and torch.compile put before every name."""
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a checkpoint; reads its header only.
+
+    Raises CheckpointError if the file is missing, empty, truncated, damaged, of another kind, or holds no tensors.
+    """
+    file = MappedFile(path)
+    try:
+        checkpoint = _recognised(file)(file)
+        if not checkpoint.tensors:
+            raise CheckpointError(f"{path}: a {checkpoint.kind} file without a single tensor.")
+    except CheckpointError:
+        file.close()
+        raise
+    return _without_wrappers(checkpoint)
+
+
+def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:
+    for looks_like, opener in KINDS:
+        if looks_like(file):
+            return opener
+    start = file.bytes_at(0, 8).hex(" ")
+    raise CheckpointError(
+        f"{file.path}: neither a safetensors file nor a torch.save archive (it starts with the bytes {start}). "
+        "Give a state dict saved in one of these."
+    )
+
+
+def _without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
+    for wrapper in WRAPPERS:
+        if all(name.startswith(wrapper) for name in checkpoint.tensors):
+            names = {name: name.removeprefix(wrapper) for name in checkpoint.tensors}
+            return _without_wrappers(checkpoint.renamed(names, f"took the prefix {wrapper!r} off every name"))
+    return checkpoint

@@ -1,0 +1,147 @@
+"""What torch pickles, as descriptions: storages, and tensors that view them. Imports no torch.
+
+`reduce` is the closed list of calls that mean something in a checkpoint. Every other call gives a stub.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mergekit_wise.checkpoint.dtypes import BY_TORCH, DType
+from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub
+
+STORAGE_DTYPES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "UntypedStorage": "uint8",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of `count` elements that a file holds under `key`."""
+
+    key: str
+    dtype: DType
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorView:
+    """A tensor as torch describes it: `offset` and `strides` in elements of `dtype` within its storage."""
+
+    storage: Storage
+    dtype: DType
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def storage_of(saved_id: object) -> Storage:
+    """The storage that a persistent id of ``torch.save`` stands for. Raises PickleError."""
+    match saved_id:
+        case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, int(count), *_):
+            pass
+        case _:
+            raise PickleError("the pickle refers to outside data that is no torch storage")
+    if kind not in STORAGE_DTYPES:
+        raise PickleError(f"tensors of {kind} (quantized or of a newer torch) cannot be read")
+    if count < 0:
+        raise PickleError("a storage has a negative size")
+    return Storage(key, BY_TORCH[STORAGE_DTYPES[kind]], count)
+
+
+def reduce(function: Global, arguments: tuple[object, ...]) -> object:
+    """The value of a call in a pickle: from the closed list `KNOWN`, else a stub."""
+    known = KNOWN.get((function.module, function.name))
+    return known(arguments) if known else Stub(function, arguments)
+
+
+def _tensor(arguments: tuple[object, ...]) -> TensorView:
+    """``_rebuild_tensor(storage, offset, size, stride)`` and ``_rebuild_tensor_v2`` with more behind that."""
+    match arguments:
+        case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
+            return _checked(TensorView(storage, storage.dtype, offset, shape, strides))
+    raise PickleError("a tensor is described in an unknown way")
+
+
+def _tensor_v3(arguments: tuple[object, ...]) -> TensorView:
+    """``_rebuild_tensor_v3``: dtypes younger than typed storages, named beside an untyped storage."""
+    match arguments:
+        case (
+            Storage() as storage,
+            int(offset),
+            tuple(shape),
+            tuple(strides),
+            _,
+            _,
+            Global("torch", name),
+            *_,
+        ):
+            if name not in BY_TORCH:
+                raise PickleError(f"tensors of torch.{name} cannot be read")
+            return _checked(TensorView(storage, BY_TORCH[name], offset, shape, strides))
+    raise PickleError("a tensor is described in an unknown way")
+
+
+def _checked(view: TensorView) -> TensorView:
+    numbers = (view.offset, *view.shape, *view.strides)
+    if len(view.shape) != len(view.strides) or not all(
+        type(number) is int and 0 <= number < 2**63 for number in numbers
+    ):
+        raise PickleError("a tensor has an impossible shape or stride")
+    return view
+
+
+def _first(arguments: tuple[object, ...]) -> object:
+    """``_rebuild_parameter(tensor, requires_grad, hooks)``: the tensor."""
+    if not arguments:
+        raise PickleError("a parameter holds no tensor")
+    return arguments[0]
+
+
+def _subclass(arguments: tuple[object, ...]) -> object:
+    """``_rebuild_from_type_v2(function, type, arguments, state)``: what the function gives."""
+    match arguments:
+        case (Global() as function, _, tuple(inner), *_):
+            return reduce(function, inner)
+    raise PickleError("a tensor subclass is described in an unknown way")
+
+
+def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
+    match arguments:
+        case ():
+            return {}
+        case (list(pairs),) if all(
+            isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
+        ):
+            return {pair[0]: pair[1] for pair in pairs}
+    raise PickleError("an ordered dictionary is described in an unknown way")
+
+
+def _set(arguments: tuple[object, ...]) -> object:
+    match arguments:
+        case (list(items),) if all(isinstance(item, (str, int)) for item in items):
+            return frozenset(items)
+    return Stub(Global("builtins", "set"), arguments)
+
+
+KNOWN: Mapping[tuple[str, str], Callable[[tuple[object, ...]], object]] = {
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
+    ("torch._utils", "_rebuild_parameter"): _first,
+    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("builtins", "set"): _set,
+    ("__builtin__", "set"): _set,
+}

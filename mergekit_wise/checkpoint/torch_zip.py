@@ -1,0 +1,106 @@
+"""Opening what ``torch.save`` writes since torch 1.6: a zip archive of a pickle and of storages.
+
+The storages lie uncompressed in the archive, so tensors are mapped where they are.
+"""
+
+import hashlib
+import struct
+import zipfile
+
+from mergekit_wise.checkpoint import pickle_machine
+from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.state_dict import find_state_dict
+from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo, lies_densely
+from mergekit_wise.checkpoint.torch_objects import TensorView, reduce, storage_of
+from mergekit_wise.errors import CheckpointError
+
+LOCAL_HEADER = 30
+"""Bytes of a zip member's own header, before its name."""
+
+MAX_PICKLE = 1 << 30
+
+
+def looks_like_zip(file: MappedFile) -> bool:
+    """Whether the file starts like a zip archive."""
+    return file.bytes_at(0, 4) == b"PK\x03\x04"
+
+
+def open_torch_zip(file: MappedFile) -> Checkpoint:
+    """Read the pickle's structure. Raises CheckpointError; executes nothing."""
+    try:
+        members = _members(file)
+        folder = _folder(members)
+        text = _content(file, members[f"{folder}data.pkl"])
+        _require_little_endian(file, members.get(f"{folder}byteorder"))
+        value, _ = pickle_machine.load(memoryview(text), reduce, storage_of)
+        state = find_state_dict(value)
+        tensors = {name: _place(file, name, view, members, folder) for name, view in state.tensors.items()}
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
+        raise CheckpointError(
+            f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
+        ) from error
+    digest = hashlib.sha256(text).hexdigest()
+    return Checkpoint(file.path, "torch.save zip", tensors, {}, digest, state.notes)
+
+
+def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
+    with zipfile.ZipFile(file.path) as archive:
+        members = {member.filename: member for member in archive.infolist()}
+        if len(members) != len(archive.infolist()):
+            raise ValueError("a name occurs twice in the archive")
+    return members
+
+
+def _folder(members: dict[str, zipfile.ZipInfo]) -> str:
+    """The one folder that everything lies in, with its slash; torch names it after the file."""
+    pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"a zip archive with {len(pickles)} data.pkl, where one was expected")
+    return pickles[0].removesuffix("data.pkl")
+
+
+def _start(file: MappedFile, member: zipfile.ZipInfo) -> int:
+    """The byte at which a member's content starts, checked to lie in the file whole and uncompressed."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{member.filename} is compressed, which torch.save never does; save the weights again")
+    header = file.bytes_at(member.header_offset, member.header_offset + LOCAL_HEADER)
+    if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        raise ValueError(f"{member.filename} is not where the archive's directory says")
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    start = member.header_offset + LOCAL_HEADER + name_length + extra_length
+    if start + member.file_size > file.size or member.file_size != member.compress_size:
+        raise ValueError(f"{member.filename} reaches beyond the end of the file")
+    return int(start)
+
+
+def _content(file: MappedFile, member: zipfile.ZipInfo) -> bytes:
+    start = _start(file, member)
+    if member.file_size > MAX_PICKLE:
+        raise ValueError(f"{member.filename} is {member.file_size:,} bytes long, too long to be true")
+    return file.bytes_at(start, start + member.file_size)
+
+
+def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> None:
+    if member is not None and _content(file, member) != b"little":
+        raise ValueError("its numbers are big-endian; save the weights again on an ordinary machine")
+
+
+def _place(
+    file: MappedFile,
+    name: str,
+    view: TensorView,
+    members: dict[str, zipfile.ZipInfo],
+    folder: str,
+) -> StoredTensor:
+    """Where a tensor's elements lie, checked against the size of its storage."""
+    member = members.get(f"{folder}data/{view.storage.key}")
+    if member is None:
+        raise ValueError(f"the storage of {name!r} is missing from the archive")
+    info = TensorInfo(name, view.dtype, view.shape)
+    last = view.offset + sum((size - 1) * step for size, step in zip(view.shape, view.strides, strict=True))
+    if info.count and (last + 1) * view.dtype.itemsize > member.file_size:
+        raise ValueError(f"tensor {name!r} reaches beyond its storage")
+    offset = _start(file, member) + view.offset * view.dtype.itemsize
+    dense = lies_densely(view.shape, view.strides)
+    return StoredTensor(info, file, offset, None if dense else view.strides)

@@ -1,0 +1,68 @@
+"""What happens to each tensor, once its bytes have been looked at, and what that says of the two models."""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.merging.pair import Pair
+from mergekit_wise.merging.plan import Step
+
+Fate = Literal["mixed", "equal", "zeroshot", "finetuned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What happened to one tensor.
+
+    ``equal``: copied, because both sources hold the same bytes. ``zeroshot``, ``finetuned``: copied from that side.
+    ``moved`` and ``norm`` are sums over its elements of (b - a)^2 and a^2, for tensors that were mixed; 0 for others.
+    """
+
+    name: str
+    fate: Fate
+    moved: float = 0.0
+    norm: float = 0.0
+
+
+def fate_of(pair: Pair, step: Step, block: int) -> Fate:
+    """Whether a tensor is mixed or copied; compares the bytes of both sources up to the first difference."""
+    if step.action in ("zeroshot", "finetuned"):
+        return step.action
+    if _equal(pair, step.info.name, block):
+        return "equal"
+    return "mixed" if step.action == "mix" else "finetuned"
+
+
+def source_of(pair: Pair, fate: Fate) -> Checkpoint:
+    """The side that a tensor of this fate is copied from."""
+    return pair.finetuned if fate == "finetuned" else pair.zeroshot
+
+
+def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
+    """The spans of at most `block` elements that make up `start` to `stop`."""
+    return ((at, min(at + block, stop)) for at in range(start, stop, block))
+
+
+def relative_distance(outcomes: Iterable[Outcome]) -> float | None:
+    """|theta_1 - theta_0| / |theta_0| over all tensors that were mixed (Frobenius norms); None if there is none."""
+    mixed = [outcome for outcome in outcomes if outcome.fate == "mixed"]
+    norm = sum(outcome.norm for outcome in mixed)
+    return math.sqrt(sum(outcome.moved for outcome in mixed) / norm) if norm > 0 else None
+
+
+def _equal(pair: Pair, name: str, block: int) -> bool:
+    a, b = pair.zeroshot.info(name), pair.finetuned.info(name)
+    return a.dtype == b.dtype and all(
+        np.array_equal(_bits(pair.zeroshot.read(name, *span)), _bits(pair.finetuned.read(name, *span)))
+        for span in blocks(0, a.count, block)
+    )
+
+
+def _bits(carrier: NDArray[np.generic]) -> NDArray[np.generic]:
+    """As integers: NaN equals NaN of the same bits, and 0.0 differs from -0.0."""
+    return np.ascontiguousarray(carrier).view(f"u{carrier.itemsize}")

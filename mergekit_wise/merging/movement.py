@@ -1,0 +1,89 @@
+"""How far the weights moved from one checkpoint to the other: per tensor, and per class of a head."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.merging.arithmetic import decode
+from mergekit_wise.merging.dtypes import MIXABLE
+from mergekit_wise.merging.fates import blocks
+from mergekit_wise.progress import Progress
+
+BLOCK = 1 << 20
+HEADS = ("classification_head.weight", "head.weight", "fc.weight", "classifier.weight")
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """One tensor's way from a (zero-shot) to b (fine-tuned).
+
+    Attributes:
+        name: of the tensor.
+        relative: |b - a| / |a| (Frobenius norms); infinite where a is zero and b is not; None where values cannot be
+            subtracted (integers, which are only compared).
+        cosine: of the angle between a and b, flattened; None where either is zero or not a number.
+        equal: all values are the same.
+        by_class: for a head, the cosine of each class's row.
+    """
+
+    name: str
+    relative: float | None
+    cosine: float | None
+    equal: bool
+    by_class: tuple[float, ...] = ()
+
+
+def movements(a: Checkpoint, b: Checkpoint, progress: Progress) -> tuple[Movement, ...]:
+    """Every tensor that both hold in one shape, the one that moved furthest first; sums in float64."""
+    shared = [name for name in a.tensors if name in b.tensors and a.info(name).shape == b.info(name).shape]
+    total, done = sum(a.info(name).count for name in shared), 0
+    found = []
+    for name in shared:
+        found.append(_movement(a, b, name))
+        done += a.info(name).count
+        progress("Comparing", done, total, "elements")
+    return tuple(sorted(found, key=lambda m: -_order(m.relative)))
+
+
+def _order(relative: float | None) -> float:
+    if relative is None or math.isnan(relative):
+        return -1.0
+    return relative
+
+
+def _movement(a: Checkpoint, b: Checkpoint, name: str) -> Movement:
+    if not {a.info(name).dtype.name, b.info(name).dtype.name} <= set(MIXABLE):
+        equal = bool(np.array_equal(a.read(name), b.read(name)))
+        return Movement(name, None, None, equal)
+    moved = norm_a = norm_b = product = 0.0
+    for x, y in _numbers(a, b, name):
+        with np.errstate(over="ignore", invalid="ignore"):
+            moved += float(np.sum(np.square(y - x)))
+            norm_a, norm_b = norm_a + float(np.sum(x * x)), norm_b + float(np.sum(y * y))
+            product += float(np.sum(x * y))
+    relative = math.sqrt(moved / norm_a) if norm_a else (math.inf if moved else 0.0)
+    norms = math.sqrt(norm_a) * math.sqrt(norm_b)
+    cosine = product / norms if norms else None
+    return Movement(name, relative, cosine, moved == 0, _by_class(a, b, name))
+
+
+def _by_class(a: Checkpoint, b: Checkpoint, name: str) -> tuple[float, ...]:
+    shape = a.info(name).shape
+    if len(shape) != 2 or not name.endswith(HEADS):
+        return ()
+    x, y = (np.concatenate(side).reshape(shape) for side in zip(*_numbers(a, b, name), strict=True))
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosines: NDArray[np.float64] = (x * y).sum(axis=1) / norms
+    return tuple(float(value) for value in cosines)
+
+
+def _numbers(a: Checkpoint, b: Checkpoint, name: str) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    for span in blocks(0, a.info(name).count, BLOCK):
+        x = decode(a.read(name, *span), a.info(name).dtype, np.float64)
+        y = decode(b.read(name, *span), b.info(name).dtype, np.float64)
+        yield np.asarray(x, np.float64), np.asarray(y, np.float64)

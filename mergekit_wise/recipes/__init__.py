@@ -1,0 +1,1 @@
+"""One plain function per job: the public Python API."""

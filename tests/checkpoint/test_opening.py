@@ -1,0 +1,38 @@
+"""Files that are no checkpoints."""
+
+import pytest
+import torch
+
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import CheckpointError
+
+
+def test_the_content_decides_and_not_the_extension(tmp_path):
+    """A torch.save file by the name of the other kind."""
+    torch.save({"w": torch.ones(2)}, tmp_path / "x.safetensors")
+    assert open_checkpoint(tmp_path / "x.safetensors").kind == "torch.save zip"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"<html>404: Not Found</html>", "neither a safetensors file nor"),
+        (b"PK\x03\x04", "not a readable torch.save file"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused_with_its_path(content, message, tmp_path):
+    """One sentence that names the file and the trouble."""
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        open_checkpoint(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_is_refused(tmp_path):
+    """It is not opened as a file."""
+    with pytest.raises(CheckpointError, match="a folder"):
+        open_checkpoint(tmp_path)

@@ -1,0 +1,115 @@
+"""The structural unpickler against Python's own, and against streams that Python's own should not be given."""
+
+import collections
+import pickle
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub, load
+from mergekit_wise.checkpoint.torch_objects import reduce, storage_of
+
+ATOMS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+
+
+def nested(atoms):
+    return st.recursive(
+        atoms,
+        lambda inner: st.lists(inner) | st.dictionaries(ATOMS, inner) | st.tuples(inner, inner),
+        max_leaves=20,
+    )
+
+
+def read(data: bytes) -> object:
+    return load(memoryview(data), reduce, storage_of)[0]
+
+
+@given(nested(ATOMS), st.integers(0, 5))
+def test_plain_data_is_read_as_python_reads_it(value, protocol):
+    """Any nesting of plain values, in every pickle protocol."""
+    assert read(pickle.dumps(value, protocol)) == value
+
+
+@given(nested(ATOMS | st.binary() | st.frozensets(ATOMS)), st.integers(4, 5))
+def test_bytes_and_sets_are_read_as_python_reads_them(value, protocol):
+    """In the protocols that have instructions for them; older ones call functions."""
+    assert read(pickle.dumps(value, protocol)) == value
+
+
+@given(st.binary(max_size=200))
+def test_bytes_at_random_give_a_value_or_a_pickle_error(data):
+    """Nothing else escapes."""
+    try:
+        read(data)
+    except PickleError:
+        pass
+
+
+def test_mutated_streams_give_a_value_or_a_pickle_error():
+    """Ten thousand pickles with a few bytes changed."""
+    rng = random.Random(0)
+    good = pickle.dumps({"a": [1, (2.5, "x" * 300)], "b": {None: b"y" * 100}, "c": collections.OrderedDict(z=1)})
+    for _ in range(10_000):
+        data = bytearray(good)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        try:
+            read(bytes(data))
+        except PickleError:
+            pass
+
+
+HOSTILE = {
+    "os.system": b"cos\nsystem\n(S'touch /tmp/x'\ntR.",
+    "eval": b"c__builtin__\neval\n(S'1/0'\ntR.",
+    "stacked name": b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02id\x85R.",
+    "instance": b"(S'id'\nios\nsystem\n.",
+    "object": b"(cos\nsystem\nS'id'\no.",
+    "newobj": b"\x80\x02csubprocess\nPopen\nU\x02id\x85\x81.",
+    "getattr chain": b"cbuiltins\ngetattr\n(cos\npath\nS'os'\ntR.",
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
+def test_a_call_becomes_an_inert_stub(data):
+    """Whatever way a pickle has of calling something, what comes out is the name and the arguments."""
+    value = read(data)
+    assert isinstance(value, Stub)
+    assert isinstance(value.kind, Global)
+
+
+REFUSED = {
+    "ends early": b"\x80\x02K",
+    "extension registry": b"\x82\x01.",
+    "huge string": b"X\xff\xff\xff\x7fabc.",
+    "huge bytes": b"\x8e" + b"\xff" * 8 + b".",
+    "unknown memo": b"h\x07.",
+    "mark as value": b"(a.",
+    "empty stack": b".",
+    "list as a key": b"}]K\x01s.",
+    "persistent id that is no storage": b"U\x01aQ.",
+    "negative storage": b"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuJ\xff\xff\xff\xfftQ.",
+    "unknown storage": b"(U\x07storagectorch\nQInt8Storage\nU\x010U\x03cpuK\x01tQ.",
+}
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
+def test_a_stream_that_makes_no_sense_is_refused(data):
+    """With a PickleError, at once, and without the memory that it asks for."""
+    with pytest.raises(PickleError):
+        read(data)
+
+
+def test_deep_nesting_neither_overflows_nor_hangs():
+    """A million tuples in each other, and one used as a key."""
+    deep = b")" + b"\x85" * 1_000_000
+    read(deep + b".")
+    with pytest.raises(PickleError, match="as a key"):
+        read(b"}" + deep + b"K\x01s.")
+
+
+def test_long_bytes_are_views_of_the_stream():
+    """A nested checkpoint of gigabytes costs nothing to walk past."""
+    assert isinstance(read(pickle.dumps(b"x" * 1000)), memoryview)

@@ -1,0 +1,45 @@
+"""What many tests need: a pair of small checkpoints, and the command line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from mergekit_wise.cli.app import app
+
+
+@pytest.fixture
+def states():
+    """A zero-shot and a fine-tuned state dict: floats that moved, floats that did not, and an integer that differs."""
+    generator = torch.Generator().manual_seed(0)
+    zeroshot = {
+        "layer.0.weight": torch.randn(64, 33, generator=generator),
+        "layer.1.weight": torch.randn(7, generator=generator).half(),
+        "layer.2.weight": torch.randn(5, 3, generator=generator).bfloat16(),
+        "frozen": torch.randn(11, generator=generator),
+        "scale": torch.tensor(2.5),
+        "steps": torch.tensor(3),
+    }
+    finetuned = {
+        name: tensor + 0.1 * torch.randn(tensor.shape, generator=generator).to(tensor.dtype)
+        for name, tensor in zeroshot.items()
+        if tensor.is_floating_point()
+    }
+    return zeroshot, {**finetuned, "frozen": zeroshot["frozen"], "steps": torch.tensor(4)}
+
+
+@pytest.fixture
+def pair(states, tmp_path: Path) -> tuple[Path, Path]:
+    """The two states as files: the zero-shot one as torch.save writes it, the fine-tuned one as safetensors does."""
+    zeroshot, finetuned = tmp_path / "zs.pt", tmp_path / "ft.safetensors"
+    torch.save(states[0], zeroshot)
+    save_file(states[1], finetuned)
+    return zeroshot, finetuned
+
+
+@pytest.fixture
+def wise():
+    """Run a command line; returns its result, with stdout and stderr apart."""
+    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
