@@ -19,7 +19,7 @@ test: $(VENV)/.test
 
 # The command reference, from --help; a test fails when it drifts.
 docs: $(VENV)/.test
-	$(BIN)/python -m docs.reference
+	$(BIN)/python docs/reference.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -1,5 +1,7 @@
 """What many tests need: a pair of small checkpoints, and the command line."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,3 +45,15 @@ def pair(states, tmp_path: Path) -> tuple[Path, Path]:
 def wise():
     """Run a command line; returns its result, with stdout and stderr apart."""
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture(scope="session")
+def demo_home(tmp_path_factory) -> Path:
+    """A folder in which the demo has run, as a user would run it; what it printed is in ``printed.txt``."""
+    home = tmp_path_factory.mktemp("home")
+    done = subprocess.run(
+        [sys.executable, "-m", "mergekit_wise", "demo", "wise-demo"], cwd=home, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (home / "printed.txt").write_text(done.stdout)
+    return home

@@ -5,13 +5,13 @@ import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import DType
+from mergekit_wise.errors import UsageError
 from mergekit_wise.merging.devices import Mix
 
 
 def open_torch(device: str) -> Mix:
-    """A `Mix` on a torch device. Raises what torch raises if it has no such device."""
-    place = torch.device(device)
-    torch.empty(1, device=place)
+    """A `Mix` on a torch device. Raises UsageError if there is no such device."""
+    place = open_device(device)
 
     def mix(
         a: NDArray[np.generic],
@@ -27,6 +27,17 @@ def open_torch(device: str) -> Mix:
         return _fetch(total.to(_torch_dtype(out)), out)
 
     return mix
+
+
+def open_device(name: str) -> torch.device:
+    """The torch device of this name. Raises UsageError if this machine has none."""
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"--device {name}: torch cannot use it ({reason}). Use --device cpu.") from error
+    return device
 
 
 def _computing_type(dtypes: tuple[DType, DType], out: DType) -> torch.dtype:

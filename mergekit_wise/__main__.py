@@ -1,0 +1,5 @@
+"""``python -m mergekit_wise`` is ``wise``."""
+
+from mergekit_wise.cli.app import main
+
+main()

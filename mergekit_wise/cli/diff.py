@@ -1,0 +1,47 @@
+"""The command ``wise diff``."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mergekit_wise.cli import options
+
+if TYPE_CHECKING:
+    from mergekit_wise.recipes.diff import DiffReport
+
+
+def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: options.AsJson = False) -> None:
+    """In what two checkpoints differ: names, shapes, and how far each layer moved."""
+    from mergekit_wise.cli.console import notes, out, say, show, show_json
+    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.recipes.diff import diff
+    from mergekit_wise.report.table import class_table, movement_table
+
+    with bars() as progress:
+        report = diff(zeroshot, finetuned, progress=progress)
+    notes(report.notes)
+    if as_json:
+        show_json(asdict(report))
+        return
+    for line in _missing(report, zeroshot.name, finetuned.name):
+        out.print(line, markup=False)
+    moved = [m for m in report.movements if not m.equal]
+    if moved:
+        show(movement_table(moved), "How far the weights moved, largest first")
+    for head in (m for m in moved if m.by_class):
+        out.print()
+        show(class_table(head), f"{head.name}, class by class")
+    say(f"{len(report.movements) - len(moved)} tensors are equal.")
+
+
+def _missing(report: "DiffReport", first: str, second: str) -> list[str]:
+    from mergekit_wise.merging.names import fold_names
+
+    lines = []
+    for title, names in (
+        (f"only in {first}", report.missing.only_zeroshot),
+        (f"only in {second}", report.missing.only_finetuned),
+        ("of different shape", report.missing.shapes),
+    ):
+        if names:
+            lines += [f"{title} ({len(names)}):", *(f"  {line}" for line in fold_names(names)), ""]
+    return lines

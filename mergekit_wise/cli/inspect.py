@@ -1,0 +1,66 @@
+"""The command ``wise inspect``."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from mergekit_wise.cli import options
+
+if TYPE_CHECKING:
+    from mergekit_wise.recipes.inspect import Inspection
+
+
+def inspect(file: options.File, as_json: options.AsJson = False) -> None:
+    """What a checkpoint holds: tensors, metadata, where it comes from, its architecture."""
+    from mergekit_wise.cli.console import notes, out, show, show_json
+    from mergekit_wise.recipes.inspect import inspect
+    from mergekit_wise.report.table import tensor_table
+
+    found = inspect(file)
+    notes(found.notes)
+    if as_json:
+        show_json(_entry(found))
+        return
+    show(tensor_table(found.tensors), f"{file.name}: {found.kind}")
+    for line in _lines(found):
+        out.print(line, markup=False, soft_wrap=True)
+
+
+def _lines(found: "Inspection") -> list[str]:
+    from mergekit_wise.cli.console import in_bytes
+
+    elements = sum(info.count for info in found.tensors)
+    guess = found.architecture
+    lines = [
+        "",
+        f"{len(found.tensors)} tensors, {elements:,} elements, file of {in_bytes(found.size)}",
+        f"architecture: {', '.join(guess.names) or 'unknown'}; {guess.reason}",
+        f"header SHA-256: {found.digest}",
+    ]
+    lines += [f"metadata {key}: {value}" for key, value in found.metadata.items()]
+    if found.origin:
+        lines.append("merged by wise:")
+        lines += [f"  {key}: {_plain(value)}" for key, value in found.origin.items()]
+    return lines
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    return str(value)
+
+
+def _entry(found: "Inspection") -> dict[str, object]:
+    tensors = [
+        {"name": info.name, "dtype": info.dtype.torch, "shape": info.shape, "bytes": info.nbytes}
+        for info in found.tensors
+    ]
+    return {
+        "path": str(found.path),
+        "kind": found.kind,
+        "size": found.size,
+        "header_sha256": found.digest,
+        "architecture": asdict(found.architecture),
+        "metadata": found.metadata,
+        "origin": found.origin,
+        "tensors": tensors,
+    }

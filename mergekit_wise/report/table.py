@@ -1,0 +1,80 @@
+"""Records as rows of text, for a terminal, a page or a paper. Knows nothing of how they are drawn."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mergekit_wise.analysis import Candidate
+from mergekit_wise.checkpoint import TensorInfo
+from mergekit_wise.merging import Movement
+from mergekit_wise.results import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Column heads and rows, all texts; ``marked`` says which rows stand out."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    marked: tuple[bool, ...]
+
+
+def accuracy_table(records: Sequence[Record]) -> Table:
+    """One row a data set: accuracy, its 95 % Clopper-Pearson interval, counts; then the average of the shifts."""
+    rows = [(r.title, percent(r.accuracy), interval(r.interval), f"{r.correct}/{r.total}") for r in records]
+    shifts = [r.accuracy for r in records if r.role == "shift"]
+    if shifts:
+        mean = percent(sum(shifts) / len(shifts))
+        rows.append((f"Average of {len(shifts)} shifts", mean, "", ""))
+    marked = tuple(index == len(records) for index in range(len(rows)))
+    return Table(("Data set", "Accuracy", "95 % interval", "Correct"), tuple(rows), marked)
+
+
+def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
+    """One row an alpha: the reference, every shift, the shifts' average, and the average of both."""
+    titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
+    rows = []
+    for candidate in candidates:
+        cells = {r.title: percent(r.accuracy) for r in records if r.alpha == candidate.alpha}
+        averages = (percent(candidate.shift_accuracy), percent(candidate.average))
+        rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
+    return Table(
+        ("alpha", *titles.values(), "Avg shifts", "Avg both"),
+        tuple(rows),
+        tuple(candidate.alpha == recommended for candidate in candidates),
+    )
+
+
+def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
+    """One row a tensor: name, dtype, shape, bytes."""
+    rows = tuple((i.name, str(i.dtype), _shape(i.shape), f"{i.nbytes:,}") for i in tensors)
+    return Table(("Tensor", "dtype", "Shape", "Bytes"), rows, (False,) * len(rows))
+
+
+def movement_table(movements: Sequence[Movement]) -> Table:
+    """One row a tensor: how far it moved, relative to its norm, and the cosine between before and after."""
+    rows = tuple((m.name, _number(m.relative), _number(m.cosine)) for m in movements)
+    return Table(("Tensor", "|b - a| / |a|", "Cosine"), rows, (False,) * len(rows))
+
+
+def class_table(head: Movement) -> Table:
+    """One row a class of a head: the cosine between its weights before and after."""
+    rows = tuple((str(index), _number(cosine)) for index, cosine in enumerate(head.by_class))
+    return Table(("Class", "Cosine"), rows, (False,) * len(rows))
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def percent(share: float) -> str:
+    """A share as per cent with one decimal."""
+    return f"{100 * share:.1f}"
+
+
+def interval(ends: tuple[float, float]) -> str:
+    """Both ends of an interval, in per cent."""
+    return f"{percent(ends[0])} - {percent(ends[1])}"

@@ -1,0 +1,67 @@
+"""What the commands print."""
+
+import json
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise import __version__
+
+
+def test_merge_says_what_became_of_the_tensors(wise, pair, states, tmp_path):
+    """On stdout: how many were mixed, copied and taken from one side, and how far apart the models are."""
+    result = wise("merge", *pair, "--alpha", "0.3", "-o", tmp_path / "out.safetensors")
+    assert result.exit_code == 0
+    text = " ".join(result.stdout.split())
+    for part in ("4 tensors mixed at alpha 0.3", "1 copied: the same in both files", "integers that differ: steps"):
+        assert part in text
+    assert "of their size in fine-tuning" in text
+    assert load_file(tmp_path / "out.safetensors").keys() == states[0].keys()
+
+
+def test_merge_at_an_end_says_which(wise, pair, tmp_path):
+    """Everything is copied from one side."""
+    for alpha, side in ((0, "zero-shot"), (1, "fine-tuned")):
+        result = wise("merge", *pair, "--alpha", alpha, "-o", tmp_path / "out")
+        assert f"6 copied from the {side} file (alpha {alpha})" in " ".join(result.stdout.split())
+
+
+def test_inspect_shows_tensors_metadata_and_provenance(wise, pair, tmp_path):
+    """As a table, and as JSON."""
+    wise("merge", *pair, "-o", tmp_path / "out")
+    text = wise("inspect", tmp_path / "out").stdout
+    for part in ("layer.0.weight", "float32", "64 x 33", "8,448", "6 tensors", "alpha: 0.5", "zs.pt", "scalar"):
+        assert part in text
+    entry = json.loads(wise("inspect", tmp_path / "out", "--json").stdout)
+    assert entry["origin"]["alpha"] == 0.5
+    assert {"name": "scale", "dtype": "float32", "shape": [], "bytes": 4} in entry["tensors"]
+    assert entry["architecture"]["names"] == []
+
+
+def test_diff_shows_movement_largest_first_and_what_is_missing(wise, tmp_path):
+    """Names on one side, shapes, distances, and a head class by class."""
+    head = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    save_file({"near": torch.ones(3), "far": torch.ones(3), "old": head.clone(), "head.weight": head}, tmp_path / "a")
+    turned = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
+    save_file({"near": torch.ones(3) * 1.1, "far": torch.ones(3) * 9, "head.weight": turned}, tmp_path / "b")
+    text = wise("diff", tmp_path / "a", tmp_path / "b").stdout
+    assert "only in a (1):" in text
+    assert text.index("far") < text.index("near")
+    rows = [line.split() for line in text.splitlines()]
+    assert ["0", "0"] in rows
+    assert ["1", "1"] in rows
+    report = json.loads(wise("diff", tmp_path / "a", tmp_path / "b", "--json").stdout)
+    assert report["movements"][0] == {"name": "far", "relative": 8.0, "cosine": 1.0, "equal": False, "by_class": []}
+
+
+def test_json_of_infinite_and_undefined_movements_is_json(wise, tmp_path):
+    """JSON has no infinity and no NaN: both are null."""
+    save_file({"grew": torch.zeros(2), "broke": torch.ones(2)}, tmp_path / "a")
+    save_file({"grew": torch.ones(2), "broke": torch.tensor([1.0, float("nan")])}, tmp_path / "b")
+    result = wise("diff", tmp_path / "a", tmp_path / "b", "--json")
+    assert {m["name"]: m["relative"] for m in json.loads(result.stdout)["movements"]} == {"grew": None, "broke": None}
+
+
+def test_version(wise):
+    """The one in the package."""
+    assert __version__ in wise("--version").stdout

@@ -1,0 +1,78 @@
+"""Imports run one way: a room imports only rooms before it in the list."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import mergekit_wise
+
+ROOMS = (
+    "__init__",
+    "errors",
+    "progress",
+    "checkpoint",
+    "suites",
+    "analysis",
+    "results",
+    "merging",
+    "models",
+    "evaluation",
+    "training",
+    "report",
+    "recipes",
+    "cli",
+    "__main__",
+)
+# Who alone may import what, and who must not.
+ONLY = {"typer": {"cli"}, "rich": {"cli"}, "open_clip": {"models"}, "matplotlib": {"report", "suites"}}
+NEVER = {"torch": {"checkpoint", "suites", "analysis", "results", "report", "cli"}}
+HOUSE = Path(mergekit_wise.__file__).parent
+
+
+def imports():
+    """(file, room, what it imports) for every import in the package, those inside functions included."""
+    for path in sorted(HOUSE.rglob("*.py")):
+        room = path.relative_to(HOUSE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                yield from ((path, room, alias.name) for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: a relative import"
+                assert node.module is not None
+                deeper = (f"{node.module}.{alias.name}" for alias in node.names)
+                yield from (
+                    (path, room, name) for name in ([node.module] if node.module != "mergekit_wise" else deeper)
+                )
+
+
+def test_the_list_names_every_room():
+    """A new room needs a place in the order."""
+    found = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert found == set(ROOMS)
+
+
+def test_imports_run_one_way():
+    """A room's world is what stands before it."""
+    seen = 0
+    for path, room, name in imports():
+        if name.split(".")[0] == "mergekit_wise":
+            seen += 1
+            other = name.split(".")[1] if "." in name else "__init__"
+            other = other if other in ROOMS else "__init__"
+            assert ROOMS.index(other) <= ROOMS.index(room), f"{path} imports {name}"
+    assert seen > 50
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_a_library_lives_in_its_rooms(library):
+    """And nowhere else."""
+    users = {room for _, room, name in imports() if name.split(".")[0] == library}
+    assert users <= ONLY[library]
+    assert users
+
+
+def test_rooms_of_facts_import_no_torch():
+    """Not even inside a function."""
+    offenders = [(path, name) for path, room, name in imports() if room in NEVER["torch"] and name.startswith("torch")]
+    assert offenders == []
