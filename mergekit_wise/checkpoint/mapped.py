@@ -35,6 +35,10 @@ class MappedFile:
             self._file.close()
             raise CheckpointError(f"{path}: cannot be mapped into memory: {error}.") from error
 
+    def view(self) -> memoryview:
+        """All bytes of the file, unread until they are touched."""
+        return memoryview(self._map)
+
     def bytes_at(self, start: int, stop: int) -> bytes:
         """A copy of the bytes from `start` up to `stop`; for headers, not for tensors."""
         return self._map[start:stop]

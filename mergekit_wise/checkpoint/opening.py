@@ -4,13 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.legacy import looks_like_legacy, open_legacy
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.plain_pickle import looks_like_pickle, open_plain_pickle
 from mergekit_wise.checkpoint.safetensors_file import looks_like_safetensors, open_safetensors
 from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
 from mergekit_wise.errors import CheckpointError
 
 KINDS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
     (looks_like_zip, open_torch_zip),
+    (looks_like_legacy, open_legacy),
+    (looks_like_pickle, open_plain_pickle),
     (looks_like_safetensors, open_safetensors),
 )
 
@@ -40,7 +44,8 @@ def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:
             return opener
     start = file.bytes_at(0, 8).hex(" ")
     raise CheckpointError(
-        f"{file.path}: neither a safetensors file nor a torch.save archive (it starts with the bytes {start}). "
+        f"{file.path}: neither a safetensors file nor anything that torch.save or pickle writes "
+        f"(it starts with the bytes {start}). "
         "Give a state dict saved in one of these."
     )
 

@@ -7,7 +7,7 @@ them in `_parameters` and `_modules`. What was walked through and what was left 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.pickle_machine import Stub
+from mergekit_wise.checkpoint.pickle_machine import Global, Stub
 from mergekit_wise.checkpoint.torch_objects import TensorView
 
 NESTS = ("state_dict", "model_state_dict", "model", "module", "ema", "state_dict_ema", "model_ema")
@@ -54,7 +54,14 @@ def _flat(entries: dict[object, object], notes: list[str]) -> StateDict:
 
 
 def _is_module(value: Stub) -> bool:
-    return isinstance(value.state, dict) and "_parameters" in value.state
+    if not isinstance(value.state, dict):
+        return False
+    return "_parameters" in value.state or _is_script(value)
+
+
+def _is_script(value: Stub) -> bool:
+    """TorchScript names its classes so, and keeps tensors and submodules as plain attributes."""
+    return isinstance(value.kind, Global) and value.kind.module.startswith("__torch__")
 
 
 def _module_tensors(module: Stub, prefix: str, depth: int) -> Iterator[tuple[str, TensorView]]:
@@ -64,6 +71,8 @@ def _module_tensors(module: Stub, prefix: str, depth: int) -> Iterator[tuple[str
     state = module.state
     if not isinstance(state, dict):
         return
+    if _is_script(module):
+        state = {"_buffers": state, "_modules": state}
     transient = state.get("_non_persistent_buffers_set")
     if not isinstance(transient, (set, frozenset)):
         transient = frozenset()

@@ -1,4 +1,4 @@
-"""Opening what ``torch.save`` writes since torch 1.6: a zip archive of a pickle and of storages.
+"""Opening what ``torch.save`` writes since torch 1.6, and TorchScript archives: zips of a pickle and of storages.
 
 The storages lie uncompressed in the archive, so tensors are mapped where they are.
 """
@@ -7,12 +7,12 @@ import hashlib
 import struct
 import zipfile
 
-from mergekit_wise.checkpoint import pickle_machine
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
-from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo, lies_densely
-from mergekit_wise.checkpoint.torch_objects import TensorView, reduce, storage_of
+from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
+from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
 
 LOCAL_HEADER = 30
@@ -33,15 +33,16 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         folder = _folder(members)
         text = _content(file, members[f"{folder}data.pkl"])
         _require_little_endian(file, members.get(f"{folder}byteorder"))
-        value, _ = pickle_machine.load(memoryview(text), reduce, storage_of)
+        value, _ = load(memoryview(text), reduce, storage_of)
         state = find_state_dict(value)
-        tensors = {name: _place(file, name, view, members, folder) for name, view in state.tensors.items()}
+        tensors = place_all(file, state, lambda storage: _locate(file, storage, members, folder))
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
         ) from error
     digest = hashlib.sha256(text).hexdigest()
-    return Checkpoint(file.path, "torch.save zip", tensors, {}, digest, state.notes)
+    kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
+    return Checkpoint(file.path, kind, tensors, {}, digest, state.notes)
 
 
 def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
@@ -86,21 +87,8 @@ def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> 
         raise ValueError("its numbers are big-endian; save the weights again on an ordinary machine")
 
 
-def _place(
-    file: MappedFile,
-    name: str,
-    view: TensorView,
-    members: dict[str, zipfile.ZipInfo],
-    folder: str,
-) -> StoredTensor:
-    """Where a tensor's elements lie, checked against the size of its storage."""
-    member = members.get(f"{folder}data/{view.storage.key}")
+def _locate(file: MappedFile, storage: Storage, members: dict[str, zipfile.ZipInfo], folder: str) -> Region:
+    member = members.get(f"{folder}data/{storage.key}")
     if member is None:
-        raise ValueError(f"the storage of {name!r} is missing from the archive")
-    info = TensorInfo(name, view.dtype, view.shape)
-    last = view.offset + sum((size - 1) * step for size, step in zip(view.shape, view.strides, strict=True))
-    if info.count and (last + 1) * view.dtype.itemsize > member.file_size:
-        raise ValueError(f"tensor {name!r} reaches beyond its storage")
-    offset = _start(file, member) + view.offset * view.dtype.itemsize
-    dense = lies_densely(view.shape, view.strides)
-    return StoredTensor(info, file, offset, None if dense else view.strides)
+        raise ValueError(f"the storage {storage.key!r} is missing from the archive")
+    return _start(file, member), member.file_size

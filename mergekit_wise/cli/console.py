@@ -30,7 +30,7 @@ def show(table: Table, title: str) -> None:
     out.print(Text(title, style="bold"), soft_wrap=True)
     drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for index, column in enumerate(table.columns):
-        drawn.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        drawn.add_column(column.replace(" ", "\n"), justify="left" if index == 0 else "right", overflow="fold")
     for row, marked in zip(table.rows, table.marked, strict=True):
         drawn.add_row(*map(Text, row), style="bold" if marked else "")
     out.print(drawn)

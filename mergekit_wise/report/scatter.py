@@ -3,6 +3,7 @@
 Knows candidates only; writes one PNG.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,12 @@ from typing import Any
 from mergekit_wise.analysis import Candidate, clopper_pearson
 from mergekit_wise.errors import OutputError
 
-TICKS = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 85, 90, 92, 94, 95, 96, 97, 98, 99, 99.5, 99.9)
+TICKS = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 65, 70, 75, 80, 85, 90, 95, 97, 98, 99, 99.5, 99.9)
 EDGE = 0.0005
 """An accuracy of 0 or 1 has no logit: it is drawn this far inside."""
+
+CLEARANCE = 24
+"""Pixels between two points that both get a label."""
 
 Point = tuple[float, float]
 COLOURS = {"zero-shot": "#2563eb", "fine-tuned": "#dc2626", "mixture": "#6b7280", "recommended": "#059669"}
@@ -35,6 +39,7 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Pa
         _draw_interval(axes, candidate, point)
         _draw_point(axes, candidate.alpha, point, candidate.alpha == recommended)
     _scale(axes, candidates)
+    _name_points(axes, candidates, points)
     axes.set_xlabel("Accuracy on the reference (%)")
     axes.set_ylabel(f"Average accuracy on {len(candidates[0].shifts)} shifts (%)")
     axes.set_title("Mixing zero-shot and fine-tuned weights", fontsize=11)
@@ -64,7 +69,7 @@ def _draw_point(axes: Any, alpha: float, point: Point, recommended: bool) -> Non
     if recommended:
         axes.scatter(
             *point,
-            s=170,
+            s=130,
             facecolors="none",
             edgecolors=COLOURS["recommended"],
             linewidths=1.8,
@@ -79,6 +84,35 @@ def _draw_point(axes: Any, alpha: float, point: Point, recommended: bool) -> Non
         label=f"{role} (α = {alpha:g})" if labelled else None,
         zorder=3,
     )
+
+
+def _name_points(axes: Any, candidates: Sequence[Candidate], points: Sequence[Point]) -> None:
+    """Alphas beside the mixtures, on the outer side of the curve, as many as do not crowd each other."""
+    places = [(float(x), float(y)) for x, y in axes.transData.transform(points)]
+    taken = [places[0], places[-1]]
+    for index in range(1, len(points) - 1):
+        if min(math.dist(places[index], other) for other in taken) <= CLEARANCE:
+            continue
+        taken.append(places[index])
+        across, up = _outwards(places[index - 1], places[index + 1])
+        axes.annotate(
+            f"{candidates[index].alpha:g}",
+            points[index],
+            xytext=(12 * across, 12 * up),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=COLOURS["mixture"],
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
+
+
+def _outwards(before: Point, after: Point) -> Point:
+    """Direction, of length 1, to the left of the way from one point to another."""
+    across, up = after[0] - before[0], after[1] - before[1]
+    length = math.hypot(across, up) or 1.0
+    return -up / length, across / length
 
 
 def _scale(axes: Any, candidates: Sequence[Candidate]) -> None:

@@ -121,7 +121,7 @@ def archive(tmp_path, change):
 
 BROKEN = {
     "no pickle": (lambda n, c: None if n.endswith("data.pkl") else c, "0 data.pkl"),
-    "no storage": (lambda n, c: None if n.endswith("data/0") else c, "storage of 'w' is missing"),
+    "no storage": (lambda n, c: None if n.endswith("data/0") else c, "storage '0' is missing"),
     "short storage": (lambda n, c: c[:-1] if n.endswith("data/0") else c, "beyond its storage"),
     "torn pickle": (lambda n, c: c[:-9] if n.endswith("data.pkl") else c, "not a readable"),
     "big endian": (lambda n, c: b"big" if n.endswith("byteorder") else c, "big-endian"),

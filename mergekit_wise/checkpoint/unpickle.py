@@ -1,0 +1,187 @@
+"""Reads a pickle's structure without executing it: the instructions, and what each does to the machine.
+
+Python's own reader imports what a pickle names and calls it. This one walks the same instructions over plain data.
+"""
+
+import codecs
+import struct
+from collections.abc import Callable
+
+from mergekit_wise.checkpoint.pickle_machine import (
+    MARK,
+    Global,
+    Machine,
+    Persistent,
+    PickleError,
+    Reduce,
+    hashable,
+)
+
+
+def load(data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0) -> tuple[object, int]:
+    """Read one pickle from byte `start` of `data`; returns its value and the byte after its end.
+
+    `persistent` turns a persistent id into a value. Raises PickleError.
+    """
+    machine = Machine(data, reduce, persistent, start)
+    try:
+        value = _run(machine)
+    except PickleError:
+        raise
+    except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, struct.error) as error:
+        raise PickleError(f"damaged pickle at byte {machine.at}: {error}") from error
+    return value, machine.at
+
+
+def _run(machine: Machine) -> object:
+    while True:
+        opcode = machine.take(1)[0]
+        if opcode == STOP:
+            return machine.stack.pop()
+        action = ACTIONS.get(opcode)
+        if action is None:
+            raise PickleError(f"the pickle uses the instruction {bytes([opcode])!r}, which is refused")
+        action(machine)
+
+
+def _pop_mark_or_value(machine: Machine) -> None:
+    machine.stack.pop()
+
+
+def _signed(view: memoryview) -> int:
+    return int.from_bytes(view, "little", signed=True)
+
+
+def _decimal(machine: Machine) -> int | bool:
+    text = machine.line()
+    return {"00": False, "01": True}[text] if text in ("00", "01") else int(text.rstrip("L"))
+
+
+def _quoted(machine: Machine) -> str:
+    text = machine.line()
+    if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"":
+        raise PickleError("the pickle has a text without quotation marks")
+    return codecs.escape_decode(text[1:-1].encode("latin-1"))[0].decode("latin-1")
+
+
+def _latin(machine: Machine, width: int) -> str:
+    return str(machine.take(machine.number(width)), "latin-1")
+
+
+def _remember(machine: Machine, key: int) -> None:
+    machine.memo[key] = machine.stack[-1]
+
+
+def _new_from_mark(machine: Machine) -> None:
+    kind, *arguments = machine.since_mark()
+    machine.make(kind, tuple(arguments))
+
+
+def _instance(machine: Machine) -> None:
+    kind = Global(machine.line(), machine.line())
+    machine.make(kind, tuple(machine.since_mark()))
+
+
+def _new_extended(machine: Machine) -> None:
+    keywords, arguments, kind = machine.pop(), machine.pop(), machine.pop()
+    machine.make(kind, (arguments, keywords))
+
+
+def _new(machine: Machine) -> None:
+    arguments, kind = machine.pop(), machine.pop()
+    machine.make(kind, arguments)
+
+
+def _pair_from_mark(machine: Machine) -> None:
+    pairs = machine.since_mark()
+    machine.push({})
+    machine.fill(pairs)
+
+
+def _stacked_name(machine: Machine) -> None:
+    name, module = machine.pop(), machine.pop()
+    machine.name(module, name)
+
+
+def _one_item(machine: Machine) -> None:
+    value = machine.pop()
+    machine.extend([value])
+
+
+def _one_entry(machine: Machine) -> None:
+    value, key = machine.pop(), machine.pop()
+    machine.fill([key, value])
+
+
+Action = Callable[[Machine], object]
+
+STOP = ord(".")
+
+# Left out, and so refused: EXT1, EXT2, EXT4 (names by number), NEXT_BUFFER, READONLY_BUFFER (data from outside).
+ACTIONS: dict[int, Action] = {
+    code[0]: action
+    for code, action in (
+        (b"\x80", lambda m: m.take(1)),  # PROTO
+        (b"\x95", lambda m: m.take(8)),  # FRAME
+        (b"(", lambda m: m.push(MARK)),
+        (b"0", _pop_mark_or_value),
+        (b"1", lambda m: m.since_mark()),
+        (b"2", lambda m: m.push(m.stack[-1])),
+        (b"N", lambda m: m.push(None)),
+        (b"\x88", lambda m: m.push(True)),
+        (b"\x89", lambda m: m.push(False)),
+        (b"I", lambda m: m.push(_decimal(m))),
+        (b"L", lambda m: m.push(_decimal(m))),
+        (b"J", lambda m: m.push(_signed(m.take(4)))),
+        (b"K", lambda m: m.push(m.number(1))),
+        (b"M", lambda m: m.push(m.number(2))),
+        (b"\x8a", lambda m: m.push(_signed(m.take(m.number(1))))),
+        (b"\x8b", lambda m: m.push(_signed(m.take(m.number(4))))),
+        (b"F", lambda m: m.push(float(m.line()))),
+        (b"G", lambda m: m.push(struct.unpack(">d", m.take(8))[0])),
+        (b"S", lambda m: m.push(_quoted(m))),
+        (b"T", lambda m: m.push(_latin(m, 4))),
+        (b"U", lambda m: m.push(_latin(m, 1))),
+        (b"V", lambda m: m.push(m.line().encode("latin-1").decode("raw-unicode-escape"))),
+        (b"X", lambda m: m.push(m.text(4))),
+        (b"\x8c", lambda m: m.push(m.text(1))),
+        (b"\x8d", lambda m: m.push(m.text(8))),
+        (b"B", lambda m: m.push(m.blob(4))),
+        (b"C", lambda m: m.push(m.blob(1))),
+        (b"\x8e", lambda m: m.push(m.blob(8))),
+        (b"\x96", lambda m: m.push(m.blob(8))),  # BYTEARRAY8
+        (b")", lambda m: m.push(())),
+        (b"t", lambda m: m.push(tuple(m.since_mark()))),
+        (b"\x85", lambda m: m.pop_tuple(1)),
+        (b"\x86", lambda m: m.pop_tuple(2)),
+        (b"\x87", lambda m: m.pop_tuple(3)),
+        (b"]", lambda m: m.push([])),
+        (b"l", lambda m: m.push(m.since_mark())),
+        (b"a", _one_item),
+        (b"e", lambda m: m.extend(m.since_mark())),
+        (b"}", lambda m: m.push({})),
+        (b"d", _pair_from_mark),
+        (b"s", _one_entry),
+        (b"u", lambda m: m.fill(m.since_mark())),
+        (b"\x8f", lambda m: m.push(set())),
+        (b"\x90", lambda m: m.add(m.since_mark())),
+        (b"\x91", lambda m: m.push(frozenset(map(hashable, m.since_mark())))),
+        (b"p", lambda m: _remember(m, int(m.line()))),
+        (b"q", lambda m: _remember(m, m.number(1))),
+        (b"r", lambda m: _remember(m, m.number(4))),
+        (b"\x94", lambda m: _remember(m, len(m.memo))),
+        (b"g", lambda m: m.push(m.memo[int(m.line())])),
+        (b"h", lambda m: m.push(m.memo[m.number(1)])),
+        (b"j", lambda m: m.push(m.memo[m.number(4)])),
+        (b"c", lambda m: m.name(m.line(), m.line())),
+        (b"\x93", _stacked_name),
+        (b"i", _instance),
+        (b"o", _new_from_mark),
+        (b"\x81", _new),
+        (b"\x92", _new_extended),
+        (b"R", lambda m: m.call()),
+        (b"b", lambda m: m.build()),
+        (b"P", lambda m: m.push(m.persistent(m.line()))),
+        (b"Q", lambda m: m.push(m.persistent(m.pop()))),
+    )
+}
