@@ -4,6 +4,7 @@
     ├── UsageError             a value that was asked for makes no sense (exit code 2)
     ├── CheckpointError        a file cannot be read as a checkpoint
     ├── MismatchError          two checkpoints do not fit each other
+    ├── NonFiniteError         mixing made infinities or NaN of finite numbers
     ├── OutputError            the result cannot be written where it was asked for
     ├── ModelError             a checkpoint cannot become a model, or lacks a head
     ├── SuiteError             a data set or suite is unknown, missing or damaged
@@ -27,6 +28,10 @@ class CheckpointError(WiseError):
 
 class MismatchError(WiseError):
     """Two checkpoints differ in names, shapes or dtypes in a way that forbids mixing."""
+
+
+class NonFiniteError(WiseError):
+    """The mixture would hold infinities or NaN where both checkpoints hold numbers."""
 
 
 class OutputError(WiseError):

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo
 
 
@@ -41,6 +42,16 @@ class Checkpoint:
         """Bytes of all tensors."""
         return sum(stored.info.nbytes for stored in self.tensors.values())
 
+    @property
+    def files(self) -> tuple[MappedFile, ...]:
+        """The files behind the tensors, each once."""
+        return tuple({id(stored.file): stored.file for stored in self.tensors.values()}.values())
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files."""
+        return sum(file.size for file in self.files)
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Elements `start` to `stop` of a tensor flattened in C order.
 
@@ -55,6 +66,13 @@ class Checkpoint:
             return stored.file.elements(info.dtype.carrier, offset, stop - start)
         return _strided(stored).flat[start:stop]
 
+    def forget(self, name: str, start: int, stop: int) -> None:
+        """Let the system take back the memory of elements that were read and are not needed again."""
+        stored = self.tensors[name]
+        if stored.strides is None:
+            width = stored.info.dtype.itemsize
+            stored.file.forget(stored.offset + start * width, stored.offset + stop * width)
+
     def renamed(self, names: Mapping[str, str], note: str) -> "Checkpoint":
         """The same tensors under other names (old -> new), with a note that says what was done."""
         tensors = {
@@ -65,7 +83,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Close the files behind the tensors."""
-        for file in {id(stored.file): stored.file for stored in self.tensors.values()}.values():
+        for file in self.files:
             file.close()
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from mergekit_wise.checkpoint.claims import check_name, check_shape, check_text, shown
 from mergekit_wise.checkpoint.dtypes import BY_NAME, RANK
 from mergekit_wise.checkpoint.tensors import TensorInfo
 
@@ -65,7 +66,7 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
     expected = 0
     for info, begin in placed:
         if begin != expected:
-            raise ValueError(f"tensor {info.name!r} starts at byte {begin}, not at {expected}")
+            raise ValueError(f"tensor {shown(info.name)!r} starts at byte {begin}, not at {expected}")
         expected = begin + info.nbytes
     if expected != body_size:
         raise ValueError(f"the header promises {expected:,} bytes of tensors, the file has {body_size:,}")
@@ -82,19 +83,23 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _parse_metadata(entry: object) -> dict[str, str]:
     if not isinstance(entry, dict) or not all(isinstance(value, str) for value in entry.values()):
         raise ValueError("the metadata is not a map of texts")
+    for text in (*entry, *entry.values()):
+        check_text(text)
     return entry
 
 
 def _parse_tensor(name: str, entry: object) -> tuple[TensorInfo, int]:
+    check_name(name)
     match entry:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]}:
             sizes = [*shape, begin, end]
         case _:
             raise ValueError(f"tensor {name!r} lacks dtype, shape or data_offsets")
     if dtype not in BY_NAME:
-        raise ValueError(f"tensor {name!r} has the unknown dtype {dtype!r}")
+        raise ValueError(f"tensor {name!r} has the unknown dtype {shown(dtype)!r}")
     if not all(type(size) is int and size >= 0 for size in sizes):
         raise ValueError(f"tensor {name!r} has a shape or offset that is no natural number")
+    check_shape(name, shape, BY_NAME[dtype].itemsize)
     info = TensorInfo(name, BY_NAME[dtype], tuple(shape))
     if end - begin != info.nbytes:
         raise ValueError(

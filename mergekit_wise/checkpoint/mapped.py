@@ -1,7 +1,9 @@
 """A file whose bytes are mapped, not read. Knows nothing of what they mean."""
 
-import mmap
+import mmap as memory
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import Self
 
@@ -14,11 +16,14 @@ from mergekit_wise.errors import CheckpointError
 class MappedFile:
     """A file opened for reading; its bytes come from the page cache when they are touched."""
 
-    def __init__(self, path: Path) -> None:
-        """Map `path`. Raises CheckpointError if it is missing, a folder, empty or unreadable."""
+    def __init__(self, path: Path, *, mmap: bool = True) -> None:
+        """Map `path`; without `mmap`, elements are read plainly all the same.
+
+        Raises CheckpointError if it is missing, a folder, empty or unreadable.
+        """
         self.path = path
         try:
-            self._file = path.open("rb")
+            self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file. Check the path.") from None
         except IsADirectoryError:
@@ -29,8 +34,10 @@ class MappedFile:
         if self.size == 0:
             self._file.close()
             raise CheckpointError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
+        self._lock = threading.Lock()
+        self._plain = not mmap
         try:
-            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+            self._map = memory.mmap(self._file.fileno(), 0, access=memory.ACCESS_READ)
         except (OSError, ValueError) as error:
             self._file.close()
             raise CheckpointError(f"{path}: cannot be mapped into memory: {error}.") from error
@@ -44,10 +51,30 @@ class MappedFile:
         return self._map[start:stop]
 
     def elements(self, carrier: str, offset: int, count: int) -> NDArray[np.generic]:
-        """A read-only view of `count` elements from byte `offset` on; nothing is copied."""
+        """`count` elements from byte `offset` on: a view of the map, or a copy where the file is read plainly."""
         if count == 0:
             return np.empty(0, carrier)
+        if self._plain:
+            return np.frombuffer(self._read(offset, count * np.dtype(carrier).itemsize), carrier)
         return np.frombuffer(self._map, dtype=carrier, count=count, offset=offset)
+
+    def _read(self, offset: int, size: int) -> bytearray:
+        data = bytearray(size)
+        with self._lock:
+            self._file.seek(offset)
+            got = self._file.readinto(data)
+        if got != size:
+            raise CheckpointError(f"{self.path}: became shorter while it was being read.")
+        return data
+
+    def forget(self, start: int, stop: int) -> None:
+        """Unmap the pages that lie wholly between two bytes; touching them again brings them back."""
+        if sys.platform == "win32":
+            return
+        first = -(-start // memory.PAGESIZE) * memory.PAGESIZE
+        length = stop // memory.PAGESIZE * memory.PAGESIZE - first
+        if length > 0:
+            self._map.madvise(memory.MADV_DONTNEED, first, length)
 
     def close(self) -> None:
         """Close the file. The map itself lives as long as a view of it does."""

@@ -1,13 +1,16 @@
 """Any checkpoint file, told apart by its content and never by its extension."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.folder import weights_in
 from mergekit_wise.checkpoint.legacy import looks_like_legacy, open_legacy
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.plain_pickle import looks_like_pickle, open_plain_pickle
 from mergekit_wise.checkpoint.safetensors_file import looks_like_safetensors, open_safetensors
+from mergekit_wise.checkpoint.shards import looks_like_index, open_shards
 from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
 from mergekit_wise.errors import CheckpointError
 
@@ -22,20 +25,34 @@ WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes that DataParallel and torch.compile put before every name."""
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a checkpoint; reads its header only.
+def open_checkpoint(path: Path, *, mmap: bool = True) -> Checkpoint:
+    """Open a checkpoint file, an index of shards, or a folder that holds one of these; reads headers only.
+
+    Tensors are read from a map of the file, or, without `mmap`, in plain reads, which suits network disks better.
 
     Raises CheckpointError if the file is missing, empty, truncated, damaged, of another kind, or holds no tensors.
     """
-    file = MappedFile(path)
+    checkpoint = _open(weights_in(path) if path.is_dir() else path, mmap)
+    return replace(_without_wrappers(checkpoint), path=path)
+
+
+def _open(path: Path, mmap: bool) -> Checkpoint:
+    file = MappedFile(path, mmap=mmap)
+    if looks_like_index(file) and not looks_like_safetensors(file):
+        with file:
+            return open_shards(file, lambda shard: _open_file(MappedFile(shard, mmap=mmap)))
+    return _open_file(file)
+
+
+def _open_file(file: MappedFile) -> Checkpoint:
     try:
         checkpoint = _recognised(file)(file)
         if not checkpoint.tensors:
-            raise CheckpointError(f"{path}: a {checkpoint.kind} file without a single tensor.")
+            raise CheckpointError(f"{file.path}: a {checkpoint.kind} file without a single tensor.")
     except CheckpointError:
         file.close()
         raise
-    return _without_wrappers(checkpoint)
+    return checkpoint
 
 
 def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:

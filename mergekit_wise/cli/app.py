@@ -14,6 +14,7 @@ from mergekit_wise.cli.evaluate import evaluate
 from mergekit_wise.cli.inspect import inspect
 from mergekit_wise.cli.merge import merge
 from mergekit_wise.cli.sweep import sweep
+from mergekit_wise.cli.verify import verify
 from mergekit_wise.errors import UsageError, WiseError
 
 INTERRUPTED = 130
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("merge")(merge)
 app.command("sweep")(sweep)
 app.command("eval")(evaluate)
+app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("diff")(diff)
 app.command("demo")(demo)

@@ -1,6 +1,7 @@
 """The command ``wise diff``."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_wise.cli import options
@@ -22,7 +23,7 @@ def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: opti
     if as_json:
         show_json(asdict(report))
         return
-    for line in _missing(report, zeroshot.name, finetuned.name):
+    for line in _missing(report, Path(zeroshot).name, Path(finetuned).name):
         out.print(line, markup=False)
     moved = [m for m in report.movements if not m.equal]
     if moved:

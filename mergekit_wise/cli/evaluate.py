@@ -34,5 +34,5 @@ def evaluate(
     if as_json:
         show_json([as_entry(record) for record in records])
     else:
-        show(accuracy_table(records), f"{checkpoint.name} on {suite} (%)")
+        show(accuracy_table(records), f"{checkpoint} on {suite} (%)")
     say(f"Appended {len(records)} records to {results}.")

@@ -20,7 +20,7 @@ def inspect(file: options.File, as_json: options.AsJson = False) -> None:
     if as_json:
         show_json(_entry(found))
         return
-    show(tensor_table(found.tensors), f"{file.name}: {found.kind}")
+    show(tensor_table(found.tensors), f"{file}: {found.kind}")
     for line in _lines(found):
         out.print(line, markup=False, soft_wrap=True)
 

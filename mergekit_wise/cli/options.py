@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-ZeroShot = Annotated[Path, typer.Argument(metavar="ZEROSHOT", help="Checkpoint of the zero-shot model.")]
-FineTuned = Annotated[Path, typer.Argument(metavar="FINETUNED", help="Checkpoint of the same model, fine-tuned.")]
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint.")]
+ZeroShot = Annotated[str, typer.Argument(metavar="ZEROSHOT", help="Checkpoint of the zero-shot model.")]
+FineTuned = Annotated[str, typer.Argument(metavar="FINETUNED", help="Checkpoint of the same model, fine-tuned.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="A checkpoint.")]
 SuiteName = Annotated[str, typer.Option("--suite", metavar="NAME", help="Data sets to evaluate on: digits.")]
 Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help="cpu, cuda, cuda:1 ... for the arithmetic.")]
 Model = Annotated[

@@ -1,30 +1,39 @@
 """Two checkpoints and an alpha become one checkpoint. Knows no file format and no architecture."""
 
+from mergekit_wise.merging.align import align
 from mergekit_wise.merging.alphas import check_alpha, parse_alphas
 from mergekit_wise.merging.devices import open_engine
-from mergekit_wise.merging.fates import Outcome, relative_distance
+from mergekit_wise.merging.fisher import Fishers, open_fishers
+from mergekit_wise.merging.mixing import Mixer
 from mergekit_wise.merging.movement import Movement, movements
-from mergekit_wise.merging.pair import Differences, Pair, align, differences, match
-from mergekit_wise.merging.plan import make_plan
-from mergekit_wise.merging.provenance import describe, read_origin
-from mergekit_wise.merging.stream import mix_whole, stream
+from mergekit_wise.merging.outcomes import Outcome, relative_distance
+from mergekit_wise.merging.pair import Differences, Pair, differences, match
+from mergekit_wise.merging.plan import Step, make_plan
+from mergekit_wise.merging.provenance import describe, read_origin, read_rules
+from mergekit_wise.merging.rules import Rules
+from mergekit_wise.merging.stream import stream
 
 __all__ = [
     "Differences",
+    "Fishers",
+    "Mixer",
     "Movement",
     "Outcome",
     "Pair",
+    "Rules",
+    "Step",
     "align",
     "check_alpha",
     "describe",
     "differences",
     "make_plan",
     "match",
-    "mix_whole",
     "movements",
     "open_engine",
+    "open_fishers",
     "parse_alphas",
     "read_origin",
+    "read_rules",
     "relative_distance",
     "stream",
 ]

@@ -26,6 +26,13 @@ def mix(a: Carrier, b: Carrier, dtypes: tuple[DType, DType], out: DType, alpha: 
         return encode(total, out)
 
 
+def mix_fisher(x: Numbers, y: Numbers, fx: Numbers, fy: Numbers, alpha: float) -> Numbers:
+    """((1-alpha) Fx x + alpha Fy y) / ((1-alpha) Fx + alpha Fy), each operation rounded: the authors' Fisher merge."""
+    kind = x.dtype.type
+    first, second = fx * kind(1 - alpha), fy * kind(alpha)
+    return np.asarray((first * x + second * y) / (first + second))
+
+
 def computing_type(dtypes: tuple[DType, DType]) -> type[np.float32] | type[np.float64]:
     """float64 where an input is float64, else float32."""
     return np.float64 if any(dtype.name == "F64" for dtype in dtypes) else np.float32

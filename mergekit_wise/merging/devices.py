@@ -16,6 +16,10 @@ Mix = Callable[
 ]
 
 
+BYTES_AN_ELEMENT = 48
+"""An element of a block in flight: both inputs and the output, decoded at most to float64, with temporaries."""
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """How to mix, how many threads keep it busy, and how many elements a thread takes and mixes at once.
@@ -29,11 +33,15 @@ class Engine:
     chunk: int = 1 << 22
 
 
-def open_engine(device: str) -> Engine:
-    """The engine of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. Raises UsageError if there is no such device."""
+def open_engine(device: str, memory: int = 256 << 20) -> Engine:
+    """The engine of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; `memory` is in bytes, for blocks in flight.
+
+    Raises UsageError if there is no such device.
+    """
     if device == "cpu":
         # Blocks that stay in a core's second-level cache.
-        return Engine(mix, min(os.cpu_count() or 1, 8), 1 << 17)
+        threads = min(os.cpu_count() or 1, 8)
+        return Engine(mix, threads, max(1, min(1 << 17, memory // (threads * BYTES_AN_ELEMENT))))
     from mergekit_wise.merging.torch_arithmetic import open_torch
 
-    return Engine(open_torch(device), 1, 1 << 22)
+    return Engine(open_torch(device), 1, max(1, min(1 << 22, memory // BYTES_AN_ELEMENT)))

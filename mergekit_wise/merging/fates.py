@@ -1,8 +1,6 @@
-"""What happens to each tensor, once its bytes have been looked at, and what that says of the two models."""
+"""What happens to each tensor, once its bytes have been looked at."""
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -13,20 +11,7 @@ from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import Step
 
 Fate = Literal["mixed", "equal", "zeroshot", "finetuned"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What happened to one tensor.
-
-    ``equal``: copied, because both sources hold the same bytes. ``zeroshot``, ``finetuned``: copied from that side.
-    ``moved`` and ``norm`` are sums over its elements of (b - a)^2 and a^2, for tensors that were mixed; 0 for others.
-    """
-
-    name: str
-    fate: Fate
-    moved: float = 0.0
-    norm: float = 0.0
+"""`equal`: copied, because both sources hold the same bytes. `zeroshot`, `finetuned`: copied from that side."""
 
 
 def fate_of(pair: Pair, step: Step, block: int) -> Fate:
@@ -46,13 +31,6 @@ def source_of(pair: Pair, fate: Fate) -> Checkpoint:
 def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
     """The spans of at most `block` elements that make up `start` to `stop`."""
     return ((at, min(at + block, stop)) for at in range(start, stop, block))
-
-
-def relative_distance(outcomes: Iterable[Outcome]) -> float | None:
-    """|theta_1 - theta_0| / |theta_0| over all tensors that were mixed (Frobenius norms); None if there is none."""
-    mixed = [outcome for outcome in outcomes if outcome.fate == "mixed"]
-    norm = sum(outcome.norm for outcome in mixed)
-    return math.sqrt(sum(outcome.moved for outcome in mixed) / norm) if norm > 0 else None
 
 
 def _equal(pair: Pair, name: str, block: int) -> bool:

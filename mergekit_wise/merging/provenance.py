@@ -1,16 +1,21 @@
 """What a merged file says of where it comes from: no clock and no path, so the same inputs give the same bytes."""
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint import BY_TORCH, Checkpoint
+from mergekit_wise.errors import CheckpointError
+from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
+from mergekit_wise.merging.rules import Rules
 
 KEY = "mergekit_wise"
 """The metadata entry that holds it, as JSON."""
 
 
-def describe(pair: Pair, alpha: float) -> tuple[dict[str, str], tuple[str, ...]]:
+def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
     """The metadata of the mixture, and the keys on which the two sources disagree.
 
     What the sources said of themselves (the architecture, the preprocessing) is carried over; where they disagree the
@@ -20,18 +25,25 @@ def describe(pair: Pair, alpha: float) -> tuple[dict[str, str], tuple[str, ...]]
     inherited.pop(KEY, None)
     shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY}
     disputed = sorted(key for key in shared if pair.zeroshot.metadata[key] != pair.finetuned.metadata[key])
-    origin = {
+    origin: dict[str, object] = {
         "version": __version__,
         "method": "wise-ft",
-        "alpha": alpha,
+        "alpha": rules.alpha,
+        "rules": _rules(rules),
         "zeroshot": _source(pair.zeroshot),
         "finetuned": _source(pair.finetuned),
     }
+    if fishers is not None:
+        origin["fisher"] = {
+            "zeroshot": _source(fishers.zeroshot),
+            "finetuned": _source(fishers.finetuned),
+            "floor": fishers.floor,
+        }
     # "format": what transformers asks of every safetensors file before it loads it.
     return {"format": "pt", **inherited, KEY: json.dumps(origin)}, tuple(disputed)
 
 
-def read_origin(checkpoint: Checkpoint) -> dict[str, object] | None:
+def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The provenance that a merged file carries; None for any other file."""
     try:
         origin = json.loads(checkpoint.metadata.get(KEY, "null"))
@@ -40,10 +52,40 @@ def read_origin(checkpoint: Checkpoint) -> dict[str, object] | None:
     return origin if isinstance(origin, dict) else None
 
 
+def _rules(rules: Rules) -> dict[str, object]:
+    """Those that were used; empty for a merge with one alpha."""
+    used: dict[str, object] = {
+        "alpha_for": [list(rule) for rule in rules.alpha_for],
+        "depth": list(rules.depth or ()),
+        "keep": [list(rule) for rule in rules.keep],
+        "only": list(rules.only),
+        "dtype": rules.dtype.torch if rules.dtype else None,
+    }
+    return {key: value for key, value in used.items() if value}
+
+
+def read_rules(origin: Mapping[str, Any]) -> Rules:
+    """The rules that a provenance holds. Raises CheckpointError if it holds none that are understood."""
+    try:
+        rules = origin.get("rules", {})
+        depth = rules.get("depth")
+        return Rules(
+            alpha=float(origin["alpha"]),
+            alpha_for=tuple((str(pattern), float(alpha)) for pattern, alpha in rules.get("alpha_for", ())),
+            depth=(float(depth[0]), float(depth[1])) if depth else None,
+            keep=tuple((side, str(pattern)) for side, pattern in rules.get("keep", ())),
+            only=tuple(map(str, rules.get("only", ()))),
+            dtype=BY_TORCH[rules["dtype"]] if rules.get("dtype") else None,
+            extrapolate=True,
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"the provenance of the file is not understood: {error!r}.") from error
+
+
 def _source(checkpoint: Checkpoint) -> dict[str, object]:
     return {
         "name": checkpoint.path.name,
-        "size": checkpoint.path.stat().st_size,
+        "size": checkpoint.size,
         "kind": checkpoint.kind,
         "header_sha256": checkpoint.digest,
     }

@@ -3,20 +3,22 @@
 Memory does not grow with the checkpoints: a thread holds one block of a few hundred kilobytes at a time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import Layout, Writer
-from mergekit_wise.merging.arithmetic import computing_type, decode
-from mergekit_wise.merging.devices import Engine
-from mergekit_wise.merging.fates import Fate, Outcome, blocks, fate_of, source_of
-from mergekit_wise.merging.pair import Pair
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.merging.fates import Fate, blocks
+from mergekit_wise.merging.mixing import NOTHING, Mixer, Tally
+from mergekit_wise.merging.outcomes import Outcome
 from mergekit_wise.merging.plan import Step
 from mergekit_wise.progress import Progress
+
+Put = Callable[[str, int, NDArray[np.generic]], None]
+"""Takes bytes of the output: a tensor's name, the byte to start at, and data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,83 +29,49 @@ class _Piece:
     stop: int
 
 
-def stream(
-    pair: Pair,
-    plan: Iterable[Step],
-    alpha: float,
-    layout: Layout,
-    write: Writer,
-    engine: Engine,
-    progress: Progress,
-) -> tuple[Outcome, ...]:
-    """Carry out `plan`, writing every tensor where `layout` puts it; returns what happened to each."""
-    steps = {step.info.name: step for step in plan}
-    # In the order of the file to be written, so that the disk sees one long run.
-    pieces = [piece for info in layout.infos for piece in _pieces(pair, steps[info.name], engine)]
-    total, done = sum(info.nbytes for info in layout.infos), 0
-    outcomes = {piece.step.info.name: Outcome(piece.step.info.name, piece.fate) for piece in pieces}
-    work = _worker(pair, alpha, layout, write, engine)
-    pool = ThreadPoolExecutor(engine.threads)
+def stream(mixer: Mixer, steps: Sequence[Step], put: Put, progress: Progress) -> tuple[Outcome, ...]:
+    """Compute every tensor in the order of `steps` and hand its bytes to `put`; returns what happened to each.
+
+    `put` is called from several threads at once, for parts of tensors in any order.
+    """
+    pieces = [piece for step in steps for piece in _pieces(mixer, step)]
+    total, done = sum(step.info.nbytes for step in steps), 0
+    tallies = {step.info.name: NOTHING for step in steps}
+    pool = ThreadPoolExecutor(mixer.engine.threads)
     try:
-        for piece, (moved, norm) in zip(pieces, pool.map(work, pieces), strict=True):
-            outcome = outcomes[piece.step.info.name]
-            outcomes[outcome.name] = replace(outcome, moved=outcome.moved + moved, norm=outcome.norm + norm)
+        for piece, tally in zip(pieces, pool.map(_worker(mixer, put), pieces), strict=True):
+            tallies[piece.step.info.name] += tally
             done += (piece.stop - piece.start) * piece.step.info.dtype.itemsize
             progress("Merging", done, total, "bytes")
     finally:
         # Also on Ctrl-C: no thread may still write while the partial file is being removed.
         pool.shutdown(wait=True, cancel_futures=True)
-    return tuple(outcomes[name] for name in steps)
+    fates = {piece.step.info.name: piece.fate for piece in pieces}
+    return tuple(Outcome(step, fates[step.info.name], tallies[step.info.name]) for step in steps)
 
 
-def mix_whole(pair: Pair, step: Step, alpha: float, engine: Engine) -> NDArray[np.generic]:
-    """One tensor of the mixture in memory, flattened, with the very bytes that `stream` would write."""
-    fate = fate_of(pair, step, engine.block)
-    if fate == "mixed":
-        spans = blocks(0, step.info.count, engine.block)
-        parts = [_mixed(pair, step, alpha, engine, *span)[0] for span in spans]
-        return np.concatenate(parts)
-    return source_of(pair, fate).read(step.info.name)
-
-
-def _pieces(pair: Pair, step: Step, engine: Engine) -> Iterator[_Piece]:
-    fate = fate_of(pair, step, engine.block)
-    spans = blocks(0, step.info.count, engine.chunk) if step.info.count else [(0, 0)]
+def _pieces(mixer: Mixer, step: Step) -> Iterator[_Piece]:
+    fate = mixer.fate(step)
+    spans = blocks(0, step.info.count, mixer.engine.chunk) if step.info.count else [(0, 0)]
     return (_Piece(step, fate, start, stop) for start, stop in spans)
 
 
-def _worker(
-    pair: Pair, alpha: float, layout: Layout, write: Writer, engine: Engine
-) -> Callable[[_Piece], tuple[float, float]]:
-    def work(piece: _Piece) -> tuple[float, float]:
-        name, width = piece.step.info.name, piece.step.info.dtype.itemsize
-        moved = norm = 0.0
-        for start, stop in blocks(piece.start, piece.stop, engine.block):
-            if piece.fate == "mixed":
-                data, *squares = _mixed(pair, piece.step, alpha, engine, start, stop)
-                moved, norm = moved + squares[0], norm + squares[1]
-            else:
-                data = source_of(pair, piece.fate).read(name, start, stop)
-            write(layout.offsets[name] + start * width, data)
-        return moved, norm
+def _worker(mixer: Mixer, put: Put) -> Callable[[_Piece], Tally]:
+    def work(piece: _Piece) -> Tally:
+        info = piece.step.info
+        tally = NOTHING
+        for start, stop in blocks(piece.start, piece.stop, mixer.engine.block):
+            data, seen = mixer.block(piece.step, piece.fate, start, stop)
+            tally += seen
+            put(info.name, start * info.dtype.itemsize, data)
+        _forget(piece, mixer.pair.zeroshot, mixer.pair.finetuned)
+        return tally
 
     return work
 
 
-def _mixed(
-    pair: Pair, step: Step, alpha: float, engine: Engine, start: int, stop: int
-) -> tuple[NDArray[np.generic], float, float]:
-    """A block of the mixture, and its sums of (b - a)^2 and a^2."""
-    name = step.info.name
-    a, b = pair.zeroshot.read(name, start, stop), pair.finetuned.read(name, start, stop)
-    dtypes = (pair.zeroshot.info(name).dtype, pair.finetuned.info(name).dtype)
-    kind = computing_type(dtypes)
-    with np.errstate(over="ignore", invalid="ignore"):
-        x, y = decode(a, dtypes[0], kind), decode(b, dtypes[1], kind)
-        moved, norm = _squares(y - x), _squares(x)
-    return engine.mix(a, b, dtypes, step.info.dtype, alpha), moved, norm
-
-
-def _squares(numbers: NDArray[np.float32] | NDArray[np.float64]) -> float:
-    # einsum: one pass, no copy, and one thread, where a BLAS dot product would start threads of its own.
-    return float(np.einsum("i,i->", numbers, numbers))
+def _forget(piece: _Piece, *sources: Checkpoint) -> None:
+    """Let go of the pages that were read: mapped pages count as memory of the process."""
+    for source in sources:
+        if piece.step.info.name in source.tensors:
+            source.forget(piece.step.info.name, piece.start, piece.stop)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.checkpoint import closing, open_checkpoint
+from mergekit_wise.checkpoint import closing
 from mergekit_wise.merging import Differences, Movement, align, differences, movements
 from mergekit_wise.progress import Progress, silent
+from mergekit_wise.recipes.source import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,9 @@ class DiffReport:
     notes: tuple[str, ...]
 
 
-def diff(zeroshot: Path, finetuned: Path, *, progress: Progress = silent) -> DiffReport:
+def diff(zeroshot: str | Path, finetuned: str | Path, *, progress: Progress = silent) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
-    first, second = open_checkpoint(zeroshot), open_checkpoint(finetuned)
+    first, second = open_source(zeroshot), open_source(finetuned)
     with closing(first, second):
         a, b = align(first, second)
         moved = movements(a, b, progress)

@@ -2,16 +2,17 @@
 
 from pathlib import Path
 
-from mergekit_wise.checkpoint import closing, open_checkpoint
+from mergekit_wise.checkpoint import closing
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.classifier import weight_names
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.measure import Setting, Variant, Weights, measure
+from mergekit_wise.recipes.source import open_source
 from mergekit_wise.results import Record, append_records
 
 
 def evaluate(
-    checkpoint: Path,
+    checkpoint: str | Path,
     suite: str = "digits",
     *,
     model: str | None = None,
@@ -34,7 +35,7 @@ def evaluate(
     Raises:
         CheckpointError, ModelError, SuiteError, ResultsError: what is wrong, and what to do.
     """
-    source = open_checkpoint(checkpoint)
+    source = open_source(checkpoint)
     with closing(source):
         origin = read_origin(source) or {}
         alpha = origin.get("alpha")
@@ -42,7 +43,7 @@ def evaluate(
         def weights() -> Weights:
             return {name: (source.info(name), source.read(name)) for name in weight_names(source)}
 
-        variant = Variant(checkpoint.name, alpha if isinstance(alpha, (int, float)) else None, weights)
+        variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, weights)
         setting = Setting(suite, model, device, batch_size, progress)
         records = measure(source, [variant], setting)
     if results is not None:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing, open_checkpoint
+from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.architecture import Guess, guess_architecture
+from mergekit_wise.recipes.source import open_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ class Inspection:
     notes: tuple[str, ...]
 
 
-def inspect(path: Path) -> Inspection:
+def inspect(path: str | Path) -> Inspection:
     """Read a checkpoint's header. Raises CheckpointError."""
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_source(path)
     with closing(checkpoint):
         return Inspection(
-            path,
+            checkpoint.path,
             checkpoint.kind,
-            path.stat().st_size,
+            checkpoint.size,
             tuple(stored.info for stored in checkpoint.tensors.values()),
             _own_metadata(checkpoint),
             read_origin(checkpoint),

@@ -6,11 +6,12 @@ from functools import partial
 from pathlib import Path
 
 from mergekit_wise.analysis import Candidate, Recommendation, recommend
-from mergekit_wise.checkpoint import closing, open_checkpoint
-from mergekit_wise.merging import Pair, check_alpha, make_plan, match, mix_whole, open_engine
+from mergekit_wise.checkpoint import closing
+from mergekit_wise.merging import Mixer, Pair, Rules, check_alpha, make_plan, match, open_engine
 from mergekit_wise.models.classifier import weight_names
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.measure import Setting, Variant, Weights, measure
+from mergekit_wise.recipes.source import open_source
 from mergekit_wise.results import Record, append_records
 
 DEFAULT_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -27,8 +28,8 @@ class SweepReport:
 
 
 def sweep(
-    zeroshot: Path,
-    finetuned: Path,
+    zeroshot: str | Path,
+    finetuned: str | Path,
     *,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
     suite: str = "digits",
@@ -44,13 +45,13 @@ def sweep(
     `evaluate`.
     """
     alphas = tuple(check_alpha(alpha) for alpha in alphas)
-    first, second = open_checkpoint(zeroshot), open_checkpoint(finetuned)
+    first, second = open_source(zeroshot), open_source(finetuned)
     with closing(first, second):
         pair = match(first, second)
         wanted = set(weight_names(pair.finetuned))
         variants = [
             Variant(
-                f"{zeroshot.name} + {finetuned.name}",
+                f"{pair.zeroshot.path.name} + {pair.finetuned.path.name}",
                 alpha,
                 partial(mixture, pair, wanted, alpha),
             )
@@ -67,10 +68,10 @@ def sweep(
 
 def mixture(pair: Pair, wanted: set[str], alpha: float) -> Weights:
     """The `wanted` tensors of the mixture in memory: the bytes that a merged file would hold."""
-    engine = open_engine("cpu")
+    mixer = Mixer(pair, open_engine("cpu"))
     return {
-        step.info.name: (step.info, mix_whole(pair, step, alpha, engine))
-        for step in make_plan(pair, alpha)
+        step.info.name: (step.info, mixer.whole(step))
+        for step in make_plan(pair, Rules(alpha))
         if step.info.name in wanted
     }
 

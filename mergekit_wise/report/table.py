@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from mergekit_wise.analysis import Candidate
 from mergekit_wise.checkpoint import TensorInfo
-from mergekit_wise.merging import Movement
+from mergekit_wise.merging import Movement, Step
 from mergekit_wise.results import Record
 
 
@@ -48,6 +48,18 @@ def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
     """One row a tensor: name, dtype, shape, bytes."""
     rows = tuple((i.name, str(i.dtype), _shape(i.shape), f"{i.nbytes:,}") for i in tensors)
     return Table(("Tensor", "dtype", "Shape", "Bytes"), rows, (False,) * len(rows))
+
+
+def plan_table(steps: Sequence[Step]) -> Table:
+    """One row a tensor of a merge to come: its dtype and shape, and what it gets."""
+    what = {
+        "mix": "alpha {:g}",
+        "choose": "fine-tuned where they differ",
+        "zeroshot": "zero-shot",
+        "finetuned": "fine-tuned",
+    }
+    rows = tuple((s.info.name, str(s.info.dtype), _shape(s.info.shape), what[s.action].format(s.alpha)) for s in steps)
+    return Table(("Tensor", "dtype", "Shape", "Gets"), rows, (False,) * len(rows))
 
 
 def movement_table(movements: Sequence[Movement]) -> Table:

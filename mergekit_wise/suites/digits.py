@@ -25,7 +25,7 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the scans: ``pixels`` uint8 [N, 32, 32], ``labels`` int64 [N], ``rows`` where scikit-learn has them."""
+    """Some of the scans: ``pixels`` uint8 [N, 32, 32], ``labels`` int64 [N], ``rows`` as scikit-learn counts them."""
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -116,7 +116,8 @@ def _noisy(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _faded(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    return np.rint(100 + pixels * (60 / 255)).astype(np.uint8)
+    faded: Pixels = np.rint(100 + pixels * (60 / 255)).astype(np.uint8)
+    return faded
 
 
 def _small(pixels: Pixels, rng: np.random.Generator) -> Pixels:

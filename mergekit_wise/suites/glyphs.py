@@ -132,7 +132,8 @@ def _source_points(glyph: Glyph, source: tuple[int, int]) -> NDArray[np.float64]
     bend = np.asarray(glyph.bend).reshape(3, 3, 2)
     width = glyph.height * glyph.stretch * source[0] / source[1]
     shares = np.stack([xs / width, ys / glyph.height], axis=-1) + bend
-    return (shares + 0.5) * np.asarray(source, dtype=np.float64)
+    points: NDArray[np.float64] = (shares + 0.5) * np.asarray(source, dtype=np.float64)
+    return points
 
 
 @cache
@@ -140,5 +141,5 @@ def _fonts_folder() -> Path:
     try:
         from matplotlib import get_data_path
     except ImportError as error:
-        raise SuiteError("printed digits need matplotlib's fonts: pip install 'mergekit-wise[demo]'") from error
+        raise SuiteError("Printed digits need the fonts that come with matplotlib: pip install matplotlib") from error
     return Path(get_data_path()) / "fonts" / "ttf"

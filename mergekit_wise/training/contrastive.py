@@ -38,7 +38,7 @@ def train_contrastive(
     stepper = Stepper(model.parameters(), settings, settings.epochs * steps)
     for _ in range(settings.epochs):
         order = torch.randperm(len(images), generator=generator)
-        for batch in order.split(settings.batch_size)[:steps]:
+        for batch in torch.split(order, settings.batch_size)[:steps]:
             progress(what, stepper.taken, stepper.total, "steps")
             stepper.step(_batch_loss(model, prepare(images[batch]), tokens[batch]))
             with torch.no_grad():

@@ -30,7 +30,7 @@ def finetune_end_to_end(
     steps = -(-len(images) // settings.batch_size)
     stepper = Stepper(classifier.parameters(), settings, settings.epochs * steps)
     for _ in range(settings.epochs):
-        for batch in torch.randperm(len(images), generator=generator).split(settings.batch_size):
+        for batch in torch.split(torch.randperm(len(images), generator=generator), settings.batch_size):
             progress("fine-tuning", stepper.taken, stepper.total, "steps")
             logits_BC = classifier(prepare(images[batch]))
             stepper.step(functional.cross_entropy(logits_BC, labels[batch]))

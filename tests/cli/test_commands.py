@@ -23,7 +23,7 @@ def test_merge_at_an_end_says_which(wise, pair, tmp_path):
     """Everything is copied from one side."""
     for alpha, side in ((0, "zero-shot"), (1, "fine-tuned")):
         result = wise("merge", *pair, "--alpha", alpha, "-o", tmp_path / "out")
-        assert f"6 copied from the {side} file (alpha {alpha})" in " ".join(result.stdout.split())
+        assert f"6 taken from the {side} file as they are" in " ".join(result.stdout.split())
 
 
 def test_inspect_shows_tensors_metadata_and_provenance(wise, pair, tmp_path):

@@ -5,7 +5,7 @@ import torch
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging import make_plan, match
+from mergekit_wise.merging import Rules, make_plan, match
 from mergekit_wise.merging.names import fold_names
 
 
@@ -52,7 +52,7 @@ def test_dtypes_that_cannot_be_mixed_are_listed_by_name(tmp_path):
     a = {"x": ONE, "y": torch.ones(1, dtype=torch.int64), "z": torch.ones(1, dtype=torch.int32)}
     b = {"x": ONE, "y": ONE, "z": torch.ones(1, dtype=torch.int64)}
     with pytest.raises(MismatchError, match="y: int64 and float32\n  z: int32 and int64"):
-        make_plan(match(*checkpoints(tmp_path, a, b)), 0.5)
+        make_plan(match(*checkpoints(tmp_path, a, b)), Rules())
 
 
 def test_folding_loses_no_name():

@@ -55,7 +55,7 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
         engine = devices.Engine(devices.mix, threads, block, chunk=100 * block)
-        monkeypatch.setattr("mergekit_wise.recipes.merge.open_engine", lambda _, engine=engine: engine)
+        monkeypatch.setattr("mergekit_wise.recipes.merge.open_engine", lambda *_, engine=engine: engine)
         merge(*pair, tmp_path / "b", alpha=0.7)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 

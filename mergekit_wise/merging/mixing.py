@@ -1,0 +1,102 @@
+"""Blocks of the mixture: read from both sides, mixed, and looked at. Knows no output."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.checkpoint import DType
+from mergekit_wise.merging.arithmetic import Numbers, computing_type, decode, encode, mix_fisher
+from mergekit_wise.merging.devices import Engine
+from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
+from mergekit_wise.merging.fisher import Fishers
+from mergekit_wise.merging.pair import Pair
+from mergekit_wise.merging.plan import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums over elements that were mixed: (b - a)^2, a^2, and how many results are infinite or NaN.
+
+    ``inherited`` are those at which an input is so too; ``broken`` those that only mixing made so.
+    """
+
+    moved: float = 0.0
+    norm: float = 0.0
+    inherited: int = 0
+    broken: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.moved + other.moved,
+            self.norm + other.norm,
+            self.inherited + other.inherited,
+            self.broken + other.broken,
+        )
+
+
+NOTHING = Tally()
+
+
+@dataclass(frozen=True, slots=True)
+class Mixer:
+    """What it takes to compute any block of the mixture."""
+
+    pair: Pair
+    engine: Engine
+    fishers: Fishers | None = None
+
+    def fate(self, step: Step) -> Fate:
+        """What happens to a tensor; reads both sources up to their first difference."""
+        return fate_of(self.pair, step, self.engine.block)
+
+    def block(self, step: Step, fate: Fate, start: int, stop: int) -> tuple[NDArray[np.generic], Tally]:
+        """Elements `start` to `stop` of a tensor of the output, as its dtype's carrier."""
+        name = step.info.name
+        if fate != "mixed":
+            source = source_of(self.pair, fate)
+            return _converted(source.read(name, start, stop), source.info(name).dtype, step.info.dtype), NOTHING
+        return self._mixed(step, start, stop)
+
+    def whole(self, step: Step) -> NDArray[np.generic]:
+        """One tensor of the mixture in memory, flattened: the bytes that a merged file would hold."""
+        fate = self.fate(step)
+        spans = blocks(0, step.info.count, self.engine.block) if step.info.count else [(0, 0)]
+        return np.concatenate([self.block(step, fate, *span)[0] for span in spans])
+
+    def _mixed(self, step: Step, start: int, stop: int) -> tuple[NDArray[np.generic], Tally]:
+        name, out = step.info.name, step.info.dtype
+        a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
+        dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
+        kind = computing_type(dtypes)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            x, y = decode(a, dtypes[0], kind), decode(b, dtypes[1], kind)
+            if self.fishers is not None and (weights := self.fishers.read(name, start, stop, kind)):
+                data = encode(mix_fisher(x, y, *weights, step.alpha), out)
+            else:
+                data = self.engine.mix(a, b, dtypes, out, step.alpha)
+            moved, norm = _squares(y - x), _squares(x)
+            convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
+            # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
+            if convex and self.fishers is None and np.isfinite(moved) and np.isfinite(norm):
+                return data, Tally(moved, norm)
+            return data, Tally(moved, norm, *_not_finite(decode(data, out, kind), x, y))
+
+
+def _converted(carrier: NDArray[np.generic], have: DType, want: DType) -> NDArray[np.generic]:
+    if have == want:
+        return carrier
+    with np.errstate(over="ignore", invalid="ignore"):
+        return encode(decode(carrier, have, computing_type((have, have))), want)
+
+
+def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
+    """How many of the results are infinite or NaN with an input that is so, and how many without."""
+    wrong = ~np.isfinite(result)
+    inherited = wrong & ~(np.isfinite(x) & np.isfinite(y))
+    return int(inherited.sum()), int(wrong.sum()) - int(inherited.sum())
+
+
+def _squares(numbers: Numbers) -> float:
+    # einsum: one pass, no copy, and one thread, where a BLAS dot product would start threads of its own.
+    return float(np.einsum("i,i->", numbers, numbers))

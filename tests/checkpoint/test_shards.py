@@ -1,0 +1,94 @@
+"""Checkpoints in several files."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise.checkpoint import open_checkpoint, plan_output, writing_output
+from mergekit_wise.errors import CheckpointError
+
+STATE = {f"layer.{i}.weight": torch.full((100,), float(i)) for i in range(10)}
+
+
+def sharded(tmp_path, save, names=("a", "b")):
+    """STATE in two files, and the index of them."""
+    parts = {names[0]: dict(list(STATE.items())[:4]), names[1]: dict(list(STATE.items())[4:])}
+    for name, part in parts.items():
+        save(part, tmp_path / name)
+    weight_map = {key: name for name, part in parts.items() for key in part}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return tmp_path / "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "torch.save"])
+def test_shards_are_one_checkpoint(save, tmp_path):
+    """By the index, and by the folder; of both kinds."""
+    for path in (sharded(tmp_path, save), tmp_path):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.tensors.keys() == STATE.keys()
+        assert "2 shards" in checkpoint.kind
+        for name, tensor in STATE.items():
+            assert checkpoint.read(name).tobytes() == tensor.numpy().tobytes()
+
+
+@pytest.mark.parametrize("shard", ["../a", "/etc/passwd", "", ".", "x/y", 5])
+def test_an_index_reaches_only_the_files_beside_it(shard, tmp_path):
+    """A downloaded index must not name what it likes."""
+    (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": shard}}))
+    with pytest.raises(CheckpointError, match="no file beside it"):
+        open_checkpoint(tmp_path / "i.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not a readable index"), ("{}", "weight_map"), ('{"weight_map": {}}', "weight_map"), ("{" * 99999, "index")],
+)
+def test_json_that_is_no_index_is_refused(text, message, tmp_path):
+    """A config.json, for example."""
+    (tmp_path / "i.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "i.json")
+
+
+def test_an_index_that_names_itself_is_refused(tmp_path):
+    """It is no checkpoint, and no way into endless recursion."""
+    (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "i.json"}}))
+    with pytest.raises(CheckpointError, match="neither a safetensors file"):
+        open_checkpoint(tmp_path / "i.json")
+
+
+def test_a_missing_shard_and_a_missing_tensor_are_named(tmp_path):
+    """With the file that they should be in."""
+    index = sharded(tmp_path, save_file)
+    save_file({"other": torch.ones(1)}, tmp_path / "b")
+    with pytest.raises(CheckpointError, match=r"layer.4.weight is in b, where it is not"):
+        open_checkpoint(index)
+    (tmp_path / "b").unlink()
+    with pytest.raises(CheckpointError, match="no such file"):
+        open_checkpoint(index)
+
+
+def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
+    """The usual names."""
+    with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
+        open_checkpoint(tmp_path)
+
+
+def test_shards_that_are_written_can_be_read(tmp_path):
+    """By safetensors, and again as one checkpoint; none is larger than was asked for, and the index lists all."""
+    save_file(STATE, tmp_path / "in")
+    source = open_checkpoint(tmp_path / "in")
+    plan = plan_output(tmp_path / "out.safetensors", [source.info(n) for n in source.tensors], {"format": "pt"}, 1000)
+    with writing_output(plan) as out:
+        for name in source.tensors:
+            out.put(name, 0, source.read(name))
+        assert not plan.index.exists()
+    assert [path.name for path in plan.files] == [f"out-0000{i}-of-00005.safetensors" for i in range(1, 6)]
+    for path in plan.files:
+        assert sum(tensor.nbytes for tensor in load_file(path).values()) <= 1000
+    again = open_checkpoint(tmp_path / "out.safetensors.index.json")
+    assert {name: again.read(name).tobytes() for name in again.tensors} == {
+        name: tensor.numpy().tobytes() for name, tensor in STATE.items()
+    }

@@ -1,0 +1,86 @@
+"""Which tensor gets what."""
+
+import pytest
+
+from mergekit_wise.errors import UsageError
+from mergekit_wise.merging import Rules
+from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
+
+
+def test_the_first_pattern_that_matches_wins():
+    """And what matches none gets the general alpha."""
+    rules = Rules(0.5, alpha_for=(("visual.*.bias", 0.1), ("visual.*", 0.2), ("*.bias", 0.3)))
+    names = ["visual.conv.bias", "visual.conv.weight", "text.bias", "text.weight"]
+    assert list(rules.alphas(names).values()) == [0.1, 0.2, 0.3, 0.5]
+
+
+def test_depth_rises_linearly_from_the_first_block_to_the_last():
+    """LiNeS: each tower on its own, block 10 after block 9, and what is in no block gets the first alpha."""
+    names = [f"visual.transformer.resblocks.{i}.ln.weight" for i in range(11)]
+    names += [f"transformer.resblocks.{i}.ln.weight" for i in range(3)] + ["visual.conv1.weight", "ln_final.bias"]
+    alphas = Rules(depth=(0.0, 1.0)).alphas(names)
+    assert [alphas[name] for name in names[:11]] == pytest.approx([i / 10 for i in range(11)])
+    assert [alphas[name] for name in names[11:]] == [0.0, 0.5, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["visual.layer1.0.w", "visual.layer1.1.w", "visual.layer2.0.w", "visual.layer4.0.w"],
+        [f"vision_model.encoder.layers.{i}.w" for i in range(4)],
+        [f"visual.trunk.blocks.{i}.w" for i in range(4)],
+        [
+            "trunk.stages.0.blocks.0.w",
+            "trunk.stages.0.blocks.1.w",
+            "trunk.stages.1.blocks.0.w",
+            "trunk.stages.2.blocks.0.w",
+        ],
+    ],
+    ids=["ResNet", "transformers", "timm ViT", "timm ConvNeXt"],
+)
+def test_depth_knows_the_blocks_of_usual_models(names):
+    """Stages of a ResNet are one sequence."""
+    assert list(Rules(depth=(0.2, 0.8)).alphas(names).values()) == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+def test_a_pattern_comes_before_depth():
+    """Someone who names a tensor means it."""
+    rules = Rules(depth=(0.0, 1.0), alpha_for=(("*.1.*", 0.9),))
+    assert list(rules.alphas(["blocks.0.w", "blocks.1.w", "blocks.2.w"]).values()) == [0.0, 0.9, 1.0]
+
+
+@pytest.mark.parametrize("rules", [{"alpha": 1.5}, {"alpha_for": (("*", -1.0),)}, {"depth": (0.0, 2.0)}])
+def test_alphas_outside_are_refused_unless_they_are_meant(rules):
+    """Wherever they stand."""
+    with pytest.raises(UsageError):
+        Rules(**rules)
+    Rules(**rules, extrapolate=True)
+
+
+def test_options_are_read():
+    """As they are written on the command line; a pattern may hold colons and equal signs."""
+    assert parse_keep("ft:head.*") == ("finetuned", "head.*")
+    assert parse_keep("zs:a:b") == ("zeroshot", "a:b")
+    assert parse_alpha_for("a=b*=0.25") == ("a=b*", 0.25)
+    assert parse_depth("0.2:0.8") == (0.2, 0.8)
+    assert parse_dtype("bf16") == parse_dtype("torch.bfloat16") == parse_dtype("bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_keep, "head"),
+        (parse_keep, "xx:head"),
+        (parse_keep, "zs:"),
+        (parse_alpha_for, "head"),
+        (parse_alpha_for, "=0.5"),
+        (parse_alpha_for, "head=half"),
+        (parse_depth, "0.5"),
+        (parse_depth, "a:b"),
+        (parse_dtype, "int8"),
+    ],
+)
+def test_nonsense_is_refused_with_an_example(parse, text):
+    """A wrong command line."""
+    with pytest.raises(UsageError, match="expected"):
+        parse(text)
