@@ -4,10 +4,13 @@ A few bytes can claim anything; what passes here can be computed with, allocated
 """
 
 import math
+import re
 from collections.abc import Sequence
 
 MAX_NAME = 1000
 """Characters of a tensor's name."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 MAX_DIMENSIONS = 64
 """NumPy's limit."""
@@ -20,9 +23,11 @@ SPARE = 1 << 26
 
 
 def check_name(name: str) -> None:
-    """Raise ValueError if `name` is absurdly long or is no text that a file could hold."""
+    """Raise ValueError if `name` is absurdly long, would steer a terminal, or is no text that a file could hold."""
     if len(name) > MAX_NAME:
         raise ValueError(f"the name {shown(name)!r} is {len(name):,} characters long, where {MAX_NAME:,} are allowed")
+    if CONTROL.search(name):
+        raise ValueError(f"the name '{shown(name)}' holds control characters")
     check_text(name)
 
 

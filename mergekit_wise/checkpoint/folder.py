@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
 
+from mergekit_wise.checkpoint.litter import owning, partial_name, remove_litter
 from mergekit_wise.errors import CheckpointError, OutputError
 
 WEIGHTS = (
@@ -55,25 +55,16 @@ def writing_folder(output: Path, sources: list[Path]) -> Iterator[Path]:
         raise OutputError(f"{output}: exists already, and a folder is only written where none is. Give another name.")
     if not target.parent.is_dir():
         raise OutputError(f"{output}: the folder {target.parent} does not exist. Create it first.")
+    remove_litter(target)
+    partial = partial_name(target)
     try:
-        partial = Path(mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be made: {error.strerror}. Choose another folder.") from error
-    try:
-        for source in sources:
-            shutil.copyfile(source, partial / source.name)
-        yield partial
-        partial.chmod(0o777 & ~_umask())  # mkdtemp's 0700 would lock out a group that shares the folder
-        partial.replace(target)
+        partial.mkdir()
+        with owning(partial):
+            for source in sources:
+                shutil.copyfile(source, partial / source.name)
+            yield partial
+            partial.replace(target)
     except OSError as error:
         raise OutputError(f"{output}: writing failed: {error.strerror}. Nothing was left behind.") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-    import os
-
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

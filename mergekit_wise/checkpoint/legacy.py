@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.claims import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.naming import with_call
 from mergekit_wise.checkpoint.pickle_machine import PickleError, Reduce
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
@@ -72,25 +74,27 @@ def read_stream(data: memoryview, call: Reduce) -> LegacyStream:
     keys, at = load(data, call, _no_storage, at)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise PickleError("its list of storages is no list of names")
+    if len(set(keys)) != len(keys):
+        raise PickleError("a storage occurs twice in its list")
     if not storages.keys() <= set(keys):
         raise PickleError("a storage is missing from its list")
     return LegacyStream(value, _regions(data, keys, storages, at), at)
 
 
 def _no_storage(saved_id: object) -> object:
-    raise PickleError("a storage where none belongs")
+    raise PickleError(f"a storage where none belongs{with_call(saved_id)}")
 
 
 def _regions(data: memoryview, keys: list[str], storages: Mapping[str, Storage], at: int) -> dict[str, Region]:
     regions = {}
     for key in keys:
         if key not in storages:
-            raise PickleError(f"storage {key!r} belongs to no tensor")
+            raise PickleError(f"storage {shown(key)!r} belongs to no tensor")
         count = int.from_bytes(data[at : at + 8], "little", signed=True)
         size = count * storages[key].dtype.itemsize
         at += 8
         if count != storages[key].count or at + size > len(data):
-            raise PickleError(f"truncated: storage {key!r} reaches beyond the end of the file")
+            raise PickleError(f"truncated: storage {shown(key)!r} reaches beyond the end of the file")
         regions[key] = (at, size)
         at += size
     return regions

@@ -60,9 +60,12 @@ class MappedFile:
 
     def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(size)
-        with self._lock:
-            self._file.seek(offset)
-            got = self._file.readinto(data)
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                got = self._file.readinto(data)
+        except OSError as error:
+            raise CheckpointError(f"{self.path}: reading failed at byte {offset:,}: {error.strerror}.") from error
         if got != size:
             raise CheckpointError(f"{self.path}: became shorter while it was being read.")
         return data

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from mergekit_wise.checkpoint.claims import shown
+
 Reduce = Callable[["Global", tuple[object, ...]], object]
 Persistent = Callable[[object], object]
 
 LONG_BYTES = 64
 """Byte strings above this length are given as blobs, not as copies."""
+
+LINE_BYTES = 256
+"""How many bytes at once are searched for the end of a line."""
+
+MAX_KEY_PARTS = 8
 
 
 class PickleError(ValueError):
@@ -28,7 +35,7 @@ class Global:
     name: str
 
     def __str__(self) -> str:
-        return f"{self.module}.{self.name}"
+        return shown(f"{self.module}.{self.name}", 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,7 @@ class Machine:
         self.memo: dict[int, object] = {}
         self.reduce = reduce
         self.persistent = persistent
+        self.copied = 0
 
     # Arguments of instructions
 
@@ -92,9 +100,11 @@ class Machine:
 
     def line(self) -> str:
         """Text up to the end of the line."""
-        start = self.at
-        while self.take(1)[0] != ord("\n"):
-            pass
+        start, length = self.at, -1
+        while length < 0:
+            piece = bytes(self.data[self.at : self.at + LINE_BYTES])
+            length = piece.find(b"\n")
+            self.take(len(piece) or 1 if length < 0 else length + 1)
         return str(self.data[start : self.at - 1], "latin-1")
 
     # The stack
@@ -131,7 +141,12 @@ class Machine:
         arguments, function = self.pop(), self.pop()
         if not isinstance(arguments, tuple):
             raise PickleError("the pickle calls with arguments that are no tuple")
-        self.push(self.reduce(function, arguments) if isinstance(function, Global) else Stub(function, arguments))
+        value = self.reduce(function, arguments) if isinstance(function, Global) else Stub(function, arguments)
+        if isinstance(value, (dict, frozenset)):  # copied from a list, and one list can be given to many calls
+            self.copied += len(value)
+            if self.copied > len(self.data):
+                raise PickleError("the pickle copies the same list over and over")
+        self.push(value)
 
     def make(self, kind: object, arguments: object) -> None:
         """Put an object of a class on the stack: always a stub."""
@@ -178,10 +193,22 @@ class Machine:
 
 
 def hashable(key: object) -> object:
-    """`key`, if hashing it is harmless: a deeply nested tuple would overflow the interpreter's stack."""
-    flat = key if isinstance(key, tuple) else (key,)
-    if all(isinstance(part, (str, bytes, int, float, bool, type(None), Global)) for part in flat):
+    """`key`, if hashing it is harmless.
+
+    A nested tuple would overflow the interpreter's stack, long ones and long integers take their time at every use, and
+    as Python's hashes of numbers are no secret, keys could be chosen that all collide.
+    """
+    if isinstance(key, Stub) or _is_harmless(key, 63):
         return key
-    if isinstance(key, Stub):
+    parts = key if isinstance(key, tuple) and len(key) <= MAX_KEY_PARTS else (key,)
+    if all(_is_harmless(part, 31) and not isinstance(part, float) for part in parts):
         return key
-    raise PickleError(f"the pickle uses a {type(key).__name__} as a key")
+    raise PickleError(
+        f"the pickle uses something as a key that is too large or nested to be one ({type(key).__name__})"
+    )
+
+
+def _is_harmless(key: object, bits: int) -> bool:
+    if isinstance(key, int):
+        return key.bit_length() <= bits
+    return isinstance(key, (str, bytes, float, type(None), Global))

@@ -4,10 +4,12 @@ Each storage lies inside the pickle as a byte string, which is a complete old-st
 """
 
 import hashlib
+from dataclasses import dataclass
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.legacy import read_stream
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.naming import described, with_call
 from mergekit_wise.checkpoint.pickle_machine import Blob, Global, PickleError, Stub
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
@@ -18,6 +20,14 @@ from mergekit_wise.errors import CheckpointError
 NESTED = Global("torch.storage", "_load_from_bytes")
 
 
+@dataclass(frozen=True, slots=True)
+class NestedStorage:
+    """A storage inside a byte string, under a key of its own, and where it lies in the file."""
+
+    storage: Storage
+    region: Region
+
+
 def looks_like_pickle(file: MappedFile) -> bool:
     """Whether the file starts as pickles of protocol 2 and later do."""
     start = file.bytes_at(0, 2)
@@ -26,15 +36,15 @@ def looks_like_pickle(file: MappedFile) -> bool:
 
 def open_plain_pickle(file: MappedFile) -> Checkpoint:
     """Read the pickle's structure, nested storages included. Raises CheckpointError; executes nothing."""
-    regions: dict[str, Region] = {}
+    nested: dict[str, NestedStorage] = {}
 
     def call(function: Global, arguments: tuple[object, ...]) -> object:
-        return _nested(arguments, regions) if function == NESTED else reduce(function, arguments)
+        return _nested(arguments, nested) if function == NESTED else reduce(function, arguments)
 
     try:
         value, end = load(file.view(), call, _no_storage)
         state = find_state_dict(value)
-        tensors = place_all(file, state, lambda storage: regions[storage.key])
+        tensors = place_all(file, state, lambda storage: nested[storage.key].region)
     except ValueError as error:
         raise CheckpointError(
             f"{file.path}: not a readable pickle of weights: {error}. If it was cut off, copy or download it again."
@@ -46,24 +56,29 @@ def open_plain_pickle(file: MappedFile) -> Checkpoint:
 
 
 def _no_storage(saved_id: object) -> object:
-    raise PickleError("it refers to data outside itself")
+    raise PickleError(f"it refers to data outside itself{with_call(saved_id)}")
 
 
-def _nested(arguments: tuple[object, ...], regions: dict[str, Region]) -> Storage:
-    """The one storage that a byte string holds; where it lies is noted in `regions` under a key of its own."""
+def _nested(arguments: tuple[object, ...], found: dict[str, NestedStorage]) -> Storage:
+    """The one storage that a byte string holds; it is noted in `found`, so that no string is read twice."""
     match arguments:
-        case (Blob(start, view),):
-            stream = read_stream(view, reduce)
+        case (Blob() as blob,):
+            key = f"byte {blob.start}"
+            if key not in found:
+                found[key] = _read_nested(key, blob)
+            return found[key].storage
         case (Stub(kind=Global(module="_codecs", name="encode")),):
             raise PickleError(
                 "it was written with pickle protocol 2 or older, which keeps bytes as text; save the weights "
                 "again with torch.save"
             )
         case _:
-            raise PickleError("a nested storage is no byte string")
+            raise PickleError(f"a nested storage is no byte string{with_call(arguments)}")
+
+
+def _read_nested(key: str, blob: Blob) -> NestedStorage:
+    stream = read_stream(blob.view, reduce)
     if not isinstance(stream.value, Storage):
-        raise PickleError("a nested byte string holds something else than a storage")
+        raise PickleError(f"a nested byte string holds a {described(stream.value)}, where a storage was expected")
     offset, size = stream.regions[stream.value.key]
-    key = f"byte {start + offset}"
-    regions[key] = (start + offset, size)
-    return Storage(key, stream.value.dtype, stream.value.count)
+    return NestedStorage(Storage(key, stream.value.dtype, stream.value.count), (blob.start + offset, size))

@@ -3,11 +3,13 @@
 `reduce` is the closed list of calls that mean something in a checkpoint. Every other call gives a stub.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 
+from mergekit_wise.checkpoint.claims import MAX_DIMENSIONS, shown
 from mergekit_wise.checkpoint.dtypes import BY_TORCH, DType
-from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub
+from mergekit_wise.checkpoint.naming import with_call
+from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub, hashable
 
 STORAGE_DTYPES = {
     "DoubleStorage": "float64",
@@ -51,11 +53,11 @@ def storage_of(saved_id: object) -> Storage:
         case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, int(count), *_):
             pass
         case _:
-            raise PickleError("the pickle refers to outside data that is no torch storage")
+            raise PickleError(f"the pickle refers to outside data that is no torch storage{with_call(saved_id)}")
     if kind not in STORAGE_DTYPES:
-        raise PickleError(f"tensors of {kind} (quantized or of a newer torch) cannot be read")
-    if count < 0:
-        raise PickleError("a storage has a negative size")
+        raise PickleError(f"tensors of {shown(kind)} (quantized or of a newer torch) cannot be read")
+    if not 0 <= count < 2**63:
+        raise PickleError("a storage has an impossible size")
     return Storage(key, BY_TORCH[STORAGE_DTYPES[kind]], count)
 
 
@@ -70,7 +72,7 @@ def _tensor(arguments: tuple[object, ...]) -> TensorView:
     match arguments:
         case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
             return _checked(TensorView(storage, storage.dtype, offset, shape, strides))
-    raise PickleError("a tensor is described in an unknown way")
+    raise PickleError(f"a tensor is described in an unknown way{with_call(arguments)}")
 
 
 def _tensor_v3(arguments: tuple[object, ...]) -> TensorView:
@@ -87,16 +89,15 @@ def _tensor_v3(arguments: tuple[object, ...]) -> TensorView:
             *_,
         ):
             if name not in BY_TORCH:
-                raise PickleError(f"tensors of torch.{name} cannot be read")
+                raise PickleError(f"tensors of torch.{shown(name)} cannot be read")
             return _checked(TensorView(storage, BY_TORCH[name], offset, shape, strides))
-    raise PickleError("a tensor is described in an unknown way")
+    raise PickleError(f"a tensor is described in an unknown way{with_call(arguments)}")
 
 
 def _checked(view: TensorView) -> TensorView:
-    numbers = (view.offset, *view.shape, *view.strides)
-    if len(view.shape) != len(view.strides) or not all(
-        type(number) is int and 0 <= number < 2**63 for number in numbers
-    ):
+    if len(view.shape) != len(view.strides) or len(view.shape) > MAX_DIMENSIONS:
+        raise PickleError(f"a tensor has {len(view.shape):,} dimensions and {len(view.strides):,} strides")
+    if not all(type(number) is int and 0 <= number < 2**63 for number in (view.offset, *view.shape, *view.strides)):
         raise PickleError("a tensor has an impossible shape or stride")
     return view
 
@@ -113,7 +114,7 @@ def _subclass(arguments: tuple[object, ...]) -> object:
     match arguments:
         case (Global() as function, _, tuple(inner), *_):
             return reduce(function, inner)
-    raise PickleError("a tensor subclass is described in an unknown way")
+    raise PickleError(f"a tensor subclass is described in an unknown way{with_call(arguments)}")
 
 
 def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
@@ -123,15 +124,25 @@ def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
         case (list(pairs),) if all(
             isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
         ):
-            return {pair[0]: pair[1] for pair in pairs}
-    raise PickleError("an ordered dictionary is described in an unknown way")
+            entries = {pair[0]: pair[1] for pair in pairs}
+            _require_each_once(entries, pairs)
+            return entries
+    raise PickleError(f"an ordered dictionary is described in an unknown way{with_call(arguments)}")
 
 
 def _set(arguments: tuple[object, ...]) -> object:
     match arguments:
-        case (list(items),) if all(isinstance(item, (str, int)) for item in items):
-            return frozenset(items)
+        case (list(items),):
+            members = frozenset(map(hashable, items))
+            _require_each_once(members, items)
+            return members
     return Stub(Global("builtins", "set"), arguments)
+
+
+def _require_each_once(built: Sized, items: list[object]) -> None:
+    """Raise PickleError if one of `items` came twice; what was built is then as large as the work that it took."""
+    if len(built) != len(items):
+        raise PickleError("a name occurs twice in a dictionary or set")
 
 
 KNOWN: Mapping[tuple[str, str], Callable[[tuple[object, ...]], object]] = {

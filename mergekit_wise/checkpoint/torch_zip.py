@@ -6,8 +6,10 @@ The storages lie uncompressed in the archive, so tensors are mapped where they a
 import hashlib
 import struct
 import zipfile
+from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.claims import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
@@ -17,6 +19,9 @@ from mergekit_wise.errors import CheckpointError
 
 LOCAL_HEADER = 30
 """Bytes of a zip member's own header, before its name."""
+
+ENCRYPTED = 1
+"""The bit of a member's flags."""
 
 MAX_PICKLE = 1 << 30
 
@@ -50,7 +55,16 @@ def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
         members = {member.filename: member for member in archive.infolist()}
         if len(members) != len(archive.infolist()):
             raise ValueError("a name occurs twice in the archive")
+    _require_apart(list(members.values()))
     return members
+
+
+def _require_apart(members: list[zipfile.ZipInfo]) -> None:
+    """Raise ValueError if members overlap, which is how a small archive gets to hold a lot."""
+    members.sort(key=lambda member: member.header_offset)
+    for member, following in pairwise(members):
+        if member.header_offset + LOCAL_HEADER + member.compress_size > following.header_offset:
+            raise ValueError(f"{shown(member.filename)} and {shown(following.filename)} overlap in the archive")
 
 
 def _folder(members: dict[str, zipfile.ZipInfo]) -> str:
@@ -64,21 +78,23 @@ def _folder(members: dict[str, zipfile.ZipInfo]) -> str:
 def _start(file: MappedFile, member: zipfile.ZipInfo) -> int:
     """The byte at which a member's content starts, checked to lie in the file whole and uncompressed."""
     if member.compress_type != zipfile.ZIP_STORED:
-        raise ValueError(f"{member.filename} is compressed, which torch.save never does; save the weights again")
-    header = file.bytes_at(member.header_offset, member.header_offset + LOCAL_HEADER)
+        raise ValueError(f"{shown(member.filename)} is compressed, which torch.save never does; save the weights again")
+    header = file.bytes_at(max(member.header_offset, 0), member.header_offset + LOCAL_HEADER)
     if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-        raise ValueError(f"{member.filename} is not where the archive's directory says")
+        raise ValueError(f"{shown(member.filename)} is not where the archive's directory says")
     name_length, extra_length = struct.unpack("<HH", header[26:30])
     start = member.header_offset + LOCAL_HEADER + name_length + extra_length
+    if member.flag_bits & ENCRYPTED:
+        raise ValueError(f"{shown(member.filename)} is encrypted; unpack it and save the weights again")
     if start + member.file_size > file.size or member.file_size != member.compress_size:
-        raise ValueError(f"{member.filename} reaches beyond the end of the file")
+        raise ValueError(f"{shown(member.filename)} reaches beyond the end of the file")
     return int(start)
 
 
 def _content(file: MappedFile, member: zipfile.ZipInfo) -> bytes:
     start = _start(file, member)
     if member.file_size > MAX_PICKLE:
-        raise ValueError(f"{member.filename} is {member.file_size:,} bytes long, too long to be true")
+        raise ValueError(f"{shown(member.filename)} is {member.file_size:,} bytes long, too long to be true")
     return file.bytes_at(start, start + member.file_size)
 
 
@@ -90,5 +106,5 @@ def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> 
 def _locate(file: MappedFile, storage: Storage, members: dict[str, zipfile.ZipInfo], folder: str) -> Region:
     member = members.get(f"{folder}data/{storage.key}")
     if member is None:
-        raise ValueError(f"the storage {storage.key!r} is missing from the archive")
+        raise ValueError(f"the storage {shown(storage.key)!r} is missing from the archive")
     return _start(file, member), member.file_size

@@ -17,6 +17,9 @@ from mergekit_wise.checkpoint.pickle_machine import (
     hashable,
 )
 
+MAX_INSTRUCTIONS = 5_000_000
+"""Enough for a hundred thousand tensors, and a few seconds; one instruction can take some two hundred bytes."""
+
 
 def load(data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0) -> tuple[object, int]:
     """Read one pickle from byte `start` of `data`; returns its value and the byte after its end.
@@ -34,14 +37,16 @@ def load(data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 
 
 
 def _run(machine: Machine) -> object:
-    while True:
+    for _ in range(MAX_INSTRUCTIONS):
         opcode = machine.take(1)[0]
         if opcode == STOP:
-            return machine.stack.pop()
+            return machine.pop()
         action = ACTIONS.get(opcode)
         if action is None:
-            raise PickleError(f"the pickle uses the instruction {bytes([opcode])!r}, which is refused")
+            name = REFUSED.get(opcode, f"{bytes([opcode])!r}")
+            raise PickleError(f"the pickle uses the instruction {name}, which is refused")
         action(machine)
+    raise PickleError(f"the pickle has more than {MAX_INSTRUCTIONS:,} instructions")
 
 
 def _pop_mark_or_value(machine: Machine) -> None:
@@ -66,6 +71,14 @@ def _quoted(machine: Machine) -> str:
 
 def _latin(machine: Machine, width: int) -> str:
     return str(machine.take(machine.number(width)), "latin-1")
+
+
+def _index(machine: Machine) -> int:
+    """A place in the memo, as text."""
+    index = int(machine.line())
+    if not 0 <= index < 2**32:
+        raise PickleError("the pickle remembers more than there is")
+    return index
 
 
 def _remember(machine: Machine, key: int) -> None:
@@ -117,7 +130,9 @@ Action = Callable[[Machine], object]
 
 STOP = ord(".")
 
-# Left out, and so refused: EXT1, EXT2, EXT4 (names by number), NEXT_BUFFER, READONLY_BUFFER (data from outside).
+# Left out of the actions: names by number, and data from outside.
+REFUSED = {0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER"}
+
 ACTIONS: dict[int, Action] = {
     code[0]: action
     for code, action in (
@@ -166,11 +181,11 @@ ACTIONS: dict[int, Action] = {
         (b"\x8f", lambda m: m.push(set())),
         (b"\x90", lambda m: m.add(m.since_mark())),
         (b"\x91", lambda m: m.push(frozenset(map(hashable, m.since_mark())))),
-        (b"p", lambda m: _remember(m, int(m.line()))),
+        (b"p", lambda m: _remember(m, _index(m))),
         (b"q", lambda m: _remember(m, m.number(1))),
         (b"r", lambda m: _remember(m, m.number(4))),
         (b"\x94", lambda m: _remember(m, len(m.memo))),
-        (b"g", lambda m: m.push(m.memo[int(m.line())])),
+        (b"g", lambda m: m.push(m.memo[_index(m)])),
         (b"h", lambda m: m.push(m.memo[m.number(1)])),
         (b"j", lambda m: m.push(m.memo[m.number(4)])),
         (b"c", lambda m: m.name(m.line(), m.line())),

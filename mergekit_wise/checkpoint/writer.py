@@ -6,7 +6,6 @@ before that, the sibling is removed and an earlier output stays as it was.
 
 import errno
 import os
-import secrets
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint.layout import plan_layout
+from mergekit_wise.checkpoint.litter import owning, partial_name, remove_litter
 from mergekit_wise.checkpoint.tensors import TensorInfo
 from mergekit_wise.errors import OutputError
 
@@ -44,13 +44,16 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
     """
     target = output.resolve()
     _check(output, target, size)
-    partial = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+    remove_litter(target)
+    partial = partial_name(target)
     try:
-        with partial.open("xb") as file:
-            file.truncate(size)
-            yield _writer(file.fileno())
-            os.fsync(file.fileno())
-        partial.replace(target)
+        partial.touch(exist_ok=False)
+        with owning(partial):
+            with partial.open("r+b") as file:
+                file.truncate(size)
+                yield _writer(file.fileno())
+                os.fsync(file.fileno())
+            partial.replace(target)
         _flush_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{output}: writing failed: {error.strerror}. {_advice(error)}") from error

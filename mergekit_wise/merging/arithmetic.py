@@ -2,28 +2,54 @@
 
 Two products and one sum, each rounded in float32 (float64 where an input is float64), the coefficients computed in
 float64 first, one rounding (nearest, ties to even) to the output's dtype. NumPy runs the three as separate loops, so
-nothing is fused, and the bytes do not depend on the size of a chunk or on the machine.
+nothing is fused, and the bytes do not depend on the size of a block or on the machine.
+
+Every function writes into buffers of a `Scratch`, which a thread uses again for every block: fresh memory for each
+would cost several times what the arithmetic does.
 """
 
-from functools import cache
-
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from mergekit_wise.checkpoint import DType
+from mergekit_wise.merging.eight_bit import from_eight_bit, to_eight_bit
+from mergekit_wise.merging.half import from_half, to_half
 
 Carrier = NDArray[np.generic]
 Numbers = NDArray[np.float32] | NDArray[np.float64]
+Real = type[np.float32] | type[np.float64]
+
+
+class Scratch:
+    """Buffers by number, each as large as it was ever asked to be. Not for several threads at once."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[int, NDArray[np.uint8]] = {}
+
+    def take(self, number: int, dtype: DTypeLike, count: int) -> NDArray[np.generic]:
+        """An array of `count` elements in buffer `number`; what was in it is lost."""
+        size = count * np.dtype(dtype).itemsize
+        if number not in self._buffers or len(self._buffers[number]) < size:
+            self._buffers[number] = np.empty(size, np.uint8)
+        return self._buffers[number][:size].view(dtype)
 
 
 def mix(a: Carrier, b: Carrier, dtypes: tuple[DType, DType], out: DType, alpha: float) -> Carrier:
     """Mix two 1-D arrays of carriers of `dtypes`, of one length, into a carrier of `out` (WiSE-FT, Eq. 1)."""
-    kind = computing_type(dtypes)
-    x, y = decode(a, dtypes[0], kind), decode(b, dtypes[1], kind)
+    scratch, kind = Scratch(), computing_type(dtypes)
+    x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
+    return encode(combine(x, y, alpha, scratch), out, scratch)
+
+
+def combine(x: Numbers, y: Numbers, alpha: float, scratch: Scratch) -> Numbers:
+    """(1 - alpha) * x + alpha * y, in buffer 2; x and y must not lie in buffers 2 or 3."""
+    kind = x.dtype.type
+    total, product = scratch.take(2, kind, len(x)), scratch.take(3, kind, len(x))
     with np.errstate(over="ignore", invalid="ignore"):
-        total = np.multiply(x, kind(1 - alpha))
-        total += np.multiply(y, kind(alpha))
-        return encode(total, out)
+        np.multiply(x, kind(1 - alpha), out=total)
+        np.multiply(y, kind(alpha), out=product)
+        np.add(total, product, out=total)
+    return total  # type: ignore[return-value]
 
 
 def mix_fisher(x: Numbers, y: Numbers, fx: Numbers, fy: Numbers, alpha: float) -> Numbers:
@@ -33,19 +59,27 @@ def mix_fisher(x: Numbers, y: Numbers, fx: Numbers, fy: Numbers, alpha: float) -
     return np.asarray((first * x + second * y) / (first + second))
 
 
-def computing_type(dtypes: tuple[DType, DType]) -> type[np.float32] | type[np.float64]:
+def computing_type(dtypes: tuple[DType, DType]) -> Real:
     """float64 where an input is float64, else float32."""
     return np.float64 if any(dtype.name == "F64" for dtype in dtypes) else np.float32
 
 
-def decode(carrier: Carrier, dtype: DType, kind: type[np.float32] | type[np.float64]) -> Numbers:
-    """The numbers that `carrier` stands for, exactly; complex ones as pairs. A view where nothing changes."""
+def decode(carrier: Carrier, dtype: DType, kind: Real, scratch: Scratch, number: int) -> Numbers:
+    """The numbers that `carrier` stands for, exactly; complex ones as pairs.
+
+    A view of `carrier` where nothing changes, else in buffer `number` (float64 from a narrower dtype: a new array).
+    """
+    numbers: Numbers
     match dtype.name:
         case "BF16":
-            wide = np.left_shift(carrier, 16, dtype=np.uint32, casting="unsafe")
-            numbers: Numbers = wide.view(np.float32)
+            wide = scratch.take(number, np.uint32, len(carrier))
+            np.copyto(wide, carrier)
+            np.left_shift(wide, 16, out=wide)
+            numbers = wide.view(np.float32)
+        case "F16":
+            numbers = from_half(carrier, scratch.take(number, np.int32, len(carrier)))
         case "F8_E4M3" | "F8_E5M2":
-            numbers = _eight_bit_values(dtype.name)[carrier]
+            numbers = from_eight_bit(carrier, dtype.name)
         case "C64":
             numbers = np.ascontiguousarray(carrier).view(np.float32)
         case _:
@@ -53,58 +87,37 @@ def decode(carrier: Carrier, dtype: DType, kind: type[np.float32] | type[np.floa
     return numbers if kind is np.float32 else numbers.astype(np.float64)
 
 
-def encode(numbers: Numbers, dtype: DType) -> Carrier:
-    """Round to `dtype`, nearest and ties to even; too large becomes infinite, or NaN where there is no infinity."""
-    match dtype.name:
-        case "BF16":
-            return _to_bfloat16(numbers)
-        case "F8_E4M3" | "F8_E5M2":
-            return _to_eight_bit(numbers, dtype.name)
-        case "C64":
-            return numbers.astype(np.float32, copy=False).view(np.complex64)
-        case _:
-            return numbers.astype(dtype.carrier, copy=False)
+def encode(numbers: Numbers, dtype: DType, scratch: Scratch) -> Carrier:
+    """Round to `dtype`, nearest and ties to even; too large becomes infinite, or NaN where there is no infinity.
+
+    The result may lie in `numbers` or in buffers 3 to 5, so it must be used before the scratch is.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        match dtype.name:
+            case "BF16":
+                return _to_bfloat16(numbers.astype(np.float32, copy=False), scratch)
+            case "F16" if numbers.dtype == np.float32:
+                rounded, sign = (scratch.take(place, np.uint32, len(numbers)) for place in (3, 4))
+                return to_half(numbers, rounded, sign, scratch.take(5, np.uint16, len(numbers)))
+            case "F8_E4M3" | "F8_E5M2":
+                return to_eight_bit(numbers, dtype.name)
+            case "C64":
+                return numbers.astype(np.float32, copy=False).view(np.complex64)
+            case _:
+                return numbers.astype(dtype.carrier, copy=False)
 
 
-def _to_bfloat16(numbers: Numbers) -> Carrier:
-    bits = numbers.astype(np.float32, copy=False).view(np.uint32)
+def _to_bfloat16(numbers: NDArray[np.float32], scratch: Scratch) -> Carrier:
+    bits = numbers.view(np.uint32)
+    rounded = scratch.take(3, np.uint32, len(bits))
+    result = scratch.take(5, np.uint16, len(bits))
     # Adding half of the last kept place, less one unless that place is odd, carries exactly where rounding goes up.
-    rounded = ((bits >> 16) & 1) + np.uint32(0x7FFF)
-    rounded += bits
-    rounded >>= 16
-    result = rounded.astype(np.uint16)
-    nan = np.isnan(numbers)
-    if nan.any():
-        result[nan] = 0x7FC0
-    return result
-
-
-@cache
-def _eight_bit_values(name: str) -> NDArray[np.float32]:
-    """The numbers of all 256 codes of an 8-bit float."""
-    mantissa_bits, bias = (3, 7) if name == "F8_E4M3" else (2, 15)
-    codes = np.arange(128)
-    exponent, mantissa = codes >> mantissa_bits, codes & ((1 << mantissa_bits) - 1)
-    fraction = mantissa / (1 << mantissa_bits) + (exponent > 0)
-    values = fraction * np.exp2(np.maximum(exponent, 1) - float(bias))
-    if name == "F8_E4M3":
-        values[127] = np.nan
-    else:
-        values[124], values[125:] = np.inf, np.nan
-    return np.concatenate([values, -values]).astype(np.float32)
-
-
-def _to_eight_bit(numbers: Numbers, name: str) -> Carrier:
-    finite = 127 if name == "F8_E4M3" else 124
-    values = _eight_bit_values(name)[:finite].astype(np.float64)
-    # One step beyond the largest finite number: what rounds there overflows, to NaN or to infinity.
-    steps = np.append(values, 2 * values[-1] - values[-2])
-    middles = (steps[1:] + steps[:-1]) / 2
-    size = np.abs(numbers)
-    codes = np.searchsorted(middles, size)
-    tie = size == middles[np.minimum(codes, len(middles) - 1)]
-    codes += tie & (codes % 2 == 1)
-    result = codes.astype(np.uint8)
-    result[np.isnan(numbers)] = 127
-    result[np.signbit(numbers)] |= 0x80
+    np.right_shift(bits, 16, out=rounded)
+    np.bitwise_and(rounded, 1, out=rounded)
+    np.add(rounded, np.uint32(0x7FFF), out=rounded)
+    np.add(rounded, bits, out=rounded)
+    np.right_shift(rounded, 16, out=rounded)
+    np.copyto(result, rounded, casting="unsafe")
+    if np.isnan(numbers.max(initial=0)):  # the largest of numbers is NaN if any of them is
+        result[np.isnan(numbers)] = 0x7FC0
     return result

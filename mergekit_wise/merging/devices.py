@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import DType
-from mergekit_wise.merging.arithmetic import mix
 
 Mix = Callable[
     [NDArray[np.generic], NDArray[np.generic], tuple[DType, DType], DType, float],
@@ -24,10 +23,11 @@ BYTES_AN_ELEMENT = 48
 class Engine:
     """How to mix, how many threads keep it busy, and how many elements a thread takes and mixes at once.
 
-    A thread takes a `chunk` of a tensor and mixes it block by block.
+    A thread takes a `chunk` of a tensor and mixes it block by block. `mix` is None on the CPU, where a block is mixed
+    where it was decoded.
     """
 
-    mix: Mix
+    mix: Mix | None
     threads: int
     block: int
     chunk: int = 1 << 22
@@ -41,7 +41,7 @@ def open_engine(device: str, memory: int = 256 << 20) -> Engine:
     if device == "cpu":
         # Blocks that stay in a core's second-level cache.
         threads = min(os.cpu_count() or 1, 8)
-        return Engine(mix, threads, max(1, min(1 << 17, memory // (threads * BYTES_AN_ELEMENT))))
+        return Engine(None, threads, max(1, min(1 << 17, memory // (threads * BYTES_AN_ELEMENT))))
     from mergekit_wise.merging.torch_arithmetic import open_torch
 
     return Engine(open_torch(device), 1, max(1, min(1 << 22, memory // BYTES_AN_ELEMENT)))

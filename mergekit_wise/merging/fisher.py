@@ -7,7 +7,7 @@ import numpy as np
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging.align import align
-from mergekit_wise.merging.arithmetic import Numbers, decode
+from mergekit_wise.merging.arithmetic import Numbers, Scratch, decode
 from mergekit_wise.merging.pair import Pair
 
 
@@ -27,7 +27,7 @@ class Fishers:
             return None
         values = []
         for side in (self.zeroshot, self.finetuned):
-            numbers = decode(side.read(name, start, stop), side.info(name).dtype, kind)
+            numbers = decode(side.read(name, start, stop), side.info(name).dtype, kind, Scratch(), 0)
             values.append(np.maximum(numbers, kind(self.floor)))
         return values[0], values[1]
 

@@ -1,12 +1,13 @@
 """Blocks of the mixture: read from both sides, mixed, and looked at. Knows no output."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import DType
-from mergekit_wise.merging.arithmetic import Numbers, computing_type, decode, encode, mix_fisher
+from mergekit_wise.merging.arithmetic import Numbers, Scratch, combine, computing_type, decode, encode, mix_fisher
 from mergekit_wise.merging.devices import Engine
 from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
 from mergekit_wise.merging.fisher import Fishers
@@ -50,44 +51,60 @@ class Mixer:
         """What happens to a tensor; reads both sources up to their first difference."""
         return fate_of(self.pair, step, self.engine.block)
 
-    def block(self, step: Step, fate: Fate, start: int, stop: int) -> tuple[NDArray[np.generic], Tally]:
-        """Elements `start` to `stop` of a tensor of the output, as its dtype's carrier."""
+    def block(
+        self, step: Step, fate: Fate, start: int, stop: int, scratch: Scratch
+    ) -> tuple[NDArray[np.generic], Tally]:
+        """Elements `start` to `stop` of a tensor of the output, as its dtype's carrier.
+
+        The array may lie in `scratch`: it is good until the next block is asked for with that.
+        """
         name = step.info.name
         if fate != "mixed":
             source = source_of(self.pair, fate)
-            return _converted(source.read(name, start, stop), source.info(name).dtype, step.info.dtype), NOTHING
-        return self._mixed(step, start, stop)
+            data = source.read(name, start, stop)
+            return _converted(data, source.info(name).dtype, step.info.dtype, scratch), NOTHING
+        return self._mixed(step, start, stop, scratch)
 
     def whole(self, step: Step) -> NDArray[np.generic]:
         """One tensor of the mixture in memory, flattened: the bytes that a merged file would hold."""
         fate = self.fate(step)
         spans = blocks(0, step.info.count, self.engine.block) if step.info.count else [(0, 0)]
-        return np.concatenate([self.block(step, fate, *span)[0] for span in spans])
+        scratch = Scratch()
+        return np.concatenate([self.block(step, fate, *span, scratch)[0].copy() for span in spans])
 
-    def _mixed(self, step: Step, start: int, stop: int) -> tuple[NDArray[np.generic], Tally]:
+    def _mixed(self, step: Step, start: int, stop: int, scratch: Scratch) -> tuple[NDArray[np.generic], Tally]:
         name, out = step.info.name, step.info.dtype
         a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
         kind = computing_type(dtypes)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            x, y = decode(a, dtypes[0], kind), decode(b, dtypes[1], kind)
-            if self.fishers is not None and (weights := self.fishers.read(name, start, stop, kind)):
-                data = encode(mix_fisher(x, y, *weights, step.alpha), out)
-            else:
-                data = self.engine.mix(a, b, dtypes, out, step.alpha)
-            moved, norm = _squares(y - x), _squares(x)
-            convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
-            # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
-            if convex and self.fishers is None and np.isfinite(moved) and np.isfinite(norm):
-                return data, Tally(moved, norm)
-            return data, Tally(moved, norm, *_not_finite(decode(data, out, kind), x, y))
+        x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
+        moved, norm = _distance(x, y, scratch), _squares(x)
+        fisher = self.fishers.read(name, start, stop, kind) if self.fishers is not None else None
+        if fisher is not None:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                data = encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
+        elif self.engine.mix is not None:
+            data = self.engine.mix(a, b, dtypes, out, step.alpha)
+        else:
+            data = encode(combine(x, y, step.alpha, scratch), out, scratch)
+        convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
+        # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
+        if convex and fisher is None and math.isfinite(moved) and math.isfinite(norm):
+            return data, Tally(moved, norm)
+        return data, Tally(moved, norm, *_not_finite(decode(data, out, kind, Scratch(), 0), x, y))
 
 
-def _converted(carrier: NDArray[np.generic], have: DType, want: DType) -> NDArray[np.generic]:
+def _converted(carrier: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:
     if have == want:
         return carrier
+    return encode(decode(carrier, have, computing_type((have, have)), scratch, 0), want, scratch)
+
+
+def _distance(x: Numbers, y: Numbers, scratch: Scratch) -> float:
+    difference = scratch.take(2, x.dtype, len(x))
     with np.errstate(over="ignore", invalid="ignore"):
-        return encode(decode(carrier, have, computing_type((have, have))), want)
+        np.subtract(y, x, out=difference)
+    return _squares(difference)  # type: ignore[arg-type]
 
 
 def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
@@ -99,4 +116,5 @@ def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
 
 def _squares(numbers: Numbers) -> float:
     # einsum: one pass, no copy, and one thread, where a BLAS dot product would start threads of its own.
-    return float(np.einsum("i,i->", numbers, numbers))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.einsum("i,i->", numbers, numbers))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.merging.arithmetic import decode
+from mergekit_wise.merging.arithmetic import Scratch, decode
 from mergekit_wise.merging.dtypes import MIXABLE
 from mergekit_wise.merging.fates import blocks
 from mergekit_wise.progress import Progress
@@ -83,7 +83,8 @@ def _by_class(a: Checkpoint, b: Checkpoint, name: str) -> tuple[float, ...]:
 
 
 def _numbers(a: Checkpoint, b: Checkpoint, name: str) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    scratch = Scratch()
     for span in blocks(0, a.info(name).count, BLOCK):
-        x = decode(a.read(name, *span), a.info(name).dtype, np.float64)
-        y = decode(b.read(name, *span), b.info(name).dtype, np.float64)
+        x = decode(a.read(name, *span), a.info(name).dtype, np.float64, scratch, 0)
+        y = decode(b.read(name, *span), b.info(name).dtype, np.float64, scratch, 1)
         yield np.asarray(x, np.float64), np.asarray(y, np.float64)

@@ -3,6 +3,7 @@
 Memory does not grow with the checkpoints: a thread holds one block of a few hundred kilobytes at a time.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.fates import Fate, blocks
 from mergekit_wise.merging.mixing import NOTHING, Mixer, Tally
 from mergekit_wise.merging.outcomes import Outcome
@@ -57,11 +59,14 @@ def _pieces(mixer: Mixer, step: Step) -> Iterator[_Piece]:
 
 
 def _worker(mixer: Mixer, put: Put) -> Callable[[_Piece], Tally]:
+    local = threading.local()
+
     def work(piece: _Piece) -> Tally:
+        scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
         info = piece.step.info
         tally = NOTHING
         for start, stop in blocks(piece.start, piece.stop, mixer.engine.block):
-            data, seen = mixer.block(piece.step, piece.fate, start, stop)
+            data, seen = mixer.block(piece.step, piece.fate, start, stop, scratch)
             tally += seen
             put(info.name, start * info.dtype.itemsize, data)
         _forget(piece, mixer.pair.zeroshot, mixer.pair.finetuned)

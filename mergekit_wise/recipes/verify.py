@@ -19,6 +19,7 @@ from mergekit_wise.merging import (
     read_origin,
     read_rules,
 )
+from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.fates import blocks
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.source import open_source
@@ -83,11 +84,12 @@ def _names(merged: Checkpoint, plan: tuple[Step, ...]) -> str | None:
 
 
 def _bytes(merged: Checkpoint, mixer: Mixer, plan: tuple[Step, ...], progress: Progress) -> str | None:
+    scratch = Scratch()
     total, done = sum(step.info.nbytes for step in plan), 0
     for step in plan:
         fate = mixer.fate(step)
         for start, stop in blocks(0, step.info.count, mixer.engine.block):
-            wanted, _ = mixer.block(step, fate, start, stop)
+            wanted, _ = mixer.block(step, fate, start, stop, scratch)
             found = merged.read(step.info.name, start, stop)
             differ = np.ascontiguousarray(wanted).view(np.uint8) != np.ascontiguousarray(found).view(np.uint8)
             if differ.any():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_wise.checkpoint import BY_NAME
-from mergekit_wise.merging.arithmetic import decode, encode, mix
+from mergekit_wise.merging.arithmetic import Scratch, decode, encode, mix
 from mergekit_wise.merging.dtypes import MIXABLE, mixed_dtype
 from mergekit_wise.merging.torch_arithmetic import open_torch
 
@@ -71,9 +71,9 @@ def test_decoding_is_exact_and_encoding_turns_it_back(name):
     """Every bit pattern survives the way through float32, and means what torch says it means."""
     dtype, carrier = BY_NAME[name], codes(name)
     kind = np.float64 if name == "F64" else np.float32
-    numbers = decode(carrier, dtype, kind)
+    numbers = decode(carrier, dtype, kind, Scratch(), 0)
     np.testing.assert_array_equal(numbers, as_torch(carrier, name).to(torch.float64).numpy())
-    back = encode(numbers, dtype)
+    back = encode(numbers, dtype, Scratch())
     finite = ~np.isnan(numbers)
     np.testing.assert_array_equal(back[finite], carrier[finite])
 
@@ -85,13 +85,13 @@ def test_rounding_is_to_nearest_and_ties_to_even_as_in_torch(numbers, name):
     if name == "F8_E4M3":  # beyond its largest number torch's versions differ: see the next test
         values = np.clip(values, -448, 448)
     with np.errstate(over="ignore"):
-        ours = as_torch(encode(values, BY_NAME[name]), name)
+        ours = as_torch(encode(values, BY_NAME[name], Scratch()), name)
     assert same_bits_or_both_nan(ours, torch.from_numpy(values).to(getattr(torch, BY_NAME[name].torch)))
 
 
 def test_what_is_too_large_for_float8_e4m3_becomes_nan():
     """It has no infinity; the largest number in its place would hide the overflow."""
-    beyond = encode(np.array([464, 465, -1000, np.inf], np.float32), BY_NAME["F8_E4M3"])
+    beyond = encode(np.array([464, 465, -1000, np.inf], np.float32), BY_NAME["F8_E4M3"], Scratch())
     np.testing.assert_array_equal(as_torch(beyond, "F8_E4M3").float(), [448, np.nan, np.nan, np.nan])
 
 
