@@ -1,5 +1,6 @@
 """The ``wise`` command: which commands there are, and how an error becomes a sentence and an exit code."""
 
+import os
 import signal
 import sys
 from types import FrameType, TracebackType
@@ -87,6 +88,9 @@ def complain(message: str) -> None:
 def main() -> None:
     """Entry point of the console script."""
     sys.excepthook = _defect
+    # Threads of torch that wait by spinning take the cores from other work, and each other: on two busy cores a run
+    # took twice as long. Read when torch is imported, so it must be set before.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # What a job scheduler sends: end as Ctrl-C does, cleaning up on the way.
     signal.signal(signal.SIGTERM, _interrupt)
     app()
