@@ -54,7 +54,7 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
 
     Raises ValueError with what is wrong: every byte of the body must belong to exactly one tensor.
     """
-    described = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates)
+    described = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
     if not isinstance(described, dict):
         raise ValueError("the header is not a JSON object")
     metadata = _parse_metadata(described.pop("__metadata__", {}))
@@ -73,10 +73,11 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
     return placed, metadata
 
 
-def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """For ``json.loads``, which by itself keeps the last of several entries of one name. Raises ValueError."""
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a name occurs twice in the header")
+        raise ValueError("a name occurs twice in it")
     return entries
 
 

@@ -2,6 +2,7 @@
 
 import mmap as memory
 import os
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -23,13 +24,15 @@ class MappedFile:
         """
         self.path = path
         try:
+            if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
+                raise CheckpointError(f"{path}: a device or a pipe, where a checkpoint file was expected.")
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file. Check the path.") from None
         except IsADirectoryError:
             raise CheckpointError(f"{path}: a folder, where a checkpoint file was expected.") from None
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be opened: {error.strerror}.") from error
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise CheckpointError(f"{str(path)!r}: cannot be opened: {error}.") from error
         self.size = os.fstat(self._file.fileno()).st_size
         if self.size == 0:
             self._file.close()

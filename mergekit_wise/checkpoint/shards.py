@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.layout import without_duplicates
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.errors import CheckpointError
@@ -32,7 +34,7 @@ def open_shards(file: MappedFile, open_file: Callable[[Path], Checkpoint]) -> Ch
         for name, shard in weight_map.items():
             if name not in shards[shard].tensors:
                 raise CheckpointError(
-                    f"{file.path}: says that {name} is in {shard}, where it is not. Download both again."
+                    f"{file.path}: says that {shown(name)} is in {shard}, where it is not. Download both again."
                 )
             tensors[name] = shards[shard].tensors[name]
         stack.pop_all()
@@ -53,7 +55,7 @@ def _weight_map(file: MappedFile) -> dict[str, str]:
     try:
         if file.size > MAX_INDEX:
             raise ValueError("it is too long to be an index")
-        index = json.loads(file.bytes_at(0, file.size))
+        index = json.loads(file.bytes_at(0, file.size), object_pairs_hook=without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.path}: not a readable index of shards: {error}.") from error
     match index:
@@ -64,6 +66,6 @@ def _weight_map(file: MappedFile) -> dict[str, str]:
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
             raise CheckpointError(
-                f"{file.path}: places {name!r} in {shard!r}, which is no file beside it. Use an index that you trust."
+                f"{file.path}: places {shown(name)!r} in {shown(str(shard))!r}, which is no file beside it. Use an index that you trust."
             )
     return weight_map

@@ -26,6 +26,7 @@ def inspect(file: options.File, as_json: options.AsJson = False) -> None:
 
 
 def _lines(found: "Inspection") -> list[str]:
+    from mergekit_wise.checkpoint.claims import shown
     from mergekit_wise.cli.console import in_bytes
 
     elements = sum(info.count for info in found.tensors)
@@ -36,10 +37,10 @@ def _lines(found: "Inspection") -> list[str]:
         f"architecture: {', '.join(guess.names) or 'unknown'}; {guess.reason}",
         f"header SHA-256: {found.digest}",
     ]
-    lines += [f"metadata {key}: {value}" for key, value in found.metadata.items()]
+    lines += [f"metadata {shown(key)}: {shown(value, 1000)}" for key, value in found.metadata.items()]
     if found.origin:
         lines.append("merged by wise:")
-        lines += [f"  {key}: {_plain(value)}" for key, value in found.origin.items()]
+        lines += [f"  {key}: {shown(_plain(value), 1000)}" for key, value in found.origin.items()]
     return lines
 
 

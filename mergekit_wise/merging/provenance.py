@@ -47,7 +47,7 @@ def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
     """The provenance that a merged file carries; None for any other file."""
     try:
         origin = json.loads(checkpoint.metadata.get(KEY, "null"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return origin if isinstance(origin, dict) else None
 

@@ -37,7 +37,7 @@ def stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
     try:
         config = json.loads(text)
         config["model_cfg"]["vision_cfg"], config["preprocess_cfg"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
             f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r} is no open_clip configuration."
         ) from error

@@ -1,5 +1,7 @@
 """Files that are no checkpoints."""
 
+import os
+
 import pytest
 import torch
 
@@ -36,3 +38,10 @@ def test_a_folder_is_refused(tmp_path):
     """It is not opened as a file."""
     with pytest.raises(CheckpointError, match="a folder"):
         open_checkpoint(tmp_path)
+
+
+def test_a_pipe_is_refused(tmp_path):
+    """Opening one would wait for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match="a device or a pipe"):
+        open_checkpoint(tmp_path / "pipe")

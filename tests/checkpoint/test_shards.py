@@ -43,12 +43,26 @@ def test_an_index_reaches_only_the_files_beside_it(shard, tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not a readable index"), ("{}", "weight_map"), ('{"weight_map": {}}', "weight_map"), ("{" * 99999, "index")],
+    [
+        ('{"weight_map": {"a": "x", "a": "y"}}', "occurs twice"),
+        ("{", "not a readable index"),
+        ("{}", "weight_map"),
+        ('{"weight_map": {}}', "weight_map"),
+        ("{" * 99999, "index"),
+    ],
 )
 def test_json_that_is_no_index_is_refused(text, message, tmp_path):
     """A config.json, for example."""
     (tmp_path / "i.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "i.json")
+
+
+@pytest.mark.parametrize("shard", ["a\0b", "\ud800"])
+def test_a_shard_by_a_name_that_no_file_can_have_is_refused(shard, tmp_path):
+    """JSON can write more texts than file systems take."""
+    (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": shard}}))
+    with pytest.raises(CheckpointError, match="cannot be opened"):
         open_checkpoint(tmp_path / "i.json")
 
 
