@@ -66,6 +66,13 @@ class Checkpoint:
             return stored.file.elements(info.dtype.carrier, offset, stop - start)
         return _strided(stored).flat[start:stop]
 
+    def expect(self, name: str, start: int, stop: int) -> None:
+        """Say that elements will be read soon, all of them."""
+        stored = self.tensors[name]
+        if stored.strides is None and stop > start:
+            width = stored.info.dtype.itemsize
+            stored.file.expect(stored.offset + start * width, stored.offset + stop * width)
+
     def forget(self, name: str, start: int, stop: int) -> None:
         """Let the system take back the memory of elements that were read and are not needed again."""
         stored = self.tensors[name]

@@ -5,6 +5,7 @@ import os
 import stat
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.errors import CheckpointError
+
+POPULATE_READ = 22
+"""MADV_POPULATE_READ of Linux 5.14 and later; Python has no name for it."""
 
 
 class MappedFile:
@@ -72,6 +76,13 @@ class MappedFile:
         if got != size:
             raise CheckpointError(f"{self.path}: became shorter while it was being read.")
         return data
+
+    def expect(self, start: int, stop: int) -> None:
+        """Map the pages between two bytes in one go, which costs a fraction of a fault for each few of them."""
+        if sys.platform == "linux" and not self._plain:
+            first = start // memory.PAGESIZE * memory.PAGESIZE
+            with suppress(OSError, ValueError):  # older systems do not know it, and need not
+                self._map.madvise(POPULATE_READ, first, min(stop, self.size) - first)
 
     def forget(self, start: int, stop: int) -> None:
         """Unmap the pages that lie wholly between two bytes; touching them again brings them back."""

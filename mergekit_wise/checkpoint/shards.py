@@ -66,6 +66,7 @@ def _weight_map(file: MappedFile) -> dict[str, str]:
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
             raise CheckpointError(
-                f"{file.path}: places {shown(name)!r} in {shown(str(shard))!r}, which is no file beside it. Use an index that you trust."
+                f"{file.path}: places {shown(name)!r} in {shown(str(shard))!r}, which is no file beside it. "
+                "Use an index that you trust."
             )
     return weight_map

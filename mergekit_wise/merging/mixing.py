@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import DType
+from mergekit_wise.checkpoint import Checkpoint, DType
 from mergekit_wise.merging.arithmetic import Numbers, Scratch, combine, computing_type, decode, encode, mix_fisher
 from mergekit_wise.merging.devices import Engine
 from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
@@ -50,6 +50,10 @@ class Mixer:
     def fate(self, step: Step) -> Fate:
         """What happens to a tensor; reads both sources up to their first difference."""
         return fate_of(self.pair, step, self.engine.block)
+
+    def sources(self, step: Step, fate: Fate) -> tuple[Checkpoint, ...]:
+        """The files that a tensor is read from."""
+        return (self.pair.zeroshot, self.pair.finetuned) if fate == "mixed" else (source_of(self.pair, fate),)
 
     def block(
         self, step: Step, fate: Fate, start: int, stop: int, scratch: Scratch

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.fates import Fate, blocks
 from mergekit_wise.merging.mixing import NOTHING, Mixer, Tally
@@ -64,19 +63,16 @@ def _worker(mixer: Mixer, put: Put) -> Callable[[_Piece], Tally]:
     def work(piece: _Piece) -> Tally:
         scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
         info = piece.step.info
+        sources = mixer.sources(piece.step, piece.fate)
         tally = NOTHING
+        for source in sources:
+            source.expect(info.name, piece.start, piece.stop)
         for start, stop in blocks(piece.start, piece.stop, mixer.engine.block):
             data, seen = mixer.block(piece.step, piece.fate, start, stop, scratch)
             tally += seen
             put(info.name, start * info.dtype.itemsize, data)
-        _forget(piece, mixer.pair.zeroshot, mixer.pair.finetuned)
+        for source in sources:  # mapped pages count as memory of the process
+            source.forget(info.name, piece.start, piece.stop)
         return tally
 
     return work
-
-
-def _forget(piece: _Piece, *sources: Checkpoint) -> None:
-    """Let go of the pages that were read: mapped pages count as memory of the process."""
-    for source in sources:
-        if piece.step.info.name in source.tensors:
-            source.forget(piece.step.info.name, piece.start, piece.stop)
