@@ -1,12 +1,13 @@
 # make demo   the paper in two minutes, in an environment of its own
 # make test   linter, type checker, tests
+# make bench  speed and memory beside cp and other tools; takes 15 GB of disk and a quarter of an hour
 # make clean  remove the environment and what the demo left
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test docs clean
+.PHONY: demo test docs bench clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wise demo wise-demo
@@ -20,6 +21,9 @@ test: $(VENV)/.test
 # The command reference, from --help; a test fails when it drifts.
 docs: $(VENV)/.test
 	$(BIN)/python docs/reference.py
+
+bench: $(VENV)/.test
+	$(BIN)/python tests/benchmarks/merge.py --large
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

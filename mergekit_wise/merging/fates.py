@@ -38,13 +38,20 @@ def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
 
 def _equal(pair: Pair, name: str, block: int) -> bool:
     a, b = pair.zeroshot.info(name), pair.finetuned.info(name)
-    # The first look is a short one: tensors that moved differ at once, and pages that are touched count as memory.
+    if a.dtype != b.dtype:
+        return False
+    # The first look is a short one: tensors that moved differ at once.
     first = min(PROBE, a.count)
-    spans = [(0, first), *blocks(first, a.count, block)]
-    return a.dtype == b.dtype and all(
-        np.array_equal(_bits(pair.zeroshot.read(name, *span)), _bits(pair.finetuned.read(name, *span)))
-        for span in spans
-    )
+    return all(_equal_span(pair, name, *span) for span in [(0, first), *blocks(first, a.count, block)])
+
+
+def _equal_span(pair: Pair, name: str, start: int, stop: int) -> bool:
+    sides = (pair.zeroshot, pair.finetuned)
+    a, b = (_bits(side.read(name, start, stop)) for side in sides)
+    equal = np.array_equal(a, b)
+    for side in sides:  # mapped pages count as memory of the process
+        side.forget(name, start, stop)
+    return equal
 
 
 def _bits(carrier: NDArray[np.generic]) -> NDArray[np.generic]:
