@@ -2,25 +2,20 @@
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint, closing
 from mergekit_wise.checkpoint.dtypes import BY_NAME, BY_TORCH, DType
-from mergekit_wise.checkpoint.layout import Layout, plan_layout
 from mergekit_wise.checkpoint.opening import open_checkpoint
-from mergekit_wise.checkpoint.output import Output, OutputPlan, plan_output, writing_output
+from mergekit_wise.checkpoint.output import OutputPlan, plan_output, writing_output
 from mergekit_wise.checkpoint.tensors import TensorInfo
-from mergekit_wise.checkpoint.writer import Writer, refuse_overwriting, write_safetensors
+from mergekit_wise.checkpoint.writer import refuse_overwriting, write_safetensors
 
 __all__ = [
     "BY_NAME",
     "BY_TORCH",
     "Checkpoint",
     "DType",
-    "Layout",
-    "Output",
     "OutputPlan",
     "TensorInfo",
-    "Writer",
     "closing",
     "open_checkpoint",
-    "plan_layout",
     "plan_output",
     "refuse_overwriting",
     "write_safetensors",

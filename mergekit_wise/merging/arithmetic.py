@@ -34,15 +34,8 @@ class Scratch:
         return self._buffers[number][:size].view(dtype)
 
 
-def mix(a: Carrier, b: Carrier, dtypes: tuple[DType, DType], out: DType, alpha: float) -> Carrier:
-    """Mix two 1-D arrays of carriers of `dtypes`, of one length, into a carrier of `out` (WiSE-FT, Eq. 1)."""
-    scratch, kind = Scratch(), computing_type(dtypes)
-    x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
-    return encode(combine(x, y, alpha, scratch), out, scratch)
-
-
 def combine(x: Numbers, y: Numbers, alpha: float, scratch: Scratch) -> Numbers:
-    """(1 - alpha) * x + alpha * y, in buffer 2; x and y must not lie in buffers 2 or 3."""
+    """(1 - alpha) * x + alpha * y (WiSE-FT, Eq. 1), in buffer 2; x and y must not lie in buffers 2 or 3."""
     kind = x.dtype.type
     total, product = scratch.take(2, kind, len(x)), scratch.take(3, kind, len(x))
     with np.errstate(over="ignore", invalid="ignore"):

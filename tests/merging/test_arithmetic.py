@@ -9,12 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mergekit_wise.checkpoint import BY_NAME
-from mergekit_wise.merging.arithmetic import Scratch, decode, encode, mix
+from mergekit_wise.merging.arithmetic import Scratch, combine, computing_type, decode, encode
 from mergekit_wise.merging.dtypes import MIXABLE, mixed_dtype
 from mergekit_wise.merging.torch_arithmetic import open_torch
 
 ALPHAS = (0.1, 0.3, 0.5, 2 / 3)
 FLOATS = [name for name in MIXABLE if name != "C64"]
+
+
+def mix(a, b, dtypes, out, alpha):
+    """As a block of a merge is mixed."""
+    scratch, kind = Scratch(), computing_type(dtypes)
+    x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
+    return encode(combine(x, y, alpha, scratch), out, scratch)
 
 
 def codes(name, count=4096, seed=0):
