@@ -1,7 +1,8 @@
 """Writing a file that is there whole or not at all. Knows bytes and offsets, no tensors.
 
-The bytes go to a sibling of the output, which is flushed to disk and renamed over it at the end. Whatever happens
-before that, the sibling is removed and an earlier output stays as it was.
+The bytes go to a sibling of the output, which is renamed over it at the end. Whatever happens before that, the sibling
+is removed and an earlier output stays as it was. Where there is one, the sibling is flushed to disk before it takes its
+place: should the power fail, one of the two is whole. A new file is left to the system to flush, as `cp` leaves it.
 """
 
 import errno
@@ -9,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -52,9 +53,9 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
             with partial.open("r+b") as file:
                 file.truncate(size)
                 yield _writer(file.fileno())
-                os.fsync(file.fileno())
+                if target.exists():
+                    os.fsync(file.fileno())
             partial.replace(target)
-        _flush_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{output}: writing failed: {error.strerror}. {_advice(error)}") from error
     finally:
@@ -112,18 +113,6 @@ def _writer(descriptor: int) -> Writer:
             view, offset = view[written:], offset + written
 
     return write
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make the renaming itself last; not every file system knows how."""
-    if sys.platform == "win32":
-        return
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _advice(error: OSError) -> str:

@@ -41,7 +41,7 @@ def open_engine(device: str, memory: int = 256 << 20) -> Engine:
     if device == "cpu":
         # Blocks that stay in a core's second-level cache.
         threads = min(os.cpu_count() or 1, 8)
-        return Engine(None, threads, max(1, min(1 << 17, memory // (threads * BYTES_AN_ELEMENT))))
+        return Engine(None, threads, max(1, min(1 << 18, memory // (threads * BYTES_AN_ELEMENT))))
     from mergekit_wise.merging.torch_arithmetic import open_torch
 
     return Engine(open_torch(device), 1, max(1, min(1 << 22, memory // BYTES_AN_ELEMENT)))

@@ -11,6 +11,7 @@ from mergekit_wise.merging.arithmetic import Numbers, Scratch, combine, computin
 from mergekit_wise.merging.devices import Engine
 from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
 from mergekit_wise.merging.fisher import Fishers
+from mergekit_wise.merging.native import mix_natively
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import Step
 
@@ -81,21 +82,43 @@ class Mixer:
         a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
         kind = computing_type(dtypes)
-        x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
-        moved, norm = _distance(x, y, scratch), _squares(x)
         fisher = self.fishers.read(name, start, stop, kind) if self.fishers is not None else None
-        if fisher is not None:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                data = encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
-        elif self.engine.mix is not None:
-            data = self.engine.mix(a, b, dtypes, out, step.alpha)
-        else:
-            data = encode(combine(x, y, step.alpha, scratch), out, scratch)
+        sums = None
+        if fisher is None and self.engine.mix is None:
+            data = scratch.take(2, out.carrier, stop - start)
+            sums = mix_natively(a, b, data, (*dtypes, out), step.alpha)
+        if sums is None:
+            x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
+            sums = (_distance(x, y, scratch), _squares(x))
+            data = self._rounded(a, b, x, y, fisher, dtypes, step, scratch)
         convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
         # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
-        if convex and fisher is None and math.isfinite(moved) and math.isfinite(norm):
-            return data, Tally(moved, norm)
-        return data, Tally(moved, norm, *_not_finite(decode(data, out, kind, Scratch(), 0), x, y))
+        if convex and fisher is None and all(map(math.isfinite, sums)):
+            return data, Tally(*sums)
+        results, x, y = (
+            decode(carrier, dtype, kind, Scratch(), 0)
+            for carrier, dtype in ((data, out), (a, dtypes[0]), (b, dtypes[1]))
+        )
+        return data, Tally(*sums, *_not_finite(results, x, y))
+
+    def _rounded(
+        self,
+        a: NDArray[np.generic],
+        b: NDArray[np.generic],
+        x: Numbers,
+        y: Numbers,
+        fisher: tuple[Numbers, Numbers] | None,
+        dtypes: tuple[DType, DType],
+        step: Step,
+        scratch: Scratch,
+    ) -> NDArray[np.generic]:
+        out = step.info.dtype
+        if fisher is not None:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+                return encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
+        if self.engine.mix is not None:
+            return self.engine.mix(a, b, dtypes, out, step.alpha)
+        return encode(combine(x, y, step.alpha, scratch), out, scratch)
 
 
 def _converted(carrier: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:

@@ -1,0 +1,24 @@
+"""The one compiled module; everything else stands in pyproject.toml. Without a C compiler it is left out."""
+
+import os
+
+from setuptools import Extension, setup
+
+if os.name == "nt":
+    FLAGS = ["/O2", "/fp:precise"]
+else:
+    # No fused multiply-add: the bytes would depend on the processor. Nothing here looks at floating-point exceptions.
+    FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
+
+setup(
+    ext_modules=[
+        Extension(
+            "mergekit_wise.merging._native",
+            ["mergekit_wise/merging/_native.c"],
+            extra_compile_args=FLAGS,
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
