@@ -48,8 +48,24 @@ def combine(x: Numbers, y: Numbers, alpha: float, scratch: Scratch) -> Numbers:
 def mix_fisher(x: Numbers, y: Numbers, fx: Numbers, fy: Numbers, alpha: float) -> Numbers:
     """((1-alpha) Fx x + alpha Fy y) / ((1-alpha) Fx + alpha Fy), each operation rounded: the authors' Fisher merge."""
     kind = x.dtype.type
-    first, second = fx * kind(1 - alpha), fy * kind(alpha)
-    return np.asarray((first * x + second * y) / (first + second))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        first, second = fx * kind(1 - alpha), fy * kind(alpha)
+        return np.asarray((first * x + second * y) / (first + second))
+
+
+def distance(x: Numbers, y: Numbers, scratch: Scratch) -> float:
+    """The sum of (y - x)^2; uses buffer 2."""
+    difference = scratch.take(2, x.dtype, len(x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.subtract(y, x, out=difference)
+    return squares(difference)  # type: ignore[arg-type]
+
+
+def squares(numbers: Numbers) -> float:
+    """The sum of the squares."""
+    # einsum: one pass, no copy, and one thread, where a BLAS dot product would start threads of its own.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.einsum("i,i->", numbers, numbers))
 
 
 def computing_type(dtypes: tuple[DType, DType]) -> Real:

@@ -7,11 +7,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint, DType
-from mergekit_wise.merging.arithmetic import Numbers, Scratch, combine, computing_type, decode, encode, mix_fisher
+from mergekit_wise.merging.arithmetic import (
+    Numbers,
+    Scratch,
+    computing_type,
+    decode,
+    distance,
+    encode,
+    mix_fisher,
+    squares,
+)
 from mergekit_wise.merging.devices import Engine
 from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
 from mergekit_wise.merging.fisher import Fishers
-from mergekit_wise.merging.native import mix_natively
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import Step
 
@@ -83,14 +91,12 @@ class Mixer:
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
         kind = computing_type(dtypes)
         fisher = self.fishers.read(name, start, stop, kind) if self.fishers is not None else None
-        sums = None
-        if fisher is None and self.engine.mix is None:
-            data = scratch.take(2, out.carrier, stop - start)
-            sums = mix_natively(a, b, data, (*dtypes, out), step.alpha)
-        if sums is None:
+        if fisher is None:
+            data, sums = self.engine.mix(a, b, dtypes, out, step.alpha, scratch)
+        else:
             x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
-            sums = (_distance(x, y, scratch), _squares(x))
-            data = self._rounded(a, b, x, y, fisher, dtypes, step, scratch)
+            sums = (distance(x, y, scratch), squares(x))
+            data = encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
         convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
         # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
         if convex and fisher is None and all(map(math.isfinite, sums)):
@@ -101,25 +107,6 @@ class Mixer:
         )
         return data, Tally(*sums, *_not_finite(results, x, y))
 
-    def _rounded(
-        self,
-        a: NDArray[np.generic],
-        b: NDArray[np.generic],
-        x: Numbers,
-        y: Numbers,
-        fisher: tuple[Numbers, Numbers] | None,
-        dtypes: tuple[DType, DType],
-        step: Step,
-        scratch: Scratch,
-    ) -> NDArray[np.generic]:
-        out = step.info.dtype
-        if fisher is not None:
-            with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-                return encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
-        if self.engine.mix is not None:
-            return self.engine.mix(a, b, dtypes, out, step.alpha)
-        return encode(combine(x, y, step.alpha, scratch), out, scratch)
-
 
 def _converted(carrier: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:
     if have == want:
@@ -127,21 +114,8 @@ def _converted(carrier: NDArray[np.generic], have: DType, want: DType, scratch: 
     return encode(decode(carrier, have, computing_type((have, have)), scratch, 0), want, scratch)
 
 
-def _distance(x: Numbers, y: Numbers, scratch: Scratch) -> float:
-    difference = scratch.take(2, x.dtype, len(x))
-    with np.errstate(over="ignore", invalid="ignore"):
-        np.subtract(y, x, out=difference)
-    return _squares(difference)  # type: ignore[arg-type]
-
-
 def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
     """How many of the results are infinite or NaN with an input that is so, and how many without."""
     wrong = ~np.isfinite(result)
     inherited = wrong & ~(np.isfinite(x) & np.isfinite(y))
     return int(inherited.sum()), int(wrong.sum()) - int(inherited.sum())
-
-
-def _squares(numbers: Numbers) -> float:
-    # einsum: one pass, no copy, and one thread, where a BLAS dot product would start threads of its own.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.einsum("i,i->", numbers, numbers))

@@ -1,4 +1,12 @@
-"""The arithmetic of ``arithmetic.py`` on a torch device, rounding for rounding. Only this module here needs torch."""
+"""The arithmetic of ``arithmetic.py`` on a torch device, rounding for rounding. Only this module here needs torch.
+
+Each thread has a lane of its own: page-locked buffers and, on CUDA, a stream. While one thread's block is computed,
+another's is on its way to the device and a third's on its way back.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -6,12 +14,48 @@ from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import DType
 from mergekit_wise.errors import UsageError
-from mergekit_wise.merging.devices import Mix
+from mergekit_wise.merging.arithmetic import Scratch
+from mergekit_wise.merging.devices import Mix, Sums, mix_on_cpu
+
+NAMES = frozenset({"F16", "BF16", "F32", "F64", "C64"})
+"""Dtypes that torch rounds to as the tool does; versions of torch differ in what too large a float8 becomes."""
+
+
+class _Lane(threading.local):
+    """What a thread moves its blocks with."""
+
+    def __init__(self, place: torch.device) -> None:
+        self.place = place
+        self.stream = torch.cuda.Stream(place) if place.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self.rooms: dict[int, torch.Tensor] = {}
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        with torch.cuda.stream(self.stream):  # None: nothing happens
+            yield
+
+    def room(self, number: int, size: int) -> torch.Tensor:
+        """Buffer `number`, at least `size` bytes of memory that the device may read and write by itself."""
+        if number not in self.rooms or len(self.rooms[number]) < size:
+            self.rooms[number] = torch.empty(size, dtype=torch.uint8, pin_memory=self.stream is not None)
+        return self.rooms[number][:size]
+
+    def send(self, number: int, carrier: NDArray[np.generic], dtype: DType) -> torch.Tensor:
+        room = self.room(number, carrier.nbytes)
+        room.numpy()[:] = np.ascontiguousarray(carrier).view(np.uint8)
+        return room.to(self.place, non_blocking=True).view(_torch_dtype(dtype))
+
+    def fetch(self, number: int, tensor: torch.Tensor, dtype: DType) -> NDArray[np.generic]:
+        raw = tensor.view(torch.uint8)
+        room = self.room(number, len(raw)).copy_(raw, non_blocking=True)
+        if self.stream is not None:
+            self.stream.synchronize()
+        return room.numpy().view(dtype.carrier)
 
 
 def open_torch(device: str) -> Mix:
     """A `Mix` on a torch device. Raises UsageError if there is no such device."""
-    place = open_device(device)
+    lane = _Lane(open_device(device))
 
     def mix(
         a: NDArray[np.generic],
@@ -19,12 +63,19 @@ def open_torch(device: str) -> Mix:
         dtypes: tuple[DType, DType],
         out: DType,
         alpha: float,
-    ) -> NDArray[np.generic]:
+        scratch: Scratch,
+    ) -> tuple[NDArray[np.generic], Sums]:
+        if not NAMES.issuperset(dtype.name for dtype in (*dtypes, out)):
+            return mix_on_cpu(a, b, dtypes, out, alpha, scratch)
         kind = _computing_type(dtypes, out)
-        x, y = _send(a, dtypes[0], place).to(kind), _send(b, dtypes[1], place).to(kind)
-        # Separate operations: an addcmul or lerp would fuse the product with the sum and round once less.
-        total = torch.add(torch.mul(x, 1 - alpha), torch.mul(y, alpha))
-        return _fetch(total.to(_torch_dtype(out)), out)
+        with lane.open():
+            x, y = lane.send(0, a, dtypes[0]).to(kind), lane.send(1, b, dtypes[1]).to(kind)
+            # Separate operations: an addcmul or lerp would fuse the product with the sum and round once less.
+            total = torch.add(torch.mul(x, 1 - alpha), torch.mul(y, alpha))
+            sums = torch.stack([(y - x).abs().square().sum(), x.abs().square().sum()])
+            data = lane.fetch(2, total.to(_torch_dtype(out)), out)
+            moved, norm = sums.tolist()
+        return data, (moved, norm)
 
     return mix
 
@@ -50,13 +101,3 @@ def _torch_dtype(dtype: DType) -> torch.dtype:
     found = getattr(torch, dtype.torch)
     assert isinstance(found, torch.dtype)
     return found
-
-
-def _send(carrier: NDArray[np.generic], dtype: DType, place: torch.device) -> torch.Tensor:
-    raw = torch.from_numpy(np.array(carrier).view(np.uint8))
-    return raw.to(place).view(_torch_dtype(dtype))
-
-
-def _fetch(tensor: torch.Tensor, dtype: DType) -> NDArray[np.generic]:
-    raw: NDArray[np.uint8] = tensor.view(torch.uint8).cpu().numpy()
-    return raw.view(dtype.carrier)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mergekit_wise.checkpoint import BY_NAME
 from mergekit_wise.merging.arithmetic import Scratch, combine, computing_type, decode, encode
+from mergekit_wise.merging.devices import mix_on_cpu
 from mergekit_wise.merging.dtypes import MIXABLE, mixed_dtype
 from mergekit_wise.merging.torch_arithmetic import open_torch
 
@@ -69,7 +70,9 @@ def test_the_torch_engine_gives_the_same_bytes(name):
     a, b = codes(name, seed=3), codes(name, seed=4)
     dtype = BY_NAME[name]
     ours = mix(a, b, (dtype, dtype), dtype, 0.3)
-    theirs = open_torch("cpu")(a, b, (dtype, dtype), dtype, 0.3)
+    theirs, sums = open_torch("cpu")(a, b, (dtype, dtype), dtype, 0.3, Scratch())
+    _, wanted = mix_on_cpu(a, b, (dtype, dtype), dtype, 0.3, Scratch())
+    assert sums == pytest.approx(wanted, rel=1e-4, nan_ok=True)
     assert same_bits_or_both_nan(as_torch(ours, name), as_torch(theirs, name))
 
 

@@ -54,7 +54,7 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
     """One element at a time on three threads, or all at once on one."""
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
-        engine = devices.Engine(None, threads, block, chunk=100 * block)
+        engine = devices.Engine(devices.mix_on_cpu, threads, block, chunk=100 * block)
         monkeypatch.setattr("mergekit_wise.recipes.merge.open_engine", lambda *_, engine=engine: engine)
         merge(*pair, tmp_path / "b", alpha=0.7)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -143,12 +143,12 @@ def test_a_mismatch_leaves_an_earlier_output_alone(pair, tmp_path):
 
 SLOW_MERGE = """
 import sys, time
-from mergekit_wise.merging import mixing
-real = mixing.combine
+from mergekit_wise.merging import devices
+real = devices.mix_on_cpu
 def slow(*arguments):
     time.sleep(0.2)
     return real(*arguments)
-mixing.combine = slow
+devices.mix_on_cpu = slow
 from mergekit_wise.cli.app import main
 sys.argv = ["wise", "merge", "zs", "ft", "-o", "out"]
 main()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from mergekit_wise.merging.devices import Engine
+from mergekit_wise.merging.devices import Engine, mix_on_cpu
 from mergekit_wise.merging.native import native
 from mergekit_wise.recipes.merge import merge
 
@@ -79,8 +79,8 @@ def _smallest(info):
     pairs=st.lists(tensors(), min_size=1, max_size=4),
     alpha=st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)),
     forms=st.tuples(*[st.sampled_from(["pt", "legacy", "safetensors"])] * 2),
-    engines=st.lists(
-        st.builds(Engine, st.none(), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90)), min_size=2, max_size=2
+    engines=st.tuples(
+        *[st.builds(Engine, st.just(mix_on_cpu), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90))] * 2
     ),
 )
 def test_any_files_at_any_alpha(pairs, alpha, forms, engines):
