@@ -17,6 +17,8 @@ from mergekit_wise.errors import CheckpointError
 POPULATE_READ = 22
 """MADV_POPULATE_READ of Linux 5.14 and later; Python has no name for it."""
 
+HUGE_PAGE = 2 << 20
+
 
 class MappedFile:
     """A file opened for reading; its bytes come from the page cache when they are touched."""
@@ -85,13 +87,14 @@ class MappedFile:
                 self._map.madvise(POPULATE_READ, first, min(stop, self.size) - first)
 
     def forget(self, start: int, stop: int) -> None:
-        """Unmap the pages that lie wholly between two bytes; touching them again brings them back."""
+        """Unmap the pages between two bytes, and those that came with them; touching them again brings them back."""
         if sys.platform == "win32":
             return
-        first = -(-start // memory.PAGESIZE) * memory.PAGESIZE
-        length = stop // memory.PAGESIZE * memory.PAGESIZE - first
-        if length > 0:
-            self._map.madvise(memory.MADV_DONTNEED, first, length)
+        # Linux maps a whole huge page where the cache holds one, for a single byte that is touched.
+        first = start // HUGE_PAGE * HUGE_PAGE
+        last = min(-(-stop // HUGE_PAGE) * HUGE_PAGE, self.size)
+        if last > first:
+            self._map.madvise(memory.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
         """Close the file. The map itself lives as long as a view of it does."""
