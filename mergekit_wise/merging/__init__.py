@@ -11,7 +11,7 @@ from mergekit_wise.merging.pair import Differences, Pair, differences, match
 from mergekit_wise.merging.plan import Step, make_plan
 from mergekit_wise.merging.provenance import describe, read_origin, read_rules
 from mergekit_wise.merging.rules import Rules
-from mergekit_wise.merging.stream import stream
+from mergekit_wise.merging.stream import Sink, stream
 
 __all__ = [
     "Differences",
@@ -21,6 +21,7 @@ __all__ = [
     "Outcome",
     "Pair",
     "Rules",
+    "Sink",
     "Step",
     "align",
     "check_alpha",

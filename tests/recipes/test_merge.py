@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mergekit_wise.errors import MismatchError, OutputError, UsageError
 from mergekit_wise.merging import devices
-from mergekit_wise.recipes.merge import merge
+from mergekit_wise.recipes.merge import merge, merge_each
 
 
 def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
@@ -172,3 +172,30 @@ def test_a_merge_that_is_interrupted_leaves_nothing(number, tmp_path):
     assert "Traceback" not in stderr
     assert (tmp_path / "out").read_text() == "earlier"
     assert {path.name for path in tmp_path.iterdir()} == {"zs", "ft", "out"}
+
+
+@pytest.mark.parametrize("shard_size", [None, "200B"])
+def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
+    """The same files, from one reading of the sources."""
+    alphas = (0.0, 0.25, 1.0)
+    reports = merge_each(*pair, str(tmp_path / "each-{alpha}.safetensors"), alphas, shard_size=shard_size)
+    assert [report.alpha for report in reports] == list(alphas)
+    for alpha, report in zip(alphas, reports, strict=True):
+        (tmp_path / "one").mkdir(exist_ok=True)
+        single = merge(*pair, tmp_path / "one" / "x.safetensors", alpha=alpha, shard_size=shard_size)
+        each = sorted([*tmp_path.glob(f"each-{alpha:g}.safetensors"), *tmp_path.glob(f"each-{alpha:g}-0*")])
+        one = sorted((tmp_path / "one").glob("*.safetensors"))
+        assert [path.read_bytes() for path in each] == [path.read_bytes() for path in one]
+        assert (report.size, report.distance) == (single.size, pytest.approx(single.distance))
+        for path in one:
+            path.unlink()
+
+
+def test_each_alpha_or_none(pair, tmp_path, monkeypatch):
+    """A pattern without a place for alpha is refused; an output that cannot be written leaves none behind."""
+    with pytest.raises(UsageError, match="{alpha}"):
+        merge_each(*pair, str(tmp_path / "x.safetensors"), (0.1, 0.2))
+    (tmp_path / "y-0.2").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        merge_each(*pair, str(tmp_path / "y-{alpha}"), (0.1, 0.2))
+    assert not (tmp_path / "y-0.1").exists()

@@ -1,0 +1,100 @@
+"""What every merge is made of: open inputs, a plan, a place for the output, and what is said of the outcome."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, plan_output, refuse_overwriting
+from mergekit_wise.checkpoint.folder import side_files, writing_folder
+from mergekit_wise.errors import NonFiniteError
+from mergekit_wise.merging import Fishers, Outcome, Pair, Step, describe, make_plan, match, open_fishers
+from mergekit_wise.recipes.request import MergeRequest, parse_bytes
+from mergekit_wise.recipes.source import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A merge whose inputs are open and whose plan is made."""
+
+    pair: Pair
+    fishers: Fishers | None
+    steps: tuple[Step, ...]
+    metadata: dict[str, str]
+    notes: tuple[str, ...]
+
+
+@contextmanager
+def opened_job(request: MergeRequest) -> Iterator[Job]:
+    """Open the inputs of a request, check that they fit, and plan."""
+    rules = request.rules()
+    with ExitStack() as stack:
+
+        def opened(source: str | Path) -> Checkpoint:
+            checkpoint = open_source(source, mmap=request.mmap)
+            stack.enter_context(closing(checkpoint))
+            return checkpoint
+
+        first, second = opened(request.zeroshot), opened(request.finetuned)
+        refuse_overwriting(request.output, tuple(file.path for side in (first, second) for file in side.files))
+        pair = match(first, second, rules)
+        fishers = None
+        if request.fisher is not None:
+            zs_fisher, ft_fisher = request.fisher
+            fishers = open_fishers(pair, opened(zs_fisher), opened(ft_fisher), request.fisher_floor)
+        metadata, disputed = describe(pair, rules, fishers)
+        notes = [f"{side.path.name}: {note}" for side in (pair.zeroshot, pair.finetuned) for note in side.notes]
+        notes += [f"the two files' metadata disagree on {key!r}; kept the fine-tuned one's" for key in disputed]
+        yield Job(pair, fishers, make_plan(pair, rules), metadata, tuple(notes))
+
+
+def replanned(job: Job, request: MergeRequest) -> Job:
+    """The same inputs under the rules of another request."""
+    rules = request.rules()
+    refuse_overwriting(request.output, _paths(job.pair))
+    return replace(job, steps=make_plan(job.pair, rules), metadata=describe(job.pair, rules, job.fishers)[0])
+
+
+def _paths(pair: Pair) -> tuple[Path, ...]:
+    return tuple(file.path for side in (pair.zeroshot, pair.finetuned) for file in side.files)
+
+
+def output_plan(request: MergeRequest, job: Job) -> OutputPlan:
+    """Which files the merge writes."""
+    shard_size = parse_bytes(request.shard_size, "--shard-size") if request.shard_size else None
+    return plan_output(request.output, (step.info for step in job.steps), job.metadata, shard_size)
+
+
+@contextmanager
+def placed(request: MergeRequest, job: Job) -> Iterator[OutputPlan]:
+    """Where the output goes: a file; or, where a source is a folder, a folder with that one's side files."""
+    folders = [side.path for side in (job.pair.finetuned, job.pair.zeroshot) if side.path.is_dir()]
+    if not folders:
+        yield output_plan(request, job)
+        return
+    with writing_folder(request.output, side_files(folders[0])) as folder:
+        yield output_plan(replace(request, output=folder / "model.safetensors"), job)
+
+
+def require_finite(outcomes: tuple[Outcome, ...]) -> None:
+    """Raise NonFiniteError if mixing made infinities or NaN of finite numbers."""
+    broken = [outcome for outcome in outcomes if outcome.tally.broken]
+    if broken:
+        names = ", ".join(f"{o.name} ({o.tally.broken})" for o in broken[:8])
+        raise NonFiniteError(
+            f"Mixing made infinities or NaN of finite numbers in {len(broken)} tensors: {names}. Choose an alpha "
+            "nearer to [0, 1] or a wider --dtype; --allow-non-finite writes the file all the same."
+        )
+
+
+def remarks(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
+    """What the user should know of the result."""
+    spoiled = [outcome for outcome in outcomes if outcome.tally.inherited]
+    if spoiled:
+        names = ", ".join(f"{o.name} ({o.tally.inherited})" for o in spoiled[:8])
+        yield f"infinities or NaN of the inputs went into {len(spoiled)} tensors: {names}"
+    if any(outcome.fate == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes):
+        yield (
+            "batch-norm statistics were mixed like weights, which is not what the mixture's own would be; "
+            "re-estimate them on training images before relying on its accuracy"
+        )
