@@ -5,11 +5,13 @@ Knows nothing of where images come from, nor of models, logits or metrics.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +49,14 @@ class Dataset:
         location: where it was found, for people.
         corrupt: changes image i after it was resized and cropped, uint8 [H, W, 3] -> uint8 [H, W, 3], before it is
             normalised; picklable, as `image` is. None: images stay as they are.
+        size: bytes of image i as it is stored; None where images are made rather than stored.
     """
 
     name: str
     title: str
     classnames: tuple[str, ...]
     labels: NDArray[np.int64]
-    image: Callable[[int], Image.Image]
+    image: "Callable[[int], Image.Image]"
     templates: tuple[str, ...] = ("a photo of a {}.",)
     columns: tuple[tuple[int, ...], ...] | None = None
     vocabulary: str = ""
@@ -62,6 +65,7 @@ class Dataset:
     expected: int | None = None
     location: str = ""
     corrupt: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+    size: Callable[[int], int] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -6,6 +6,8 @@ on dark. Knows nothing of models or of how anything was trained.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +15,12 @@ from PIL import Image, ImageFilter
 
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.suites.dataset import Dataset, Suite
+from mergekit_wise.suites.entry import Entry
 from mergekit_wise.suites.glyphs import HELD_OUT_FACES, SIDE, Glyph, draw
 
 CLASSNAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_PER_CLASS = 100
+_EXPECTED = TEST_PER_CLASS * len(CLASSNAMES)
 _SPLIT_SEED = 20220619
 
 Pixels = NDArray[np.uint8]
@@ -35,7 +39,8 @@ class Part:
 def open_digits() -> Suite:
     """The test part as the reference, 100 images a class, and seven shifts of the same size."""
     part = test_images()
-    return Suite("digits", _dataset("digits", "Reference", part, _unchanged), _shifts(part))
+    reference = _dataset("digits", "Reference", part.labels, _Scans(part.pixels, _unchanged).image)
+    return Suite("digits", reference, _shifts(part))
 
 
 def train_images() -> Part:
@@ -57,27 +62,41 @@ def _shifts(part: Part) -> tuple[Dataset, ...]:
         ("faded", "Low contrast", _faded),
         ("small", "Small", _small),
     )
-    made = tuple(_dataset(f"digits-{name}", title, part, change) for name, title, change in changes)
-    return (*made, _printed(part.labels))
+    made = tuple(
+        _dataset(f"digits-{name}", title, part.labels, _Scans(part.pixels, change).image)
+        for name, title, change in changes
+    )
+    return (*made, _dataset("digits-printed", "Printed", part.labels, _Pages(part.labels).image))
 
 
 Change = Callable[[Pixels, np.random.Generator], Pixels]
 """One image and its own random numbers -> the shifted image."""
 
 
-def _dataset(name: str, title: str, part: Part, change: Change) -> Dataset:
-    def image(index: int) -> Image.Image:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scans:
+    """The scans of a part, uint8 [N, 32, 32], each changed when it is asked for."""
+
+    pixels: NDArray[np.uint8]
+    change: Change
+
+    def image(self, index: int) -> Image.Image:
         # The index alone seeds: image 7 is the same whichever images were asked for before it.
-        return _rgb(change(part.pixels[index], np.random.default_rng(index)))
-
-    return Dataset(name, title, CLASSNAMES, part.labels, image)
+        return _rgb(self.change(self.pixels[index], np.random.default_rng(index)))
 
 
-def _printed(labels: NDArray[np.int64]) -> Dataset:
-    def image(index: int) -> Image.Image:
-        return _rgb(draw(_page_glyph(int(labels[index]), np.random.default_rng(index))))
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pages:
+    """Printed digits of the `labels`, int64 [N], each drawn when it is asked for."""
 
-    return Dataset("digits-printed", "Printed", CLASSNAMES, labels, image)
+    labels: NDArray[np.int64]
+
+    def image(self, index: int) -> Image.Image:
+        return _rgb(draw(_page_glyph(int(self.labels[index]), np.random.default_rng(index))))
+
+
+def _dataset(name: str, title: str, labels: NDArray[np.int64], image: Callable[[int], Image.Image]) -> Dataset:
+    return Dataset(name, title, CLASSNAMES, labels, image, expected=_EXPECTED, location="built in")
 
 
 def _page_glyph(digit: int, rng: np.random.Generator) -> Glyph:
@@ -132,6 +151,7 @@ def _rgb(pixels: Pixels) -> Image.Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
+@cache
 def _split() -> tuple[Part, Part]:
     """Train and test: of each class, 100 scans drawn with a fixed seed are test, the rest (797 in all) train."""
     scans, labels = _scans()
@@ -160,3 +180,23 @@ def _scans() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         raise SuiteError("The suite 'digits' needs scikit-learn: pip install 'mergekit-wise[demo]'") from error
     bunch = load_digits()
     return bunch.images, bunch.target.astype(np.int64)
+
+
+def _find(name: str, root: Path) -> Dataset:
+    return next(dataset for dataset in open_digits().datasets if dataset.name == name)
+
+
+_TITLES = {
+    "digits": "Reference",
+    "digits-inverted": "Inverted",
+    "digits-rotated": "Rotated",
+    "digits-blurred": "Blurred",
+    "digits-noisy": "Noisy",
+    "digits-faded": "Low contrast",
+    "digits-small": "Small",
+    "digits-printed": "Printed",
+}
+ENTRIES = tuple(
+    Entry(name, title, partial(_find, name), (), _EXPECTED, "pip install 'mergekit-wise[demo]'")
+    for name, title in _TITLES.items()
+)

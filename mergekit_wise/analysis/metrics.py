@@ -1,0 +1,166 @@
+"""From predicted classes to the number that a data set reports, and how far it can be from the true one.
+
+Knows predictions, labels and groups; knows no logits, no images and no models.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.analysis.intervals import clopper_pearson
+from mergekit_wise.suites.dataset import Metric
+
+Classes = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+RESAMPLES = 1000
+_PORTION = 100
+_SEED = 20220619
+_NORMAL_95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a model achieves on a data set.
+
+    Attributes:
+        name: of the primary number: the metric's kind.
+        value: the primary number, in [0, 1].
+        correct, total: the count of top-1 over all samples, whatever is primary.
+        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and the groups' own.
+        interval: 95 % of `value`; :func:`score` says how it is made.
+        worst: the name of the worst group, where that is what is reported.
+    """
+
+    name: str
+    value: float
+    correct: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    interval: tuple[float, float] = (0.0, 1.0)
+    worst: str = ""
+
+
+def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -> Score:
+    """What `metric` says of the predictions.
+
+    A prediction is right if it is the label, or among the accepted classes of its sample. The primary numbers:
+
+    - top-1: the share of samples that are right. Interval: Clopper-Pearson.
+    - mean-per-class: the mean, over the classes that occur among the labels, of the share that is right.
+    - macro-f1: the mean of F1 over the classes that occur among the labels, 0 where nothing is predicted right, as
+      WILDS has it: scikit-learn's f1_score(average="macro", labels=unique(labels)).
+    - worst-group: the lowest top-1 of the groups that have samples, as WILDS has it for FMoW. Interval:
+      Clopper-Pearson of that group alone, as if it had been chosen beforehand.
+    - all-in-group: the share of groups of which every sample is right. Interval: Clopper-Pearson over groups.
+
+    The intervals of mean-per-class and macro-f1 are normal around the value, cut at 0 and 1, with the standard error
+    of 1000 seeded bootstrap resamples of the samples; where all or none are right, which leaves that error at zero,
+    Clopper-Pearson of top-1.
+
+    Args:
+        metric: with groups and accepted classes that count the same samples.
+        predictions: int64 [N], in [0, `classes`), or -1: none, and never right.
+        labels: int64 [N], in [0, `classes`).
+        classes: how many the data set has.
+
+    Raises:
+        ValueError: no samples, lengths that differ, classes out of range, or groups that are all empty.
+    """
+    _check(predictions, labels, classes)
+    right = is_right(metric, predictions, labels)
+    correct, total = int(right.sum()), len(labels)
+    values = {"top-1": correct / total, "mean-per-class": _mean_recall(labels, right, classes)}
+    match metric.kind:
+        case "top-1":
+            value, interval, worst = values["top-1"], clopper_pearson(correct, total), ""
+        case "mean-per-class" | "macro-f1":
+            table = _Table.of(np.where(right, labels, predictions), labels, classes)
+            value, worst = float(table.value(metric.kind, table.counts)), ""
+            interval = clopper_pearson(correct, total) if correct in (0, total) else table.interval(metric.kind)
+        case "worst-group":
+            shares = {name: (int(right[rows].sum()), len(rows)) for name, rows in _filled(metric).items()}
+            worst = min(shares, key=lambda name: shares[name][0] / shares[name][1])
+            value, interval = shares[worst][0] / shares[worst][1], clopper_pearson(*shares[worst])
+            values |= {name: hits / count for name, (hits, count) in shares.items()}
+        case "all-in-group":
+            groups = _filled(metric).values()
+            whole = sum(bool(right[rows].all()) for rows in groups)
+            value, interval, worst = whole / len(groups), clopper_pearson(whole, len(groups)), ""
+            values["pm-0"] = sum(bool(right[rows[0]]) for rows in groups) / len(groups)
+    values.pop(metric.kind, None)
+    return Score(metric.kind, value, correct, total, values, interval, worst)
+
+
+def is_right(metric: Metric, predictions: Classes, labels: Classes) -> Flags:
+    """Which predictions count as right, bool [N]."""
+    right: Flags = predictions == labels
+    if metric.accepted is not None:
+        others = (int(p) in accepted for p, accepted in zip(predictions, metric.accepted, strict=True))
+        right = right | np.fromiter(others, bool, len(right))
+    return right
+
+
+def _check(predictions: Classes, labels: Classes, classes: int) -> None:
+    if len(labels) == 0 or len(predictions) != len(labels):
+        raise ValueError(f"{len(predictions)} predictions for {len(labels)} labels: nothing to score")
+    if labels.min() < 0 or labels.max() >= classes or predictions.min() < -1 or predictions.max() >= classes:
+        raise ValueError(f"labels or predictions out of the range of {classes} classes")
+
+
+def _filled(metric: Metric) -> dict[str, Classes]:
+    groups = {name: rows for name, rows in metric.groups.items() if len(rows)}
+    if not groups:
+        raise ValueError(f"{metric.kind} needs groups, and none has samples")
+    return groups
+
+
+def _mean_recall(labels: Classes, right: Flags, classes: int) -> float:
+    counts = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[right], minlength=classes)
+    return float(np.mean(hits[counts > 0] / counts[counts > 0]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The cells of the confusion matrix that are not empty: int64 [K] each. A column -1 stands for no prediction."""
+
+    labels: Classes
+    predictions: Classes
+    counts: Classes
+    classes: int
+
+    @classmethod
+    def of(cls, predictions: Classes, labels: Classes, classes: int) -> "_Table":
+        cells, counts = np.unique(labels * (classes + 1) + predictions + 1, return_counts=True)
+        return cls(cells // (classes + 1), cells % (classes + 1) - 1, counts, classes)
+
+    def value(self, kind: str, counts: Classes) -> NDArray[np.float64]:
+        """The metric of tables with these cells: counts int64 [..., K] -> float64 [...]."""
+        actual = self._sums(self.labels, counts)
+        hits = self._sums(self.labels, np.where(self.labels == self.predictions, counts, 0))
+        # 2 TP / (2 TP + FP + FN): the denominator is all that have the class and all that got it.
+        below = actual if kind == "mean-per-class" else (actual + self._sums(self.predictions, counts)) / 2
+        occurring = actual > 0
+        each = np.divide(hits, below, out=np.zeros(below.shape), where=below > 0)
+        result: NDArray[np.float64] = np.where(occurring, each, 0).sum(-1) / occurring.sum(-1)
+        return result
+
+    def interval(self, kind: str) -> tuple[float, float]:
+        total = int(self.counts.sum())
+        rng = np.random.default_rng(_SEED)
+        # In portions: a table of 1000 classes has tens of thousands of cells.
+        draws = (rng.multinomial(total, self.counts / total, size=_PORTION) for _ in range(RESAMPLES // _PORTION))
+        spread = float(np.std(np.concatenate([self.value(kind, portion) for portion in draws])))
+        value = float(self.value(kind, self.counts))
+        return max(0.0, value - _NORMAL_95 * spread), min(1.0, value + _NORMAL_95 * spread)
+
+    def _sums(self, columns: Classes, counts: Classes) -> NDArray[np.float64]:
+        """Counts added up by class: [..., K] -> [..., classes]; what has no class (-1) is left out."""
+        sums = np.zeros((*counts.shape[:-1], self.classes + 1))
+        order = np.argsort(columns, kind="stable")
+        present, starts = np.unique(columns[order], return_index=True)
+        sums[..., present] = np.add.reduceat(counts[..., order], starts, axis=-1)
+        return sums[..., : self.classes]

@@ -1,0 +1,96 @@
+"""Linear mode connectivity, observations 1 and 2."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mergekit_wise.analysis import connectivity
+from mergekit_wise.errors import ResultsError
+
+
+def test_an_arch_holds_both():
+    """Above the line, and above both ends, beyond the interval."""
+    found = connectivity([(0.0, 600, 1000), (0.25, 780, 1000), (0.5, 850, 1000), (1.0, 700, 1000)])
+    assert found.first.holds
+    assert found.first.alpha == 0.25
+    assert found.first.margin.value == pytest.approx(0.78 - (0.75 * 0.6 + 0.25 * 0.7))
+    assert found.first.beyond
+    assert found.second.holds
+    assert (found.second.alpha, found.second.margin.value) == (0.5, pytest.approx(0.15))
+    assert found.second.beyond
+    assert [(c.alpha, c.line.value) for c in found.crossings] == [
+        (0.25, pytest.approx(0.625)),
+        (0.5, pytest.approx(0.65)),
+    ]
+
+
+def test_a_valley_holds_neither():
+    """By so much, at that alpha."""
+    found = connectivity([(1.0, 900, 1000), (0.9, 850, 1000), (0.5, 300, 1000), (0.0, 700, 1000)])
+    assert not found.first.holds
+    assert (found.first.alpha, found.first.margin.value) == (0.5, pytest.approx(-0.5))
+    assert found.first.beyond
+    assert not found.second.holds
+    assert (found.second.alpha, found.second.margin.value) == (0.9, pytest.approx(-0.05))
+    assert found.second.beyond
+
+
+def test_a_slope_may_hold_the_first_alone():
+    """No mixture reaches the better end; the margins are within the intervals."""
+    found = connectivity([(0.0, 60, 100), (0.5, 71, 100), (1.0, 80, 100)])
+    assert (found.first.holds, found.first.beyond) == (True, False)
+    assert (found.second.holds, found.second.beyond) == (False, False)
+
+
+@given(
+    st.integers(0, 1000),
+    st.integers(0, 1000),
+    st.lists(st.integers(1, 999), min_size=1, max_size=9, unique=True),
+    st.data(),
+)
+def test_observations_are_those_of_exact_arithmetic(zeroshot, finetuned, thousandths, data):
+    """Counts on the line, or a thousandth of an image below it, are told apart: with whole numbers as the oracle."""
+    lines = {k: (1000 - k) * zeroshot + k * finetuned for k in thousandths}
+    counts = {
+        k: data.draw(st.integers(max(0, line // 1000 - 1), min(1000, line // 1000 + 2))) for k, line in lines.items()
+    }
+    points = [(0.0, zeroshot, 1000), *((k / 1000, counts[k], 1000) for k in thousandths), (1.0, finetuned, 1000)]
+    found = connectivity(points)
+    assert found.first.holds == all(1000 * counts[k] >= lines[k] for k in thousandths)
+    assert found.second.holds == (max(counts.values()) >= max(zeroshot, finetuned))
+    assert found.first.margin.low <= found.first.margin.value <= found.first.margin.high
+
+
+@pytest.mark.parametrize("ends", [(0, 1000), (1000, 0), (130, 730), (990, 10)])
+def test_a_straight_line_holds_the_first(ends):
+    """At every hundredth, whatever the rounding of alpha; one image fewer at one of them does not."""
+    points = [(k / 100, ((100 - k) * ends[0] + k * ends[1]) // 10, 10_000) for k in range(101)]
+    assert connectivity(points).first.holds
+    for k in (1, 37, 99):
+        below = [(alpha, correct - (alpha == k / 100), total) for alpha, correct, total in points]
+        found = connectivity(below).first
+        assert (found.holds, found.alpha) == (False, k / 100)
+
+
+def test_alphas_beyond_the_ends_are_passed_over():
+    """Extrapolation is not on the way."""
+    way = [(0.0, 60, 100), (0.5, 71, 100), (1.0, 80, 100)]
+    assert connectivity([(-0.5, 0, 100), *way, (1.5, 99, 100)]) == connectivity(way)
+
+
+@pytest.mark.parametrize(
+    ("points", "said"),
+    [
+        ([(0.5, 1, 2), (1.0, 1, 2)], r"alpha 0 \(zero-shot\) was not measured. Add it to --alphas"),
+        ([(0.0, 1, 2), (0.5, 1, 2)], r"alpha 1 \(fine-tuned\) was not measured"),
+        ([], r"alpha 0 \(zero-shot\) and 1 \(fine-tuned\) was not measured"),
+        ([(0.0, 1, 2), (1.0, 1, 2)], "needs an alpha between 0 and 1"),
+        ([(0.0, 1, 2), (0.5, 1, 2), (0.5, 1, 2), (1.0, 1, 2)], "alpha 0.5 stands twice"),
+        ([(0.0, 1, 2), (0.5, 1, 3), (1.0, 1, 2)], "found counts of 2, 3 images"),
+        ([(0.0, 0, 0), (0.5, 0, 0), (1.0, 0, 0)], "found counts of 0 images"),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_said(points, said):
+    """Nothing is made up for an end."""
+    with pytest.raises(ResultsError, match=said):
+        connectivity(points)

@@ -1,0 +1,55 @@
+"""Numbers with intervals, and sums of them."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from mergekit_wise.analysis.estimate import UNKNOWN, Estimate, combined
+
+
+def test_a_share_has_scipys_interval():
+    """Clopper and Pearson's."""
+    wanted = binomtest(70, 100).proportion_ci(0.95, method="exact")
+    found = Estimate.of_counts((70, 100))
+    assert (found.value, found.low, found.high) == pytest.approx((0.7, wanted.low, wanted.high), abs=1e-12)
+
+
+def test_intervals_that_touch_do_not_differ():
+    """Above means that nothing is in common."""
+    low, middle, high = Estimate(1, 0, 2), Estimate(3, 2, 4), Estimate(5, 4.1, 6)
+    assert not low.differs(middle)
+    assert high.above(middle)
+    assert not middle.above(high)
+    assert middle.differs(high)
+
+
+def test_what_is_unknown_differs_from_nothing():
+    """And makes every sum unknown."""
+    assert not UNKNOWN.differs(Estimate(1, 0, 2))
+    assert not Estimate(1, 0, 2).above(UNKNOWN)
+    assert np.isnan(combined([(1, Estimate(1, 0, 2)), (1, UNKNOWN)]).high)
+
+
+def test_normal_intervals_add_up_as_variances_do():
+    """Of 2 x - 3 y the standard error is sqrt(4 s^2 + 9 t^2)."""
+    found = combined([(2, Estimate(10, 10 - 0.5, 10 + 0.5)), (-3, Estimate(1, 1 - 0.2, 1 + 0.2))])
+    assert (found.value, found.high - found.value) == pytest.approx((17, (4 * 0.25 + 9 * 0.04) ** 0.5))
+    assert found.value - found.low == pytest.approx(found.high - found.value)
+
+
+def test_a_factor_below_zero_swaps_the_sides():
+    """The upper end of what is taken off bounds the difference from below."""
+    found = combined([(-1, Estimate(0.9, 0.6, 0.95))])
+    assert (found.low, found.value, found.high) == pytest.approx((-0.95, -0.9, -0.6))
+
+
+@pytest.mark.parametrize(("p", "q", "images"), [(0.9, 0.5, 200), (0.99, 0.95, 400), (0.3, 0.3, 60)])
+def test_the_interval_of_a_difference_holds_the_truth(p, q, images):
+    """In at least 95 % of experiments, within what 1000 of them can tell: Clopper and Pearson's are never too short."""
+    rng = np.random.default_rng(7)
+    held = 0
+    for a, b in zip(rng.binomial(images, p, 1000), rng.binomial(2 * images, q, 1000), strict=True):
+        terms = [(1, Estimate.of_counts((int(a), images))), (-1, Estimate.of_counts((int(b), 2 * images)))]
+        found = combined(terms)
+        held += found.low <= p - q <= found.high
+    assert 940 <= held <= 998

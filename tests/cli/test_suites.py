@@ -1,0 +1,89 @@
+"""``wise suites``: what is there, how much of it, and what to put where."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from mergekit_wise.cli.console import Stream
+from mergekit_wise.suites.catalog import ENTRIES, SUITES
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A little of ImageNet-R, and ImageNet-A under a wrong name."""
+    monkeypatch.delenv("WISE_DATA", raising=False)
+    (tmp_path / "imagenet-r" / "n01443537").mkdir(parents=True)
+    (tmp_path / "imagenet-r" / "n01443537" / "0.jpg").write_bytes(b"no image, and nobody looks")
+    (tmp_path / "imagenet-a" / "cat").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save(tmp_path / "imagenet-a" / "cat" / "0.jpg")
+    return tmp_path
+
+
+def test_every_data_set_and_every_suite_is_listed(wise, root):
+    """With its images, its place, what is wrong, or what to do; images are counted, not decoded."""
+    done = wise("suites", "--data", root, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    sets = {entry["name"]: entry for entry in told["data_sets"]}
+    assert list(sets) == list(ENTRIES)
+    assert told["root"] == str(root)
+    found = sets["imagenet-r"]
+    assert (found["images"], found["expected"], found["complete"], found["location"]) == (
+        1,
+        30_000,
+        False,
+        "imagenet-r",
+    )
+    missing = sets["imagenet-sketch"]
+    assert (missing["images"], missing["location"], missing["problem"]) == (None, None, None)
+    assert "sketch" in missing["places"]
+    assert missing["hint"] == ENTRIES["imagenet-sketch"].hint
+    assert "found 1 others among 1: 'cat'" in sets["imagenet-a"]["problem"]
+    assert sets["digits"]["complete"]
+    suites = {entry["name"]: entry for entry in told["suites"]}
+    assert suites.keys() == SUITES.keys()
+    assert (suites["imagenet-shifts"]["found"], len(suites["imagenet-shifts"]["data_sets"])) == (1, 6)
+    assert suites["digits"]["found"] == 8
+
+
+def test_every_data_set_has_its_line(wise, root):
+    """Found, damaged or missing; the 75 of ImageNet-C share one, as they share their fate."""
+    done = wise("suites", "--data", root)
+    assert done.exit_code == 0, done.stderr
+    found, damaged, missing, suites = (part.splitlines() for part in done.stdout.split("\n\n"))
+    assert found[0] == f"Data sets under {root}"
+    assert found[2].split() == ["imagenet-r", "1", "of", "30,000", "imagenet-r"]
+    assert [line.split()[0] for line in found[3:]] == [name for name in ENTRIES if name.startswith("digits")]
+    assert damaged[0] == "Damaged"
+    assert damaged[1].startswith(f"imagenet-a: {root}/imagenet-a: expected class folders")
+    names = [name for name in ENTRIES if not name.startswith(("digits", "imagenet-c-", "imagenet-r", "imagenet-a"))]
+    assert [line.split(": ")[0] for line in missing[1:]] == [*names, "imagenet-c (75)"]
+    assert f"imagenet-sketch: {ENTRIES['imagenet-sketch'].hint}" in missing
+    assert {line.split()[0] for line in suites[1:]} == SUITES.keys()
+    assert next(line for line in suites if line.startswith("imagenet-shifts")).split()[1:4] == ["1", "of", "6"]
+
+
+def test_on_a_terminal_it_fits_eighty_columns(wise, root, monkeypatch):
+    """Only a path or an address that is too long by itself does not."""
+    monkeypatch.setattr(Stream, "on_screen", True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = wise("suites", "--data", root).stdout.splitlines()
+    assert len(lines) > 40
+    assert not [line for line in lines if len(line.rstrip()) > 80 and str(root) not in line]
+
+
+def test_the_variable_is_as_good_as_the_option(wise, root, monkeypatch):
+    """And without either, only what is built in is found, which is said."""
+    assert json.loads(wise("suites", "--json").stdout)["root"] is None
+    assert "give it with --data ROOT, or set WISE_DATA" in wise("suites").stderr
+    monkeypatch.setenv("WISE_DATA", str(root))
+    assert json.loads(wise("suites", "--json").stdout)["root"] == str(root)
+
+
+def test_a_root_that_is_no_folder_is_one_sentence(wise, root):
+    """And exit code 1."""
+    done = wise("suites", "--data", root / "nowhere")
+    assert done.exit_code == 1
+    assert "there is no such folder" in done.stderr
+    assert "Traceback" not in done.stderr
