@@ -1,11 +1,12 @@
-"""Which open_clip architecture a checkpoint holds, told by its metadata or by names and shapes, with the reason.
+"""Which of open_clip's architectures a checkpoint holds, told by the names and shapes of its tensors.
 
-Reads open_clip's list of configurations as files: importing open_clip would take seconds.
+open_clip's configurations are read as files; only those that could fit are built, without memory for their weights, and
+compared tensor by tensor. What weights do not show (QuickGELU, head widths, the size of images that a convolutional
+network was trained for) is not decided here: all configurations that fit are listed.
 """
 
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -14,68 +15,109 @@ from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.facts import Shapes, image_facts, text_facts
+from mergekit_wise.models.names import TEXT, TOWER, Reading, read_names
+from mergekit_wise.models.telling import told
 
-CONFIG_KEY = "open_clip_config"
-"""The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
+Config = Mapping[str, Any]
 
-Facts = Mapping[str, object]
+_UNFELT = (
+    *("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained", "hf_model_pretrained"),
+    "output_tokens",
+)
+"""Settings of training, and of what is given beside the features."""
+
+# What CLIPVisionCfg and CLIPTextCfg take where a configuration is silent, as far as that is anything at all.
+_VISION = {
+    "layers": 12,
+    "width": 768,
+    "head_width": 64,
+    "mlp_ratio": 4.0,
+    "patch_size": 16,
+    "image_size": 224,
+    "attn_pooler_queries": 256,
+    "attn_pooler_heads": 8,
+    "pos_embed_type": "learnable",
+    "pool_type": "tok",
+    "timm_pool": "avg",
+    "timm_proj": "linear",
+}
+_TEXT = {
+    "context_length": 77,
+    "vocab_size": 49408,
+    "width": 512,
+    "heads": 8,
+    "layers": 12,
+    "mlp_ratio": 4.0,
+    "eos_id": 2,
+    "pool_type": "argmax",
+    "proj_type": "linear",
+    "hf_proj_type": "mlp",
+    "hf_pooler_type": "mean_pooler",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """Architectures that fit, best first, and why; none if nothing fits."""
+    """Architectures that fit, and why; none if nothing fits."""
 
     names: tuple[str, ...]
     reason: str
 
 
-def stored_config(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The configuration that the checkpoint itself carries. Raises ModelError if it is unreadable."""
-    text = checkpoint.metadata.get(CONFIG_KEY)
-    if text is None:
-        return None
+def guess_architecture(checkpoint: Checkpoint) -> Guess:
+    """What the checkpoint says of itself, or else which of open_clip's configurations fit."""
     try:
-        config = json.loads(text)
-        config["model_cfg"]["vision_cfg"], config["preprocess_cfg"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(
-            f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r} is no open_clip configuration."
-        ) from error
-    assert isinstance(config, dict)
-    return config
+        reading, said = read_names(checkpoint), told(checkpoint)
+    except ModelError as error:
+        return Guess((), str(error))
+    if said is not None:
+        return Guess((name_of(said.model_cfg) or f"custom ({describe(reading)})",), f"told by {said.by}")
+    return fitting(reading)
 
 
-def named_config(name: str) -> dict[str, Any]:
-    """The configuration that open_clip knows by this name. Raises ModelError that says what is close to it."""
-    if name not in _configs():
+def fitting(reading: Reading) -> Guess:
+    """The configurations of open_clip's whose towers have these names and shapes, the shortest name first."""
+    visual, text = reading.part(TOWER), reading.part(TEXT)
+    if not visual:
+        return Guess((), "no image tower was found by names (visual.conv1.weight, vision_model.* ...)")
+    names = [name for name, cfg in configs().items() if _could_fit(cfg, visual, text)]
+    names = sorted((name for name in names if _fits(configs()[name], visual, text)), key=lambda name: (len(name), name))
+    reason = f"told by names and shapes: {describe(reading)}"
+    if not names:
+        return Guess((), f"{reason}; open_clip has no such configuration")
+    if not alike(names, with_text=bool(text)):
+        reason += "; what sets these apart cannot be seen in the weights"
+    return Guess(tuple(names), reason)
+
+
+def alike(names: Sequence[str], *, with_text: bool) -> bool:
+    """Whether configurations of one shape compute the same, the text tower counted or not."""
+    return len({_essence(configs()[name], with_text) for name in names}) <= 1
+
+
+def name_of(model_cfg: Config) -> str | None:
+    """open_clip's name of a configuration that computes what this one does; None if it has none."""
+    with_text = bool(model_cfg.get("text_cfg"))
+    wanted = _essence(model_cfg, with_text)
+    found = (name for name, cfg in configs().items() if _essence(cfg, with_text) == wanted)
+    return min(found, key=lambda name: (len(name), name), default=None)
+
+
+def require_config(name: str) -> dict[str, Any]:
+    """A copy of the configuration that open_clip knows by this name. Raises ModelError that lists similar names."""
+    if name not in configs():
         from difflib import get_close_matches
 
-        close = ", ".join(get_close_matches(name, _configs(), 3)) or "see open_clip.list_models()"
+        close = ", ".join(get_close_matches(name, configs(), 3)) or "see open_clip.list_models()"
         raise ModelError(f"--model {name}: open_clip has no such model. Close to it: {close}.")
-    model_cfg = dict(_configs()[name])
-    size = model_cfg["vision_cfg"].get("image_size", 224)
-    return {"model_cfg": model_cfg, "preprocess_cfg": {"size": size}}
-
-
-def guess_architecture(checkpoint: Checkpoint) -> Guess:
-    """Compare names and shapes with open_clip's plain ViT and ResNet configurations."""
-    shapes = {name: stored.info.shape for name, stored in checkpoint.tensors.items()}
-    facts = _vit_facts(shapes) or _resnet_facts(shapes)
-    if stored_config(checkpoint):
-        return Guess((f"custom ({_describe(facts)})",), f"told by its metadata ({CONFIG_KEY})")
-    if not facts:
-        return Guess((), "no image tower of open_clip's naming (visual.conv1.weight ...) was found")
-    names = tuple(
-        sorted(name for name, cfg in _configs().items() if _config_facts(cfg) == facts | _text_facts(shapes, cfg))
-    )
-    reason = f"told by names and shapes: {_describe(facts)}"
-    if len(names) > 1:
-        reason += "; what sets these apart cannot be seen in the weights"
-    return Guess(names, reason if names else f"{reason}; open_clip has no such configuration")
+    copy: dict[str, Any] = json.loads(json.dumps(configs()[name]))
+    return copy
 
 
 @cache
-def _configs() -> Mapping[str, Mapping[str, Any]]:
+def configs() -> Mapping[str, Config]:
+    """open_clip's configurations by name."""
     spec = find_spec("open_clip")
     if spec is None or spec.origin is None:
         raise ModelError("open_clip is not installed. Run: pip install open_clip_torch")
@@ -83,74 +125,63 @@ def _configs() -> Mapping[str, Mapping[str, Any]]:
     return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
 
 
-def _vit_facts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
-    conv = shapes.get("visual.conv1.weight", ())
-    positions = shapes.get("visual.positional_embedding", ())
-    proj = shapes.get("visual.proj", ())
-    if len(conv) != 4 or len(positions) != 2 or len(proj) != 2:
-        return {}
-    grid = round((positions[0] - 1) ** 0.5)
-    layers = _count(shapes, r"visual\.transformer\.resblocks\.(\d+)\.")
-    return {
-        "kind": "ViT",
-        "width": conv[0],
-        "patch_size": conv[-1],
-        "image_size": grid * conv[-1],
-        "layers": layers,
-        "embed_dim": proj[1],
-    }
-
-
-def _resnet_facts(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, object]:
-    positions = shapes.get("visual.attnpool.positional_embedding", ())
-    proj = shapes.get("visual.attnpool.c_proj.weight", ())
-    if len(positions) != 2 or len(proj) != 2:
-        return {}
-    layers = [_count(shapes, rf"visual\.layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)]
-    return {
-        "kind": "ResNet",
-        "width": positions[1] // 32,
-        "image_size": round((positions[0] - 1) ** 0.5) * 32,
-        "layers": layers,
-        "embed_dim": proj[0],
-    }
-
-
-def _config_facts(config: Mapping[str, Any]) -> dict[str, object]:
-    vision, text = config["vision_cfg"], config["text_cfg"]
-    layers = vision.get("layers")
-    if layers is None or vision.get("attentional_pool") or "hf_model_name" in text:
-        return {}
-    facts = {
-        "kind": "ResNet" if isinstance(layers, list) else "ViT",
-        "width": vision.get("width"),
-        "image_size": vision.get("image_size"),
-        "layers": layers,
-        "embed_dim": config["embed_dim"],
-    }
-    if facts["kind"] == "ViT":
-        facts["patch_size"] = vision.get("patch_size")
-    return facts | {key: text.get(key) for key in ("vocab_size", "context_length")}
-
-
-def _text_facts(shapes: Mapping[str, tuple[int, ...]], config: Mapping[str, Any]) -> dict[str, object]:
-    """What the text tower shows; where there is none, it excludes nothing."""
-    words, positions = shapes.get("token_embedding.weight"), shapes.get("positional_embedding")
-    if words is None or positions is None:
-        return {key: config["text_cfg"].get(key) for key in ("vocab_size", "context_length")}
-    return {"vocab_size": words[0], "context_length": positions[0]}
-
-
-def _count(shapes: Mapping[str, tuple[int, ...]], pattern: str) -> int:
-    found = re.compile(pattern)
-    return len({match[1] for name in shapes if (match := found.match(name))})
-
-
-def _describe(facts: Facts) -> str:
-    if not facts:
-        return "unknown"
-    patch = f"/{facts['patch_size']}" if "patch_size" in facts else ""
+def describe(reading: Reading) -> str:
+    """The image tower in few words."""
+    visual = reading.part(TOWER)
+    facts = image_facts(visual)
+    if facts is None:
+        kind = "a timm tower" if _is_timm(visual) else "an unknown tower"
+        return f"{kind} of {len(visual)} tensors" if visual else "unknown"
+    kind = f"ViT/{facts['patch_size']}" if "patch_size" in facts else "ResNet"
     return (
-        f"{facts['kind']}{patch}, {facts['layers']} layers, width {facts['width']}, "
+        f"{kind}, {facts['layers']} layers, width {facts['width']}, "
         f"{facts['image_size']}-pixel images, {facts['embed_dim']} features"
     )
+
+
+def _could_fit(cfg: Config, visual: Shapes, text: Shapes) -> bool:
+    """Whether the configuration is worth building: nothing that its file says contradicts the shapes."""
+    vision, words = {**_VISION, **cfg["vision_cfg"]}, {**_TEXT, **cfg["text_cfg"]}
+    seen, read = image_facts(visual), text_facts(text)
+    own = {**vision, "embed_dim": cfg["embed_dim"]}
+    if seen is None:
+        if not _is_timm(visual) or not vision.get("timm_model_name"):
+            return False
+    elif vision.get("timm_model_name") or any(own[key] != value for key, value in seen.items()):
+        return False
+    if words.get("hf_model_name"):
+        return not read
+    return all(words[key] == value for key, value in read.items())
+
+
+def _fits(cfg: Config, visual: Shapes, text: Shapes) -> bool:
+    """Every tensor of the image tower is there, and no other; of the text tower, there is nothing else."""
+    from mergekit_wise.models.towers import text_shapes, visual_shapes
+
+    if visual_shapes(cfg) != visual:
+        return False
+    return not text or "hf_model_name" in cfg["text_cfg"] or text.items() <= text_shapes(cfg).items()
+
+
+def _is_timm(visual: Shapes) -> bool:
+    return any(name.startswith("trunk.") for name in visual)
+
+
+def _essence(cfg: Config, with_text: bool) -> str:
+    """What a configuration computes, as a text that is the same for all that compute the same."""
+    vision, quick = _said(cfg["vision_cfg"], _VISION), bool(cfg.get("quick_gelu"))
+    if vision.get("timm_model_name"):  # has activations of its own
+        vision = {key: value for key, value in vision.items() if key.startswith("timm_") or key == "image_size"}
+    elif isinstance(vision.get("layers"), list):  # CLIP's ResNet has ReLU
+        vision = {key: vision.get(key) for key in ("layers", "width", "head_width", "image_size")}
+    else:
+        vision = {key: value for key, value in vision.items() if not key.startswith("timm_")} | {"quick": quick}
+    text = _said(cfg["text_cfg"], _TEXT) if with_text else {}
+    own_text = bool(text) and not text.get("hf_model_name")
+    return json.dumps([cfg["embed_dim"], vision, text, own_text and quick], sort_keys=True)
+
+
+def _said(section: Config, defaults: Config) -> dict[str, Any]:
+    """Settings as they are once defaults are filled in, without those that are off or that features do not show."""
+    every = {**defaults, **section}
+    return {key: value for key, value in every.items() if value and key not in _UNFELT}

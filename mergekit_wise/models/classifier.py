@@ -1,95 +1,47 @@
-"""An image tower with a linear head: what every accuracy is measured with."""
+"""An image tower with a linear head: what every accuracy is measured with. Knows no file and no architecture."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import guess_architecture, named_config, stored_config
-
-HEAD = "classification_head."
-TOWER = "visual."
-
-Transform = Callable[[Image.Image], Tensor]
 
 
 class Classifier(nn.Module):
     """Logits [B, C] of images [B, 3, H, W]: the normalised image features times the head (the paper, section 2).
 
-    Its tensors have the names that checkpoints give them: ``visual.*`` and ``classification_head.{weight,bias}``.
+    Its tensors have the names that checkpoints give them: ``visual.*`` and ``classification_head.{weight,bias}``; with
+    a text tower also ``text.*`` and ``logit_scale``. Without `classes` it has no head until `use_head` gives it one.
     """
 
-    def __init__(self, visual: nn.Module, features: int, classes: int) -> None:
+    def __init__(self, visual: nn.Module, features: int, classes: int | None, text: nn.Module | None = None) -> None:
         super().__init__()
         self.visual = visual
-        self.classification_head = nn.Linear(features, classes)
+        self.classification_head = None if classes is None else nn.Linear(features, classes)
+        self.text = text
+        self.logit_scale = None if text is None else nn.Parameter(torch.zeros(()))
+
+    @property
+    def classes(self) -> int | None:
+        """How many the head has; None as long as there is none."""
+        return None if self.classification_head is None else self.classification_head.out_features
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Image features of length 1, [B, D]: what the head is applied to."""
+        return functional.normalize(self.visual(images), dim=-1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, float32 [B, C]."""
-        features = functional.normalize(self.visual(images), dim=-1)
-        logits: Tensor = self.classification_head(features)
+        """Logits [B, C]. Raises ModelError if there is no head yet."""
+        if self.classification_head is None:
+            raise ModelError("The model has no head yet: make one from class names, or give a file of one.")
+        logits: Tensor = self.classification_head(self.encode(images))
         return logits
 
-
-def build_classifier(checkpoint: Checkpoint, model: str | None = None) -> tuple[Classifier, Transform]:
-    """A module for the checkpoint, in evaluation mode with weights yet to be set, and the transform of its images.
-
-    The architecture is `model`, an open_clip name, or what the checkpoint's metadata says. Raises ModelError where
-    neither tells, or where there is no head.
-    """
-    from mergekit_wise.models.clip import create_clip
-    from mergekit_wise.models.transform import create_transform
-
-    config = named_config(model) if model else stored_config(checkpoint)
-    if config is None:
-        raise ModelError(_unknown(checkpoint))
-    if f"{HEAD}weight" not in checkpoint.tensors:
-        raise ModelError(
-            f"{checkpoint.path}: has no classification head ({HEAD}weight). "
-            "Evaluate a checkpoint that was saved with one."
-        )
-    classes, features = checkpoint.info(f"{HEAD}weight").shape
-    classifier = Classifier(create_clip(config["model_cfg"]).visual, features, classes)
-    _require_fit(checkpoint, classifier)
-    return classifier.eval(), create_transform(config["preprocess_cfg"])
-
-
-def weight_names(checkpoint: Checkpoint) -> list[str]:
-    """Names of the tensors that a classifier needs: those of the image tower and of the head."""
-    return [name for name in checkpoint.tensors if name.startswith((TOWER, HEAD))]
-
-
-@torch.no_grad()
-def set_weights(classifier: Classifier, tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic]]]) -> None:
-    """Copy weights into the module in place, whatever their dtypes; exact where the module's dtype is wider."""
-    places: dict[str, Any] = classifier.state_dict()
-    for name, (info, carrier) in tensors.items():
-        raw = torch.from_numpy(np.array(carrier).view(np.uint8))
-        places[name].copy_(raw.view(getattr(torch, info.dtype.torch)).view(info.shape))
-
-
-def _require_fit(checkpoint: Checkpoint, classifier: Classifier) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in classifier.state_dict().items()}
-    found = {name: checkpoint.info(name).shape for name in weight_names(checkpoint)}
-    if wanted != found:
-        wrong = sorted(name for name in wanted | found if wanted.get(name) != found.get(name))
-        raise ModelError(
-            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensors, the first being {wrong[0]} "
-            f"(expected {wanted.get(wrong[0])}, found {found.get(wrong[0])}). Name another one with --model."
-        )
-
-
-def _unknown(checkpoint: Checkpoint) -> str:
-    guess = guess_architecture(checkpoint)
-    names = ", ".join(guess.names) or "none of open_clip's"
-    return (
-        f"{checkpoint.path}: does not say which architecture it holds; what fits ({guess.reason}): {names}. "
-        "Name it with --model."
-    )
+    @torch.no_grad()
+    def use_head(self, weight: Tensor) -> None:
+        """Take `weight` [C, D] for the head, with a bias of zero."""
+        like = next(self.visual.parameters())
+        head = nn.Linear(weight.shape[1], weight.shape[0], device=like.device, dtype=like.dtype)
+        head.weight.copy_(weight)
+        head.bias.zero_()
+        self.classification_head = head.train(self.training)

@@ -9,6 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mergekit_wise.progress import Progress, silent
+
+BATCH = 256
+"""Texts that are encoded at once, or those of one class where these are more."""
+
 
 @torch.no_grad()
 def zero_shot_head(
@@ -16,6 +21,7 @@ def zero_shot_head(
     classnames: Sequence[str],
     templates: Sequence[str],
     logit_scale: Tensor,
+    progress: Progress = silent,
 ) -> tuple[Tensor, Tensor]:
     """Weight [C, D] and bias [C] of the classifier of image features of length 1.
 
@@ -23,9 +29,16 @@ def zero_shot_head(
     normalised, averaged over the templates, normalised again and multiplied by ``exp(logit_scale)``, which stays in
     the head so that merged heads agree with the authors' code. The bias is zero.
     """
-    rows = [_class_direction(encode([template.format(name) for template in templates])) for name in classnames]
+    group = max(1, BATCH // len(templates))
+    rows: list[Tensor] = []
+    for start in range(0, len(classnames), group):
+        progress("zero-shot head", start, len(classnames), "classes")
+        names = classnames[start : start + group]
+        features_TD = encode([template.replace("{}", name) for name in names for template in templates])
+        rows += map(_class_direction, torch.split(features_TD, len(templates)))
+    progress("zero-shot head", len(classnames), len(classnames), "classes")
     weight_CD = torch.stack(rows) * logit_scale.exp()
-    return weight_CD, weight_CD.new_zeros(len(rows))
+    return weight_CD, weight_CD.new_zeros(len(classnames))
 
 
 def _class_direction(features_TD: Tensor) -> Tensor:

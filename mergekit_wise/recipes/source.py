@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
+from mergekit_wise.models.telling import Told, remember
 
 HUB = "hf-hub:"
 
@@ -11,9 +12,11 @@ HUB = "hf-hub:"
 def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint, fetching it first if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
 
-    A path that exists is always that path. Raises CheckpointError; offline it says what could not be fetched.
+    A path that exists is always that path. What its source says of the architecture is put into its metadata, for
+    merged files to inherit. Raises CheckpointError; offline it says what could not be fetched.
     """
-    return open_checkpoint(locate(source), mmap=mmap)
+    checkpoint = open_checkpoint(locate(source), mmap=mmap)
+    return remember(checkpoint, _told_by_tag(source, checkpoint.path))
 
 
 def locate(source: str | Path) -> Path:
@@ -31,3 +34,12 @@ def locate(source: str | Path) -> Path:
 
         return fetch_pretrained(*source.split("/")) or path
     return path
+
+
+def _told_by_tag(source: str | Path, found: Path) -> Told | None:
+    """What open_clip's table says of weights that it knows; None for all that was not found through it."""
+    if found == Path(source) or str(source).startswith(HUB):
+        return None
+    from mergekit_wise.models.pretrained import tagged
+
+    return tagged(*str(source).split("/"))

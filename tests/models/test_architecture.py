@@ -1,38 +1,111 @@
 """The architecture, told by names and shapes."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import open_clip
 import pytest
 import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import save_file
 
-from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, open_checkpoint
+from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import guess_architecture, named_config, stored_config
+from mergekit_wise.models import architecture
+from mergekit_wise.models.architecture import alike, guess_architecture, name_of, require_config
+from mergekit_wise.models.towers import unfilled
+
+# Configurations of one shape. Nothing shows in the weights the activation (QuickGELU), the size of images that a
+# network without positions takes, or which of two trainings of one architecture it was.
+UNSEEN = [
+    *[(name, f"{name}-quickgelu") for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")],
+    *[(f"ViT-{name}", f"ViT-{name}-quickgelu") for name in ("B-32", "B-16", "L-14", "L-14-336", "H-14", "H-14-378")],
+    *[(f"ViT-{name}", f"ViT-{name}-quickgelu") for name in ("bigG-14", "L-14-worldwide", "H-14-worldwide")],
+    *[(name, f"{name}_320") for name in ("convnext_base_w", "convnext_large_d", "convnext_xxlarge")],
+    ("ViTamin-XL-256", "ViTamin-XL-336", "ViTamin-XL-384"),
+    ("ViT-SO400M-14-SigLIP-378", "ViT-SO400M-14-SigLIP-384"),
+    ("MobileCLIP-B", "MobileCLIP2-B"),
+    ("MobileCLIP-S2", "MobileCLIP2-S2"),
+]
+TOGETHER = {name: names for names in UNSEEN for name in names}
+SAME = {"MobileCLIP-B", "MobileCLIP2-B", "MobileCLIP-S2", "MobileCLIP2-S2"}
+OFFLINE = [n for n in open_clip.list_models() if "hf_model_name" not in open_clip.get_model_config(n)["text_cfg"]]
 
 
-def checkpoint_of(name, tmp_path):
-    """The names and shapes of an open_clip model, as a file of bytes that take no place."""
-    with torch.device("meta"):
-        state = open_clip.CLIP(**open_clip.get_model_config(name)).state_dict()
-    save_file({k: torch.zeros(v.shape, dtype=torch.bool) for k, v in state.items()}, tmp_path / "x")
-    return open_checkpoint(tmp_path / "x")
+def own_model(name):
+    """open_clip's own model of this name, without memory for its weights."""
+    cfg = open_clip.get_model_config(name)
+    custom = cfg.pop("custom_text", False)
+    kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    with torch.device("meta"), unfilled():
+        return kind(**cfg)
+
+
+def checkpoint_of(state):
+    """Names and shapes as a file would have them, without the file."""
+    infos = [TensorInfo(name, BY_NAME["F16"], tuple(tensor.shape)) for name, tensor in state.items()]
+    return Checkpoint(Path("x"), "safetensors", {info.name: StoredTensor(info, None, 0) for info in infos}, {}, "")
+
+
+@pytest.mark.parametrize("name", OFFLINE)
+def test_every_configuration_of_open_clips_is_found_again(name):
+    """With those that it cannot be told from, and the reason; never one of them silently."""
+    guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
+    assert set(guess.names) == set(TOGETHER.get(name, (name,)))
+    assert ("cannot be seen in the weights" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
 
 
 @pytest.mark.parametrize(
     ("name", "names"),
     [
-        ("ViT-B-32", ("ViT-B-32", "ViT-B-32-quickgelu")),
-        ("ViT-S-16", ("ViT-S-16",)),
-        ("RN50-quickgelu", ("RN50", "RN50-quickgelu")),
+        ("roberta-ViT-B-32", {"coca_roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base", "roberta-ViT-B-32",
+                              "xlm-roberta-base-ViT-B-32", "ViT-B-32", "ViT-B-32-quickgelu"}),
+        ("ViT-S-16", {"ViT-S-16"}),
+        ("EVA01-g-14", {"EVA01-g-14", "EVA01-g-14-plus"}),
+        ("MobileCLIP2-S0", {"MobileCLIP2-S0"}),
     ],
+)  # fmt: skip
+def test_an_image_tower_alone_is_found_by_itself(name, names):
+    """Whatever text towers it was trained with, those from the Hugging Face hub included; saved under either prefix."""
+    from mergekit_wise.models.towers import visual_shapes
+
+    shapes = visual_shapes(open_clip.get_model_config(name))
+    for prefix in ("visual.", ""):
+        state = {prefix + key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
+        assert set(guess_architecture(checkpoint_of(state)).names) == names
+
+
+def test_towers_that_compute_the_same_are_no_ambiguity():
+    """CLIP's ResNets have no GELU, EVA's two text towers do not matter to its image tower; ViTs have one."""
+    assert alike(["RN50", "RN50-quickgelu"], with_text=False)
+    assert not alike(["RN50", "RN50-quickgelu"], with_text=True)
+    assert alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
+    assert not alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
+    assert not alike(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
+    assert not alike(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
+    assert not alike(["convnext_base_w", "convnext_base_w_320"], with_text=False)
+
+
+def test_defaults_are_open_clips():
+    """What its configurations leave out means the same here."""
+    for defaults, here in ((CLIPVisionCfg(), architecture._VISION), (CLIPTextCfg(), architecture._TEXT)):
+        given = {key: value for key, value in asdict(defaults).items() if value}
+        assert {key: value for key, value in given.items() if key not in architecture._UNFELT} == here
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32-quickgelu", "RN50x4", "ViT-H-14-CLIPA", "coca_ViT-L-14", "ViT-B-16-SigLIP2"]
 )
-def test_open_clips_own_models_are_found(name, names, tmp_path):
-    """What cannot be told apart by shapes is listed, with the reason, and never guessed."""
-    guess = guess_architecture(checkpoint_of(name, tmp_path))
-    assert guess.names == names
-    assert ("cannot be seen in the weights" in guess.reason) == (len(names) > 1)
+def test_a_configuration_spelt_out_has_open_clips_name(name):
+    """All defaults written down, and what only training needs."""
+    cfg = open_clip.get_model_config(name)
+    vision = {**asdict(CLIPVisionCfg()), **cfg["vision_cfg"], "patch_dropout": 0.5}
+    cfg |= {"vision_cfg": vision, "text_cfg": {**asdict(CLIPTextCfg()), **cfg["text_cfg"]}}
+    assert name_of(cfg) == name
+    cfg["text_cfg"]["heads"] = 3
+    assert name_of(cfg) is None
 
 
 def test_an_unknown_tower_is_unknown(tmp_path):
@@ -43,25 +116,40 @@ def test_an_unknown_tower_is_unknown(tmp_path):
     assert "visual.conv1.weight" in guess.reason
 
 
+def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
+    """Nothing is overlooked."""
+    state = own_model("ViT-S-32").state_dict()
+    extra = torch.empty(1, device="meta")
+    assert guess_architecture(checkpoint_of(state)).names == ("ViT-S-32",)
+    for name in ("visual.ln_pre.bias", "visual.transformer.resblocks.3.mlp.c_fc.bias"):
+        less = {key: tensor for key, tensor in state.items() if key != name}
+        for changed in (less, state | {name: extra}, state | {f"{name}.more": extra}):
+            guess = guess_architecture(checkpoint_of(changed))
+            assert guess.names == ()
+            assert "open_clip has no such configuration" in guess.reason
+
+
 def test_metadata_tells_the_architecture(tmp_path):
-    """In the form of open_clip_config.json."""
-    config = {"model_cfg": {"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "preprocess_cfg": {"size": 8}}
-    save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": json.dumps(config)})
-    checkpoint = open_checkpoint(tmp_path / "x")
-    assert stored_config(checkpoint) == config
-    assert "metadata" in guess_architecture(checkpoint).reason
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {}}'])
-def test_unreadable_metadata_is_refused(text, tmp_path):
-    """With the file's path."""
-    save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": text})
-    with pytest.raises(ModelError, match="no open_clip configuration"):
-        stored_config(open_checkpoint(tmp_path / "x"))
+    """In the form of open_clip_config.json, by open_clip's name where it has one."""
+    for cfg, name in (
+        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom (unknown)"),
+        (open_clip.get_model_config("RN50"), "RN50"),
+    ):
+        config = {"model_cfg": cfg, "preprocess_cfg": {"size": 8}}
+        save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": json.dumps(config)})
+        guess = guess_architecture(open_checkpoint(tmp_path / "x"))
+        assert guess.names == (name,)
+        assert "metadata" in guess.reason
 
 
 def test_a_name_that_open_clip_does_not_know_is_answered_with_close_ones():
     """A slip in a name is the usual case."""
-    assert named_config("RN50")["model_cfg"] == open_clip.get_model_config("RN50")
+    assert require_config("RN50") == open_clip.get_model_config("RN50")
     with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
-        named_config("ViT-B32")
+        require_config("ViT-B32")
+
+
+def test_a_configuration_is_handed_out_as_a_copy():
+    """Whoever changes it changes no other model."""
+    require_config("RN50")["vision_cfg"]["width"] = 1
+    assert require_config("RN50")["vision_cfg"]["width"] == 64

@@ -1,0 +1,171 @@
+"""Hugging Face's CLIPModel in open_clip's words: where its tensors go, and what its config.json says.
+
+There, query, key and value are kept apart where open_clip stacks them, and projections are linear layers where
+open_clip multiplies with a matrix from the right. Knows no file, and needs no transformers.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mergekit_wise.errors import ModelError
+from mergekit_wise.models.places import Place
+
+MARK = "vision_model.embeddings.class_embedding"
+
+_LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
+_PARTS = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+_STACKED = {"self_attn.q_proj": 0, "self_attn.k_proj": 1, "self_attn.v_proj": 2}
+_WHOLE = {
+    MARK: Place("visual.class_embedding"),
+    "vision_model.embeddings.patch_embedding.weight": Place("visual.conv1.weight"),
+    "vision_model.embeddings.position_embedding.weight": Place("visual.positional_embedding"),
+    "vision_model.pre_layrnorm.weight": Place("visual.ln_pre.weight"),  # so it is spelt there
+    "vision_model.pre_layrnorm.bias": Place("visual.ln_pre.bias"),
+    "vision_model.post_layernorm.weight": Place("visual.ln_post.weight"),
+    "vision_model.post_layernorm.bias": Place("visual.ln_post.bias"),
+    "visual_projection.weight": Place("visual.proj", transposed=True),
+    "text_model.embeddings.token_embedding.weight": Place("text.token_embedding.weight"),
+    "text_model.embeddings.position_embedding.weight": Place("text.positional_embedding"),
+    "text_model.final_layer_norm.weight": Place("text.ln_final.weight"),
+    "text_model.final_layer_norm.bias": Place("text.ln_final.bias"),
+    "text_projection.weight": Place("text.text_projection", transposed=True),
+    "logit_scale": Place("logit_scale"),
+}
+
+# What CLIPConfig takes where config.json is silent.
+_VISION = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+_TEXT = {
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "vocab_size": 49408,
+    "eos_token_id": 49407,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+_ACTIVATIONS: Mapping[str, tuple[bool, dict[str, Any]]] = {
+    "quick_gelu": (True, {}),
+    "gelu": (False, {}),
+    "gelu_pytorch_tanh": (False, {"act_kwargs": {"approximate": "tanh"}}),
+}
+_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
+"""By Pillow's numbers."""
+
+
+def is_hugging_face(names: Collection[str]) -> set[str]:
+    """The prefixes under which there is a CLIPModel, or its image tower with a projection."""
+    found = {name.removesuffix(MARK) for name in names if name == MARK or name.endswith("." + MARK)}
+    return {prefix for prefix in found if f"{prefix}visual_projection.weight" in names}
+
+
+def hugging_face_places(names: Collection[str], prefix: str) -> dict[str, Place]:
+    """Where each tensor goes; those that open_clip's model has no place for are left out."""
+    placed = ((name, _place(name.removeprefix(prefix))) for name in names if name.startswith(prefix))
+    return {name: place for name, place in placed if place is not None}
+
+
+def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
+    """open_clip's ``model_cfg`` and ``preprocess_cfg`` from config.json and preprocessor_config.json ({} if missing).
+
+    Raises ModelError where open_clip has no such model.
+    """
+    vision, text = ({**defaults, **_section(config, name)} for name, defaults in (("vision", _VISION), ("text", _TEXT)))
+    quick_gelu, _ = _activation(vision)
+    if _activation(text)[0] != quick_gelu:
+        raise ModelError("config.json: its two towers have different activations, which open_clip cannot build.")
+    return {
+        "model_cfg": {
+            "embed_dim": config.get("projection_dim", 512),
+            "quick_gelu": quick_gelu,
+            "vision_cfg": {
+                **_tower(vision),
+                "head_width": vision["hidden_size"] // vision["num_attention_heads"],
+                "image_size": vision["image_size"],
+                "patch_size": vision["patch_size"],
+            },
+            "text_cfg": {
+                **_tower(text),
+                "heads": text["num_attention_heads"],
+                "context_length": text["max_position_embeddings"],
+                "vocab_size": text["vocab_size"],
+                **_pooling(text),
+            },
+        },
+        "preprocess_cfg": _preprocess(preprocessor),
+    }
+
+
+def _place(name: str) -> Place | None:
+    layer = _LAYER.fullmatch(name)
+    if layer is None:
+        return _WHOLE.get(name)
+    tower, number, part, kind = layer.groups()
+    block = f"{'visual' if tower == 'vision' else 'text'}.transformer.resblocks.{number}"
+    if part in _STACKED:
+        return Place(f"{block}.attn.in_proj_{kind}", _STACKED[part], len(_STACKED))
+    return Place(f"{block}.{_PARTS[part]}.{kind}") if part in _PARTS else None
+
+
+def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One tower's settings; old files have them twice, and there the second ones win."""
+    return {**(config.get(f"{name}_config") or {}), **(config.get(f"{name}_config_dict") or {})}
+
+
+def _tower(settings: Mapping[str, Any]) -> dict[str, Any]:
+    width, eps = settings["hidden_size"], settings["layer_norm_eps"]
+    return {
+        "width": width,
+        "layers": settings["num_hidden_layers"],
+        "mlp_ratio": _ratio(settings["intermediate_size"], width),
+        **_activation(settings)[1],
+        **({"norm_kwargs": {"eps": eps}} if eps != 1e-5 else {}),
+    }
+
+
+def _ratio(hidden: int, width: int) -> float:
+    """What open_clip multiplies `width` with, rounding down, to get `hidden`."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
+
+
+def _activation(settings: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
+    name = settings["hidden_act"]
+    if name not in _ACTIVATIONS:
+        raise ModelError(f"config.json: open_clip has no activation {name!r}; it has {', '.join(_ACTIVATIONS)}.")
+    return _ACTIVATIONS[name]
+
+
+def _pooling(text: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a text ends. If config.json says at token 2, transformers takes the largest token, as open_clip does."""
+    end = text["eos_token_id"]
+    return {} if end in (2, text["vocab_size"] - 1) else {"pool_type": "eos", "eos_id": end}
+
+
+def _preprocess(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
+    size = preprocessor.get("size", 224)
+    squashed = isinstance(size, dict) and "shortest_edge" not in size
+    said = {
+        "mean": preprocessor.get("image_mean"),
+        "std": preprocessor.get("image_std"),
+        "interpolation": _INTERPOLATIONS.get(preprocessor.get("resample", 3)),
+        "resize_mode": "squash" if squashed else "shortest",
+    }
+    return {key: value for key, value in said.items() if value is not None}

@@ -1,0 +1,111 @@
+"""Images become what open_clip's own transform makes of them, byte for byte."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN as IMAGENET_MEAN
+from timm.data import IMAGENET_DEFAULT_STD as IMAGENET_STD
+from timm.data import create_transform as timm_transform
+
+from mergekit_wise.errors import ModelError
+from mergekit_wise.models.transform import Preprocess
+
+CHANNELS = {"L": 1, "RGB": 3, "RGBA": 4, "CMYK": 4, "LA": 2}
+sizes = st.integers(1, 90)
+configs = st.fixed_dictionaries(
+    {
+        "size": st.integers(1, 48) | st.tuples(st.integers(1, 48), st.integers(1, 48)),
+        "interpolation": st.sampled_from(["bicubic", "bilinear", "random"]),
+        "resize_mode": st.sampled_from(["shortest", "longest", "squash"]),
+        "fill_color": st.integers(0, 255),
+        "mean": st.tuples(*[st.floats(0, 1)] * 3),
+        "std": st.tuples(*[st.floats(0.01, 1)] * 3),
+    }
+)
+
+
+def drawn(mode, width, height, seed):
+    """An image of noise, as a file of that kind would give it."""
+    rng = np.random.default_rng(seed)
+    if mode == "P":
+        return drawn("RGB", width, height, seed).quantize(16)
+    if mode == "1":
+        return drawn("L", width, height, seed).convert("1")
+    pixels = rng.integers(0, 256, (height, width, CHANNELS[mode]), np.uint8)
+    return Image.fromarray(pixels.squeeze(2) if mode == "L" else pixels, mode)
+
+
+@settings(max_examples=300, deadline=None)
+@given(configs, st.sampled_from([*CHANNELS, "P", "1"]), sizes, sizes, st.integers(0, 99))
+def test_pixels_then_normalise_is_open_clips_transform(config, mode, width, height, seed):
+    """For every size, mode of the image, way of resizing and colour of the rim; what open_clip cannot do, fails too."""
+    image = drawn(mode, width, height, seed)
+    preprocess = Preprocess.of(config)
+    try:
+        wanted = image_transform_v2(PreprocessCfg(**config), is_train=False)(image)
+    except (ValueError, TypeError):
+        with pytest.raises((ValueError, TypeError)):
+            preprocess.pixels(image)
+        return
+    pixels = preprocess.pixels(image)
+    assert pixels.dtype == torch.uint8
+    assert tuple(pixels.shape) == (3, *preprocess.size) == tuple(wanted.shape)
+    assert torch.equal(preprocess.normalise(pixels), wanted)
+    assert torch.equal(preprocess.normalise(torch.stack([pixels] * 2))[1], wanted)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.tuples(st.integers(8, 48), st.integers(8, 48)) | st.integers(8, 48).map(lambda side: (side, side)),
+    st.floats(0.5, 1),
+    st.sampled_from([("center", "shortest"), ("squash", "squash")]),
+    sizes,
+    sizes,
+)
+def test_a_share_that_is_cropped_is_timms(size, share, modes, width, height):
+    """As in its own transform for evaluation."""
+    if width * 20 < height or height * 20 < width:
+        return
+    image = drawn("RGB", width, height, 0)
+    theirs = timm_transform((3, *size), crop_pct=share, crop_mode=modes[0], interpolation="bicubic")
+    preprocess = Preprocess.of(
+        {"size": size, "crop_pct": share, "resize_mode": modes[1], "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    )
+    assert torch.equal(preprocess.normalise(preprocess.pixels(image)), theirs(image))
+
+
+def test_it_travels_to_worker_processes():
+    """Whole, and working."""
+    preprocess = Preprocess.of({"size": 32, "resize_mode": "longest", "fill_color": 7})
+    image = drawn("RGB", 50, 20, 0)
+    assert torch.equal(pickle.loads(pickle.dumps(preprocess)).pixels(image), preprocess.pixels(image))
+
+
+def test_what_a_config_leaves_out_or_says_with_none_is_open_clips_default():
+    """And what open_clip does not know is passed over, as it does itself."""
+    found = Preprocess.of({"size": 336, "mean": None, "unheard_of": 0.9})
+    assert found == Preprocess(size=(336, 336))
+    assert (found.mean, found.std) == (PreprocessCfg().mean, PreprocessCfg().std)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"mode": "L"},
+        {"interpolation": "nearest"},
+        {"resize_mode": "crop"},
+        {"size": "x"},
+        {"std": [1, 2]},
+        {"crop_pct": "x"},
+    ],
+)
+def test_a_config_that_open_clip_refuses_is_refused(config):
+    """In a sentence."""
+    with pytest.raises(ModelError, match="no such preprocessing"):
+        Preprocess.of(config)
