@@ -1,5 +1,26 @@
-"""``python -m mergekit_wise`` is ``wise``."""
+"""``python -m mergekit_wise`` is ``wise``. Of several processes that torchrun starts, the first one speaks."""
+
+import io
+import os
+import sys
 
 from mergekit_wise.cli.app import main
 
-main()
+
+def _quietly(rank: str) -> None:
+    """Run, and print only why it failed."""
+    sys.stdout, sys.stderr = io.StringIO(), (told := io.StringIO())
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            print(f"process {rank}: {told.getvalue().strip()}", file=sys.__stderr__)
+        raise
+
+
+if __name__ == "__main__":  # decoding processes import this file too where they cannot be forked
+    rank = os.environ.get("RANK", "0")
+    if rank != "0" and "WORLD_SIZE" in os.environ:
+        _quietly(rank)
+    else:
+        main()

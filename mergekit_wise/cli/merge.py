@@ -53,6 +53,12 @@ def merge(
     shard_size: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Write several files of at most this size, and an index.")
     ] = None,
+    recalibrate: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Estimate batch-norm statistics again, on these images (see wise suites)."),
+    ] = None,
+    data: options.Data = None,
+    model: options.Model = None,
     device: options.Device = "cpu",
     memory: Annotated[str, typer.Option(metavar="SIZE", help="Budget for blocks in flight.")] = "256MB",
     no_mmap: Annotated[
@@ -82,6 +88,9 @@ def merge(
         "device": device,
         "memory": memory,
         "mmap": not no_mmap,
+        "recalibrate": recalibrate,
+        "data": data,
+        "model": model,
     }
     if dry_run:
         _show_plan(preview(zeroshot, finetuned, output, **asked))
@@ -106,13 +115,9 @@ def _summarise(report: "MergeReport") -> None:
     from mergekit_wise.cli.console import in_bytes, out
 
     rate = report.size / max(report.seconds, 1e-9)
-    out.print(
-        f"Wrote {report.output} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)",
-        markup=False,
-        soft_wrap=True,
-    )
+    out.print(f"Wrote {report.output} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)")
     for line in _lines(report):
-        out.print(f"  {line}", markup=False)
+        out.print(f"  {line}")
 
 
 def _lines(report: "MergeReport") -> list[str]:

@@ -24,6 +24,6 @@ def verify(
         verdict = verify(merged, zeroshot=zeroshot, finetuned=finetuned, fisher=fisher, progress=progress)
     notes(verdict.notes)
     if verdict.difference is not None:
-        out.print(f"{merged} is not what its sources give: {verdict.difference}.", markup=False, soft_wrap=True)
+        out.print(f"{merged} is not what its sources give: {verdict.difference}.")
         raise typer.Exit(1)
-    out.print(f"{merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.", soft_wrap=True)
+    out.print(f"{merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.")

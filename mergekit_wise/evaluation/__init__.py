@@ -1,5 +1,8 @@
-"""Module(s) x data set -> tallies. One pass over the images, however many alphas."""
+"""Module(s) x data set -> predictions. One pass over the images, however many alphas."""
 
-from mergekit_wise.evaluation.one_pass import Tally, count_correct
+from mergekit_wise.evaluation.decoding import default_workers
+from mergekit_wise.evaluation.distributed import Ranks, joined
+from mergekit_wise.evaluation.forward import Forward, choose_precision, place
+from mergekit_wise.evaluation.predicting import Engine, Predictions
 
-__all__ = ["Tally", "count_correct"]
+__all__ = ["Engine", "Forward", "Predictions", "Ranks", "choose_precision", "default_workers", "joined", "place"]

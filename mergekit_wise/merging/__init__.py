@@ -9,11 +9,12 @@ from mergekit_wise.merging.movement import Movement, movements
 from mergekit_wise.merging.outcomes import Outcome, relative_distance
 from mergekit_wise.merging.pair import Differences, Pair, differences, match
 from mergekit_wise.merging.plan import Step, make_plan
-from mergekit_wise.merging.provenance import describe, read_origin, read_rules
+from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
 from mergekit_wise.merging.rules import Rules
 from mergekit_wise.merging.stream import Sink, stream
 
 __all__ = [
+    "KEY",
     "Differences",
     "Fishers",
     "Mixer",

@@ -43,7 +43,7 @@ class _Lane(threading.local):
     def send(self, number: int, carrier: NDArray[np.generic], dtype: DType) -> torch.Tensor:
         room = self.room(number, carrier.nbytes)
         room.numpy()[:] = np.ascontiguousarray(carrier).view(np.uint8)
-        return room.to(self.place, non_blocking=True).view(_torch_dtype(dtype))
+        return room.to(self.place, non_blocking=True).view(torch_dtype(dtype))
 
     def fetch(self, number: int, tensor: torch.Tensor, dtype: DType) -> NDArray[np.generic]:
         raw = tensor.view(torch.uint8)
@@ -67,13 +67,11 @@ def open_torch(device: str) -> Mix:
     ) -> tuple[NDArray[np.generic], Sums]:
         if not NAMES.issuperset(dtype.name for dtype in (*dtypes, out)):
             return mix_on_cpu(a, b, dtypes, out, alpha, scratch)
-        kind = _computing_type(dtypes, out)
+        kind = _computing_type(torch_dtype(dtypes[0]), torch_dtype(dtypes[1]))
         with lane.open():
             x, y = lane.send(0, a, dtypes[0]).to(kind), lane.send(1, b, dtypes[1]).to(kind)
-            # Separate operations: an addcmul or lerp would fuse the product with the sum and round once less.
-            total = torch.add(torch.mul(x, 1 - alpha), torch.mul(y, alpha))
             sums = torch.stack([(y - x).abs().square().sum(), x.abs().square().sum()])
-            data = lane.fetch(2, total.to(_torch_dtype(out)), out)
+            data = lane.fetch(2, mixture(x, y, torch_dtype(out), alpha), out)
             moved, norm = sums.tolist()
         return data, (moved, norm)
 
@@ -91,13 +89,19 @@ def open_device(name: str) -> torch.device:
     return device
 
 
-def _computing_type(dtypes: tuple[DType, DType], out: DType) -> torch.dtype:
-    if out.kind == "complex":
-        return torch.complex64
-    return torch.float64 if any(dtype.name == "F64" for dtype in dtypes) else torch.float32
+def mixture(x: torch.Tensor, y: torch.Tensor, out: torch.dtype, alpha: float) -> torch.Tensor:
+    """(1 - alpha) * x + alpha * y, in float32 or wider, rounded once to `out`, which is among `NAMES`."""
+    kind = _computing_type(x.dtype, y.dtype)
+    # Separate operations: an addcmul or lerp would fuse the product with the sum and round once less.
+    return torch.add(torch.mul(x.to(kind), 1 - alpha), torch.mul(y.to(kind), alpha)).to(out)
 
 
-def _torch_dtype(dtype: DType) -> torch.dtype:
+def _computing_type(a: torch.dtype, b: torch.dtype) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(a, b), torch.float32)
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """What torch calls it."""
     found = getattr(torch, dtype.torch)
     assert isinstance(found, torch.dtype)
     return found

@@ -1,51 +1,36 @@
 """The accuracy of a checkpoint on a suite."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Unpack
 
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.merging import read_origin
-from mergekit_wise.models.classifier import weight_names
-from mergekit_wise.progress import Progress, silent
-from mergekit_wise.recipes.measure import Setting, Variant, Weights, measure
+from mergekit_wise.recipes.bench import Variant
+from mergekit_wise.recipes.fingerprints import Weights
+from mergekit_wise.recipes.measure import Measured, measure
+from mergekit_wise.recipes.setting import EvaluationOptions, Setting
 from mergekit_wise.recipes.source import open_source
-from mergekit_wise.results import Record, append_records
 
 
-def evaluate(
-    checkpoint: str | Path,
-    suite: str = "digits",
-    *,
-    model: str | None = None,
-    device: str = "cpu",
-    batch_size: int = 128,
-    results: Path | None = None,
-    progress: Progress = silent,
-) -> tuple[Record, ...]:
-    """Top-1 accuracy on the reference and every shift of `suite`, one record each.
+def evaluate(checkpoint: str | Path, suite: str = "digits", **options: Unpack[EvaluationOptions]) -> Measured:
+    """What a checkpoint achieves on the reference and every shift of `suite`, one record each.
 
     Args:
-        checkpoint: holds an image tower and a classification head.
-        suite: name of a suite.
-        model: the open_clip architecture, where the checkpoint does not say it.
-        device: a torch device.
-        batch_size: images at a time; another size changes nothing beyond rounding.
-        results: a JSON Lines file to append the records to.
-        progress: called as work goes on.
+        checkpoint: holds an image tower, and a classification head or a text tower to make one with.
+        suite: names of suites and data sets, or paths of a user's own, with commas between them.
+        options: see `Setting`.
 
     Raises:
-        CheckpointError, ModelError, SuiteError, ResultsError: what is wrong, and what to do.
+        CheckpointError, ModelError, SuiteError, ResultsError, UsageError: what is wrong, and what to do.
     """
+    setting = Setting(suite, **options)
     source = open_source(checkpoint)
     with closing(source):
-        origin = read_origin(source) or {}
-        alpha = origin.get("alpha")
+        alpha = (read_origin(source) or {}).get("alpha")
 
-        def weights() -> Weights:
-            return {name: (source.info(name), source.read(name)) for name in weight_names(source)}
+        def weights(names: Collection[str]) -> Weights:
+            return {name: (source.info(name), source.read(name)) for name in names}
 
         variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, weights)
-        setting = Setting(suite, model, device, batch_size, progress)
-        records = measure(source, [variant], setting)
-    if results is not None:
-        append_records(results, records)
-    return records
+        return measure(source, [variant], setting)

@@ -1,114 +1,217 @@
-"""Variants of one model over a suite, as records: what `evaluate` and `sweep` have in common."""
+"""Variants of one model over a suite, as records: what `evaluate` and `sweep` have in common.
 
-import hashlib
+What a results file already holds is not measured again, and the records of a data set are written as soon as they are
+there, so that a run that was stopped goes on where it was.
+"""
+
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mergekit_wise import __version__
-from mergekit_wise.checkpoint import Checkpoint, TensorInfo
-from mergekit_wise.errors import ModelError
-from mergekit_wise.evaluation import count_correct
-from mergekit_wise.merging.torch_arithmetic import open_device
-from mergekit_wise.models.classifier import Classifier, build_classifier, set_weights
-from mergekit_wise.progress import Progress
-from mergekit_wise.results import Record
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation import Ranks, joined
+from mergekit_wise.evaluation.beside import NOTHING
+from mergekit_wise.recipes.bench import Bench, Variant, open_bench
+from mergekit_wise.recipes.comparing import Comparison
+from mergekit_wise.recipes.scoring import as_details, remarks
+from mergekit_wise.recipes.setting import Setting
+from mergekit_wise.results import (
+    Analysis,
+    DetailFiles,
+    Key,
+    Record,
+    append_records,
+    key_of,
+    read_analyses,
+    read_records,
+    require_writable,
+    writing_details,
+)
 from mergekit_wise.suites.catalog import open_suite
-from mergekit_wise.suites.dataset import Suite
+from mergekit_wise.suites.dataset import Dataset, Missing, Suite
+from mergekit_wise.suites.fingerprint import fingerprint
+from mergekit_wise.suites.limit import limited
 
-Weights = Mapping[str, tuple[TensorInfo, NDArray[np.generic]]]
+Draft = Mapping[str, Any]
+"""All attributes of a record but what is counted."""
 
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """A model to measure: what records call it, its alpha, and how to get its weights."""
-
-    model: str
-    alpha: float | None
-    weights: Callable[[], Weights]
+LABELS = ("model", "alpha", "suite", "title", "role")
+"""What a record is called; the number does not depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
-    """Where and with what a suite is evaluated."""
+class Measured:
+    """Records by alpha, then data set; comparisons by data set; data sets that were not there; and so on.
 
-    suite: str
-    model: str | None
-    device: str
-    batch_size: int
-    progress: Progress
+    `added` is how many records are new, `notes` what to know.
+    """
+
+    records: tuple[Record, ...]
+    analyses: tuple[Analysis, ...]
+    missing: tuple[Missing, ...]
+    added: int
+    notes: tuple[str, ...]
 
 
-def measure(template: Checkpoint, variants: Sequence[Variant], setting: Setting) -> tuple[Record, ...]:
+def measure(
+    template: Checkpoint, variants: Sequence[Variant], setting: Setting, comparison: Comparison | None = None
+) -> Measured:
     """Records of every variant on every data set of the suite; `template` tells the architecture.
 
-    Raises SuiteError, or ModelError if no module can be built or the suite has other classes than the head.
+    Raises SuiteError, ModelError, ResultsError or UsageError: what is wrong, and what to do.
     """
-    suite = open_suite(setting.suite)
-    classifier, transform = build_classifier(template, setting.model)
-    _require_classes(template, classifier, suite)
-    classifier.to(open_device(setting.device))
-    fingerprints = [_fingerprint(variant.weights()) for variant in variants]
-    records: list[Record] = []
-    for dataset in (suite.reference, *suite.shifts):
-        began = time.perf_counter()
-        tallies = count_correct(
-            classifier,
-            [partial(_set, classifier, variant) for variant in variants],
-            dataset,
-            transform,
-            batch_size=setting.batch_size,
-            device=setting.device,
-            progress=setting.progress,
-        )
-        seconds = round((time.perf_counter() - began) / len(variants), 3)
-        records += [
-            Record(
-                model=variant.model,
-                weights=fingerprint,
-                alpha=variant.alpha,
-                suite=suite.name,
-                dataset=dataset.name,
-                title=dataset.title,
-                role="reference" if dataset is suite.reference else "shift",
-                correct=tally.correct,
-                total=tally.total,
-                versions=_versions(),
-                seconds=seconds,
+    for path in filter(None, (setting.results, setting.per_class, setting.per_sample)):
+        require_writable(path)
+    notes: list[str] = []
+    with joined(setting.device) as (ranks, device), open_bench(template, setting, ranks, device, notes.append) as bench:
+        suite, parts = _open(setting)
+        bench.heads.require(parts)
+        drafts = _drafts(bench, variants, suite, parts, setting)
+        known, renamed = ranks.share(_known(drafts, setting))
+        results = setting.results if ranks.rank == 0 else None
+        _append(results, renamed)
+        added, analyses = 0, []
+        details = (setting.per_class, setting.per_sample) if ranks.rank == 0 else (None, None)
+        with writing_details(*details) as files:
+            for at, dataset in enumerate(parts):
+                work = _Work(dataset, variants, drafts[at], comparison)
+                held = found = ranks.share(work.known_analysis(setting))
+                todo = [number for number in range(len(variants)) if (at, number) not in known]
+                if comparison is not None and found is None:
+                    todo = sorted({*todo, *comparison.needed})
+                if todo:
+                    records, found = work.measured(bench, todo, found, files, notes)
+                    new = {(at, n): record for n, record in zip(todo, records, strict=True) if (at, n) not in known}
+                    _append(results, [*new.values(), *([found] if found is not None and held is None else [])])
+                    known |= new
+                    added += len(new)
+                analyses += [found] if found is not None else []
+    order = sorted(known, key=lambda place: (-1.0 if (a := variants[place[1]].alpha) is None else a, place))
+    notes += remarks([known[place] for place in order])
+    return Measured(
+        tuple(known[place] for place in order), tuple(analyses), suite.missing, added, tuple(dict.fromkeys(notes))
+    )
+
+
+def _open(setting: Setting) -> tuple[Suite, tuple[Dataset, ...]]:
+    """The suite, and those parts of its data sets that were asked for."""
+    suite = open_suite(
+        setting.suite,
+        setting.data,
+        strict=setting.strict,
+        classnames=setting.classnames,
+        templates=setting.templates,
+    )
+    if setting.limit is None:
+        return suite, suite.datasets
+    return suite, tuple(limited(dataset, setting.limit, setting.seed) for dataset in suite.datasets)
+
+
+def _drafts(
+    bench: Bench, variants: Sequence[Variant], suite: Suite, parts: Sequence[Dataset], setting: Setting
+) -> list[list[Draft]]:
+    """For each data set, for each variant."""
+    data = [fingerprint(dataset) for dataset in parts]
+    _require_same_data(bench.engine.ranks, parts, data)
+    models = []
+    for number, variant in enumerate(variants):
+        setting.progress("fingerprints of weights", number, len(variants), "models")
+        models.append({"model": variant.model, "alpha": variant.alpha, **bench.identity(variant)})
+    setting.progress("fingerprints of weights", len(variants), len(variants), "models")
+    drafts: list[list[Draft]] = []
+    for dataset, whole, digest in zip(parts, suite.datasets, data, strict=True):
+        drawn = dataset is not whole
+        facts = {
+            "suite": suite.name,
+            "dataset": dataset.name,
+            "title": dataset.title,
+            "role": "reference" if whole is suite.reference else "shift",
+            "data": digest,
+            "prompts": bench.heads.prompts(dataset),
+            "device": bench.device,
+            "metric": dataset.metric.kind,
+            "location": dataset.location,
+            "expected": dataset.expected,
+            "limit": setting.limit if drawn else None,
+            "seed": setting.seed if drawn else None,
+            "missing": tuple(part.name for part in suite.missing),
+        }
+        drafts.append([facts | model for model in models])
+    return drafts
+
+
+def _require_same_data(ranks: Ranks, parts: Sequence[Dataset], data: Sequence[str]) -> None:
+    for rank, other in enumerate(ranks.everyone(list(data))):
+        if other != data:
+            raise SuiteError(
+                f"Process {rank} finds other images than process {ranks.rank} does. Give --data the same data sets on "
+                "every machine."
             )
-            for variant, fingerprint, tally in zip(variants, fingerprints, tallies, strict=True)
-        ]
-    return tuple(sorted(records, key=lambda r: -1.0 if r.alpha is None else r.alpha))
 
 
-def _set(classifier: Classifier, variant: Variant) -> None:
-    set_weights(classifier, variant.weights())
+Place = tuple[int, int]
+"""Numbers of a data set and of a variant."""
 
 
-def _require_classes(template: Checkpoint, classifier: Classifier, suite: Suite) -> None:
-    classes = classifier.classification_head.out_features
-    wanted = len(suite.reference.classnames)
-    if classes != wanted:
-        raise ModelError(
-            f"{template.path}: its head has {classes} classes, the suite {suite.name!r} has {wanted}. "
-            "Evaluate on a suite of the classes that the head was made for."
-        )
+def _known(drafts: Sequence[Sequence[Draft]], setting: Setting) -> tuple[dict[Place, Record], list[Record]]:
+    """What the results file already holds, under the names that it has now; and those that had others there."""
+    again = setting.redo or setting.per_class is not None or setting.per_sample is not None
+    if again or setting.results is None or not setting.results.exists():
+        return {}, []
+    held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
+    for record in read_records(setting.results):
+        if record.bad <= setting.max_bad:
+            held.setdefault(record.key, {})[tuple(getattr(record, label) for label in LABELS)] = record
+    known: dict[Place, Record] = {}
+    renamed: list[Record] = []
+    for at, row in enumerate(drafts):
+        for number, draft in enumerate(row):
+            labels = {label: draft[label] for label in LABELS}
+            if same := held.get(key_of(draft)):
+                held_so = same.get(tuple(labels.values()))
+                known[at, number] = held_so or replace(list(same.values())[-1], **labels)
+                renamed += [] if held_so else [known[at, number]]
+    return known, renamed
 
 
-def _fingerprint(weights: Weights) -> str:
-    """SHA-256, its first 16 hex digits, over names, dtypes, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, (info, carrier) in sorted(weights.items()):
-        digest.update(f"{name} {info.dtype} {info.shape}\n".encode())
-        digest.update(np.ascontiguousarray(carrier).view(np.uint8).data)
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One data set, all variants and what their records begin with, and what is compared."""
+
+    dataset: Dataset
+    variants: Sequence[Variant]
+    drafts: Sequence[Draft]
+    comparison: Comparison | None
+
+    def known_analysis(self, setting: Setting) -> Analysis | None:
+        if self.comparison is None or setting.redo or setting.results is None or not setting.results.exists():
+            return None
+        identity = self.comparison.over(self.dataset, range(len(self.variants)), self.drafts).identity
+        held = [a for a in read_analyses(setting.results) if all(getattr(a, k) == v for k, v in identity.items())]
+        return held[-1] if held else None
+
+    def measured(
+        self, bench: Bench, todo: Sequence[int], analysis: Analysis | None, files: DetailFiles, notes: list[str]
+    ) -> tuple[list[Record], Analysis | None]:
+        began = time.perf_counter()
+        comparing = None
+        if self.comparison is not None and analysis is None:
+            comparing = self.comparison.over(self.dataset, todo, self.drafts)
+        beside = NOTHING if comparing is None else comparing.beside
+        found = bench.predict(todo, [self.variants[number] for number in todo], self.dataset, beside)
+        seconds = round((time.perf_counter() - began) / len(todo), 3)
+        details = as_details(self.dataset, found, [self.drafts[number] for number in todo], seconds)
+        notes += [f"{self.dataset.title}: {reason} It is not counted." for reason in found.bad.values()]
+        for detail in details:
+            files.write(detail)
+        if comparing is not None:
+            analysis = comparing.result(found, bench.engine.ranks)
+        return [detail.record for detail in details], analysis
 
 
-def _versions() -> dict[str, str]:
-    libraries = {name: version(name) for name in ("torch", "open_clip_torch", "numpy", "pillow")}
-    return {"mergekit_wise": __version__, **libraries}
+def _append(results: Path | None, records: Sequence[Record | Analysis]) -> None:
+    if results is not None and records:
+        append_records(results, records)

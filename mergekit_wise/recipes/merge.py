@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from mergekit_wise.checkpoint import OutputPlan, writing_output
 from mergekit_wise.errors import UsageError
@@ -14,6 +14,9 @@ from mergekit_wise.merging import Mixer, Outcome, Sink, Step, check_alpha, open_
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.merge_job import Job, opened_job, output_plan, placed, remarks, replanned, require_finite
 from mergekit_wise.recipes.request import MergeOptions, MergeRequest, parse_bytes
+
+if TYPE_CHECKING:
+    from mergekit_wise.recipes.recalibrate import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class MergeReport:
         output: the file or folder that was written, or the index of several files; `size` bytes in all.
         alpha: the mixing coefficient.
         outcomes: what happened to each tensor.
-        distance: |theta_1 - theta_0| / |theta_0| over the mixed tensors; None if none was mixed.
+        distance: `|theta_1 - theta_0| / |theta_0|` over the mixed tensors; None if none was mixed.
         notes: what was taken off, left out or decided on the way, one sentence each.
         seconds: how long it took, all outputs together.
     """
@@ -52,7 +55,7 @@ class Preview:
 def merge(
     zeroshot: str | Path,
     finetuned: str | Path,
-    output: Path,
+    output: str | Path,
     *,
     progress: Progress = silent,
     **options: Unpack[MergeOptions],
@@ -70,7 +73,7 @@ def merge(
         NonFiniteError: mixing made infinities or NaN of finite numbers.
         OutputError: the output cannot be written, or is an input.
     """
-    return _merge([MergeRequest(zeroshot, finetuned, output, **options)], progress)[0]
+    return _merge([MergeRequest(zeroshot, finetuned, Path(output), **options)], progress)[0]
 
 
 def merge_each(
@@ -103,14 +106,30 @@ def _merge(requests: Sequence[MergeRequest], progress: Progress) -> tuple[MergeR
     with ExitStack() as stack:
         job = stack.enter_context(opened_job(first))
         jobs = [job, *(replanned(job, request) for request in requests[1:])]
+        statistics = _statistics(first)
+        if statistics is not None:
+            jobs = [statistics.told(job) for job in jobs]
         plans = [stack.enter_context(placed(*work)) for work in zip(requests, jobs, strict=True)]
         sinks = [_sink(job, plan, stack) for job, plan in zip(jobs, plans, strict=True)]
-        outcomes = stream(Mixer(job.pair, engine, job.fishers), sinks, progress)
+        mixer = Mixer(job.pair, engine, job.fishers)
+        outcomes = stream(mixer, sinks, progress)
         if not first.allow_non_finite:
             for found in outcomes:
                 require_finite(found)
+        if statistics is not None:
+            for job, sink in zip(jobs, sinks, strict=True):
+                for name, data in statistics.of(mixer, job, progress):
+                    sink.put(name, 0, data)
     seconds = time.perf_counter() - began
     return tuple(_report(*work, seconds) for work in zip(requests, jobs, plans, outcomes, strict=True))
+
+
+def _statistics(request: MergeRequest) -> "Recalibration | None":
+    if request.recalibrate is None:
+        return None
+    from mergekit_wise.recipes.recalibrate import open_recalibration  # torch, which merging does without
+
+    return open_recalibration(request.recalibrate, request.data, request.model, request.device)
 
 
 def _sink(job: Job, plan: OutputPlan, stack: ExitStack) -> Sink:
@@ -127,14 +146,16 @@ def _report(
         plan.size,
         outcomes,
         relative_distance(outcomes),
-        (*job.notes, *remarks(outcomes)),
+        (*job.notes, *remarks(outcomes, recalibrated=request.recalibrate is not None)),
         seconds,
     )
 
 
-def preview(zeroshot: str | Path, finetuned: str | Path, output: Path, **options: Unpack[MergeOptions]) -> Preview:
+def preview(
+    zeroshot: str | Path, finetuned: str | Path, output: str | Path, **options: Unpack[MergeOptions]
+) -> Preview:
     """What `merge` would do with the same arguments; reads headers only and writes nothing. Raises what it raises."""
-    request = MergeRequest(zeroshot, finetuned, output, **options)
+    request = MergeRequest(zeroshot, finetuned, Path(output), **options)
     with opened_job(request) as job:
         plan = output_plan(request, job)
         folder = request.output.resolve().parent

@@ -87,14 +87,15 @@ def require_finite(outcomes: tuple[Outcome, ...]) -> None:
         )
 
 
-def remarks(outcomes: tuple[Outcome, ...]) -> Iterator[str]:
+def remarks(outcomes: tuple[Outcome, ...], *, recalibrated: bool = False) -> Iterator[str]:
     """What the user should know of the result."""
     spoiled = [outcome for outcome in outcomes if outcome.tally.inherited]
     if spoiled:
         names = ", ".join(f"{o.name} ({o.tally.inherited})" for o in spoiled[:8])
         yield f"infinities or NaN of the inputs went into {len(spoiled)} tensors: {names}"
-    if any(outcome.fate == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes):
+    mixed = any(outcome.fate == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
+    if mixed and not recalibrated:
         yield (
             "batch-norm statistics were mixed like weights, which is not what the mixture's own would be; "
-            "re-estimate them on training images before relying on its accuracy"
+            "--recalibrate DATA estimates them again on images, best on those of the training"
         )

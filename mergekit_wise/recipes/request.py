@@ -30,6 +30,9 @@ class MergeOptions(TypedDict, total=False):
     memory: str
     mmap: bool
     device: str
+    recalibrate: str | None
+    data: Path | None
+    model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ class MergeRequest:
         memory: the budget for blocks in flight, for example ``256MB``.
         mmap: map the sources; False reads them plainly, which network disks like better.
         device: where the arithmetic runs.
+        recalibrate: the data set, or folder of images, on which batch-norm statistics are estimated again.
+        data: the folder under which data sets are looked for.
+        model: the architecture, where the checkpoint does not tell it; asked for by `recalibrate` alone.
     """
 
     zeroshot: str | Path
@@ -73,6 +79,9 @@ class MergeRequest:
     memory: str = "256MB"
     mmap: bool = True
     device: str = "cpu"
+    recalibrate: str | None = None
+    data: Path | None = None
+    model: str | None = None
 
     def rules(self) -> Rules:
         """Which tensor gets what. Raises UsageError."""

@@ -1,30 +1,67 @@
 """Every alpha over a suite, and which one to choose."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Unpack
 
-from mergekit_wise.analysis import Candidate, Recommendation, recommend
-from mergekit_wise.checkpoint import closing
+from mergekit_wise.analysis import (
+    UNMEASURED,
+    Candidate,
+    Estimate,
+    Loss,
+    Recommendation,
+    as_preference,
+    losses,
+    recommend,
+)
+from mergekit_wise.analysis import refine as refinement
+from mergekit_wise.analysis import select_on as selected_on
+from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.errors import UsageError
 from mergekit_wise.merging import Mixer, Pair, Rules, check_alpha, make_plan, match, open_engine
-from mergekit_wise.models.classifier import weight_names
-from mergekit_wise.progress import Progress, silent
-from mergekit_wise.recipes.measure import Setting, Variant, Weights, measure
+from mergekit_wise.models.telling import remember, told
+from mergekit_wise.recipes.bench import Variant
+from mergekit_wise.recipes.comparing import Comparison
+from mergekit_wise.recipes.fingerprints import Weights
+from mergekit_wise.recipes.masters import Masters
+from mergekit_wise.recipes.measure import Measured, measure
+from mergekit_wise.recipes.merge import merge_each
+from mergekit_wise.recipes.setting import EvaluationOptions, Setting
 from mergekit_wise.recipes.source import open_source
-from mergekit_wise.results import Record, append_records
+from mergekit_wise.results import Analysis, Record
+from mergekit_wise.suites.dataset import Missing
 
+Paths = tuple[Path, ...]
 DEFAULT_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
-    """Records of all alphas, what each achieves, which is recommended, and notes on how the files were read."""
+    """What a sweep found.
+
+    Attributes:
+        records: of all alphas on all data sets.
+        candidates: what each alpha achieves.
+        recommendation: the alpha to use, and why.
+        losses: the best alpha of each column, and what 0.5 loses against it (the paper's Table 3).
+        analyses: how the ends differ on each data set, if that was asked for.
+        missing: data sets of the suite that were not there.
+        added: how many records are new.
+        notes: on how files were read, and what was measured.
+        saved: the checkpoints that were written.
+    """
 
     records: tuple[Record, ...]
     candidates: tuple[Candidate, ...]
     recommendation: Recommendation
+    losses: tuple[Loss, ...]
+    analyses: tuple[Analysis, ...]
+    missing: tuple[Missing, ...]
+    added: int
     notes: tuple[str, ...]
+    saved: tuple[Path, ...] = ()
 
 
 def sweep(
@@ -32,41 +69,116 @@ def sweep(
     finetuned: str | Path,
     *,
     alphas: Sequence[float] = DEFAULT_ALPHAS,
-    suite: str = "digits",
-    model: str | None = None,
-    device: str = "cpu",
-    batch_size: int = 128,
-    results: Path | None = None,
-    progress: Progress = silent,
+    suite: str | None = None,
+    prefer: str = "average",
+    select_on: str | None = None,
+    refine: bool = False,
+    output_ensemble: bool = False,
+    analyze: bool = False,
+    save: str | None = None,
+    **options: Unpack[EvaluationOptions],
 ) -> SweepReport:
-    """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, without writing a checkpoint.
+    """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, in one pass over the images.
 
-    The weights are those that `merge` would write, bit for bit. Arguments and errors are those of `merge` and
-    `evaluate`.
+    The weights are those that `merge` would write, bit for bit. Other arguments and errors are those of `evaluate`.
+
+    Args:
+        zeroshot: the one end, as for `merge`.
+        finetuned: the other.
+        alphas: mixing coefficients.
+        suite: what to evaluate on, as for `evaluate`; needed. `merge_each` writes mixtures without looking at them.
+        prefer: what the recommended alpha is best at: average, reference, shifts, both or no-regret; see
+            `analysis.recommend`.
+        select_on: the name of a data set that the alpha is chosen on, which may stand outside of the suite.
+        refine: whether to add alphas around the best one until intervals cannot tell neighbours apart.
+        output_ensemble: whether to evaluate (1 - alpha) f(x, theta_0) + alpha f(x, theta_1), too.
+        analyze: whether to measure how the two ends differ; see `analysis.Disagreement`.
+        save: a path with ``{alpha}`` in it, where the mixtures are written, too.
+        options: see `Setting`.
+
+    Raises:
+        WiseError: as `merge` and `evaluate` do.
     """
-    alphas = tuple(check_alpha(alpha) for alpha in alphas)
+    if suite is None:
+        raise UsageError(
+            "Say on what to evaluate with --suite ('wise suites' lists what there is), or where to write with --save."
+        )
+    tried = tuple(sorted({check_alpha(alpha) for alpha in alphas}))
     first, second = open_source(zeroshot), open_source(finetuned)
     with closing(first, second):
-        pair = match(first, second)
-        wanted = set(weight_names(pair.finetuned))
-        variants = [
-            Variant(
-                f"{pair.zeroshot.path.name} + {pair.finetuned.path.name}",
-                alpha,
-                partial(mixture, pair, wanted, alpha),
-            )
-            for alpha in alphas
-        ]
-        setting = Setting(suite, model, device, batch_size, progress)
-        records = measure(pair.finetuned, variants, setting)
-        notes = (*pair.zeroshot.notes, *pair.finetuned.notes)
-    if results is not None:
-        append_records(results, records)
-    candidates = to_candidates(records)
-    return SweepReport(records, candidates, recommend(candidates), notes)
+        work = _Sweep(match(first, second), Setting(suite, **options), prefer, select_on, analyze, output_ensemble)
+        saved = work.save(zeroshot, finetuned, save, tried)
+        found = work.run(tried)
+        while refine and (added := refinement(found.judged, work.prefer)):
+            tried = tuple(sorted({*tried, *added}))
+            saved += work.save(zeroshot, finetuned, save, added)
+            found = work.run(tried)
+        notes = (*work.pair.zeroshot.notes, *work.pair.finetuned.notes)
+    measured, candidates = found.measured, to_candidates(found.measured.records)
+    return SweepReport(
+        measured.records,
+        candidates,
+        found.recommendation,
+        losses(candidates),
+        measured.analyses,
+        measured.missing,
+        measured.added,
+        (*notes, *measured.notes),
+        saved,
+    )
 
 
-def mixture(pair: Pair, wanted: set[str], alpha: float) -> Weights:
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was measured, by what the alpha is judged, and what that says."""
+
+    measured: Measured
+    judged: tuple[Candidate, ...]
+    recommendation: Recommendation
+
+
+class _Sweep:
+    """A pair whose mixtures are measured, as often as alphas are added."""
+
+    def __init__(
+        self, pair: Pair, setting: Setting, prefer: str, select_on: str | None, analyze: bool, output_ensemble: bool
+    ) -> None:
+        self.pair, self.setting, self.select_on = pair, setting, select_on
+        self.prefer = as_preference(prefer)
+        self._compared = (analyze, output_ensemble)
+        self._masters = Masters(pair)
+
+    def run(self, alphas: Sequence[float]) -> _Found:
+        """Measure, or find measured, every alpha on the suite and on the set that it is chosen on."""
+        comparison = Comparison(alphas, *self._compared) if any(self._compared) else None
+        measured = self._measure(alphas, self.setting, comparison)
+        judged = to_candidates(measured.records)
+        if self.select_on is None:
+            chosen = recommend(judged, self.prefer)
+        else:
+            title = next((r.title for r in measured.records if r.dataset == self.select_on), None)
+            if title is None:
+                own = self._measure(alphas, replace(self.setting, suite=self.select_on), None)
+                judged, title = to_candidates(own.records), own.records[0].title
+            chosen = selected_on(judged, title)
+        self.setting = replace(self.setting, redo=False)
+        return _Found(measured, judged, chosen)
+
+    def save(self, zeroshot: str | Path, finetuned: str | Path, path: str | None, alphas: Sequence[float]) -> Paths:
+        """Write the mixtures, if that was asked for."""
+        if path is None:
+            return ()
+        device, progress = self.setting.device, self.setting.progress
+        reports = merge_each(zeroshot, finetuned, path, alphas, device=device, progress=progress)
+        return tuple(report.output for report in reports)
+
+    def _measure(self, alphas: Sequence[float], setting: Setting, comparison: Comparison | None) -> Measured:
+        name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
+        variants = [Variant(name, alpha, partial(mixture, self.pair, alpha), self._masters) for alpha in alphas]
+        return measure(_template(self.pair), variants, setting, comparison)
+
+
+def mixture(pair: Pair, alpha: float, wanted: Collection[str]) -> Weights:
     """The `wanted` tensors of the mixture in memory: the bytes that a merged file would hold."""
     mixer = Mixer(pair, open_engine("cpu"))
     return {
@@ -76,13 +188,26 @@ def mixture(pair: Pair, wanted: set[str], alpha: float) -> Weights:
     }
 
 
+def _template(pair: Pair) -> Checkpoint:
+    """The fine-tuned checkpoint, which has the head; where only the zero-shot one tells what it is, with that told."""
+    return pair.finetuned if told(pair.finetuned) else remember(pair.finetuned, told(pair.zeroshot))
+
+
 def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:
-    """Group records by alpha: counts on the reference and on the shifts."""
+    """Group records by alpha: counts and what is reported, on the reference and on the shifts."""
     alphas = sorted({record.alpha for record in records if record.alpha is not None})
     return tuple(_candidate(alpha, [r for r in records if r.alpha == alpha]) for alpha in alphas)
 
 
 def _candidate(alpha: float, records: Sequence[Record]) -> Candidate:
-    (reference,) = (r for r in records if r.role == "reference")
-    shifts = tuple((r.correct, r.total) for r in records if r.role == "shift")
-    return Candidate(alpha, (reference.correct, reference.total), shifts)
+    references, shifts = ([r for r in records if r.role == role] for role in ("reference", "shift"))
+    counts = [(r.correct, r.total) for r in (*references, *shifts)]
+    names = tuple(r.title for r in (*references, *shifts))
+    estimates = tuple(_estimate(r) for r in (*references, *shifts))
+    if not references:
+        return Candidate(alpha, UNMEASURED, tuple(counts), ("reference", *names), (None, *estimates))
+    return Candidate(alpha, counts[0], tuple(counts[1:]), names, estimates)
+
+
+def _estimate(record: Record) -> Estimate | None:
+    return None if record.metric == "top-1" else Estimate(record.value, *record.interval)

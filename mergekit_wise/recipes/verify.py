@@ -1,8 +1,10 @@
 """Compute a merged file again from its provenance, and compare every byte."""
 
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +25,9 @@ from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.fates import blocks
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.source import open_source
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""What --recalibrate sets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +73,10 @@ def verify(
         if fisher is not None:
             fishers = open_fishers(pair, opened(fisher[0]), opened(fisher[1]), origin["fisher"]["floor"])
         plan = make_plan(pair, rules)
-        difference = _names(merged, plan) or _bytes(merged, Mixer(pair, open_engine("cpu"), fishers), plan, progress)
-        return Verdict(len(plan), difference, _changed(pair, origin))
+        recalibrated = "recalibrated" in origin
+        mixer = Mixer(pair, open_engine("cpu"), fishers)
+        difference = _names(merged, plan) or _bytes(merged, mixer, plan, recalibrated, progress)
+        return Verdict(len(plan), difference, (*_changed(pair, origin), *_passed_over(origin)))
 
 
 def _names(merged: Checkpoint, plan: tuple[Step, ...]) -> str | None:
@@ -83,8 +90,11 @@ def _names(merged: Checkpoint, plan: tuple[Step, ...]) -> str | None:
     return None
 
 
-def _bytes(merged: Checkpoint, mixer: Mixer, plan: tuple[Step, ...], progress: Progress) -> str | None:
+def _bytes(
+    merged: Checkpoint, mixer: Mixer, plan: tuple[Step, ...], recalibrated: bool, progress: Progress
+) -> str | None:
     scratch = Scratch()
+    plan = tuple(step for step in plan if not (recalibrated and step.info.name.endswith(STATISTICS)))
     total, done = sum(step.info.nbytes for step in plan), 0
     for step in plan:
         fate = mixer.fate(step)
@@ -98,6 +108,11 @@ def _bytes(merged: Checkpoint, mixer: Mixer, plan: tuple[Step, ...], progress: P
             done += wanted.nbytes
             progress("Verifying", done, total, "bytes")
     return None
+
+
+def _passed_over(origin: Mapping[str, Any]) -> Iterator[str]:
+    if "recalibrated" in origin:
+        yield "batch-norm statistics were estimated on images, not mixed, and were not compared"
 
 
 def _changed(pair: Pair, origin: dict[str, object]) -> tuple[str, ...]:

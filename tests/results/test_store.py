@@ -1,40 +1,106 @@
 """Records in JSON Lines."""
 
 import json
+import subprocess
+import sys
+from dataclasses import replace
 
 import pytest
 
 from mergekit_wise.errors import ResultsError
-from mergekit_wise.results import Record, append_records, read_records
+from mergekit_wise.results import Record, append_records, read_records, require_writable
 
 RECORD = Record("a.pt", "ab12", 0.5, "digits", "digits-noisy", "Noisy", "shift", 80, 100, {"torch": "2"}, 0.25)
+FULL = replace(
+    RECORD,
+    metric="macro-f1",
+    value=0.5,
+    interval=(0.25, 0.75),
+    values={"overall": 0.8},
+    top5=99,
+    data="cd34",
+    limit=100,
+    seed=0,
+    bad=1,
+    missing=("digits-small",),
+)
+OLD = (
+    '{"model": "a.pt", "weights": "ab12", "alpha": 0.5, "suite": "digits", "dataset": "digits-noisy", '
+    '"title": "Noisy", "role": "shift", "correct": 80, "total": 100, "versions": {"torch": "2"}, "seconds": 0.25, '
+    '"accuracy": 0.8, "interval": [0.7081573, 0.8733444]}\n'
+)
 
 
 def test_records_come_back_as_they_were_and_are_never_overwritten(tmp_path):
     """A second run appends."""
     path = tmp_path / "results.jsonl"
     append_records(path, [RECORD])
-    append_records(path, [RECORD, RECORD])
-    assert read_records(path) == (RECORD,) * 3
+    append_records(path, [FULL, RECORD])
+    assert read_records(path) == (RECORD, FULL, RECORD)
+
+
+def test_records_of_earlier_versions_are_read(tmp_path):
+    """What they do not say has its default."""
+    (tmp_path / "r").write_text(OLD)
+    (found,) = read_records(tmp_path / "r")
+    assert replace(found, interval=RECORD.interval) == RECORD
+    assert found.key is None
 
 
 def test_a_line_has_accuracy_and_interval(tmp_path):
-    """For readers that do not want to compute them."""
-    append_records(tmp_path / "r", [RECORD])
-    entry = json.loads((tmp_path / "r").read_text())
-    assert entry["accuracy"] == 0.8
-    assert entry["interval"] == pytest.approx([0.7081573, 0.8733444], abs=1e-6)
+    """For readers that do not want to compute them; the interval is that of what is reported."""
+    append_records(tmp_path / "r", [RECORD, FULL])
+    first, second = map(json.loads, (tmp_path / "r").read_text().splitlines())
+    assert first["accuracy"] == first["value"] == 0.8
+    assert first["interval"] == pytest.approx([0.7081573, 0.8733444], abs=1e-6)
+    assert (second["accuracy"], second["value"], second["interval"]) == (0.8, 0.5, [0.25, 0.75])
 
 
-def test_a_torn_last_line_is_not_continued(tmp_path):
-    """A run that was killed in the middle of a line costs that line only."""
+@pytest.mark.parametrize("torn", ['{"model": "a', '{"model": "' + "a" * 200_000, "\x00\x00\x00"])
+@pytest.mark.parametrize("before", [0, 2])
+def test_a_torn_last_line_is_passed_over_and_repaired(torn, before, tmp_path):
+    """A run that was killed in the middle of a line costs that line only, however long it is."""
     path = tmp_path / "r"
-    path.write_text('{"model": "a')
+    append_records(path, [RECORD] * before)
+    with path.open("a") as file:
+        file.write(torn)
+    assert read_records(path) == (RECORD,) * before
+    append_records(path, [FULL])
+    assert read_records(path) == (*(RECORD,) * before, FULL)
+    assert len(path.read_text().splitlines()) == before + 1
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
+    """It is a record."""
+    path = tmp_path / "r"
+    path.write_text(OLD.rstrip())
     append_records(path, [RECORD])
-    assert json.loads(path.read_text().splitlines()[1])["model"] == "a.pt"
+    assert len(read_records(path)) == 2
 
 
-@pytest.mark.parametrize("line", ["{", "[1]", '{"model": 1}'])
+def test_two_runs_may_append_at_once(tmp_path):
+    """No line is lost, none is mixed with another."""
+    code = (
+        "import sys; from dataclasses import replace; from pathlib import Path\n"
+        "from mergekit_wise.results import append_records, read_records\n"
+        "(record,) = read_records(Path(sys.argv[1]))\n"
+        "for number in range(200):\n"
+        "    append_records(Path(sys.argv[2]), [replace(record, model=sys.argv[3], correct=number % 101)] * 5)\n"
+    )
+    append_records(tmp_path / "one", [FULL])
+    (tmp_path / "r").write_text('{"torn')
+    words = [sys.executable, "-c", code, str(tmp_path / "one"), str(tmp_path / "r")]
+    running = [subprocess.Popen([*words, name]) for name in ("a" * 2000, "b" * 2000)]
+    assert [process.wait(60) for process in running] == [0, 0]
+    found = read_records(tmp_path / "r")
+    for name in ("a" * 2000, "b" * 2000):
+        assert [r.correct for r in found if r.model == name] == [n % 101 for n in range(200) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[1]", '{"model": 1}', "[" * 100_000, OLD.replace("100", "0").strip(), OLD.replace("80", "[]").strip()],
+)
 def test_a_foreign_line_is_named(line, tmp_path):
     """By its number."""
     path = tmp_path / "r"
@@ -46,8 +112,37 @@ def test_a_foreign_line_is_named(line, tmp_path):
 
 
 def test_a_file_that_cannot_be_written_or_read_is_told(tmp_path):
-    """A folder in its place, or nothing."""
+    """A folder in its place, or nothing; before the work, and without making anything."""
     with pytest.raises(ResultsError, match="Choose another file"):
         append_records(tmp_path, [RECORD])
+    with pytest.raises(ResultsError, match="a folder. Choose another file"):
+        require_writable(tmp_path)
+    with pytest.raises(ResultsError, match="does not exist"):
+        require_writable(tmp_path / "no" / "r")
+    require_writable(tmp_path / "r")
+    assert list(tmp_path.iterdir()) == []
     with pytest.raises(ResultsError, match="cannot be read"):
         read_records(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"weights": "x"},
+        {"head": "x"},
+        {"prompts": "x"},
+        {"architecture": "x"},
+        {"preprocess": {"size": 7}},
+        {"precision": "x"},
+        {"data": "x"},
+        {"dataset": "x"},
+        {"metric": "x"},
+        {"limit": 7},
+        {"seed": 7},
+        {"versions": {"torch": "3"}},
+    ],
+)
+def test_what_the_number_depends_on_makes_another_measurement(change):
+    """And nothing else does."""
+    assert FULL.key != replace(FULL, **change).key
+    assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key

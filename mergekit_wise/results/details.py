@@ -1,0 +1,103 @@
+"""What stands behind a record: accuracy class by class as CSV, and every prediction as JSON Lines.
+
+Knows no model and no image.
+"""
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.analysis.metrics import is_right
+from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.record import Record
+from mergekit_wise.suites.dataset import Dataset
+
+COLUMNS = ("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted")
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """The predictions of one model on one data set.
+
+    Attributes:
+        record: what they were counted as.
+        dataset: the images.
+        classes: predicted classes, int64 [N]; -1 where nothing was predicted.
+        top5: whether the label is among the best five, bool [N].
+        bad: images that could not be read: what is the matter, by index.
+    """
+
+    record: Record
+    dataset: Dataset
+    classes: NDArray[np.int64]
+    top5: NDArray[np.bool_]
+    bad: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class DetailFiles:
+    """Where details go; None where nobody asked for them."""
+
+    per_class: TextIO | None
+    per_sample: TextIO | None
+
+    def write(self, detail: Detail) -> None:
+        """One row a class, one line an image."""
+        right = is_right(detail.dataset.metric, detail.classes, detail.dataset.labels)
+        if self.per_class is not None:
+            csv.writer(self.per_class, lineterminator="\n").writerows(_class_rows(detail, right))
+            self.per_class.flush()
+        if self.per_sample is not None:
+            self.per_sample.writelines(json.dumps(line) + "\n" for line in _sample_lines(detail, right))
+            self.per_sample.flush()
+
+
+@contextmanager
+def writing_details(per_class: Path | None, per_sample: Path | None) -> Iterator[DetailFiles]:
+    """Two files, overwritten. Raises ResultsError if they cannot be."""
+    with ExitStack() as stack:
+        files = DetailFiles(*(_open(path, stack) if path else None for path in (per_class, per_sample)))
+        if files.per_class is not None:
+            csv.writer(files.per_class, lineterminator="\n").writerow(COLUMNS)
+        yield files
+
+
+def _open(path: Path, stack: ExitStack) -> TextIO:
+    try:
+        return stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be written: {error.strerror}. Choose another file.") from error
+
+
+def _class_rows(detail: Detail, right: NDArray[np.bool_]) -> Iterator[tuple[Any, ...]]:
+    record, names = detail.record, detail.dataset.classnames
+    readable = ~np.isin(np.arange(len(detail.dataset)), list(detail.bad))
+    labels = detail.dataset.labels
+    images = np.bincount(labels[readable], minlength=len(names)).tolist()
+    correct = np.bincount(labels[readable & right], minlength=len(names)).tolist()
+    predicted = np.bincount(detail.classes[detail.classes >= 0], minlength=len(names)).tolist()
+    start = (record.dataset, record.model, "" if record.alpha is None else record.alpha)
+    for index, name in enumerate(names):
+        count, hits = images[index], correct[index]
+        shares = (hits / count, *clopper_pearson(hits, count)) if count else ("", "", "")
+        yield (*start, index, name, count, hits, *shares, predicted[index])
+
+
+def _sample_lines(detail: Detail, right: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
+    record, dataset = detail.record, detail.dataset
+    for index, (label, predicted) in enumerate(zip(dataset.labels.tolist(), detail.classes.tolist(), strict=True)):
+        line: dict[str, object] = {"dataset": record.dataset, "model": record.model, "alpha": record.alpha}
+        line |= {"index": index, "sample": dataset.sample(index), "label": label}
+        if index in detail.bad:
+            yield line | {"error": detail.bad[index]}
+        else:
+            found = {"correct": bool(right[index]), "top5": bool(detail.top5[index])}
+            yield line | {"predicted": None if predicted < 0 else predicted, **found}

@@ -1,0 +1,112 @@
+"""The command ``wise eval``, as a user meets it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """The working folder: a checkpoint without a head, and a folder of 3 x 4 images."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WISE_DATA", raising=False)
+    torch.manual_seed(0)
+    state = {name: tensor.contiguous() for name, tensor in open_clip.CLIP(**CONFIG["model_cfg"]).state_dict().items()}
+    save_file(state, "model.safetensors", {"open_clip_config": json.dumps(CONFIG)})
+    rng = np.random.default_rng(0)
+    for name in ("ant", "bee", "cat"):
+        os.makedirs(f"pets/{name}")
+        for number in range(4):
+            Image.fromarray(rng.integers(0, 256, (20, 18, 3), np.uint8)).save(f"pets/{name}/{number}.png")
+    return tmp_path
+
+
+def test_it_prints_a_table_and_appends_records(wise, home):
+    """The number with its interval on stdout; what it was computed with, and what was written, on stderr."""
+    result = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 0)
+    assert result.exit_code == 0, result.output
+    (record,) = map(json.loads, (home / "results.jsonl").read_text().splitlines())
+    low, high = record["interval"]
+    shown = f"{100 * record['value']:.1f} {100 * low:.1f} - {100 * high:.1f} {record['correct']}/12"
+    assert shown in " ".join(result.stdout.split())
+    assert "head: zero-shot; fp32 on cpu" in " ".join(result.stderr.split())
+    assert "Appended 1 records to results.jsonl." in " ".join(result.stderr.split())
+    again = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 0)
+    assert again.stdout == result.stdout
+    assert "Appended 0 records to results.jsonl. 1 stood there already" in " ".join(again.stderr.split())
+
+
+def test_json_is_all_that_stdout_has(wise, home):
+    """The same entries as in the file."""
+    result = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 0, "--json")
+    assert json.loads(result.stdout) == [json.loads((home / "results.jsonl").read_text())]
+
+
+def test_words_limits_and_details(wise, home):
+    """All of them reach the record and the files."""
+    (home / "names.txt").write_text("an ant\na bee\na cat\n")
+    (home / "prompts.txt").write_text("a photo of {}.\n{} in a garden\n")
+    options = ("--classnames", "names.txt", "--templates", "prompts.txt", "--limit", 6, "--seed", 1, "--redo")
+    files = ("--per-class", "classes.csv", "--per-sample", "samples.jsonl", "--batch-size", 4, "--workers", 1)
+    result = wise("eval", "model.safetensors", "--suite", "pets", *options, *files, "--precision", "bf16")
+    assert result.exit_code == 0, result.output
+    record = json.loads((home / "results.jsonl").read_text())
+    assert (record["total"], record["limit"], record["seed"], record["precision"]) == (6, 6, 1, "bf16")
+    with (home / "classes.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["an ant", "a bee", "a cat"]
+    assert len((home / "samples.jsonl").read_text().splitlines()) == 6
+
+
+def test_what_is_missing_is_listed_with_the_next_step(wise, home):
+    """And is an error where that was asked for; nothing at all is always one."""
+    words = ("eval", "model.safetensors", "--data", home, "--workers", 0, "--templates", "plain")
+    result = wise(*words, "--suite", "pets,imagenet-a,imagenet-r")
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.stderr.split())
+    assert "Not found: 2 of 3 data sets." in text
+    assert "ImageNet-R: https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar" in text
+    assert wise(*words, "--suite", "pets,imagenet-r", "--strict").exit_code == 1
+    assert wise(*words, "--suite", "imagenet-r").exit_code == 1
+
+
+def test_an_unreadable_image_is_named(wise, home):
+    """Up to --max-bad, in a note; else in an error."""
+    (home / "pets" / "bee" / "1.png").write_bytes(b"no image")
+    result = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 2)
+    assert result.exit_code == 1
+    assert "pets/bee/1.png" in result.stderr.replace("\n", "")
+    result = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 2, "--max-bad", 1)
+    assert result.exit_code == 0
+    assert "pets/bee/1.png" in result.stderr.replace("\n", "")
+    assert "/11" in result.stdout
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_of_several_processes_the_first_one_prints(rank, pair):
+    """The others only say why they failed."""
+    run = [sys.executable, "-m", "mergekit_wise"]
+    env = {**os.environ, "RANK": rank, "WORLD_SIZE": "2"}
+    done = subprocess.run([*run, "inspect", str(pair[0])], env=env, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert bool(done.stdout) == (rank == "0")
+    done = subprocess.run([*run, "inspect", "nope"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("process 1: error: nope" if rank == "1" else "error: nope")

@@ -1,0 +1,89 @@
+"""Images come in batches of one shape, in order, decoded once, whoever decodes them."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation.decoding import decoded, default_workers
+from tests.evaluation.fakes import PREPROCESS, noise, renamed
+
+
+def batched(count, size):
+    return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize(("size", "hold"), [(1, 1), (7, 1), (20, 3), (100, 2)])
+def test_batches_hold_the_images_in_order(workers, size, hold):
+    """Each image at its place, until `hold` more batches were asked for; zeros after the last one."""
+    dataset = noise(53)
+    wanted = np.stack([PREPROCESS.pixels(dataset.image(i)).numpy() for i in range(53)])
+    seen, recent = [], []
+    for batch in decoded(dataset, PREPROCESS, batched(53, size), size, workers=workers, hold=hold):
+        assert batch.pixels.shape == (size, 3, 8, 8)
+        recent = [*recent, batch][-hold:]
+        time.sleep(0.002)  # the workers run ahead
+        for held in recent:
+            count = len(held.indices)
+            assert np.array_equal(held.pixels[:count], wanted[held.indices])
+            assert not held.pixels[count:].any()
+        seen += batch.indices.tolist()
+    assert seen == list(range(53))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_image_is_decoded_once(workers, tmp_path):
+    """However many processes there are: each image leaves a file, which must not be there yet."""
+    whole = noise(53)
+
+    def image(index):
+        (tmp_path / str(index)).touch(exist_ok=False)
+        return whole.image(index)
+
+    spied = renamed(whole, image=image)
+    assert len(list(decoded(spied, PREPROCESS, batched(53, 9), 9, workers=workers, hold=2))) == 6
+    assert len(list(tmp_path.iterdir())) == 53
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_image_that_cannot_be_read_is_told_and_left_out(workers):
+    """By its number, with what the data set said of it; its place is empty."""
+    (batch,) = decoded(noise(20, {3, 17}), PREPROCESS, batched(20, 20), 20, workers=workers, hold=1)
+    assert batch.bad == ((3, "images/3.jpg: broken."), (17, "images/17.jpg: broken."))
+    assert [i for i in range(20) if not batch.pixels[i].any()] == [3, 17]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corruption_is_applied_after_resizing_and_cropping(workers):
+    """To [H, W, 3], with the image's number."""
+    dataset = renamed(noise(20), corrupt=lambda i, pixels: np.full_like(pixels, i) + np.arange(3, dtype=np.uint8))
+    (batch,) = decoded(dataset, PREPROCESS, batched(20, 20), 20, workers=workers, hold=1)
+    wanted = np.arange(20)[:, None] + np.arange(3)
+    assert np.array_equal(batch.pixels, np.broadcast_to(wanted[:, :, None, None], (20, 3, 8, 8)))
+
+
+def test_a_worker_that_dies_is_an_error():
+    """As when the kernel kills it because memory ran out."""
+    dataset = renamed(noise(40), image=lambda i: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(SuiteError, match="--workers"):
+        list(decoded(dataset, PREPROCESS, batched(40, 8), 8, workers=2, hold=1))
+
+
+def test_a_defect_in_a_worker_is_no_unreadable_image():
+    """It comes out as what it is."""
+    dataset = renamed(noise(40), image=lambda i: [][i])
+    with pytest.raises(IndexError):
+        list(decoded(dataset, PREPROCESS, batched(40, 8), 8, workers=2, hold=1))
+
+
+def test_processes_share_the_cores(monkeypatch):
+    """Those that torchrun started on one machine."""
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    alone = default_workers()
+    assert 1 <= alone <= 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))
+    assert default_workers() == 1

@@ -1,0 +1,86 @@
+"""Several processes are one: the same predictions, the same errors."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mergekit_wise.evaluation import Engine, Forward, joined
+from mergekit_wise.evaluation.distributed import ALONE
+from tests.evaluation.fakes import PREPROCESS, linear, noise, setters
+
+CODE = """
+import json, sys, torch
+from mergekit_wise.errors import WiseError
+from mergekit_wise.evaluation import Engine, Forward, joined
+from tests.evaluation.fakes import PREPROCESS, linear, noise, setters
+
+with joined("cpu") as (ranks, device):
+    module = linear()
+    engine = Engine(Forward(module, PREPROCESS, torch.device(device), "fp32", print), 8, 1, max_bad=1, ranks=ranks)
+    found = engine.predict(setters(module, 3)[0], noise(53, {40}), 7)
+    shared = ranks.share({"from": ranks.rank})
+    try:
+        engine.predict([lambda: None], noise(53, {1, 2}), 7)
+    except WiseError as error:
+        message = str(error)
+with open(f"{sys.argv[1]}/{ranks.rank}", "w") as file:
+    json.dump([ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message], file)
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What each of two gloo processes found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    root = Path(__file__).parents[2]
+    shared = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", CODE, str(folder)],
+            cwd=root,
+            env={**shared, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(2)
+    ]
+    assert [process.wait(120) for process in running] == [0, 0]
+    return [json.loads((folder / str(rank)).read_text()) for rank in range(2)]
+
+
+def test_two_processes_predict_what_one_does(told):
+    """Each image, by every variant; both processes have the whole."""
+    module = linear()
+    forward = Forward(module, PREPROCESS, torch.device("cpu"), "fp32", print)
+    alone = Engine(forward, 8, max_bad=1).predict(setters(module, 3)[0], noise(53, {40}), 7)
+    for size, classes, top5, bad, _, _ in told:
+        assert size == 2
+        assert classes == alone.classes.tolist()
+        assert top5 == alone.top5.tolist()
+        assert bad == {"40": "images/40.jpg: broken."}
+
+
+def test_an_error_of_one_is_an_error_of_all(told):
+    """The images that one of them cannot read stop both; neither waits for the other."""
+    assert told[0][5] == told[1][5]
+    assert "images/1.jpg: broken. images/2.jpg: broken." in told[0][5]
+
+
+def test_the_first_decides(told):
+    """What it says is what all have."""
+    assert [entry[4] for entry in told] == [{"from": 0}, {"from": 0}]
+
+
+def test_a_process_of_its_own_is_alone(monkeypatch):
+    """Without torchrun's variables."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined("cpu") as (ranks, device):
+        assert ranks is ALONE
+        assert device == "cpu"

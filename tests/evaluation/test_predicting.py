@@ -1,0 +1,95 @@
+"""Predictions, against a plain loop over single images."""
+
+import numpy as np
+import pytest
+import torch
+
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation import Engine, Forward, predicting
+from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
+
+CPU = torch.device("cpu")
+
+
+def engine(module, **settings):
+    return Engine(Forward(module, PREPROCESS, CPU, "fp32", print), **settings)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("group", [1, 1 << 30])
+@pytest.mark.parametrize("batch_size", [1, 7, 53, 64])
+def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size, monkeypatch):
+    """For every variant, whatever the batch size, the size of groups and the number of workers."""
+    monkeypatch.setattr(predicting, "GROUP", group)
+    dataset, module = noise(), linear()
+    variants, weights = setters(module, 4)
+    found = engine(module, batch_size=batch_size, workers=workers).predict(variants, dataset, 7)
+    assert found.classes.shape == found.top5.shape == (4, 53)
+    for row, weight in enumerate(weights):
+        module[1].weight.data.copy_(weight)
+        logits = looped(module, dataset)
+        best = logits.topk(5).indices
+        assert found.classes[row].tolist() == logits.argmax(1).tolist()
+        assert found.top5[row].tolist() == [int(y) in b for y, b in zip(dataset.labels, best.tolist(), strict=True)]
+    assert found.unsound == [0] * 4
+    assert not found.bad
+
+
+def test_the_weights_of_a_single_variant_are_set_once():
+    """Those of several once for each group."""
+    module = linear()
+    calls = []
+    engine(module, batch_size=8).predict([lambda: calls.append(0)], noise(), 7)
+    assert calls == [0]
+    engine(module, batch_size=8).predict([lambda: calls.append(1), lambda: calls.append(2)], noise(), 7)
+    assert calls == [0, 1, 2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_images_are_left_out_up_to_a_number(workers):
+    """Told with their paths; one more than allowed stops the run."""
+    dataset, module = noise(broken={5, 30}), linear()
+    found = engine(module, batch_size=10, workers=workers, max_bad=2).predict([lambda: None], dataset, 7)
+    assert found.bad == {5: "images/5.jpg: broken.", 30: "images/30.jpg: broken."}
+    assert np.flatnonzero(found.classes[0] == -1).tolist() == [5, 30]
+    assert not found.top5[0, [5, 30]].any()
+    assert found.unsound == [0]
+    good = [i for i in range(53) if i not in found.bad]
+    assert found.classes[0, good].tolist() == looped(module, dataset, good).argmax(1).tolist()
+    with pytest.raises(SuiteError, match=r"1 may be \(--max-bad\). images/5.jpg: broken. images/30.jpg: broken."):
+        engine(module, batch_size=10, workers=workers, max_bad=1).predict([lambda: None], dataset, 7)
+
+
+def test_a_data_set_of_unreadable_images_has_no_accuracy():
+    """However many may be."""
+    with pytest.raises(SuiteError, match="9 images cannot be read"):
+        engine(linear(), max_bad=99).predict([lambda: None], noise(9, range(9)), 7)
+
+
+def test_images_whose_logits_are_not_finite_are_counted():
+    """They predict nothing."""
+    module = linear()
+    module[1].bias.data[2] = float("nan")
+    found = engine(module).predict([lambda: None], noise(), 7)
+    assert found.unsound == [53]
+    assert (found.classes == -1).all()
+
+
+def test_classes_are_the_largest_of_their_columns():
+    """For a head over a vocabulary."""
+    module = linear(outputs=1000)
+    columns = tuple(tuple(range(7 * k, 7 * k + 1 + k)) for k in range(len(CLASSES)))
+    dataset = renamed(noise(), columns=columns, vocabulary="imagenet")
+    found = engine(module, batch_size=16).predict([lambda: None], dataset, 1000)
+    logits = looped(module, dataset)
+    wanted = torch.stack([logits[:, list(mine)].amax(1) for mine in columns], 1).argmax(1)
+    assert found.classes[0].tolist() == wanted.tolist()
+
+
+def test_progress_counts_images_of_all_variants():
+    """To the end, and never backwards."""
+    told = []
+    listen = lambda what, done, total, unit: told.append((what, done, total, unit))  # noqa: E731
+    engine(linear(), batch_size=20, progress=listen).predict([lambda: None] * 3, noise(), 7)
+    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+    assert told[-1] == ("Noise", 159, 159, "images")

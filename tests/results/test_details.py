@@ -1,0 +1,74 @@
+"""Class by class, and image by image."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.errors import ResultsError
+from mergekit_wise.results import Detail, Record, writing_details
+from mergekit_wise.suites.dataset import Dataset, Metric
+
+LABELS = np.array([0, 0, 1, 1, 1, 0])
+RECORD = Record("m", "w", 0.5, "s", "d", "D", "shift", 2, 5)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Both files of three classes, of which the last has no images; image 5 is bad, image 4 overflowed."""
+    dataset = Dataset("d", "D", ("a", "b,c", "d"), LABELS, None, sample=lambda i: f"{i}.jpg")
+    top5 = np.array([True, True, True, True, False, False])
+    detail = Detail(RECORD, dataset, np.array([0, 2, 1, 0, -1, -1]), top5, {5: "5.jpg: broken."})
+    with writing_details(tmp_path / "c.csv", tmp_path / "s.jsonl") as files:
+        files.write(detail)
+        files.write(detail)
+    with (tmp_path / "c.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return rows, [json.loads(line) for line in (tmp_path / "s.jsonl").read_text().splitlines()]
+
+
+def test_rows_count_the_readable_images_of_each_class(written):
+    """With an interval, and how often the class was predicted; a class without images has no accuracy."""
+    rows, _ = written
+    assert len(rows) == 6
+    shown = [(r["name"], r["images"], r["correct"], r["predicted"]) for r in rows[:3]]
+    assert shown == [("a", "2", "1", "2"), ("b,c", "3", "1", "1"), ("d", "0", "0", "1")]
+    low, high = clopper_pearson(1, 3)
+    assert [float(rows[1][key]) for key in ("accuracy", "low", "high")] == [1 / 3, low, high]
+    assert rows[2]["accuracy"] == ""
+    assert (rows[0]["dataset"], rows[0]["model"], rows[0]["alpha"]) == ("d", "m", "0.5")
+
+
+def test_lines_tell_each_image(written):
+    """By its name, with what was predicted, or why nothing was."""
+    _, lines = written
+    assert len(lines) == 12
+    start = {"dataset": "d", "model": "m", "alpha": 0.5}
+    assert lines[1] == start | {
+        "index": 1,
+        "sample": "1.jpg",
+        "label": 0,
+        "predicted": 2,
+        "correct": False,
+        "top5": True,
+    }
+    assert (lines[4]["predicted"], lines[4]["correct"]) == (None, False)
+    assert lines[5] == start | {"index": 5, "sample": "5.jpg", "label": 0, "error": "5.jpg: broken."}
+
+
+def test_other_right_answers_count(tmp_path):
+    """Where the data set accepts them."""
+    metric = Metric(accepted=tuple(frozenset({2}) for _ in range(6)))
+    dataset = Dataset("d", "D", ("a", "b", "c"), LABELS, None, metric=metric)
+    with writing_details(None, tmp_path / "s") as files:
+        files.write(Detail(RECORD, dataset, np.array([2, 1, 2, 0, 1, 0]), np.ones(6, bool), {}))
+    found = [json.loads(line)["correct"] for line in (tmp_path / "s").read_text().splitlines()]
+    assert found == [True, False, True, False, True, True]
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    """A folder."""
+    with pytest.raises(ResultsError, match="Choose another file"), writing_details(tmp_path, None):
+        pass
