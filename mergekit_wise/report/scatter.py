@@ -6,14 +6,11 @@ Knows candidates only; writes one PNG.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from mergekit_wise.analysis import Candidate, clopper_pearson
+from mergekit_wise.analysis import Candidate
 from mergekit_wise.errors import OutputError
-
-TICKS = (0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 65, 70, 75, 80, 85, 90, 95, 97, 98, 99, 99.5, 99.9)
-EDGE = 0.0005
-"""An accuracy of 0 or 1 has no logit: it is drawn this far inside."""
+from mergekit_wise.report.scale import Scale, inside, logit_scale
 
 CLEARANCE = 24
 """Pixels between two points that both get a label."""
@@ -25,15 +22,17 @@ COLOURS = {"zero-shot": "#2563eb", "fine-tuned": "#dc2626", "mixture": "#6b7280"
 def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:
     """Draw one point for each alpha, with 95 % intervals, and mark the ends and `recommended`.
 
-    Raises OutputError if the picture cannot be written.
+    Raises OutputError if the picture cannot be written, or if there is nothing to draw against something else.
     """
+    if not (candidates[0].has_reference and candidates[0].shifts):
+        raise OutputError(f"{output}: the plot needs a reference and a shift, and one of the two was not measured.")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    points = [(_inside(c.reference_accuracy), _inside(c.shift_accuracy)) for c in candidates]
+    points = [(inside(c.reference_accuracy), inside(c.shift_accuracy)) for c in candidates]
     axes.plot(*zip(*points, strict=True), color=COLOURS["mixture"], linewidth=1.2, zorder=2)
     for candidate, point in zip(candidates, points, strict=True):
         _draw_interval(axes, candidate, point)
@@ -50,14 +49,11 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Pa
         raise OutputError(f"{output}: the plot cannot be written: {error.strerror}.") from error
 
 
-def _inside(share: float) -> float:
-    return min(max(share, EDGE), 1 - EDGE)
-
-
 def _draw_interval(axes: Any, candidate: Candidate, point: Point) -> None:
-    """Bars for the reference's interval, and for that of the pooled shifts."""
-    left, right = map(_inside, clopper_pearson(*candidate.reference))
-    low, high = map(_inside, clopper_pearson(*candidate.pooled_shifts))
+    """Bars for the intervals of the reference and of the average of the shifts."""
+    reference, shifts = candidate.measured[0], candidate.shift_average
+    left, right = inside(reference.low), inside(reference.high)
+    low, high = inside(shifts.low), inside(shifts.high)
     style = {"color": "#d1d5db", "linewidth": 1, "zorder": 1}
     axes.plot([left, right], [point[1]] * 2, **style)
     axes.plot([point[0]] * 2, [low, high], **style)
@@ -117,28 +113,22 @@ def _outwards(before: Point, after: Point) -> Point:
 
 def _scale(axes: Any, candidates: Sequence[Candidate]) -> None:
     """Logit axes that just hold the intervals, with ticks in per cent."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-
-    for axis, counts in (
-        ("x", [c.reference for c in candidates]),
-        ("y", [c.pooled_shifts for c in candidates]),
+    axis: Literal["x", "y"]
+    for axis, results in (
+        ("x", [c.measured[0] for c in candidates]),
+        ("y", [c.shift_average for c in candidates]),
     ):
-        ends = [_inside(end) for count in counts for end in clopper_pearson(*count)]
-        low, high = _widened(min(ends), max(ends))
-        ticks = [tick for tick in TICKS if low <= tick / 100 <= high]
-        getattr(axes, f"set_{axis}scale")("logit")
-        getattr(axes, f"set_{axis}lim")(low, high)
-        ruler = getattr(axes, f"{axis}axis")
-        ruler.set_major_locator(FixedLocator([tick / 100 for tick in ticks]))
-        ruler.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-        ruler.set_minor_locator(NullLocator())
+        fit_axis(axes, axis, logit_scale(end for result in results for end in (result.low, result.high)))
     axes.grid(color="#eef0f3", zorder=0)
 
 
-def _widened(low: float, high: float) -> Point:
-    """The range and a twelfth more on either side, on the logit scale."""
-    from scipy.special import expit, logit
+def fit_axis(axes: Any, axis: Literal["x", "y"], scale: Scale) -> None:
+    """Give an axis of a plot the range and the ticks of a scale."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
-    a, b = float(logit(low)), float(logit(high))
-    room = max((b - a) / 12, 0.05)
-    return float(expit(a - room)), float(expit(b + room))
+    getattr(axes, f"set_{axis}scale")(scale.kind)
+    getattr(axes, f"set_{axis}lim")(scale.low, scale.high)
+    ruler = getattr(axes, f"{axis}axis")
+    ruler.set_major_locator(FixedLocator(list(scale.ticks)))
+    ruler.set_major_formatter(FixedFormatter(list(scale.labels)))
+    ruler.set_minor_locator(NullLocator())

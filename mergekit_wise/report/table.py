@@ -18,15 +18,27 @@ class Table:
     marked: tuple[bool, ...]
 
 
-def accuracy_table(records: Sequence[Record]) -> Table:
-    """One row a data set: accuracy, its 95 % Clopper-Pearson interval, counts; then the average of the shifts."""
-    rows = [(r.title, percent(r.accuracy), interval(r.interval), f"{r.correct}/{r.total}") for r in records]
-    shifts = [r.accuracy for r in records if r.role == "shift"]
-    if shifts:
-        mean = percent(sum(shifts) / len(shifts))
-        rows.append((f"Average of {len(shifts)} shifts", mean, "", ""))
+def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
+    """One row a data set: what it reports, the 95 % interval of that, top-1 counts, top-5; then the shifts' average.
+
+    What a data set reports other than top-1 is named behind its title. ``missing``: how many data sets were not there.
+    """
+    rows = [
+        (
+            r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
+            percent(r.value),
+            interval(r.interval),
+            f"{r.correct}/{r.total}",
+            "" if r.top5 is None else percent(r.top5 / r.total),
+        )
+        for r in records
+    ]
+    shifts = [r.value for r in records if r.role == "shift"]
+    if len(shifts) > 1:
+        name = f"Average of {len(shifts)} shifts" + (f", {missing} sets missing" if missing else "")
+        rows.append((name, percent(sum(shifts) / len(shifts)), "", "", ""))
     marked = tuple(index == len(records) for index in range(len(rows)))
-    return Table(("Data set", "Accuracy", "95 % interval", "Correct"), tuple(rows), marked)
+    return Table(("Data set", "Result", "95 % interval", "Correct", "Top-5"), tuple(rows), marked)
 
 
 def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
@@ -34,7 +46,7 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
     titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
     rows = []
     for candidate in candidates:
-        cells = {r.title: percent(r.accuracy) for r in records if r.alpha == candidate.alpha}
+        cells = {r.title: percent(r.value) for r in records if r.alpha == candidate.alpha}
         averages = (percent(candidate.shift_accuracy), percent(candidate.average))
         rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
     return Table(
@@ -83,8 +95,8 @@ def _number(value: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as per cent with one decimal."""
-    return f"{100 * share:.1f}"
+    """A share as per cent with one decimal; nothing for NaN."""
+    return "" if share != share else f"{100 * share:.1f}"
 
 
 def interval(ends: tuple[float, float]) -> str:

@@ -1,0 +1,168 @@
+"""Measurements of one suite, side by side: a curve along alpha for each model, over the same columns.
+
+Knows measurements; knows nothing of files, and nothing of how they are drawn.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from mergekit_wise.analysis import Baseline, Estimate
+from mergekit_wise.analysis.estimate import combined
+from mergekit_wise.report.finding import Finding
+from mergekit_wise.report.measurement import Measurement
+
+Key = tuple[str, str]
+"""What makes a curve: a file and a model."""
+
+SHIFTS, BOTH = "average-shifts", "average-both"
+"""Names of the columns that are averages."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """A data set, or an average over some: what each data set weighs in it, the weights adding up to 1."""
+
+    name: str
+    title: str
+    role: str
+    metric: str
+    parts: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One model along alpha.
+
+    Attributes:
+        name: what a legend calls it: the model, or the file if that tells it apart.
+        source, model: as its measurements have them.
+        alphas: ascending; None, which comes first, is a model whose alpha nobody knows.
+        rows: the measurements that are drawn, by alpha and data set.
+        findings: what an analysis of its ends found, by data set.
+    """
+
+    name: str
+    source: str
+    model: str
+    alphas: tuple[float | None, ...]
+    rows: Mapping[tuple[float | None, str], Measurement]
+    findings: Mapping[str, Finding]
+
+    @property
+    def mixtures(self) -> tuple[float, ...]:
+        """The alphas that are known."""
+        return tuple(alpha for alpha in self.alphas if alpha is not None)
+
+    def result(self, alpha: float | None, column: Column) -> Estimate | None:
+        """The number in a column, None where a part of it was not measured."""
+        found = [(self.rows.get((alpha, name)), weight) for name, weight in column.parts.items()]
+        parts = [(weight, row.result) for row, weight in found if row is not None]
+        return None if len(parts) < len(found) else combined(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All curves of a suite.
+
+    Attributes:
+        columns: the reference, the shifts, other data sets, then averages.
+        averaged: the names of the shifts that averages are over: those on which every model was measured that was
+            measured on any.
+        lines: baselines of effective robustness that the user brings, by shift.
+    """
+
+    suite: str
+    columns: tuple[Column, ...]
+    averaged: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    lines: Mapping[str, Baseline] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> Column | None:
+        """The data set that shifts are shifts from."""
+        return next((column for column in self.columns if column.role == "reference"), None)
+
+    @property
+    def headline(self) -> tuple[Column, ...]:
+        """What a reader wants first: the reference and the averages, or else the first data sets."""
+        columns = tuple(c for c in self.columns if c.role in ("reference", "average"))
+        return columns or self.columns[:3]
+
+
+def compare(
+    measurements: Iterable[Measurement], findings: Sequence[Finding], lines: Mapping[str, Baseline] | None = None
+) -> tuple[Comparison, ...]:
+    """One comparison for each suite, in the order in which suites appear; of equal measurements the latest counts."""
+    suites: dict[str, list[Measurement]] = {}
+    for row in measurements:
+        suites.setdefault(row.suite, []).append(row)
+    return tuple(replace(_comparison(suite, rows, findings), lines=lines or {}) for suite, rows in suites.items())
+
+
+def _comparison(suite: str, rows: Sequence[Measurement], findings: Sequence[Finding]) -> Comparison:
+    averaged = _shared_shifts(rows)
+    columns = _columns(rows, averaged)
+    return Comparison(suite, columns, averaged, _curves(rows, [f for f in findings if f.suite == suite]))
+
+
+def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:
+    groups: dict[Key, dict[tuple[float | None, str], Measurement]] = {}
+    for row in rows:
+        groups.setdefault((row.source, row.model), {})[row.alpha, row.dataset] = row
+    return tuple(
+        Curve(
+            _name(key, list(groups)),
+            *key,
+            tuple(sorted({alpha for alpha, _ in group}, key=lambda a: -math.inf if a is None else a)),
+            group,
+            _together(finding for finding in findings if finding.source == key[0] and finding.model in (key[1], "")),
+        )
+        for key, group in groups.items()
+    )
+
+
+def _together(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """One finding a data set: of numbers that were found more than once, the latest."""
+    found: dict[str, Finding] = {}
+    for new in findings:
+        old = found.get(new.dataset, new)
+        merged = replace(new, values={**old.values, **new.values}, ensembles={**old.ensembles, **new.ensembles})
+        found[new.dataset] = merged
+    return found
+
+
+def _name(key: Key, keys: Sequence[Key]) -> str:
+    """The file if there are several and it holds this model alone; the model; or both."""
+    source, model = key
+    if len({other for other, _ in keys}) == 1:
+        return model
+    models = {other for file, other in keys if file == source}
+    return source if len(models) == 1 else f"{source}: {model}"
+
+
+def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column, ...]:
+    """Reference, shifts and whatever else, in the order of their appearance, then the averages."""
+    first: dict[str, Measurement] = {}
+    for row in rows:
+        first.setdefault(row.dataset, row)
+    measured = [Column(name, row.title, row.role, row.metric, {name: 1.0}) for name, row in first.items()]
+    measured.sort(key=lambda column: {"reference": 0, "shift": 1}.get(column.role, 2))
+    references = [column for column in measured if column.role == "reference"]
+    averages = []
+    if len(shifts) > 1:
+        parts = dict.fromkeys(shifts, 1 / len(shifts))
+        averages.append(Column(SHIFTS, f"Average of {len(shifts)} shifts", "average", "", parts))
+    if shifts and references:
+        parts = {references[0].name: 0.5, **dict.fromkeys(shifts, 0.5 / len(shifts))}
+        averages.append(Column(BOTH, "Average of both", "average", "", parts))
+    return (*measured, *averages)
+
+
+def _shared_shifts(rows: Iterable[Measurement]) -> tuple[str, ...]:
+    seen: dict[Key, dict[str, None]] = {}
+    for row in rows:
+        if row.role == "shift":
+            seen.setdefault((row.source, row.model), {})[row.dataset] = None
+    everywhere = list(seen.values())
+    return tuple(name for name in everywhere[0] if all(name in other for other in everywhere)) if everywhere else ()

@@ -1,0 +1,65 @@
+"""Results files such as sweeps leave them, with numbers made up by a formula."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+ALPHAS = tuple(round(step / 10, 1) for step in range(11))
+SETS = (
+    # name, title, role, images; accuracy at alpha 0, 0.5 and 1
+    ("imagenet", "ImageNet", "reference", 50000, (0.766, 0.868, 0.862)),
+    ("imagenet-v2", "ImageNet-V2", "shift", 10000, (0.705, 0.795, 0.768)),
+    ("imagenet-sketch", "ImageNet-Sketch", "shift", 50889, (0.609, 0.647, 0.579)),
+    ("imagenet-a", "ImageNet-A", "shift", 7500, (0.777, 0.799, 0.654)),
+)
+
+
+def accuracy(ends, alpha: float) -> float:
+    """A parabola through the three points."""
+    low, middle, high = ends
+    return low + alpha * (4 * middle - 3 * low - high) + alpha**2 * (2 * low - 4 * middle + 2 * high)
+
+
+def entry(name: str, alpha: float | None, *, loss: float = 0.0, **other):
+    """One line of a file of results, before it is JSON; `loss` is taken off the accuracy."""
+    _, title, role, total, ends = next(each for each in SETS if each[0] == name)
+    share = accuracy(ends, 0.5 if alpha is None else alpha) - loss
+    found = {
+        "model": "zs.pt + ft.pt",
+        "weights": f"{round((alpha or 0) * 1000):016x}",
+        "alpha": alpha,
+        "suite": "imagenet-shifts",
+        "dataset": name,
+        "title": title,
+        "role": role,
+        "correct": round(share * total),
+        "total": total,
+        "versions": {"mergekit_wise": "0.1.0", "torch": "2.15.0"},
+        "seconds": 1.5,
+        "metric": "top-1",
+    }
+    return {**found, **other}
+
+
+def sweep(alphas=ALPHAS, names=tuple(each[0] for each in SETS), **other):
+    """Lines of a whole sweep."""
+    return [entry(name, alpha, **other) for alpha in alphas for name in names]
+
+
+def write(path: Path, lines) -> Path:
+    """A file of results; a line that is text stands there as it is."""
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture
+def lines():
+    """The makers above, for tests: lines.sweep(), lines.entry(), lines.write()."""
+    return type("Lines", (), {f.__name__: staticmethod(f) for f in (accuracy, entry, sweep, write)})
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """A file with one sweep."""
+    return write(tmp_path / "results.jsonl", sweep())

@@ -1,0 +1,35 @@
+"""What an evaluation shows: a number, how far it can be from the true one, and what it was counted from."""
+
+from dataclasses import replace
+
+from rich.cells import cell_len
+
+from mergekit_wise.report.table import accuracy_table
+from mergekit_wise.results import Record
+
+REFERENCE = Record("m", "w", None, "s", "imagenet", "ImageNet", "reference", 38000, 50000, top5=47000)
+SHIFT = replace(REFERENCE, title="ImageNet-Sketch", role="shift", correct=25000, total=50889, value=0.25)
+FMOW = replace(
+    SHIFT, title="FMoW, out of distribution", metric="worst-group", value=0.5, interval=(0.25, 0.75), top5=None
+)
+
+
+def test_every_row_has_its_interval_and_counts():
+    """That of what is reported; a metric other than top-1 is named."""
+    table = accuracy_table([REFERENCE, SHIFT, FMOW])
+    assert table.rows[0] == ("ImageNet", "76.0", "75.6 - 76.4", "38000/50000", "94.0")
+    assert table.rows[2] == ("FMoW, out of distribution (worst-group)", "50.0", "25.0 - 75.0", "25000/50889", "")
+
+
+def test_the_average_says_over_how_many_sets_it_is():
+    """Of what the shifts report; the reference is none of them."""
+    assert accuracy_table([REFERENCE, SHIFT, FMOW]).rows[3][:2] == ("Average of 2 shifts", "37.5")
+    assert accuracy_table([REFERENCE, SHIFT, FMOW], 2).rows[3][0] == "Average of 2 shifts, 2 sets missing"
+    assert len(accuracy_table([REFERENCE, SHIFT]).rows) == 2
+
+
+def test_it_fits_into_80_columns():
+    """With the longest titles that there are."""
+    table = accuracy_table([REFERENCE, SHIFT, FMOW], 2)
+    widths = [max(cell_len(row[column]) for row in table.rows) for column in range(5)]
+    assert sum(widths) + len(widths) - 1 <= 80

@@ -1,0 +1,90 @@
+"""Tables as files."""
+
+import csv
+import io
+import re
+
+import pytest
+
+from mergekit_wise.report.comparison import compare
+from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
+from mergekit_wise.report.reading import read_results
+from mergekit_wise.report.sheet import accuracy_sheet
+from mergekit_wise.report.verdict import judge
+
+HOSTILE = r"=A|_b_ & 100% $x^2$ #{~} \input{/etc/passwd} <script>"
+
+
+@pytest.fixture
+def build(tmp_path, lines):
+    """(comparisons, sheets) of a file with the given lines."""
+
+    def make(content):
+        reading = read_results([lines.write(tmp_path / "r.jsonl", content)])
+        found = compare(reading.measurements, reading.findings)
+        return found, [accuracy_sheet(each, [judge(each, curve) for curve in each.curves]) for each in found]
+
+    return make
+
+
+def test_csv_holds_every_number(build, lines):
+    """A line for each record, and for the averages; counts as they were."""
+    comparisons, _ = build(lines.sweep())
+    rows = list(csv.DictReader(io.StringIO(as_csv(comparisons))))
+    assert len(rows) == 11 * (4 + 2)
+    for record in lines.sweep():
+        (row,) = (r for r in rows if (r["dataset"], float(r["alpha"])) == (record["dataset"], record["alpha"]))
+        assert (int(row["correct"]), int(row["total"])) == (record["correct"], record["total"])
+        assert float(row["value"]) == pytest.approx(record["correct"] / record["total"], abs=1e-6)
+        assert float(row["low"]) < float(row["value"]) < float(row["high"])
+
+
+def test_markdown_is_a_table_with_the_best_in_bold(build, lines):
+    """One decimal, an interval beside it; as many cells in each line."""
+    _, sheets = build(lines.sweep())
+    found = [line for line in as_markdown(sheets).splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found]
+    assert {len(line) for line in cells} == {7}
+    assert cells[0] == [
+        "α",
+        "ImageNet",
+        "ImageNet-V2",
+        "ImageNet-Sketch",
+        "ImageNet-A",
+        "Average of 3 shifts",
+        "Average of both",
+    ]
+    middle = next(line for line in cells if line[0] == "0.5")
+    assert re.fullmatch(r"86\.8 \(86\.5–87\.1\)", middle[1])
+    shares = {row["alpha"]: row["correct"] for row in lines.sweep() if row["dataset"] == "imagenet"}
+    best = max(shares, key=shares.get)
+    assert [line[0] for line in cells if line[1].startswith("**")] == [f"{best:g}"]
+
+
+def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
+    """As many cells in each line as columns, rules of booktabs, one bold number a column."""
+    _, sheets = build(lines.sweep())
+    text = as_latex(sheets)
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.count("&") for line in rows} == {6}
+    assert r"\begin{tabular}{lrrrrrr}" in text
+    assert text.count(r"\textbf") == 6
+    assert text.count("{") == text.count("}")
+    assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"))
+
+
+def test_names_cannot_do_harm(build, lines):
+    """No command in LaTeX, no markup in Markdown, no formula in a spreadsheet."""
+    content = [
+        {**each, "title": HOSTILE, "model": HOSTILE, "suite": HOSTILE} for each in lines.sweep([0, 1], ("imagenet",))
+    ]
+    comparisons, sheets = build([*content, *lines.sweep([0, 1], ("imagenet",), suite=HOSTILE, model="other")])
+    latex = as_latex(sheets)
+    assert r"\input" not in latex
+    assert r"=A|\_b\_ \& 100\% \$x\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{}input" in latex
+    markdown = as_markdown(sheets)
+    assert not re.search(r"(?<!\\)[<`]", markdown)
+    assert r"\<script\>" in markdown
+    assert {line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
+    rows = list(csv.reader(io.StringIO(as_csv(comparisons))))
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "@"))]
