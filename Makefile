@@ -1,6 +1,7 @@
 # make demo   the paper in two minutes, in an environment of its own
 # make test   linter, type checker, tests
 # make bench  speed and memory beside cp and other tools; takes 15 GB of disk and a quarter of an hour
+# make docs   the pages as a site in docs/_build/html
 # make clean  remove the environment and what the demo left
 
 PYTHON ?= python3
@@ -18,9 +19,10 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-# The command reference, from --help; a test fails when it drifts.
+# The command reference, from --help (a test fails when it drifts), and the site.
 docs: $(VENV)/.test
 	$(BIN)/python docs/reference.py
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/merge.py --large

@@ -53,10 +53,10 @@ def test_the_list_names_every_room():
 
 
 def test_imports_run_one_way():
-    """A room's world is what stands before it."""
+    """A room's world is what stands before it; the front door alone names what lies behind it, for type checkers."""
     seen = 0
     for path, room, name in imports():
-        if name.split(".")[0] == "mergekit_wise":
+        if name.split(".")[0] == "mergekit_wise" and room != "__init__":
             seen += 1
             other = name.split(".")[1] if "." in name else "__init__"
             other = other if other in ROOMS else "__init__"

@@ -79,6 +79,8 @@ def _check(output: Path, target: Path, size: int) -> None:
         raise OutputError(f"{output}: the folder {folder} does not exist. Create it first.")
     if target.is_dir():
         raise OutputError(f"{output}: is a folder. Give the name of a file with -o.")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"{output}: is a device or a pipe, which a file would replace. Give another name with -o.")
     free = _free_bytes(folder)
     if free < size:
         raise OutputError(

@@ -1,29 +1,64 @@
 """The ``wise`` command: which commands there are, and how an error becomes a sentence and an exit code."""
 
+import io
 import os
 import signal
 import sys
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from mergekit_wise.cli.about import print_devices, print_versions
+from mergekit_wise.cli.config import App
+from mergekit_wise.cli.data import data
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
 from mergekit_wise.cli.evaluate import evaluate
+from mergekit_wise.cli.finetune import finetune
 from mergekit_wise.cli.inspect import inspect
+from mergekit_wise.cli.layout import fit, help_width
 from mergekit_wise.cli.merge import merge
+from mergekit_wise.cli.recipe import recipe
+from mergekit_wise.cli.report import report
+from mergekit_wise.cli.suites import suites
 from mergekit_wise.cli.sweep import sweep
 from mergekit_wise.cli.verify import verify
+from mergekit_wise.cli.zeroshot import zeroshot
 from mergekit_wise.errors import UsageError, WiseError
 
 INTERRUPTED = 130
 """The exit code that shells give a program that Ctrl-C ended."""
 
+ANYWHERE = ("--debug", "--no-config")
+"""Options of ``wise`` itself that may also stand behind the command."""
+
 
 class _Group(TyperGroup):
     """Runs a command; a known error becomes a sentence on stderr, and a traceback only with --debug."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        words = [word for word in args[:end] if word not in ANYWHERE]
+        return super().parse_args(ctx, [word for word in ANYWHERE if word in args[:end]] + words + args[end:])
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """One line about completion is enough in the help; the other option is described in the documentation."""
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if param.name == "show_completion":
+                param.hidden = True
+        return params
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        fit(formatter)
+        super().format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Every command with its whole sentence; click would cut it at the end of the line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -38,70 +73,83 @@ class _Group(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-app = typer.Typer(
+app = App(
     cls=_Group,
     help="Robust fine-tuning of zero-shot models: mix the weights before and after (WiSE-FT).",
     no_args_is_help=True,
-    add_completion=False,
+    # Plain text wraps at any width and can be copied; rich's boxes cut the names of options off where it is narrow.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("zeroshot")(zeroshot)
+app.command("finetune", unshared={"data"})(finetune)
 app.command("merge")(merge)
 app.command("sweep")(sweep)
 app.command("eval")(evaluate)
+app.command("report")(report)
+app.command("recipe", beyond={"folder"})(recipe)
+app.command("suites")(suites)
+app.add_typer(data, name="data")
 app.command("verify")(verify)
 app.command("inspect")(inspect)
 app.command("diff")(diff)
 app.command("demo")(demo)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from mergekit_wise import __version__
-
-        typer.echo(f"mergekit_wise {__version__}")
-        raise typer.Exit()
-
-
 @app.callback()
 def wise(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+        typer.Option("--version", callback=print_versions, is_eager=True, help="Show versions."),
     ] = False,
+    devices: Annotated[
+        bool,
+        typer.Option("--devices", callback=print_devices, is_eager=True, help="Show what --device may be here."),
+    ] = False,
+    no_config: Annotated[bool, typer.Option("--no-config", help="Ignore wise.toml.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Robust fine-tuning of zero-shot models: mix the weights before and after (WiSE-FT)."""
-    if debug:
-        sys.excepthook = sys.__excepthook__
 
 
 def complain(message: str) -> None:
     """An error, on stderr."""
-    from rich.text import Text
+    from mergekit_wise.cli.console import fail
 
-    from mergekit_wise.cli.console import err
-
-    err.print(Text("error: ", style="bold red").append(message, style="default"), soft_wrap=True)
+    fail(message)
 
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.excepthook = _defect
     # How long torch's threads spin before they sleep. By default so long that on busy cores they take the time from
     # the thread that they wait for; this is as fast on idle ones. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     # What a job scheduler sends: end as Ctrl-C does, cleaning up on the way.
     signal.signal(signal.SIGTERM, _interrupt)
-    app()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # File names need not be text, and not every terminal has every letter.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        app(terminal_width=help_width())
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        complain(_unforeseen(error))
+        sys.exit(1)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _defect(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    complain(
-        f"{kind.__name__}: {error}\nThis is a defect of wise, not of your input. "
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that no command turned into a sentence."""
+    if isinstance(error, MemoryError):
+        return "The memory of this machine is not enough for this."
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}{f': {error.filename}' if error.filename else ''}."
+    return (
+        f"{type(error).__name__}: {error}\nThis is a defect of wise, not of your input. "
         "Run it again with 'wise --debug ...' and report what it prints."
     )

@@ -1,44 +1,138 @@
-"""The two streams: results go to `out`, everything else to `err`."""
+"""The two streams: results go to `out`, everything else to `err`.
+
+Lines are wrapped at words for people, at the width of their terminal, and not at all for files and pipes.
+"""
 
 import json
 import math
+from textwrap import fill, wrap
 from typing import Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.report.table import Table
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+UNBOUNDED = 100_000
+"""Columns of a stream that is no terminal."""
+
+NARROWEST = 16
+"""Columns that are left to the names in a table, however narrow the terminal is."""
+
+HEAD = 8
+"""Columns below which no head is broken into lines."""
+
+
+class Stream(Console):
+    """A rich console that takes text as it is: file names and names of tensors may look like markup or emoji."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    @property
+    def on_screen(self) -> bool:
+        """Whether somebody looks on; environment variables that force colours do not make a file a terminal."""
+        return bool(self.file.isatty())
+
+    @property  # type: ignore[misc]
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        found = super().size
+        return found if self.on_screen else ConsoleDimensions(UNBOUNDED, found.height)
+
+    def print(self, *objects: Any, **settings: Any) -> None:
+        """Print as rich does, but wrap a text at words only: what is longer than a line can still be copied."""
+        if len(objects) == 1 and isinstance(objects[0], str) and not settings.get("soft_wrap"):
+            objects, settings = (self._wrapped(objects[0]),), {**settings, "soft_wrap": True}
+        super().print(*objects, **settings)
+
+    def tell(self, message: str, lead: str, style: str) -> None:
+        """Print a message behind a word that stands out."""
+        text = Text(self._wrapped(lead + message))
+        text.stylize(style, 0, len(lead))
+        self.print(text, soft_wrap=True)
+
+    def _wrapped(self, message: str) -> str:
+        return "\n".join(_fill(line, self.width) for line in message.split("\n"))
+
+
+def _fill(line: str, width: int) -> str:
+    """A line as several, which begin as far in as it does."""
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+out = Stream()
+err = Stream(stderr=True)
 
 
 def say(message: str) -> None:
     """A remark for the user, on stderr."""
-    err.print(Text(message))
+    err.print(message)
 
 
 def notes(messages: tuple[str, ...]) -> None:
     """Remarks on how files were read and what was decided."""
     for message in messages:
-        err.print(Text("note: ", style="yellow").append(message, style="default"))
+        err.tell(message, "note: ", "yellow")
+
+
+def fail(message: str) -> None:
+    """What went wrong, on stderr."""
+    err.tell(message, "error: ", "bold red")
 
 
 def show(table: Table, title: str) -> None:
-    """A table on stdout; its marked rows stand out."""
-    out.print(Text(title, style="bold"), soft_wrap=True)
+    """A table on stdout; its marked rows stand out. What is too wide comes in pieces below each other."""
+    out.tell("", title, "bold")
+    beside = out.width - min(_width(table, 0), max(NARROWEST, out.width // 3))
+    for index, piece in enumerate(_pieces(table, beside)):
+        if index:
+            out.print()
+        out.print(_drawn(table, piece, beside))
+
+
+def _pieces(table: Table, beside: int) -> list[list[int]]:
+    """The columns of each piece, so that it fits beside the first column, which names the row and is in all."""
+    pieces: list[list[int]] = [[]]
+    room = beside
+    for column in range(1, len(table.columns)):
+        needed = 1 + _width(table, column)
+        if needed > room and pieces[-1]:
+            pieces.append([])
+            room = beside
+        pieces[-1].append(column)
+        room -= needed
+    return pieces
+
+
+def _width(table: Table, column: int) -> int:
+    cells = (*_head(table, column).split("\n"), *(row[column] for row in table.rows))
+    return max(map(cell_len, cells))
+
+
+def _head(table: Table, column: int) -> str:
+    """The head of a column, on several lines if it is wider than what stands below it."""
+    widest = max((cell_len(row[column]) for row in table.rows), default=0)
+    return "\n".join(wrap(table.columns[column], max(HEAD, widest), break_long_words=False))
+
+
+def _drawn(table: Table, piece: list[int], beside: int) -> RichTable:
     drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    for index, column in enumerate(table.columns):
-        drawn.add_column(column.replace(" ", "\n"), justify="left" if index == 0 else "right", overflow="fold")
+    drawn.add_column(_head(table, 0), overflow="fold")
+    for column in piece:
+        whole = 1 + _width(table, column) <= beside
+        drawn.add_column(_head(table, column), justify="right", overflow="fold", no_wrap=whole)
     for row, marked in zip(table.rows, table.marked, strict=True):
-        drawn.add_row(*map(Text, row), style="bold" if marked else "")
-    out.print(drawn)
+        drawn.add_row(*(Text(row[column]) for column in (0, *piece)), style="bold" if marked else "")
+    return drawn
 
 
 def show_json(value: Any) -> None:
     """A result on stdout for other programs; what is infinite or not a number is null, which JSON has no word for."""
-    out.print(json.dumps(_finite(value), indent=2, allow_nan=False), markup=False, soft_wrap=True)
+    out.print(json.dumps(_finite(value), indent=2, allow_nan=False), soft_wrap=True)
 
 
 def _finite(value: Any) -> Any:

@@ -24,7 +24,7 @@ def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: opti
         show_json(asdict(report))
         return
     for line in _missing(report, Path(zeroshot).name, Path(finetuned).name):
-        out.print(line, markup=False)
+        out.print(line)
     moved = [m for m in report.movements if not m.equal]
     if moved:
         show(movement_table(moved), "How far the weights moved, largest first")

@@ -22,7 +22,7 @@ def inspect(file: options.File, as_json: options.AsJson = False) -> None:
         return
     show(tensor_table(found.tensors), f"{file}: {found.kind}")
     for line in _lines(found):
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line)
 
 
 def _lines(found: "Inspection") -> list[str]:

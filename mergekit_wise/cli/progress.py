@@ -11,14 +11,30 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from mergekit_wise import progress as listeners
 from mergekit_wise.cli.console import err
+
+SHORTEST = 8
+"""Columns that the name of a task has, however narrow the terminal is."""
+
+
+class _Name(ProgressColumn):
+    """What is done, cut where the rest of the line would not find room."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._room = room
+
+    def render(self, task: Task) -> Text:
+        name = Text(task.description)
+        name.truncate(max(SHORTEST, self._room - _AMOUNT.render(task).cell_len), overflow="ellipsis")
+        return name
 
 
 class _Amount(ProgressColumn):
@@ -42,27 +58,60 @@ class _Rate(ProgressColumn):
         speed = task.finished_speed or task.speed
         if task.fields["unit"] == "bytes" or speed is None:
             return self._bytes.render(task) if speed else Text("")
-        return Text(f"{speed:,.0f}/s", style="progress.data.speed")
+        return Text(f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s", style="progress.data.speed")
+
+
+_AMOUNT = _Amount(Column(no_wrap=True))
 
 
 @contextmanager
 def bars() -> Iterator[listeners.Progress]:
-    """A listener that draws one bar for each task it hears of, while the block runs."""
-    display = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        _Amount(),
-        _Rate(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=err,
-        disable=not err.is_terminal,
-    )
-    tasks: dict[str, TaskID] = {}
+    """A listener that draws one bar for each task it hears of, while the block runs.
 
-    def listen(what: str, done: int, total: int, unit: str) -> None:
+    Bars of finished tasks stay behind as lines above, so that a hundred data sets do not need a terminal of a
+    hundred lines.
+    """
+    display = Progress(*_columns(err.width), console=err, disable=not err.on_screen)
+    tasks: dict[str, TaskID] = {}
+    finished: set[str] = set()
+
+    def listen(name: str, done: int, total: int, unit: str) -> None:
+        what = name.partition("; ")[0]  # what comes after it changes as the task goes on
+        if done >= total and what in finished:
+            return
         if what not in tasks:
-            tasks[what] = display.add_task(what, total=total, unit=unit)
-        display.update(tasks[what], completed=done, total=total)
+            finished.discard(what)
+            tasks[what] = display.add_task(name, total=total, unit=unit)
+        display.update(tasks[what], description=name, completed=done, total=total)
+        if done >= total:
+            finished.add(what)
+            _leave_behind(display, tasks.pop(what))
 
     with display:
         yield listen
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What there is room for in one line; name and amount are always told."""
+    columns: list[ProgressColumn] = [_AMOUNT]
+    room = width - 1
+    if width >= 36:
+        columns.append(TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)))
+        room -= 8
+    if width >= 72:
+        columns.insert(1, _Rate(Column(no_wrap=True)))
+        room -= 11
+    if width >= 56:
+        length = min(20, width // 6)
+        columns.insert(0, BarColumn(bar_width=length))
+        room -= length + 1
+    return [_Name(room), *columns]
+
+
+def _leave_behind(display: Progress, task: TaskID) -> None:
+    """Print the bar of a finished task as it is, and take it out of what is drawn again and again."""
+    left = display.make_tasks_table([other for other in display.tasks if other.id == task])
+    display.remove_task(task)
+    if not display.disable:
+        display.refresh()
+        display.console.print(left)

@@ -75,8 +75,10 @@ def sweep(
         _save(zeroshot, finetuned, save, alphas, device)
         return
     from mergekit_wise.recipes.sweep import sweep
-    from mergekit_wise.report.scatter import draw_scatter
+    from mergekit_wise.report.scatter import draw_scatter, require_drawable
 
+    if plot is not None:
+        require_drawable(plot)
     with bars() as progress:
         report = sweep(
             zeroshot,

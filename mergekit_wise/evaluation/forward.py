@@ -78,7 +78,7 @@ class Forward:
         Every call of the module has the same shape, the last one padded, so that no image is computed by another
         kernel than the rest. Raises ModelError if not even one image fits into memory.
         """
-        return self._in_parts(pixels, lambda part: self.module(self._images(part))).float()
+        return self._in_parts(pixels, lambda part: _logits(self.module, self._images(part))).float()
 
     def features(self, pixels: Tensor) -> Tensor:
         """What the head is applied to, [B, D]: ``classify(features(pixels))`` does what calling does."""
@@ -86,7 +86,9 @@ class Forward:
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits float32 [B, C] of features [B, D]."""
-        return self._in_parts(features, self.module.classification_head).float()  # type: ignore[arg-type]
+        head = self.module.classification_head
+        assert isinstance(head, nn.Linear)
+        return self._in_parts(features, lambda part: _exactly(head, part))
 
     def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         self.size = self.size or len(batch)
@@ -141,9 +143,13 @@ def _logits(module: nn.Module, images: Tensor) -> Tensor:
         logits: Tensor = module(images)
         return logits
     encode, head = halves
-    features = encode(images)
-    with torch.autocast(images.device.type, enabled=False):
-        logits = head(features.float())
+    return _exactly(head, encode(images))
+
+
+def _exactly(head: nn.Linear, features: Tensor) -> Tensor:
+    """What the head makes of features in float32, whatever these were computed in."""
+    with torch.autocast(features.device.type, enabled=False):
+        logits: Tensor = head(features.float())
     return logits
 
 

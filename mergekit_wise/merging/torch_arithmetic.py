@@ -84,7 +84,7 @@ def open_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0][:120]
         raise UsageError(f"--device {name}: torch cannot use it ({reason}). Use --device cpu.") from error
     return device
 

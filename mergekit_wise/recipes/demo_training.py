@@ -1,6 +1,6 @@
-"""How the demo's two models are trained: a small CLIP on printed digits, then fine-tuned on handwritten ones.
+"""How the demo's zero-shot model is trained: a small CLIP on printed digits and captions of them.
 
-Knows nothing of files, alphas or accuracies.
+Knows nothing of files, of fine-tuning, alphas or accuracies.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_wise.models.classifier import HEAD, TOWER, Classifier
 from mergekit_wise.models.clip import create_clip, create_tokenizer
+from mergekit_wise.models.names import HEAD
 from mergekit_wise.models.zeroshot import zero_shot_head
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
-from mergekit_wise.suites.digits import CLASSNAMES, train_images
+from mergekit_wise.suites.digits import CLASSNAMES
 from mergekit_wise.training.contrastive import train_contrastive
-from mergekit_wise.training.finetune import finetune_end_to_end
 from mergekit_wise.training.optimizer import Optimization
 
 # CLIP's ResNet, as small as open_clip builds it: small vision transformers learned nothing in a minute.
@@ -67,7 +66,6 @@ LESSONS = (
     # Warmed up for longer, lest it undo the first lesson.
     Lesson("varied digits", varied_glyph, 20480, 0.15, Optimization(3, 64, 2e-3, warmup=100, betas=(0.9, 0.98))),
 )
-FINETUNING = Optimization(epochs=25, batch_size=32, learning_rate=3e-3, warmup=25)
 
 
 def pretrain(seed: int, progress: Progress = silent) -> dict[str, Tensor]:
@@ -85,22 +83,6 @@ def pretrain(seed: int, progress: Progress = silent) -> dict[str, Tensor]:
         pixels, tokens = torch.from_numpy(images), tokenize(captions)
         train_contrastive(model, pixels, tokens, prepare, lesson.settings, generator, progress, what)
     return {**_copy(model.eval().state_dict()), **_head(model, tokenize)}
-
-
-def finetune(state: Mapping[str, Tensor], seed: int, progress: Progress = silent) -> dict[str, Tensor]:
-    """The fine-tuned model's tensors, named like ``state``'s; the text tower is as it was. Raises SuiteError."""
-    classes, features = state[f"{HEAD}weight"].shape
-    classifier = Classifier(_new_model(seed).visual, features, classes)
-    classifier.load_state_dict({name: t for name, t in state.items() if name.startswith((TOWER, HEAD))})
-    # Batch norms keep the statistics of pre-training. In training mode those of white ink on black take their place,
-    # and mixtures of the two fit neither: over the shifts the best had 81 % (91 % on the reference) instead of 83 to
-    # 84 % (97 to 98 %), and the fine-tuned model 51 to 56 % instead of 76 % (seeds 0 and 1).
-    classifier.eval()
-    part = train_images()
-    pixels, labels = torch.from_numpy(part.pixels), torch.from_numpy(part.labels)
-    generator = torch.Generator().manual_seed(seed)
-    finetune_end_to_end(classifier, pixels, labels, prepare, FINETUNING, generator, progress)
-    return {**_copy(state), **_copy(classifier.state_dict())}
 
 
 def prepare(pixels: Tensor) -> Tensor:

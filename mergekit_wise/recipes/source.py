@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
+from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.telling import Told, remember
 
 HUB = "hf-hub:"
@@ -21,6 +22,8 @@ def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
 
 def locate(source: str | Path) -> Path:
     """The path of a checkpoint, after fetching it if need be. Raises CheckpointError."""
+    if not str(source):  # an unset variable of a shell; as a path it would be the working folder
+        raise CheckpointError("The name of a checkpoint is empty. Give a file, a folder or a name to fetch.")
     path = Path(source)
     if isinstance(source, Path) or path.exists():
         return path

@@ -1,6 +1,6 @@
 """The paper's picture: accuracy on the reference against accuracy under shift, on logit axes (its Figure 1).
 
-Knows candidates only; writes one PNG.
+Knows candidates only; writes one PNG, SVG or PDF.
 """
 
 import math
@@ -17,6 +17,17 @@ CLEARANCE = 24
 
 Point = tuple[float, float]
 COLOURS = {"zero-shot": "#2563eb", "fine-tuned": "#dc2626", "mixture": "#6b7280", "recommended": "#059669"}
+
+
+KINDS = (".png", ".svg", ".pdf")
+
+
+def require_drawable(output: Path) -> None:
+    """Raise OutputError now if `output` has no kind of picture, or lies in no folder."""
+    if output.suffix.lower() not in KINDS:
+        raise OutputError(f"{output}: expected a name that ends in {', '.join(KINDS)}.")
+    if not output.parent.is_dir():
+        raise OutputError(f"{output}: the folder {output.parent} does not exist. Create it first.")
 
 
 def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:

@@ -1,6 +1,6 @@
 """AdamW as the paper uses it: cosine schedule with warm-up, gradient norm clipped. Knows no loss and no model."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -8,10 +8,22 @@ from torch import Tensor, nn
 
 from mergekit_wise.training.schedule import cosine_with_warmup
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+"""What AdamW keeps of each parameter, in torch's words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Optimization:
-    """How a run is optimised: ``warmup`` is in steps, ``clip`` the largest norm of all gradients together."""
+    """How a run is optimised.
+
+    Attributes:
+        epochs: passes over the images; `batch_size` of them make a step.
+        learning_rate: the highest of the schedule.
+        warmup: steps until it is reached.
+        weight_decay: of matrices and kernels.
+        betas: AdamW's.
+        clip: the largest norm of all gradients together.
+    """
 
     epochs: int
     batch_size: int
@@ -23,31 +35,88 @@ class Optimization:
 
 
 class Stepper:
-    """Takes the parameters a step further each time it is given a loss; ``taken`` of ``total`` steps are done."""
+    """Takes parameters a step further each time; ``taken`` of ``total`` steps are done.
 
-    def __init__(self, parameters: Iterable[nn.Parameter], settings: Optimization, total: int) -> None:
+    Args:
+        parameters: by name; those that require no gradient are left alone, not even decayed.
+        settings: how.
+        total: steps of the whole run.
+        factors: what the learning rate of a parameter is multiplied with, by name; 1 where nothing is said.
+        scaler: of gradients in float16; it does nothing unless it is enabled.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[tuple[str, nn.Parameter]],
+        settings: Optimization,
+        total: int,
+        factors: Mapping[str, float] | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+    ) -> None:
         self.total = total
         self.taken = 0
+        self.scaler = scaler or torch.amp.GradScaler(enabled=False)
         self._settings = settings
-        self._parameters = [p for p in parameters if p.requires_grad]
-        groups = _decay_groups(self._parameters, settings.weight_decay)
+        self._parameters = {name: p for name, p in parameters if p.requires_grad}
+        groups = _groups(self._parameters, settings.weight_decay, factors or {})
         self._adamw = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step, before any factor."""
+        return self._settings.learning_rate * cosine_with_warmup(self.taken, self.total, self._settings.warmup)
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        self._adamw.zero_grad()
 
     def step(self, loss: Tensor) -> None:
         """Move the parameters against the gradient of ``loss`` (a scalar)."""
-        settings = self._settings
+        self.clear()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.norm()
+        self.apply()
+
+    def norm(self) -> Tensor:
+        """Clip the gradients that are there; returns their norm before that, a scalar."""
+        self.scaler.unscale_(self._adamw)
+        return nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip)
+
+    def apply(self) -> None:
+        """Move the parameters against the clipped gradients."""
         for group in self._adamw.param_groups:
-            group["lr"] = settings.learning_rate * cosine_with_warmup(self.taken, self.total, settings.warmup)
-        self._adamw.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters, settings.clip)
-        self._adamw.step()
+            group["lr"] = self.rate * group["factor"]
+        self.scaler.step(self._adamw)
+        self.scaler.update()
         self.taken += 1
 
+    def moments(self) -> dict[str, Tensor]:
+        """What AdamW remembers, by ``MOMENT.PARAMETER``; with `taken`, all that the next step depends on."""
+        return {
+            f"{moment}.{name}": self._adamw.state[parameter][moment]
+            for name, parameter in self._parameters.items()
+            for moment in MOMENTS
+            if parameter in self._adamw.state
+        }
 
-def _decay_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, object]]:
+    def restore(self, taken: int, moments: Mapping[str, Tensor]) -> None:
+        """Go on from where `moments` were given after `taken` steps."""
+        self.taken = taken
+        for name, parameter in self._parameters.items():
+            if f"step.{name}" in moments:
+                self._adamw.state[parameter] = {
+                    moment: moments[f"{moment}.{name}"].to(parameter.device, torch.float32) for moment in MOMENTS
+                }
+
+
+def _groups(
+    parameters: Mapping[str, nn.Parameter], decay: float, factors: Mapping[str, float]
+) -> list[dict[str, object]]:
     """Matrices and kernels decay; gains, biases and the logit scale do not (as in CLIP's own training)."""
-    return [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for matrices in (True, False):
+        for name, parameter in parameters.items():
+            if (parameter.ndim >= 2) == matrices:
+                key = (decay if matrices else 0.0, factors.get(name, 1.0))
+                groups.setdefault(key, []).append(parameter)
+    return [{"params": members, "weight_decay": decay, "factor": factor} for (decay, factor), members in groups.items()]

@@ -98,3 +98,12 @@ def test_a_link_to_the_output_keeps_pointing_to_it(tmp_path):
         write(0, DATA)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_bytes() == DATA.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    """As /dev/null would be, by root."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="device or a pipe"), writing(tmp_path / "pipe", 10):
+        pass
+    assert not (tmp_path / "pipe").is_file()

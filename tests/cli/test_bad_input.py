@@ -114,7 +114,11 @@ def test_a_device_that_does_not_exist(refused, pair):
         (("inspect", "nope"), "no such file"),
         (("diff", "nope", "nope"), "no such file"),
         (("eval", "nope"), "no such file"),
-        (("sweep", "nope", "nope"), "no such file"),
+        (("sweep", "nope", "nope", "--suite", "digits"), "no such file"),
+        (("sweep", "nope", "nope"), "--suite"),
+        (("sweep", "nope", "nope", "--suite", "digits", "--plot", "x.txt"), ".png"),
+        (("sweep", "nope", "nope", "--suite", "digits", "--plot", "none/x.png"), "does not exist"),
+        (("merge", "", "nope", "-o", "out"), "empty"),
         (("sweep", "nope", "nope", "--alphas", "0:1"), "neither a number nor start:stop:step"),
     ],
 )

@@ -73,6 +73,7 @@ def test_less_precision_leaves_weights_and_logits_in_float32():
 
 def test_the_head_of_a_classifier_is_not_rounded():
     """Two classes whose weights differ by less than bfloat16 tells apart have different logits; so in timm's models."""
+    torch.manual_seed(0)
     visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
     clip = Classifier(visual, 16, 2).eval()
     resnet = timm.create_model("test_resnet", num_classes=2).eval()
@@ -81,11 +82,15 @@ def test_the_head_of_a_classifier_is_not_rounded():
             head.weight[1] = head.weight[0] * (1 + 1e-4)
             head.bias.copy_(torch.tensor([0.0, 1e-4]))
         with torch.inference_mode():
-            logits = Forward(module, PREPROCESS, CPU, "bf16", print)(PIXELS)
+            forward = Forward(module, PREPROCESS, CPU, "bf16", print)
+            logits = forward(PIXELS)
             exact = Forward(module, PREPROCESS, CPU, "fp32", print)(PIXELS)
         assert (logits[:, 0] != logits[:, 1]).all()
         assert not torch.equal(logits, exact)
         torch.testing.assert_close(logits, exact, atol=0.05, rtol=0.05)
+        if isinstance(module, Classifier):
+            with torch.inference_mode():
+                assert torch.equal(forward.classify(forward.features(PIXELS)), logits)
 
 
 def test_precisions_by_name():

@@ -79,7 +79,7 @@ def test_a_sweep_counts_what_merging_and_evaluating_counts(alpha, demo_home, tmp
     folder = demo_home / "wise-demo"
     merged = tmp_path / "merged.safetensors"
     merge(folder / "zeroshot.safetensors", folder / "finetuned.safetensors", merged, alpha=alpha)
-    evaluated = evaluate(merged)
+    evaluated = evaluate(merged).records
     swept = [r for r in read_records(folder / "results.jsonl") if r.alpha == alpha]
     assert [(r.dataset, r.correct, r.weights, r.alpha) for r in evaluated] == [
         (r.dataset, r.correct, r.weights, r.alpha) for r in swept

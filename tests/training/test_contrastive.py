@@ -1,12 +1,15 @@
-"""Contrastive pre-training: the loss is open_clip's, and two towers learn to agree."""
+"""Contrastive learning: the loss is open_clip's, two towers learn to agree, and parts of a batch are as good as all."""
 
+import numpy as np
 import pytest
 import torch
 from open_clip.loss import ClipLoss
 from torch import nn
 from torch.nn import functional
 
-from mergekit_wise.training.contrastive import contrastive_loss, train_contrastive
+from mergekit_wise.training.computing import Computing
+from mergekit_wise.training.contrastive import Captioned, contrastive_loss, train_contrastive
+from mergekit_wise.training.images import Part
 from mergekit_wise.training.optimizer import Optimization
 
 
@@ -88,3 +91,82 @@ def test_progress_counts_every_step():
     """From none to all of them, four batches in each of two epochs."""
     _, told = trained(seed=0, epochs=2)
     assert told == [("pre-training", done, 8, "steps") for done in range(9)]
+
+
+class Both(nn.Module):
+    """The towers, called at once; dropout makes a second pass differ unless its random numbers are the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.towers = Towers()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, images, tokens):
+        features = self.towers.encode_image(self.dropout(images))
+        texts = functional.normalize(self.towers.encode_text(tokens), dim=-1)
+        return functional.normalize(features, dim=-1), texts, self.towers.logit_scale.exp()
+
+
+def captioned(module, micro=1 << 30):
+    """Twenty images of four classes, two captions for each class."""
+    captions = torch.tensor([[[0], [1]], [[1], [2]], [[2], [3]], [[3], [0]]])
+    computing = Computing(torch.device("cpu"), micro=micro)
+    return Captioned(module, module.towers.logit_scale, lambda x: x, torch.arange(20) % 4, captions, computing)
+
+
+def gradients(micro, dropout=0.0, seed=3):
+    torch.manual_seed(0)
+    module = Both()
+    module.dropout.p = dropout
+    part = Part(torch.randn(10, 12, generator=torch.Generator().manual_seed(1)), np.arange(5, 15))
+    tally = captioned(module, micro).backward(part, 10, seed)
+    return {name: p.grad.clone() for name, p in module.named_parameters()}, tally, module, part
+
+
+@pytest.mark.parametrize("micro", [1, 3, 10])
+def test_gradients_of_parts_are_those_of_the_whole_batch(micro):
+    """Each part is compared with all captions of the batch, as torch does it in one graph."""
+    found, tally, module, part = gradients(micro)
+    module.zero_grad()
+    objective = captioned(module)
+    _, tokens = objective._texts(part, 3)
+    images, texts, scale = module(part.values, tokens)
+    loss = ClipLoss()(images, texts, scale)
+    loss.backward()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    assert tally.images == 10
+    assert tally.loss.item() == pytest.approx(10 * loss.item(), rel=1e-5)
+    named = (torch.arange(5, 15) % 4)[(images @ texts.T).argmax(1)]
+    assert tally.correct == (named == torch.arange(5, 15) % 4).sum()
+
+
+def test_what_dropout_leaves_out_is_the_same_in_both_passes():
+    """Otherwise the gradients would be those of other features than the loss was computed of."""
+    torch.manual_seed(0)
+    module = Both()
+    objective = captioned(module, micro=5)
+    part = Part(torch.randn(10, 12, generator=torch.Generator().manual_seed(1)), np.arange(10))
+    _, tokens = objective._texts(part, 0)
+    first, again = (objective._features(part, tokens, slice(5, 10), 0, keep)[0] for keep in (False, True))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, objective._features(part, tokens, slice(5, 10), 1, keep=True)[0])
+
+
+def test_an_images_caption_depends_on_the_step_alone():
+    """Not on which other images stand beside it; over steps it gets all of its class."""
+    objective = captioned(Both())
+    whole = Part(torch.zeros(20, 12), np.arange(20))
+    some = Part(torch.zeros(2, 12), np.array([13, 7]))
+    for step in range(5):
+        assert torch.equal(objective._texts(some, step)[1], objective._texts(whole, step)[1][[13, 7]])
+    chosen = {int(objective._texts(some, step)[1][0, 0]) for step in range(20)}
+    assert chosen == {1, 2}
+
+
+def test_the_temperature_stops_where_clips_does():
+    """After every step."""
+    module = Both()
+    module.towers.logit_scale.data.fill_(9.0)
+    captioned(module).after_step()
+    assert module.towers.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)

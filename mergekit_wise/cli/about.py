@@ -1,0 +1,38 @@
+"""What ``wise`` runs on: versions without importing anything, devices by asking torch."""
+
+import platform
+
+import typer
+
+from mergekit_wise import __version__
+
+
+def print_versions(wanted: bool) -> None:
+    """The callback of ``--version``: the tool, Python, and the libraries that results depend on."""
+    if not wanted:
+        return
+    typer.echo(f"mergekit_wise {__version__}")
+    typer.echo(f"Python {platform.python_version()}")
+    for package in ("torch", "open_clip_torch", "numpy"):
+        typer.echo(f"{package} {_version(package)}")
+    raise typer.Exit()
+
+
+def print_devices(wanted: bool) -> None:
+    """The callback of ``--devices``: what ``--device`` may be here. Imports torch, which takes seconds."""
+    if not wanted:
+        return
+    from mergekit_wise.recipes.devices import devices
+
+    for name, what in devices():
+        typer.echo(f"{name:<7} {what}")
+    raise typer.Exit()
+
+
+def _version(package: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,59 @@
+"""What happened in a run, in JSON Lines: one line for each step and each epoch. Knows no model."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mergekit_wise.errors import OutputError
+
+
+class Log:
+    """Appends to a file; without a path it writes nothing.
+
+    What an earlier run wrote of steps that are taken again is removed, so that each step is there once.
+    """
+
+    def __init__(self, path: Path | None, taken: int) -> None:
+        self._path = path
+        if path is not None:
+            kept = [entry for entry in _entries(path) if taken and entry.get("step", 0) <= taken]
+            self._write("w", "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def tell(self, event: str, **facts: Any) -> None:
+        """Add a line."""
+        if self._path is not None:
+            self._write("a", json.dumps({"event": event, **facts}) + "\n")
+
+    def validated(self, epoch: int) -> bool:
+        """Whether the epoch's validation is there."""
+        if self._path is None:
+            return False
+        return any(e.get("event") == "validation" and e.get("epoch") == epoch for e in _entries(self._path))
+
+    def _write(self, mode: str, text: str) -> None:
+        assert self._path is not None
+        try:
+            with self._path.open(mode, encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written: {error.strerror}. Choose another file with --log."
+            ) from error
+
+
+def _entries(path: Path) -> list[Mapping[str, Any]]:
+    """The lines of a file; what a killed run left of its last one is passed over."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    entries = []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, Mapping):
+            entries.append(entry)
+    return entries

@@ -1,0 +1,87 @@
+"""What fine-tuning is watched by: the fine-tuned model on a suite, and beside it the mixture at alpha 0.5."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mergekit_wise.analysis import Candidate
+from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.evaluation import Ranks
+from mergekit_wise.merging import match
+from mergekit_wise.recipes.bench import Bench, Variant, open_bench
+from mergekit_wise.recipes.scoring import as_details
+from mergekit_wise.recipes.setting import Setting
+from mergekit_wise.recipes.source import open_source
+from mergekit_wise.recipes.sweep import mixture, to_candidates
+from mergekit_wise.results import Record
+from mergekit_wise.suites.catalog import open_suite
+from mergekit_wise.suites.dataset import Suite
+
+ALPHAS = (0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What the `mixture` at alpha 0.5 and the `finetuned` model achieve on each data set of a suite."""
+
+    mixture: Candidate
+    finetuned: Candidate
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = []
+        if self.finetuned.has_reference:
+            parts.append(f"reference {_pair(self.finetuned.reference_accuracy, self.mixture.reference_accuracy)}")
+        if self.finetuned.shifts:
+            parts.append(f"shifts {_pair(self.finetuned.shift_accuracy, self.mixture.shift_accuracy)}")
+        return ", ".join(parts)
+
+    def entry(self) -> dict[str, dict[str, float]]:
+        """For a log: what is reported for each data set, by the model."""
+        return {
+            name: {title: estimate.value for title, estimate in zip(candidate.names, candidate.measured, strict=True)}
+            for name, candidate in (("alpha 0.5", self.mixture), ("fine-tuned", self.finetuned))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """A suite, and a place for the weights that are measured on it."""
+
+    bench: Bench
+    suite: Suite
+    zeroshot: Checkpoint
+
+    def __call__(self, checkpoint: Path) -> Validation:
+        """Measure a fine-tuned checkpoint. Raises what measuring raises."""
+        finetuned = open_source(checkpoint)
+        with closing(finetuned):
+            pair = match(self.zeroshot, finetuned)
+            variants = [Variant("", alpha, partial(mixture, pair, alpha)) for alpha in ALPHAS]
+            records: list[Record] = []
+            for dataset in self.suite.datasets:
+                found = self.bench.predict(range(len(variants)), variants, dataset)
+                role = "reference" if dataset is self.suite.reference else "shift"
+                facts = {"suite": self.suite.name, "dataset": dataset.name, "title": dataset.title, "role": role}
+                drafts = [{"model": "", "weights": "", "alpha": alpha, **facts} for alpha in ALPHAS]
+                records += [detail.record for detail in as_details(dataset, found, drafts, 0.0)]
+        return Validation(*to_candidates(records))
+
+
+@contextmanager
+def open_validator(
+    zeroshot: Checkpoint, setting: Setting, ranks: Ranks, device: str, note: Callable[[str], None]
+) -> Iterator[Validator]:
+    """A validator for checkpoints that come from `zeroshot`. Raises SuiteError, ModelError."""
+    with open_bench(zeroshot, setting, ranks, device, note) as bench:
+        suite = open_suite(setting.suite, setting.data)
+        bench.heads.require(suite.datasets)
+        for missing in suite.missing:
+            note(f"{missing.title}: not found, and not validated on")
+        yield Validator(bench, suite, zeroshot)
+
+
+def _pair(own: float, mixed: float) -> str:
+    return f"{100 * own:.1f} % ({100 * mixed:.1f} % at alpha 0.5)"

@@ -1,0 +1,51 @@
+"""A run's state in a file: tensors and a few facts. Written whole or not at all; read without executing anything.
+
+Knows nothing of what the tensors are.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mergekit_wise.checkpoint import BY_TORCH, TensorInfo, closing, open_checkpoint, write_safetensors
+from mergekit_wise.errors import CheckpointError
+
+KEY = "mergekit_wise_training"
+"""The metadata entry that holds the facts, as JSON."""
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a safetensors file; an earlier one is replaced only by a whole one. Raises OutputError."""
+    write_safetensors(path, {n: as_stored(n, t) for n, t in tensors.items()}, {KEY: json.dumps(facts, sort_keys=True)})
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `save_state` wrote, on the CPU. Raises CheckpointError if the file is damaged, or none of these."""
+    checkpoint = open_checkpoint(path)
+    with closing(checkpoint):
+        try:
+            facts = json.loads(checkpoint.metadata[KEY])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path}: holds no state of a run of this tool. Remove it.") from error
+        tensors = {name: as_tensor(stored.info, checkpoint.read(name)) for name, stored in checkpoint.tensors.items()}
+    return tensors, facts
+
+
+def as_stored(name: str, tensor: Tensor) -> tuple[TensorInfo, NDArray[np.generic]]:
+    """A tensor's facts and the carrier of its elements, as `write_safetensors` takes them; a view where it can be."""
+    dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    carrier = flat.view(torch.uint8).numpy().view(dtype.carrier)
+    return TensorInfo(name, dtype, tuple(tensor.shape)), carrier
+
+
+def as_tensor(info: TensorInfo, carrier: NDArray[np.generic]) -> Tensor:
+    """A tensor of its own from a stored one's facts and elements."""
+    raw = torch.from_numpy(np.array(carrier).reshape(-1).view(np.uint8))
+    return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)

@@ -1,0 +1,152 @@
+"""The command around the commands: versions, devices, completion, and errors that nobody foresaw."""
+
+import platform
+import shutil
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+import torch
+
+from mergekit_wise import __version__
+
+BREAK = """
+import sys
+import mergekit_wise.recipes.inspect
+def inspect(file):
+    raise {error}
+mergekit_wise.recipes.inspect.inspect = inspect
+from mergekit_wise.cli.app import main
+main()
+"""
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """Run `wise inspect` where the recipe raises; returns exit code and stderr."""
+
+    def run(error, *words):
+        script = BREAK.format(error=error)
+        done = subprocess.run([sys.executable, "-c", script, *words, "inspect", "x"], capture_output=True, text=True)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    return run
+
+
+def test_version_tells_what_results_depend_on(wise):
+    """The tool, Python, and the libraries that are installed."""
+    lines = wise("--version").stdout.splitlines()
+    assert lines[:2] == [f"mergekit_wise {__version__}", f"Python {platform.python_version()}"]
+    assert lines[2:4] == [f"{name} {metadata.version(name)}" for name in ("torch", "open_clip_torch")]
+
+
+def test_version_imports_nothing_heavy():
+    """Versions are read from what the installer wrote."""
+    script = "import sys; from mergekit_wise.cli.app import main\ntry: main()\nfinally: print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True)
+    assert done.stdout.startswith("mergekit_wise")
+    for name in ("torch", "open_clip", "numpy", "rich"):
+        assert f"'{name}'" not in done.stdout.splitlines()[-1]
+
+
+def test_devices_are_those_of_torch(wise):
+    """The processor, and a line for each card."""
+    lines = wise("--devices").stdout.splitlines()
+    assert lines[0].split()[0] == "cpu"
+    assert sum(line.startswith("cuda:") for line in lines) == torch.cuda.device_count()
+
+
+def test_no_command_shows_the_help(wise):
+    """As a question, not as a success."""
+    result = wise()
+    assert result.exit_code == 2
+    assert "Commands:" in result.output
+
+
+def test_a_misspelt_command_is_guessed(wise):
+    """Exit code 2."""
+    result = wise("swep")
+    assert result.exit_code == 2
+    assert "No such command 'swep'. Did you mean 'sweep'?" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("--debug", "inspect", "nope"), ("inspect", "nope", "--debug")])
+def test_debug_may_stand_anywhere(words, wise):
+    """It is asked for after a failure, when the command is typed already."""
+    assert "CheckpointError" in repr(wise(*words).exception)
+
+
+def test_after_two_dashes_everything_is_a_name(wise):
+    """A file may be called --debug."""
+    assert "--debug: no such file" in wise("inspect", "--", "--debug").stderr
+
+
+def test_a_defect_is_a_sentence_and_says_how_to_see_more(broken):
+    """No traceback, as no user asked for one."""
+    code, printed = broken("ValueError('odd')")
+    assert code == 1
+    assert printed.startswith("error: ValueError: odd\nThis is a defect of wise, not of your input.")
+    assert "Traceback" not in printed
+
+
+def test_a_defect_has_a_traceback_with_debug(broken):
+    """For the report."""
+    code, printed = broken("ValueError('odd')", "--debug")
+    assert code == 1
+    assert printed.startswith("Traceback")
+    assert printed.endswith("ValueError: odd\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("OSError(28, 'No space left on device', 'out')", "error: No space left on device: out."),
+        ("OSError(5, 'Input/output error')", "error: Input/output error."),
+        ("MemoryError()", "error: The memory of this machine is not enough for this."),
+    ],
+)
+def test_what_the_machine_refuses_is_no_defect(error, message, broken):
+    """Whoever runs the tool can do something about it."""
+    assert broken(error) == (1, f"{message}\n")
+
+
+@pytest.fixture
+def bash(tmp_path):
+    """Complete a command line in a real bash, which has read the script that wise prints."""
+    if shutil.which("bash") is None:
+        pytest.skip("no bash here")
+    program = tmp_path / "bin" / "wise"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\nfrom mergekit_wise.cli.app import main\nmain()\n")
+    program.chmod(0o755)
+
+    def run(*words):
+        line = " ".join(f"'{word}'" for word in ("wise", *words))
+        script = (
+            f'PATH="{program.parent}:$PATH"; source <(_WISE_COMPLETE=source_bash wise); complete -p wise\n'
+            f'COMP_WORDS=({line}); COMP_CWORD={len(words)}; _wise_completion wise; printf "%s\\n" "${{COMPREPLY[@]}}"'
+        )
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        rule, *found = done.stdout.split("\n")
+        assert rule == "complete -o default -F _wise_completion wise"
+        return [word for word in found if word]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (("sw",), ["sweep"]),
+        (("merge", "--fish"), ["--fisher", "--fisher-floor"]),
+        (("--no",), ["--no-config"]),
+        (("merge", "zs"), []),
+    ],
+)
+def test_bash_completes(words, found, bash, tmp_path):
+    """Commands and options, and files by bash's own completion. A broken wise.toml is not in the way."""
+    (tmp_path / "wise.toml").write_text("=")
+    assert bash(*words) == found

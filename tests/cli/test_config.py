@@ -1,0 +1,378 @@
+"""`wise.toml`: what stands there is as good as typed, the command line wins, and mistakes are found before any work."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from mergekit_wise.cli.app import app
+from mergekit_wise.cli.config import Command
+from mergekit_wise.cli.config_file import keys
+
+GROUP = typer.main.get_command(app)
+
+
+def commands_of(group, *path):
+    """Every command by the words that call it."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands_of(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(commands_of(GROUP))
+EVERYTHING = [(words, key) for words, command in COMMANDS.items() for key in keys(command)]
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty working folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WISE_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def write(home):
+    """Write wise.toml there."""
+    return lambda text: (home / "wise.toml").write_text(text)
+
+
+@pytest.fixture
+def heard(home, monkeypatch):
+    """Run a command line up to the command's own function; returns what that was called with."""
+    calls = []
+    for command in COMMANDS.values():
+        monkeypatch.setattr(command, "callback", lambda **given: calls.append(given))
+
+    def run(*words):
+        calls.clear()
+        with pytest.raises(SystemExit) as end:
+            GROUP.main(args=[str(word) for word in words], prog_name="wise")
+        assert end.value.code in (0, None), end.value.code
+        return calls[0]
+
+    return run
+
+
+@pytest.fixture
+def refused(heard, capsys):
+    """Run a command line that is wrong; returns what it says, on one line."""
+
+    def run(*words):
+        with pytest.raises(AssertionError, match="^2"):
+            heard(*words)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        return " ".join(printed.err.split())
+
+    return run
+
+
+def needed(command, but=None):
+    """Words without which a command cannot run, apart from those for one parameter; arguments in their order."""
+    words = []
+    for param in command.params:
+        if param is but or not param.required:
+            continue
+        values = ["x"] * max(param.nargs, 1)
+        words += values if param.param_type_name == "argument" else [param.opts[0], *values]
+    return words
+
+
+def typed(command, param, key, value):
+    """A command line with this value of a parameter, as text or several."""
+    values = value if isinstance(value, list) else [value]
+    if param.param_type_name == "argument":
+        arguments = [p for p in command.params if p.param_type_name == "argument" and (p.required or p is param)]
+        options = needed(command)[sum(max(p.nargs, 1) for p in arguments if p.required) :]
+        return [word for p in arguments for word in (values if p is param else ["x"] * max(p.nargs, 1))] + options
+    words = needed(command, but=param)
+    if value is True:
+        return [*words, f"--{key}"]
+    each = [values] if param.nargs > 1 else [[entry] for entry in values]
+    return [*words, *(word for group in each for word in (f"--{key}", *group))]
+
+
+def sample(heard, capsys, words, command, param, key):
+    """Some value that the command line takes."""
+    if getattr(param, "is_flag", False):
+        return True
+    word = "1"
+    try:
+        heard(*words, *typed(command, param, key, [word] * param.nargs if param.nargs > 1 else word))
+    except AssertionError:
+        word = re.findall(r"'([^']+)'", capsys.readouterr().err)[-1]
+    if param.nargs > 1:
+        return [word] * param.nargs
+    return [word, word] if param.multiple or param.nargs == -1 else word
+
+
+def test_every_command_reads_the_file():
+    """Those of groups within the group as well."""
+    assert len(COMMANDS) >= len(GROUP.commands)
+    assert all(isinstance(command, Command) for command in COMMANDS.values())
+
+
+@pytest.mark.parametrize(("words", "key"), EVERYTHING, ids=lambda value: value if isinstance(value, str) else None)
+def test_every_option_of_every_command_may_stand_in_the_file(words, key, write, heard, capsys):
+    """And then the command hears what it would hear from the command line."""
+    command = COMMANDS[words]
+    param = keys(command)[key]
+    value = sample(heard, capsys, words, command, param, key)
+    expected = heard(*words, *typed(command, param, key, value))
+    capsys.readouterr()
+    write(f"[{'-'.join(words)}]\n{key} = {json.dumps(value)}\n")
+    others = needed(command, but=param)
+    assert heard(*words, *others) == expected
+    assert capsys.readouterr().err.startswith(f"From wise.toml: {key} = ")
+    # As a shared key it must be what the other commands understand by it, so one entry will do.
+    one = value[0] if param.nargs == -1 else value
+    expected = heard(*words, "--no-config", *typed(command, param, key, one))
+    write(f"{key} = {json.dumps(one)}\n")
+    if key not in command.unshared:
+        assert heard(*words, *others) == expected
+
+
+def test_values_are_understood_as_on_the_command_line(write, heard):
+    """Numbers and texts alike, a list or its only entry, and the home folder's sign."""
+    write(
+        '[merge]\nalpha = 1\nfisher-floor = "1e-3"\nmemory = 300\nkeep = "zs:a"\nonly = ["b*", "c"]\noutput = "~/o"\n'
+    )
+    given = heard("merge", "zs", "ft")
+    assert (given["alpha"], given["fisher_floor"], given["memory"]) == (1.0, 1e-3, "300")
+    assert [list(given["keep"]), list(given["only"])] == [["zs:a"], ["b*", "c"]]
+    assert Path(given["output"]).is_absolute()
+
+
+def test_the_command_line_wins_over_the_table_and_the_table_over_shared_keys(write, heard):
+    """Each in turn."""
+    write('suite = "shared"\nbatch-size = 1\n[sweep]\nsuite = "table"\n')
+    assert (heard("sweep", "a", "b")["suite"], heard("sweep", "a", "b")["batch_size"]) == ("table", 1)
+    assert heard("sweep", "a", "b", "--suite", "typed")["suite"] == "typed"
+    assert heard("eval", "a")["suite"] == "shared"
+
+
+def test_an_environment_variable_wins_over_the_file(write, heard, monkeypatch):
+    """It is nearer to the command than a file is."""
+    write('data = "/file"\n')
+    assert str(heard("suites")["data"]) == "/file"
+    monkeypatch.setenv("WISE_DATA", "/environment")
+    assert str(heard("suites")["data"]) == "/environment"
+
+
+def test_a_shared_key_is_for_those_commands_only_that_know_it(write, heard, capsys):
+    """The others neither fail nor mention it."""
+    write('suite = "imagenet-shifts"\n')
+    heard("diff", "a", "b")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_shared_key_that_means_something_else_to_a_command_does_not_reach_it(write, heard, capsys):
+    """The folder of all data sets is none to learn from."""
+    write('data = "/data"\n')
+    assert heard("finetune", "a", "-o", "b", "--data", "cars")["data"] == "cars"
+    assert capsys.readouterr().err == ""
+    with pytest.raises(AssertionError, match="^2"):
+        heard("finetune", "a", "-o", "b")
+    write('data = "/data"\n[finetune]\ndata = "cars"\n')
+    assert heard("finetune", "a", "-o", "b")["data"] == "cars"
+
+
+def test_a_key_that_a_command_reads_itself_is_let_through(write, heard, capsys):
+    """In its table, and only there."""
+    write('[recipe]\nfolder = "out"\n')
+    heard("recipe")
+    assert capsys.readouterr().err == ""
+    write('[sweep]\nfolder = "out"\n')
+    with pytest.raises(AssertionError, match="^2"):
+        heard("recipe")
+    assert "[sweep] has no option 'folder'; it belongs into [recipe]." in capsys.readouterr().err
+
+
+def test_a_flag_of_the_file_can_be_switched_off(write, heard):
+    """By --no-FLAG, which changes nothing otherwise."""
+    write("[sweep]\njson = true\n[merge]\nno-mmap = true\n")
+    assert heard("sweep", "a", "b")["as_json"] is True
+    assert heard("sweep", "a", "b", "--no-json")["as_json"] is False
+    assert heard("merge", "a", "b", "-o", "c", "--no-no-mmap")["no_mmap"] is False
+    assert heard("merge", "a", "b", "-o", "c", "--no-dry-run")["dry_run"] is False
+
+
+def test_sweep_without_a_word(write, heard):
+    """Both checkpoints and everything else from the file."""
+    write('zeroshot = "zs.pt"\nfinetuned = "ft.pt"\n[sweep]\nalphas = "0,0.5,1"\n')
+    given = heard("sweep")
+    assert (given["zeroshot"], given["finetuned"], given["alphas"]) == ("zs.pt", "ft.pt", "0,0.5,1")
+
+
+@pytest.mark.parametrize(("key", "expected"), [("zeroshot", ("file", "word")), ("finetuned", ("word", "file"))])
+def test_one_word_is_the_checkpoint_that_the_file_does_not_give(key, expected, write, heard, capsys):
+    """So one zero-shot model serves many fine-tuned ones."""
+    write(f'{key} = "file"\n')
+    given = heard("merge", "word", "-o", "out")
+    assert (given["zeroshot"], given["finetuned"]) == expected
+    assert capsys.readouterr().err == f"From wise.toml: {key} = file\n"
+    both = heard("merge", "one", "-o", "out", "two")
+    assert (both["zeroshot"], both["finetuned"]) == ("one", "two")
+
+
+def test_one_word_beside_two_checkpoints_of_the_file_is_refused(write, refused):
+    """It would mix two fine-tuned models, or two zero-shot ones, and nobody would see."""
+    write('zeroshot = "zs.pt"\nfinetuned = "ft.pt"\n')
+    assert "which word means which cannot be told. Give all of them on the command line, or none." in refused(
+        "diff", "other.pt"
+    )
+
+
+def test_what_came_from_the_file_is_said_once_on_stderr(write, heard, capsys):
+    """What was typed is not, nor what is left at its default."""
+    write('suite = "digits"\ndevice = "cuda"\njson = true\n[merge]\nonly = ["a", "b"]\n')
+    heard("sweep", "a", "b", "--device", "cpu")
+    assert capsys.readouterr() == ("", "From wise.toml: suite = digits, json = true\n")
+    heard("merge", "a", "b", "-o", "c")
+    assert capsys.readouterr() == ("", "From wise.toml: device = cuda, only = [a, b]\n")
+
+
+def test_only_the_first_of_several_processes_says_it(write, heard, capsys, monkeypatch):
+    """As torchrun numbers them."""
+    write('suite = "digits"\n')
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        heard("eval", "a")
+        assert capsys.readouterr().err.count("\n") == lines
+
+
+def test_control_characters_of_the_file_do_not_reach_the_terminal(write, heard, capsys):
+    """Neither in what is said nor in an error."""
+    write('model = "\\u001b[31mred\\u009b"\n')
+    heard("eval", "a")
+    assert "\x1b" not in (printed := capsys.readouterr().err)
+    assert "\x9b" not in printed
+    assert "red" in printed
+
+
+@pytest.mark.parametrize("words", [("--no-config", "merge"), ("merge", "--no-config")])
+def test_the_file_can_be_ignored(words, write, heard, capsys):
+    """However broken it is."""
+    write("[merge\nalpha = 0.1")
+    assert heard(*words, "a", "b", "-o", "c")["alpha"] == 0.5
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", [("--help",), ("merge", "--help"), ("sweep", "-h"), ("--version",)])
+def test_a_broken_file_is_in_the_way_of_no_help(words, write, capsys):
+    """One has to be able to read how to do it right."""
+    write("=")
+    with pytest.raises(SystemExit) as end:
+        GROUP.main(args=list(words), prog_name="wise")
+    assert end.value.code in (0, None)
+    assert "wise" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("suit = 'digits'", "wise.toml: no command has an option 'suit'; did you mean 'suite'?"),
+        ("batch_size = 3", "no command has an option 'batch_size'; did you mean 'batch-size'?"),
+        ("quux = 1", "no command has an option 'quux'."),
+        ("[swep]\nsuite = 'digits'", "[swep] is no command; did you mean [sweep]?"),
+        ("[options]\nsuite = 'digits'", "[options] is no command."),
+        ("suite = {name = 'digits'}", "[suite] is no command; did you mean [suites]?"),
+        ("[merge]\nalphas = '0:1:0.1'", "[merge] has no option 'alphas'; did you mean 'alpha'?"),
+        ("[merge]\nsuite = 'digits'", "[merge] has no option 'suite'; it belongs into ["),
+        ("[merge]\nzzz = 1", "[merge] has no option 'zzz'."),
+        ("[merge]\nno-mmap = 'yes'", "[merge] no-mmap: expected true or false, found yes."),
+        ("[merge]\nalpha = true", "[merge] alpha: expected a number or a text in quotes, found true."),
+        ("[merge]\nalpha = [0.1]", "[merge] alpha: expected a number or a text in quotes, found [0.1]."),
+        ("[merge]\nalpha = 2020-01-01", "[merge] alpha: expected a number or a text in quotes, found 2020-01-01."),
+        ("[merge]\nfisher = 'a'", "[merge] fisher: expected an array of 2 values, found a."),
+        ("[merge]\nfisher = ['a', 'b', 'c']", "[merge] fisher: expected an array of 2 values, found [a, b, c]."),
+        ("[merge]\nonly = [['a']]", "[merge] only: expected a text or an array of texts, found [[a]]."),
+        ("[merge.only]\na = 1", "[merge] only: expected a text or an array of texts, found {'a': 1}."),
+        ("device = true", "device (of merge): expected a number or a text in quotes, found true."),
+        ("[sweep]\nbatch-size = false", "[sweep] batch-size: expected"),
+        ("[merge]\nalpha = 'half'", "wise.toml: alpha = half cannot be used. "),
+        ("[merge]\nfisher-floor = -1", "wise.toml: fisher-floor = -1 cannot be used. "),
+        ("[merge", "wise.toml is not TOML: "),
+        ("suite = 'a'\nsuite = 'b'", "wise.toml is not TOML: Cannot overwrite a value"),
+        ("alpha = " + "9" * 5000, "wise.toml is not TOML: "),
+        ("a = " + "[" * 100_000, "wise.toml is not TOML: "),
+    ],
+)
+def test_a_mistake_is_found_before_any_work(text, message, write, refused):
+    """Whichever command is run, except that values are checked by the command that gets them; exit code 2."""
+    write(text)
+    assert message in refused("merge", "a", "b", "-o", "c")
+
+
+def test_all_mistakes_are_told_at_once(write, refused):
+    """So that one is not sent back for each."""
+    write("suit = 1\n[merge]\nalhpa = 1\nno-mmap = 1\n")
+    message = refused("diff", "a", "b")
+    assert message.startswith("error: wise.toml cannot be used:")
+    for part in ("'suit'", "'alhpa'", "no-mmap: expected true or false"):
+        assert part in message
+
+
+def test_a_file_that_cannot_be_read(home, refused):
+    """A folder of that name; bytes that are no text."""
+    (home / "wise.toml").mkdir()
+    assert "wise.toml cannot be read: Is a directory." in refused("diff", "a", "b")
+    (home / "wise.toml").rmdir()
+    (home / "wise.toml").write_bytes(b'suite = "\xff"')
+    assert "wise.toml is not TOML: 'utf-8' codec can't decode" in refused("diff", "a", "b")
+
+
+def test_a_byte_order_mark_does_no_harm(home, heard):
+    """Windows' editor writes one."""
+    (home / "wise.toml").write_bytes(b'\xef\xbb\xbfsuite = "x"\r\n')
+    assert heard("eval", "a")["suite"] == "x"
+
+
+def test_a_wrong_value_on_the_command_line_is_shown(refused):
+    """The library says only what was expected."""
+    assert "Invalid value for '--batch-size': 'many'" in refused("eval", "a", "--batch-size", "many")
+
+
+def test_the_page_about_it_shows_a_file_that_works(write, heard):
+    """As it says: with this file two commands need no further word."""
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    write(re.search(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)[1])
+    assert heard("sweep")["alphas"] == "0:1:0.05"
+    assert heard("merge")["alpha"] == 0.4
+
+
+def test_a_real_merge_from_the_file_is_the_merge_from_the_command_line(write, wise, pair, home):
+    """Byte for byte, and stdout says the same."""
+    options = {"alpha": "0.25", "keep": "zs:layer.1*", "alpha-for": "layer.0*=0.75", "dtype": "fp32"}
+    words = [word for key, value in options.items() for word in (f"--{key}", value)]
+    assert wise("merge", *pair, "-o", "typed", *words).exit_code == 0
+    table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
+    write(f'zeroshot = "{pair[0]}"\nfinetuned = "{pair[1]}"\n[merge]\noutput = "filed"\n{table}')
+    result = wise("merge")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("From wise.toml: zeroshot = ")
+    assert (home / "filed").read_bytes() == (home / "typed").read_bytes()
+
+
+def test_json_on_stdout_stays_json(write, wise, pair):
+    """What came from the file goes to stderr."""
+    write(f'zeroshot = "{pair[0]}"\nfinetuned = "{pair[1]}"\njson = true\n')
+    assert json.loads(wise("diff").stdout)["movements"]
+
+
+def test_no_parser_of_toml_is_loaded_without_need(home):
+    """Not for help, and not where there is no file."""
+    script = "import sys; from mergekit_wise.cli.app import main\ntry: main()\nfinally: print('tomllib' in sys.modules)"
+    for words in (("--help",), ("merge", "--help"), ("inspect", "nothing")):
+        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1] == "False", done.stderr
+    (home / "wise.toml").write_text("")
+    done = subprocess.run([sys.executable, "-c", script, "inspect", "nothing"], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "True"

@@ -1,0 +1,66 @@
+"""Pixels for a run: the same whoever decodes them; unreadable images stop it, or are left out."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.training.augmentation import Augmentation
+from mergekit_wise.training.images import Decoded, Held, hold
+from tests.training.fakes import PREPROCESS, Noise, noise
+
+BATCHES = [np.array([3, 0, 7]), np.array([29, 4, 1]), np.array([5])]
+
+
+class Torn(Noise):
+    """Images 4 and 7 cannot be read."""
+
+    def image(self, index):
+        if index % 30 in (4, 7):
+            raise SuiteError(f"img{index % 30}.jpg: cannot be decoded.")
+        return super().image(index)
+
+
+def decoded(kind="crop", workers=0, dataset=None, max_bad=0):
+    return Decoded(dataset or noise(), PREPROCESS, Augmentation(kind, (8, 8), "bicubic", 0), workers, max_bad)
+
+
+def parts(source, epoch=0):
+    return [(part.values.clone(), part.indices.tolist()) for part in source.parts(epoch, BATCHES)]
+
+
+def test_the_number_of_workers_changes_nothing():
+    """Byte for byte, augmentation included; another epoch is another matter."""
+    alone, several = parts(decoded(), epoch=1), parts(decoded(workers=2), epoch=1)
+    assert [indices for _, indices in several] == [indices for _, indices in alone] == [b.tolist() for b in BATCHES]
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(alone, several, strict=True))
+    assert not torch.equal(parts(decoded())[0][0], alone[0][0])
+
+
+def test_images_that_stay_the_same_are_held_in_memory():
+    """With the pixels that decoding gives; those that change are not."""
+    held = hold(decoded("none"))
+    assert isinstance(held, Held)
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(parts(held, 3), parts(decoded("none")), strict=True))
+    assert isinstance(hold(decoded("crop")), Decoded)
+
+
+@pytest.mark.parametrize("kind", ["none", "crop"])
+def test_an_unreadable_image_stops_a_run_with_its_path(kind):
+    """Unless as many may be."""
+    with pytest.raises(SuiteError, match=r"img[47]\.jpg"):
+        parts(hold(decoded(kind, dataset=replace(noise(), image=Torn().image))))
+
+
+@pytest.mark.parametrize("kind", ["none", "crop"])
+def test_unreadable_images_that_may_be_are_left_out(kind):
+    """In every epoch; all others keep their places."""
+    source = hold(decoded(kind, dataset=replace(noise(), image=Torn().image), max_bad=2))
+    for epoch in (0, 1):
+        found = parts(source, epoch)
+        assert [indices for _, indices in found] == [[3, 0], [29, 1], [5]]
+        whole = parts(decoded(kind), epoch)
+        assert torch.equal(found[0][0], whole[0][0][:2])
+        assert torch.equal(found[1][0], whole[1][0][[0, 2]])

@@ -1,0 +1,51 @@
+"""A run's state: what was kept is what comes back, and nothing is executed."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mergekit_wise.errors import CheckpointError
+from mergekit_wise.training.state import load_state, save_state
+
+
+def test_tensors_and_facts_come_back(tmp_path):
+    """Of any dtype and shape, transposed ones and scalars too; the facts are JSON."""
+    generator = torch.Generator().manual_seed(0)
+    tensors = {
+        "weights": torch.randn(3, 5, generator=generator).T,
+        "half": torch.randn(7, generator=generator).bfloat16(),
+        "step": torch.tensor(12.0),
+        "count": torch.tensor([1, 2]),
+        "empty": torch.zeros(0, 3),
+    }
+    save_state(tmp_path / "state.safetensors", tensors, {"step": 3, "lr": 3e-5, "names": ["a"]})
+    found, facts = load_state(tmp_path / "state.safetensors")
+    assert facts == {"step": 3, "lr": 3e-5, "names": ["a"]}
+    assert found.keys() == tensors.keys()
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+
+
+def test_other_files_are_refused(tmp_path):
+    """A checkpoint is no state, and neither is half a file."""
+    save_file({"a": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(CheckpointError, match="no state"):
+        load_state(tmp_path / "other.safetensors")
+    save_state(tmp_path / "state.safetensors", {"a": torch.ones(1000)}, {})
+    whole = (tmp_path / "state.safetensors").read_bytes()
+    (tmp_path / "state.safetensors").write_bytes(whole[:2000])
+    with pytest.raises(CheckpointError):
+        load_state(tmp_path / "state.safetensors")
+
+
+def test_a_state_is_a_plain_safetensors_file(tmp_path):
+    """Which any other reader opens."""
+    from safetensors import safe_open
+
+    save_state(tmp_path / "state.safetensors", {"a": torch.arange(3.0)}, {"step": 1})
+    with safe_open(tmp_path / "state.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("a"), torch.arange(3.0))
+        assert json.loads(file.metadata()["mergekit_wise_training"]) == {"step": 1}
