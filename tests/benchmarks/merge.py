@@ -31,7 +31,6 @@ PEERS = ("mergekit", "sd-mecha")
 IN_PYTHON = {
     "wise, imports only": "imports",
     "wise, from Python": "wise",
-    "wise, from Python, no fsync": "wise_unflushed",
     "torch: map, mix, write": "loop",
     "torch: load everything": "everything",
 }

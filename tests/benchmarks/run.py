@@ -5,7 +5,6 @@ tables, which are the matter of ``merge.py``.
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -66,12 +65,6 @@ def wise(zeroshot: str, finetuned: str, output: str) -> None:
         merge(zeroshot, finetuned, Path(output), alpha=ALPHA)
 
 
-def wise_unflushed(zeroshot: str, finetuned: str, output: str) -> None:
-    """The tool, from Python, leaving the output in the page cache as `cp` does."""
-    os.fsync = lambda descriptor: None
-    wise(zeroshot, finetuned, output)
-
-
 def everything(zeroshot: str, finetuned: str, output: str) -> None:
     """The script that everybody writes: load both, mix, save."""
     import torch
@@ -122,5 +115,5 @@ def mecha(zeroshot: str, finetuned: str, output: str) -> None:
 
 
 if __name__ == "__main__":
-    contestants = (data, imports, wise, wise_unflushed, everything, loop, mecha)
+    contestants = (data, imports, wise, everything, loop, mecha)
     {contestant.__name__: contestant for contestant in contestants}[sys.argv[1]](*sys.argv[2:])
