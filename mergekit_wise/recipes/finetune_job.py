@@ -97,6 +97,7 @@ class Job:
         self.note(text)
 
     def done(self) -> FinetuneReport:
+        """Take all steps, or those that are left, and write the output."""
         """Train to the end, and write the output. Raises what `finetune` raises."""
         request, learner = self.request, self.learner
         place(learner.model.module, self.device)

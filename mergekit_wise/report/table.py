@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mergekit_wise.analysis import Candidate
+from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.merging import Movement, Step
 from mergekit_wise.results import Record
@@ -33,12 +34,26 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
         )
         for r in records
     ]
+    corruption = corruption_error(records)
+    if corruption is not None:
+        rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), "", "", ""))
     shifts = [r.value for r in records if r.role == "shift"]
     if len(shifts) > 1:
         name = f"Average of {len(shifts)} shifts" + (f", {missing} sets missing" if missing else "")
         rows.append((name, percent(sum(shifts) / len(shifts)), "", "", ""))
-    marked = tuple(index == len(records) for index in range(len(rows)))
+    marked = tuple(index >= len(records) for index in range(len(rows)))
     return Table(("Data set", "Result", "95 % interval", "Correct", "Top-5"), tuple(rows), marked)
+
+
+def corruption_error(records: Sequence[Record]) -> float | None:
+    """ImageNet-C's mCE of one model; None unless all 15 corruptions were measured at all five severities."""
+    errors: dict[str, list[float]] = {}
+    for record in records:
+        suite, _, rest = record.dataset.partition("imagenet-c-")
+        if rest and not suite:
+            errors.setdefault(rest.rpartition("-")[0], []).append(1 - record.accuracy)
+    whole = errors.keys() == ALEXNET_ERRORS.keys() and all(len(five) == SEVERITIES for five in errors.values())
+    return mean_corruption_error(errors).mean if whole else None
 
 
 def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:

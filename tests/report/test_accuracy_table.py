@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from rich.cells import cell_len
 
+from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
 from mergekit_wise.report.table import accuracy_table
 from mergekit_wise.results import Record
 
@@ -33,3 +34,17 @@ def test_it_fits_into_80_columns():
     table = accuracy_table([REFERENCE, SHIFT, FMOW], 2)
     widths = [max(cell_len(row[column]) for row in table.rows) for column in range(5)]
     assert sum(widths) + len(widths) - 1 <= 80
+
+
+def test_the_mean_corruption_error_stands_below_a_whole_imagenet_c():
+    """100 for a model that errs as AlexNet does; nothing where a severity is missing."""
+    records = [
+        Record(
+            "m", "w", None, "imagenet-c", f"imagenet-c-{name}-{severity}", "T", "shift", round(1e6 * (1 - error)), 10**6
+        )
+        for name, error in ALEXNET_ERRORS.items()
+        for severity in range(1, 6)
+    ]
+    rows = {row[0]: row[1] for row in accuracy_table(records).rows}
+    assert rows["Mean corruption error (AlexNet 100)"] == "100.0"
+    assert "Mean corruption error (AlexNet 100)" not in {row[0] for row in accuracy_table(records[1:]).rows}
