@@ -156,7 +156,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     from mergekit_wise.report.table import sweep_table
 
     chosen = report.recommendation
-    show(sweep_table(report.candidates, report.records, chosen.alpha), f"Accuracy on {suite} (%)")
+    shown = [record for record in report.records if record.role != "companion"]
+    show(sweep_table(report.candidates, shown, chosen.alpha), f"Accuracy on {suite} (%)")
     show(loss_table(report.losses), "The best alpha for each, and what 0.5 costs (* beyond the intervals)")
     out.print(f"\nRecommended alpha: {chosen.alpha:g} - {chosen.reason}.", markup=False)
     if chosen.warning:

@@ -76,7 +76,8 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
     facts = _facts(model, head, preprocess, dataset, how)
     path = cache / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
     found = _read(path, len(dataset))
-    if found is not None and all(how.ranks.everyone(found is not None)):
+    everywhere = all(how.ranks.everyone(found is not None))
+    if found is not None and everywhere:
         how.note(f"features are those in {path}")
         return found
     features = _computed(model, dataset, preprocess, how)

@@ -23,6 +23,7 @@ from mergekit_wise.results import (
     DetailFiles,
     Key,
     Record,
+    Role,
     append_records,
     key_of,
     read_analyses,
@@ -31,6 +32,7 @@ from mergekit_wise.results import (
     writing_details,
 )
 from mergekit_wise.suites.catalog import open_suite
+from mergekit_wise.suites.companions import companions
 from mergekit_wise.suites.dataset import Dataset, Missing, Suite
 from mergekit_wise.suites.fingerprint import fingerprint
 from mergekit_wise.suites.limit import limited
@@ -67,9 +69,10 @@ def measure(
         require_writable(path)
     notes: list[str] = []
     with joined(setting.device) as (ranks, device), open_bench(template, setting, ranks, device, notes.append) as bench:
-        suite, parts = _open(setting)
+        suite, whole = _open(setting, with_companions=comparison is not None and comparison.analyze)
+        parts = _limited(whole, setting)
         bench.heads.require(parts)
-        drafts = _drafts(bench, variants, suite, parts, setting)
+        drafts = _drafts(bench, variants, suite, whole, parts, setting)
         known, renamed = ranks.share(_known(drafts, setting))
         results = setting.results if ranks.rank == 0 else None
         _append(results, renamed)
@@ -96,8 +99,8 @@ def measure(
     )
 
 
-def _open(setting: Setting) -> tuple[Suite, tuple[Dataset, ...]]:
-    """The suite, and those parts of its data sets that were asked for."""
+def _open(setting: Setting, *, with_companions: bool) -> tuple[Suite, tuple[Dataset, ...]]:
+    """The suite and its data sets; after them the reference's parts with the classes of shifts, if asked for."""
     suite = open_suite(
         setting.suite,
         setting.data,
@@ -105,13 +108,28 @@ def _open(setting: Setting) -> tuple[Suite, tuple[Dataset, ...]]:
         classnames=setting.classnames,
         templates=setting.templates,
     )
-    if setting.limit is None:
-        return suite, suite.datasets
-    return suite, tuple(limited(dataset, setting.limit, setting.seed) for dataset in suite.datasets)
+    return suite, (*suite.datasets, *(companions(suite) if with_companions else ()))
+
+
+def _limited(datasets: Sequence[Dataset], setting: Setting) -> tuple[Dataset, ...]:
+    """Those parts of data sets that were asked for."""
+    limit = setting.limit
+    return tuple(datasets) if limit is None else tuple(limited(dataset, limit, setting.seed) for dataset in datasets)
+
+
+def _role(suite: Suite, dataset: Dataset) -> Role:
+    if dataset is suite.reference:
+        return "reference"
+    return "shift" if any(dataset is shift for shift in suite.shifts) else "companion"
 
 
 def _drafts(
-    bench: Bench, variants: Sequence[Variant], suite: Suite, parts: Sequence[Dataset], setting: Setting
+    bench: Bench,
+    variants: Sequence[Variant],
+    suite: Suite,
+    datasets: Sequence[Dataset],
+    parts: Sequence[Dataset],
+    setting: Setting,
 ) -> list[list[Draft]]:
     """For each data set, for each variant."""
     data = [fingerprint(dataset) for dataset in parts]
@@ -122,13 +140,13 @@ def _drafts(
         models.append({"model": variant.model, "alpha": variant.alpha, **bench.identity(variant)})
     setting.progress("fingerprints of weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
-    for dataset, whole, digest in zip(parts, suite.datasets, data, strict=True):
+    for dataset, whole, digest in zip(parts, datasets, data, strict=True):
         drawn = dataset is not whole
         facts = {
             "suite": suite.name,
             "dataset": dataset.name,
             "title": dataset.title,
-            "role": "reference" if whole is suite.reference else "shift",
+            "role": _role(suite, whole),
             "data": digest,
             "prompts": bench.heads.prompts(dataset),
             "device": bench.device,

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from mergekit_wise.analysis import BASELINES, Baseline, Estimate, effective_robustness, fit_baseline, parse_points
 from mergekit_wise.analysis.baseline_table import OWN_REFERENCE
 from mergekit_wise.report.comparison import Column, Comparison, Curve
+from mergekit_wise.suites.companions import companion_name
 
 
 def fitted(text: str, where: str, axis: str = "logit") -> dict[str, Baseline]:
@@ -27,8 +28,8 @@ def fitted(text: str, where: str, axis: str = "logit") -> dict[str, Baseline]:
 def baseline(lines: Mapping[str, Baseline], reference: Column, shift: Column) -> Baseline | None:
     """The line of a shift: the user's own of `lines`, else the fitted one; None where none is known.
 
-    For ImageNet-R, ImageNet-A and ObjectNet the fitted line starts from ImageNet restricted to their classes, and the
-    accuracy on those is not in a record.
+    For ImageNet-R, ImageNet-A and ObjectNet the fitted line starts from ImageNet restricted to their classes, which no
+    axis shows; see `robustness`.
     """
     if shift.name in lines:
         return lines[shift.name]
@@ -37,12 +38,19 @@ def baseline(lines: Mapping[str, Baseline], reference: Column, shift: Column) ->
 
 
 def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift: Column) -> Estimate | None:
-    """Effective robustness of a model on a shift, None where no line is known or something was not measured."""
+    """Effective robustness of a model on a shift, None where no line is known or something was not measured.
+
+    Against the reference, or its images of the shift's classes where the line starts from those.
+    """
     reference = comparison.reference
-    line = baseline(comparison.lines, reference, shift) if reference is not None else None
-    if line is None or reference is None:
+    if reference is None:
         return None
-    rows = [curve.rows.get((alpha, column.name)) for column in (shift, reference)]
+    line, axis = baseline(comparison.lines, reference, shift), reference.name
+    if line is None and reference.name == "imagenet":
+        line, axis = BASELINES.get(shift.name), companion_name(shift.name)
+    if line is None:
+        return None
+    rows = [curve.rows.get((alpha, name)) for name in (shift.name, axis)]
     match rows:
         case [first, second] if first is not None and second is not None:
             return effective_robustness((first.correct, first.total), (second.correct, second.total), line)

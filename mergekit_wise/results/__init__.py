@@ -2,7 +2,7 @@
 
 from mergekit_wise.results.analysis import Analysis
 from mergekit_wise.results.details import Detail, DetailFiles, writing_details
-from mergekit_wise.results.record import Key, Record, key_of
+from mergekit_wise.results.record import Key, Record, Role, key_of
 from mergekit_wise.results.store import append_records, as_entry, read_analyses, read_records, require_writable
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "DetailFiles",
     "Key",
     "Record",
+    "Role",
     "append_records",
     "as_entry",
     "key_of",

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from mergekit_wise.analysis import clopper_pearson
 
-Role = Literal["reference", "shift"]
+Role = Literal["reference", "shift", "companion"]
+"""A companion is the reference restricted to the classes of a shift, and counts in no average."""
 Key = tuple[str, ...]
 
 IDENTITY = (

@@ -52,7 +52,11 @@ def limited(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
         raise SuiteError(
             f"{dataset.title}: frames are judged together with their neighbours, so no part is taken of it."
         )
-    rows = _rows(dataset.labels, count, seed)
+    return part(dataset, _rows(dataset.labels, count, seed))
+
+
+def part(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    """The images of `dataset` that `rows`, int64 [n], number, in that order."""
     return replace(
         dataset,
         labels=dataset.labels[rows],

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -587,17 +588,28 @@ def test_defaults_are_the_papers(warmup):
 
 
 CODE = """
-import sys
+import os, sys
 from pathlib import Path
 from mergekit_wise.recipes.finetune import finetune
-source, folder = sys.argv[1:]
+
+source, folder, *ports = sys.argv[1:]
 options = {"epochs": 1, "batch_size": 96, "lr": 1e-3, "workers": 0}
 crops = {"augment": "crop", "mixup": 0.2, "micro_batch": 20, "validate": "digits-small"}
-finetune(source, "digits", f"{folder}/end-to-end.safetensors", **options, **crops)
 both = {"augment": "none", "objective": "contrastive", "micro_batch": 30}
-finetune(source, "digits", f"{folder}/contrastive.safetensors", **options, **both)
-finetune(source, "digits", f"{folder}/linear.safetensors", **options, linear=True, cache=Path(folder) / "cache")
+head = {"linear": True, "cache": Path(folder) / "cache"}
+runs = {"end-to-end": crops, "contrastive": both, "linear": head}
+for port, (name, own) in zip(ports, runs.items()):
+    os.environ["MASTER_PORT"] = port
+    finetune(source, "digits", f"{folder}/{name}.safetensors", **options, **own)
 """
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [str(each.getsockname()[1]) for each in sockets]
 
 
 @pytest.mark.slow
@@ -606,21 +618,15 @@ def test_two_processes_come_to_what_one_does(tmp_path):
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        command = [sys.executable, "-c", CODE, source, tmp_path / str(size), *free_ports(3)]
         told = {
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": "1",
         }
         running = [
-            subprocess.Popen(
-                [sys.executable, "-c", CODE, str(source), str(tmp_path / str(size))],
-                cwd=ROOT,
-                env={**os.environ, **told, "OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            )
+            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in range(size)
         ]
         assert [process.wait(300) for process in running] == [0] * size

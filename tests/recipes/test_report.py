@@ -1,6 +1,7 @@
 """The report as a user asks for it."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -72,6 +73,22 @@ def test_effective_robustness_is_against_ones_own_models(results, tmp_path):
         report([results], output=tmp_path / "r.html", baseline=table, axis="linear")
     with pytest.raises(ResultsError, match="cannot be read"):
         report([results], output=tmp_path / "r.html", baseline=tmp_path / "none.csv")
+
+
+def test_a_shift_with_part_of_the_classes_is_judged_by_the_reference_on_these(tmp_path):
+    """ImageNet-R by ImageNet on R's classes: without a record of that there is no line, however good ImageNet is."""
+    path = tmp_path / "results.jsonl"
+    sets = [("imagenet", "reference", 700), ("imagenet-r", "shift", 600)]
+    append_records(path, [Record("m", "w", 0.5, "s", n, n, role, count, 1000) for n, role, count in sets])
+    report([path], output=tmp_path / "plain.html")
+    append_records(path, [Record("m", "w", 0.5, "s", "reference-of-imagenet-r", "R's", "companion", 900, 1000)])
+    report([path], output=tmp_path / "r.html")
+    plain, drawn = ((tmp_path / name).read_text() for name in ("plain.html", "r.html"))
+    assert "Effective robustness" in drawn
+    assert "Effective robustness" not in plain
+    # beta(0.9) = sigmoid(0.6368 * logit(0.9) - 2.1077)
+    expected = 60 - 100 / (1 + math.exp(-(0.6368 * math.log(9) - 2.1077)))
+    assert f"{expected:.1f}" in drawn
 
 
 def test_results_are_never_replaced(results, tmp_path):
