@@ -12,11 +12,12 @@ def demo(
 ) -> None:
     """The paper in two minutes: train a small CLIP, fine-tune it, and find the best mixture."""
     from mergekit_wise.cli.console import out, say
+    from mergekit_wise.cli.finetune import stopping
     from mergekit_wise.cli.progress import bars
     from mergekit_wise.cli.sweep import show_sweep
     from mergekit_wise.recipes.demo import demo
 
-    with bars() as progress:
+    with stopping(), bars() as progress:
         report = demo(folder, seed=seed, progress=progress)
     if report.reused:
         say(f"Reused what an earlier run trained: {', '.join(map(str, report.reused))}.")

@@ -1,5 +1,6 @@
 """The command ``wise finetune``."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -175,7 +176,8 @@ def finetune(
             restart=restart,
             keep_epochs=keep_epochs,
         )
-    _print(report, checkpoint, as_json)
+    if os.environ.get("RANK", "0") == "0":  # of several processes that torchrun started, one speaks
+        _print(report, checkpoint, as_json)
 
 
 @contextmanager

@@ -82,6 +82,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     if device == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     place = torch.device(device)
+    if distributed.is_initialized():  # by whoever called this: torchrun's processes can meet only once
+        yield Ranks(distributed.get_rank(), size, place), device
+        return
     if place.type == "cuda":
         torch.cuda.set_device(place)
     else:

@@ -76,7 +76,8 @@ def _train_missing(zeroshot: Path, finetuned: Path, seed: int, progress: Progres
     reused = (zeroshot,) if _is_trained(zeroshot, seed) else ()
     if not reused:
         _save(zeroshot, pretrain(seed, progress), seed)
-    options: FinetuneOptions = {**FINETUNING, "seed": seed, "restart": True}
+    # What a stopped run left is of the zero-shot model that was there then.
+    options: FinetuneOptions = {**FINETUNING, "seed": seed, "restart": not reused}
     finetune(zeroshot, "digits", finetuned, progress=progress, **options)
     return reused
 

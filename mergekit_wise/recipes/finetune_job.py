@@ -12,6 +12,7 @@ from torch import nn
 
 from mergekit_wise import __version__
 from mergekit_wise.checkpoint import write_safetensors
+from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.forward import Precision
 from mergekit_wise.merging.torch_arithmetic import open_device
@@ -172,6 +173,8 @@ class Job:
         contrastive = isinstance(learner.module, Towers)
         count = len(self.dataset)
         course = Course(count, min(request.batch_size, count), request.epochs, request.seed, only_full=contrastive)
+        if contrastive and course.batch_size < 2 * self.ranks.size:
+            raise UsageError(f"--batch-size: expected two images for each of {self.ranks.size} processes, found fewer.")
         precision = choose_precision(request.precision, self.device)
         computing = Computing(self.device, precision, self.ranks, self._micro())
         settings = request.optimization(course.batch_size, course.total)
@@ -228,14 +231,18 @@ class Job:
 
     def _facts(self) -> dict[str, Any]:
         """What the weights that come out depend on. No clock and no path, so the same inputs give the same bytes."""
-        source, data = self.learner.source, self.dataset
-        names = self.learner.model.names
-        return {
+        source, data, model = self.learner.source, self.dataset, self.learner.model
+        contrastive = isinstance(self.learner.module, Towers)
+        facts = {
             "version": __version__,
             **self.request.settings(),
-            "zeroshot": weights_fingerprint({name: (source.info(name), source.read(name)) for name in names}),
+            "architecture": model.architecture.partition(" (told")[0],
+            "zeroshot": weights_fingerprint({name: (source.info(name), source.read(name)) for name in model.names}),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
+            **({"classnames": data.classnames, "templates": data.templates} if contrastive else {}),
         }
+        facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # lists, as a state has them
+        return facts_as_stored
 
     def _write(self, run: Run, keeper: Keeper, path: Path) -> None:
         tensors = self.learner.checkpoint(weights_of(run, keeper))

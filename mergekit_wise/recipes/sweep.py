@@ -20,6 +20,7 @@ from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import UsageError
+from mergekit_wise.evaluation import joined
 from mergekit_wise.merging import Mixer, Pair, Rules, check_alpha, make_plan, match, open_engine
 from mergekit_wise.models.telling import remember, told
 from mergekit_wise.recipes.bench import Variant
@@ -105,13 +106,16 @@ def sweep(
         )
     tried = tuple(sorted({check_alpha(alpha) for alpha in alphas}))
     first, second = open_source(zeroshot), open_source(finetuned)
-    with closing(first, second):
-        work = _Sweep(match(first, second), Setting(suite, **options), prefer, select_on, analyze, output_ensemble)
-        saved = work.save(zeroshot, finetuned, save, tried)
+    setting = Setting(suite, **options)
+    # Processes that torchrun started can meet only once, however often is measured.
+    with closing(first, second), joined(setting.device) as (ranks, _):
+        work = _Sweep(match(first, second), setting, prefer, select_on, analyze, output_ensemble)
+        path = save if ranks.rank == 0 else None
+        saved = work.save(zeroshot, finetuned, path, tried)
         found = work.run(tried)
         while refine and (added := refinement(found.judged, work.prefer)):
             tried = tuple(sorted({*tried, *added}))
-            saved += work.save(zeroshot, finetuned, save, added)
+            saved += work.save(zeroshot, finetuned, path, added)
             found = work.run(tried)
         notes = (*work.pair.zeroshot.notes, *work.pair.finetuned.notes)
     measured, candidates = found.measured, to_candidates(found.measured.records)

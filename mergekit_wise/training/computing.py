@@ -58,6 +58,8 @@ class Computing:
 
     def send(self, values: Tensor) -> Tensor:
         """Values on the device."""
+        if self.device.type == "cuda":
+            values = values.pin_memory()
         return values.to(self.device, non_blocking=True)
 
     def backward(self, loss: Tensor) -> None:

@@ -340,6 +340,23 @@ def test_validation_watches_the_mixture_beside_the_fine_tuned_model(zeroshot, tu
     assert report.epochs[1].validation.finetuned.shifts == tuple((r.correct, r.total) for r in swept if r.alpha == 1.0)
 
 
+def test_a_validation_that_was_interrupted_is_made_up_for(zeroshot, tuned, tmp_path):
+    """It stops at once, after everything was kept; the same call first measures what it had not."""
+    output, log, told = tmp_path / "ft.safetensors", tmp_path / "log.jsonl", []
+
+    def interrupt(what, done, total, unit):
+        if what == "Small" and not told:
+            told.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    options = {**QUICK, "validate": "digits-small", "log": log}
+    with pytest.raises(Stopped, match="after step 13 of 26"):
+        finetune(zeroshot, "digits", output, **options, progress=interrupt)
+    assert finetune(zeroshot, "digits", output, **options).resumed == 13
+    assert [line["epoch"] for line in entries(log) if line["event"] == "validation"] == [1, 2]
+    assert output.read_bytes() == tuned.read_bytes()
+
+
 @pytest.fixture(scope="module")
 def linear(zeroshot, tmp_path_factory):
     """The head alone, learned from features, and where these are kept."""
@@ -467,8 +484,18 @@ def test_a_folder_of_class_folders_is_learned_from(folders, tmp_path):
 def test_the_contrastive_objective_moves_both_towers(tmp_path):
     """As the model was pre-trained; the head is made anew by the text tower, as wise zeroshot makes it."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
-    output = tmp_path / "ft.safetensors"
-    finetune(source, "digits", output, **{**QUICK, "epochs": 1, "lr": 1e-3}, objective="contrastive", micro_batch=40)
+    output, stopped = tmp_path / "ft.safetensors", tmp_path / "stopped.safetensors"
+    options = {**QUICK, "epochs": 1, "lr": 1e-3, "objective": "contrastive", "micro_batch": 40}
+    finetune(source, "digits", output, **options)
+
+    def interrupt(what, done, total, unit):
+        if done == 5 * 64:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match="after step 6 of 12"):
+        finetune(source, "digits", stopped, **options, progress=interrupt)
+    finetune(source, "digits", stopped, **options)
+    assert stopped.read_bytes() == output.read_bytes()
     before, after = load_file(source), load_file(output)
     assert before.keys() == after.keys()
     same = {name for name in before if torch.equal(before[name], after[name])}
