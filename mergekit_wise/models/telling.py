@@ -18,6 +18,9 @@ from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import Reading, read_names
 from mergekit_wise.models.openai import openai_config, openai_reason
 
+CLASSNAMES_KEY = "classnames"
+"""The metadata entry that holds, as a JSON list, what the head's classes are called."""
+
 CONFIG_KEY = "open_clip_config"
 """The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
 

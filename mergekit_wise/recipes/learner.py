@@ -19,14 +19,11 @@ from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.places import Carrier, Place
-from mergekit_wise.models.telling import CONFIG_KEY
+from mergekit_wise.models.telling import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.towers import encode_texts
 from mergekit_wise.recipes.finetune_request import FinetuneRequest
 from mergekit_wise.suites.dataset import Dataset
 from mergekit_wise.training.state import as_stored
-
-CLASSNAMES_KEY = "classnames"
-"""The metadata entry that holds, as a JSON list, what the head's classes are called."""
 
 Stored = dict[str, tuple[TensorInfo, Carrier]]
 
@@ -178,10 +175,13 @@ def _labels(source: Checkpoint, model: Model, dataset: Dataset) -> Tensor:
 
 
 def _require_names(source: Checkpoint, dataset: Dataset) -> None:
-    """The same classes in the same order, if the head says what its classes are called."""
+    """The same classes in the same order, if the head says what its classes are called.
+
+    Other words are no fault: a prompt's "oxeye daisy" may be a folder's "oxeye".
+    """
     told = source.metadata.get(CLASSNAMES_KEY)
     names = json.loads(told) if told else None
-    if names is None or names == list(dataset.classnames):
+    if names is None or names == list(dataset.classnames) or sorted(names) != sorted(dataset.classnames):
         return
     first = next(place for place, pair in enumerate(zip(names, dataset.classnames, strict=True)) if pair[0] != pair[1])
     raise ModelError(

@@ -11,7 +11,7 @@ from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.places import Carrier, in_place
-from mergekit_wise.models.telling import CONFIG_KEY
+from mergekit_wise.models.telling import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.source import open_source
 from mergekit_wise.suites.words import read_classnames, read_templates
@@ -71,7 +71,7 @@ def zeroshot(
         refuse_overwriting(output, tuple(file.path for file in source.files))
         opened = open_model(source, model, own_head=False)
         tensors = _tower(source, opened) | _head(source, opened, names, prompts, device, progress)
-        metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config)}
+        metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
         write_safetensors(output, tensors, metadata)
         return ZeroShotReport(output, opened.architecture, names, prompts, source.notes)
 

@@ -65,6 +65,7 @@ def test_the_file_holds_the_image_tower_and_open_clips_head(clip, source, tmp_pa
     assert (report.classnames, report.templates) == (tuple(CLASSES), ("a {}", "the {}."))
     with safe_open(tmp_path / "zs", "np") as file:
         assert json.loads(file.metadata()["open_clip_config"])["model_cfg"] == CONFIG
+        assert json.loads(file.metadata()["classnames"]) == list(report.classnames)
 
 
 def test_its_logits_are_the_clips_own_without_being_told_anything(clip, source, tmp_path):
