@@ -1,5 +1,6 @@
 """What many tests need: a pair of small checkpoints, and the command line."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,11 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mergekit_wise.cli.app import app
+
+# Started in the background by a shell, as some CI services do, this process ignores SIGINT, and so would the processes
+# that tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
