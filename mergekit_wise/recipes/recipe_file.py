@@ -52,7 +52,8 @@ KEYS: Mapping[str, Collection[str]] = {
 OTHERS = {"finetune": {"json"}, "sweep": {"plot", "json", *ENDS}, "report": {"results"}}
 """Options of the commands that mean nothing here, and are passed over."""
 
-PLACES = {"file", "classes", "templates", "classnames", "data", "root", "suite", "head", "validate", "model", "baseline"}
+PLACES = {"file", "classes", "templates", "classnames", "data", "root"}
+PLACES |= {"suite", "head", "validate", "model", "baseline"}
 """Keys whose values may be paths."""
 
 WRITTEN = {"output", "save", "results", "log", "state", "cache", "per_class", "per_sample"}
