@@ -1,6 +1,6 @@
 """A model where it computes, with what feeds it: opened once, used for every variant and every data set."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +18,7 @@ from mergekit_wise.merging.torch_arithmetic import open_device
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.recipes.fingerprints import Weights, weights_fingerprint
+from mergekit_wise.recipes.fingerprints import StoredTensor, checkpoint_fingerprint, tensor_digest, weights_fingerprint
 from mergekit_wise.recipes.heads import Heads
 from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.setting import ZERO_SHOT, Setting
@@ -35,23 +35,30 @@ class Variant:
     Attributes:
         model: what records call it.
         alpha: the mixing coefficient, where it is known.
-        weights: gives those of its tensors that are named.
-        masters: sets the weights of mixtures; None where there is one model alone.
+        read: gives the tensor of a name.
+        masters: sets the weights of mixtures faster than reading them does; None where that is not needed.
     """
 
     model: str
     alpha: float | None
-    weights: Callable[[Collection[str]], Weights]
+    read: Callable[[str], StoredTensor]
     masters: Masters | None = None
 
+    def digest(self, name: str) -> str:
+        """Of the tensor with this name."""
+        if self.masters is not None and self.alpha is not None:
+            return self.masters.digest(self.alpha, name)
+        return tensor_digest(self.read(name))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class Bench:
     """What it takes to measure variants of a model."""
 
     model: Model
     heads: Heads
     engine: Engine
+    _standing: Variant | None = None
 
     def predict(
         self, numbers: Sequence[int], variants: Sequence[Variant], dataset: Dataset, beside: Beside = NOTHING
@@ -68,7 +75,7 @@ class Bench:
         """What a number depends on of the model and the machine, whatever the data set."""
         forward = self.engine.forward
         return {
-            "weights": weights_fingerprint(variant.weights(self.model.names)),
+            "weights": weights_fingerprint(self.model.names, variant.digest),
             "architecture": self.model.architecture,
             "preprocess": dict(self.model.preprocess),
             "head": self.heads.name,
@@ -83,10 +90,15 @@ class Bench:
         return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
     def _set(self, variant: Variant) -> None:
+        # Setting weights that stand would be paid for twice: processes that decode share their pages until then.
+        if variant is self._standing:
+            return
+        self._standing = None
         if variant.masters is not None and variant.alpha is not None:
             variant.masters.install(self.model, variant.alpha)
         else:
-            self.model.set_weights(variant.weights(self.model.names))
+            self.model.set_weights({name: variant.read(name) for name in self.model.names})
+        self._standing = variant
 
 
 @contextmanager
@@ -102,7 +114,7 @@ def open_bench(
                 f"--templates: {template.path.name} has a head of its own ({model.head}), which no template changes. "
                 "Leave the option out, or ask for a head of class names with --head zero-shot."
             )
-        name = model.head if file is None else f"{file.path.name} {weights_fingerprint(_tensors(file))}"
+        name = model.head if file is None else f"{file.path.name} {checkpoint_fingerprint(file, file.tensors)}"
     place(model.module, found := open_device(device))
     precision = choose_precision(setting.precision, found)
     engine = Engine(
@@ -124,7 +136,3 @@ def _head_file(setting: Setting) -> Iterator[Checkpoint | None]:
     source = open_source(setting.head)
     with closing(source):
         yield source
-
-
-def _tensors(source: Checkpoint) -> Weights:
-    return {name: (source.info(name), source.read(name)) for name in source.tensors}

@@ -1,13 +1,12 @@
 """The accuracy of a checkpoint on a suite."""
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Unpack
 
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.merging import read_origin
 from mergekit_wise.recipes.bench import Variant
-from mergekit_wise.recipes.fingerprints import Weights
+from mergekit_wise.recipes.fingerprints import reader
 from mergekit_wise.recipes.measure import Measured, measure
 from mergekit_wise.recipes.setting import EvaluationOptions, Setting
 from mergekit_wise.recipes.source import open_source
@@ -28,9 +27,5 @@ def evaluate(checkpoint: str | Path, suite: str = "digits", **options: Unpack[Ev
     source = open_source(checkpoint)
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")
-
-        def weights(names: Collection[str]) -> Weights:
-            return {name: (source.info(name), source.read(name)) for name in names}
-
-        variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, weights)
+        variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, reader(source))
         return measure(source, [variant], setting)

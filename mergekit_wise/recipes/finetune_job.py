@@ -23,7 +23,7 @@ from mergekit_wise.recipes.finetune_log import Log
 from mergekit_wise.recipes.finetune_request import FinetuneRequest
 from mergekit_wise.recipes.finetune_run import Epoch, Session, weights_of
 from mergekit_wise.recipes.finetune_state import Keeper
-from mergekit_wise.recipes.fingerprints import weights_fingerprint
+from mergekit_wise.recipes.fingerprints import checkpoint_fingerprint
 from mergekit_wise.recipes.learner import Learner, Towers, head_of
 from mergekit_wise.recipes.setting import Setting
 from mergekit_wise.recipes.validation import Validation, open_validator
@@ -237,7 +237,7 @@ class Job:
             "version": __version__,
             **self.request.settings(),
             "architecture": model.architecture.partition(" (told")[0],
-            "zeroshot": weights_fingerprint({name: (source.info(name), source.read(name)) for name in model.names}),
+            "zeroshot": checkpoint_fingerprint(source, model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
             **({"classnames": data.classnames, "templates": data.templates} if contrastive else {}),
         }

@@ -1,20 +1,44 @@
 """Which weights a result is of."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import TensorInfo
+from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 
-Weights = Mapping[str, tuple[TensorInfo, NDArray[np.generic]]]
+StoredTensor = tuple[TensorInfo, NDArray[np.generic]]
+"""What a tensor is, and its elements as its dtype's carrier, flattened or not."""
 
 
-def weights_fingerprint(weights: Weights) -> str:
-    """SHA-256, its first 16 hex digits, over names, dtypes, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name, (info, carrier) in sorted(weights.items()):
-        digest.update(f"{name} {info.dtype} {info.shape}\n".encode())
-        digest.update(np.ascontiguousarray(carrier).view(np.uint8).data)
-    return digest.hexdigest()[:16]
+def tensor_digest(tensor: StoredTensor) -> str:
+    """SHA-256 over dtype, shape and bytes."""
+    info, carrier = tensor
+    digest = hashlib.sha256(f"{info.dtype} {info.shape}\n".encode())
+    digest.update(np.ascontiguousarray(carrier).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def reader(source: Checkpoint) -> Callable[[str], StoredTensor]:
+    """What gives the tensor of a name."""
+    return lambda name: (source.info(name), source.read(name))
+
+
+def checkpoint_fingerprint(source: Checkpoint, names: Collection[str]) -> str:
+    """The `weights_fingerprint` of these tensors."""
+    read = reader(source)
+    return weights_fingerprint(names, lambda name: tensor_digest(read(name)))
+
+
+def weights_fingerprint(names: Collection[str], digest: Callable[[str], str]) -> str:
+    """SHA-256, its first 16 hex digits, over the names of tensors and what `digest` says of each.
+
+    `digest` is called by threads: hashing is the slowest step before a model can be told from another.
+    """
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        digests = zip(sorted(names), pool.map(digest, sorted(names)), strict=True)
+        lines = "".join(f"{name} {digest}\n" for name, digest in digests)
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]

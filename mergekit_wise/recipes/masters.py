@@ -15,6 +15,7 @@ from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.merging import Mixer, Pair, Rules, Step, make_plan, open_engine
 from mergekit_wise.merging.torch_arithmetic import NAMES, mixture, torch_dtype
 from mergekit_wise.models.model import Model
+from mergekit_wise.recipes.fingerprints import StoredTensor, tensor_digest
 
 HEAD = "classification_head."
 
@@ -31,6 +32,21 @@ class Masters:
     _model: Model | None = None
     _ends: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _plans: dict[float, Mapping[str, Step]] = field(default_factory=dict)
+    _digests: dict[str, str] = field(default_factory=dict)
+
+    def read(self, alpha: float, name: str) -> StoredTensor:
+        """A tensor of the mixture at `alpha`, mixed on the CPU."""
+        step = self._plan(alpha)[name]
+        return step.info, self._mixer.whole(step)
+
+    def digest(self, alpha: float, name: str) -> str:
+        """Of that tensor; what is equal at both ends is looked at once for all mixtures."""
+        if name in self._digests:
+            return self._digests[name]
+        digest = tensor_digest(self.read(alpha, name))
+        if self._mixer.fate(self._plan(0.5)[name]) == "equal":
+            self._digests[name] = digest
+        return digest
 
     def install(self, model: Model, alpha: float) -> None:
         """Make `model` the mixture at `alpha`."""
@@ -46,17 +62,20 @@ class Masters:
         has_head = hasattr(model.module, "classification_head") and model.has_own_head
         return has_head and all(model.names[name].startswith(HEAD) for name in self._ends)
 
+    @property
+    def _mixer(self) -> Mixer:
+        return Mixer(self.pair, open_engine("cpu"))
+
     def _load(self, model: Model) -> None:
         if self._model is model:
             return
         device = next(model.module.parameters()).device
-        mixer = Mixer(self.pair, open_engine("cpu"))
         same: dict[str, tuple[TensorInfo, Tensor]] = {}
         # At 0.5 every tensor is mixed that can be.
         for name, step in self._plan(0.5).items():
             if name not in model.names:
                 continue
-            if mixer.fate(step) == "equal":
+            if self._mixer.fate(step) == "equal":
                 same[name] = (self.pair.zeroshot.info(name), _tensor(self.pair.zeroshot, name))
             else:
                 zeroshot, finetuned = (_tensor(side, name) for side in (self.pair.zeroshot, self.pair.finetuned))
@@ -76,7 +95,7 @@ class Masters:
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
         if NAMES.issuperset(dtype.name for dtype in dtypes):
             return mixture(zeroshot, finetuned, torch_dtype(out), step.alpha)
-        mixed = Mixer(self.pair, open_engine("cpu")).whole(step)
+        mixed = self._mixer.whole(step)
         return torch.from_numpy(mixed.view(np.uint8)).view(torch_dtype(out)).view(step.info.shape)
 
 

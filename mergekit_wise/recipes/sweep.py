@@ -1,6 +1,6 @@
 """Every alpha over a suite, and which one to choose."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,10 @@ from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import joined
-from mergekit_wise.merging import Mixer, Pair, Rules, check_alpha, make_plan, match, open_engine
+from mergekit_wise.merging import Pair, check_alpha, match
 from mergekit_wise.models.telling import remember, told
 from mergekit_wise.recipes.bench import Variant
 from mergekit_wise.recipes.comparing import Comparison
-from mergekit_wise.recipes.fingerprints import Weights
 from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.measure import Measured, measure
 from mergekit_wise.recipes.merge import merge_each
@@ -178,18 +177,8 @@ class _Sweep:
 
     def _measure(self, alphas: Sequence[float], setting: Setting, comparison: Comparison | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        variants = [Variant(name, alpha, partial(mixture, self.pair, alpha), self._masters) for alpha in alphas]
+        variants = [Variant(name, alpha, partial(self._masters.read, alpha), self._masters) for alpha in alphas]
         return measure(_template(self.pair), variants, setting, comparison)
-
-
-def mixture(pair: Pair, alpha: float, wanted: Collection[str]) -> Weights:
-    """The `wanted` tensors of the mixture in memory: the bytes that a merged file would hold."""
-    mixer = Mixer(pair, open_engine("cpu"))
-    return {
-        step.info.name: (step.info, mixer.whole(step))
-        for step in make_plan(pair, Rules(alpha))
-        if step.info.name in wanted
-    }
 
 
 def _template(pair: Pair) -> Checkpoint:

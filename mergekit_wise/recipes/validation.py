@@ -11,10 +11,11 @@ from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.evaluation import Ranks
 from mergekit_wise.merging import match
 from mergekit_wise.recipes.bench import Bench, Variant, open_bench
+from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.scoring import as_details
 from mergekit_wise.recipes.setting import Setting
 from mergekit_wise.recipes.source import open_source
-from mergekit_wise.recipes.sweep import mixture, to_candidates
+from mergekit_wise.recipes.sweep import to_candidates
 from mergekit_wise.results import Record
 from mergekit_wise.suites.catalog import open_suite
 from mergekit_wise.suites.dataset import Suite
@@ -58,8 +59,10 @@ class Validator:
         """Measure a fine-tuned checkpoint. Raises what measuring raises."""
         finetuned = open_source(checkpoint)
         with closing(finetuned):
-            pair = match(self.zeroshot, finetuned)
-            variants = [Variant("", alpha, partial(mixture, pair, alpha)) for alpha in ALPHAS]
+            masters = Masters(match(self.zeroshot, finetuned))
+            # Both ends would take memory that training needs, if `masters` kept them on the device.
+            variants = [Variant("", alpha, partial(masters.read, alpha)) for alpha in ALPHAS]
+            self.bench.heads.made.clear()  # those of another epoch's text tower
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.bench.predict(range(len(variants)), variants, dataset)

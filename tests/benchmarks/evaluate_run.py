@@ -1,6 +1,6 @@
 """One run of one contestant of ``evaluate.py``, in a process of its own: ``python evaluate_run.py CONTESTANT ...``.
 
-A run prints the seconds that the evaluation took after everything was imported and opened, and how many images it found
+A run prints the seconds that opening and evaluating took after everything was imported, and how many images it found
 right. It knows nothing of repetitions and tables.
 """
 
@@ -66,10 +66,11 @@ def model(path: str, name: str) -> None:
     save_file({key: tensor.contiguous() for key, tensor in state.items()}, path)
 
 
-def wise(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str) -> None:
+def wise(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str, device: str) -> None:
     """The tool, from Python, on the tars."""
     from mergekit_wise.recipes.evaluate import evaluate
 
+    began = time.perf_counter()
     found = evaluate(
         checkpoint,
         f"{folder}/wds",
@@ -77,49 +78,52 @@ def wise(checkpoint: str, name: str, folder: str, batch_size: str, workers: str,
         batch_size=int(batch_size),
         workers=int(workers),
         precision=precision,
+        device=device,
     )
     (record,) = found.records
-    report(record.seconds, record.correct)
+    report(time.perf_counter() - began, record.correct)
 
 
-def loop(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str) -> None:
+def loop(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str, device: str) -> None:
     """The script that everybody writes: open_clip's model and transform, torchvision's folder, torch's loader."""
     import open_clip
     import torch
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
 
+    began, correct = time.perf_counter(), 0
     network, _, transform = open_clip.create_model_and_transforms(name, pretrained=checkpoint)
-    network.eval()
+    network.eval().to(device)
     images = ImageFolder(f"{folder}/folders", transform)
     loader = DataLoader(images, int(batch_size), num_workers=int(workers))
-    began, correct = time.perf_counter(), 0
-    with torch.inference_mode(), torch.autocast("cpu", enabled=precision == "bf16"):
+    with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
         head = open_clip.build_zero_shot_classifier(
-            network, open_clip.get_tokenizer(name), images.classes, ["a photo of {}.".format]
+            network, open_clip.get_tokenizer(name), images.classes, ["a photo of {}.".format], device=device
         )
         for inputs, labels in loader:
-            logits = network.encode_image(inputs, normalize=True) @ head
-            correct += int((logits.argmax(1) == labels).sum())
+            logits = network.encode_image(inputs.to(device), normalize=True) @ head
+            correct += int((logits.argmax(1).cpu() == labels).sum())
     report(time.perf_counter() - began, correct)
 
 
-def clip_benchmark(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str) -> None:
+def clip_benchmark(
+    checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str, device: str
+) -> None:
     """CLIP_benchmark's own functions on the tars, called as its command line calls them."""
     import torch
     from clip_benchmark.datasets.builder import build_dataset
     from clip_benchmark.metrics import zeroshot_classification
     from clip_benchmark.models import load_clip
 
+    began = time.perf_counter()
     network, transform, tokenizer = load_clip(
-        model_type="open_clip", model_name=name, pretrained=checkpoint, cache_dir=None, device="cpu"
+        model_type="open_clip", model_name=name, pretrained=checkpoint, cache_dir=None, device=device
     )
     network.eval()
     dataset = build_dataset("wds/bench", f"{folder}/wds", transform, split="test")
     loader = torch.utils.data.DataLoader(dataset.batched(int(batch_size)), batch_size=None, num_workers=int(workers))
-    began = time.perf_counter()
     found = zeroshot_classification.evaluate(
-        network, loader, tokenizer, dataset.classes, dataset.templates, "cpu", amp=precision == "bf16"
+        network, loader, tokenizer, dataset.classes, dataset.templates, device, amp=precision == "bf16"
     )
     seconds = time.perf_counter() - began
     images = sum(1 for _ in Path(folder, "folders").rglob("*.jpg"))
@@ -127,8 +131,8 @@ def clip_benchmark(checkpoint: str, name: str, folder: str, batch_size: str, wor
 
 
 def report(seconds: float, correct: int) -> None:
-    """In the words that ``evaluate.py`` reads."""
-    print(f"\nseconds {seconds:.4f}\ncorrect {correct}")
+    """In the words that ``contest.py`` reads."""
+    print(f"\nseconds {seconds:.4f}\nresult {correct} right")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.recipes.evaluate import evaluate
 from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.merge import merge
-from mergekit_wise.recipes.sweep import mixture, sweep
+from mergekit_wise.recipes.sweep import sweep
 from mergekit_wise.results import read_analyses, read_records
 from mergekit_wise.suites.catalog import open_suite
 from mergekit_wise.suites.limit import limited
@@ -92,7 +92,7 @@ def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
     masters = Masters(pair)
     for alpha in (0.7, 0.0, 0.3, 1.0):
         masters.install(model, alpha)
-        wanted = mixture(pair, alpha, model.names)
+        wanted = {name: masters.read(alpha, name) for name in model.names}
         reference = open_model(pair.finetuned)
         reference.set_weights(wanted)
         state = reference.module.state_dict()

@@ -1,4 +1,4 @@
-"""One run of one contestant, in a process of its own: ``python run.py CONTESTANT ZEROSHOT FINETUNED OUTPUT``.
+"""One run of one contestant, in a process of its own: ``python merge_run.py CONTESTANT ZEROSHOT FINETUNED OUTPUT``.
 
 A run prints the seconds that its work took after everything was imported. It knows nothing of repetitions, memory or
 tables, which are the matter of ``merge.py``.
