@@ -1,6 +1,6 @@
 # make demo   the paper in two minutes, in an environment of its own
 # make test   linter, type checker, tests
-# make bench  speed and memory beside cp and other tools; takes 15 GB of disk and a quarter of an hour
+# make bench  speed and memory beside other tools, into the README; takes 40 GB of disk and most of an hour
 # make docs   the pages as a site in docs/_build/html
 # make clean  remove the environment and what the demo left
 
@@ -25,7 +25,7 @@ docs: $(VENV)/.test
 	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build/html
 
 bench: $(VENV)/.test
-	$(BIN)/python tests/benchmarks/merge.py --large
+	$(BIN)/python tests/benchmarks/bench.py --write
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -70,7 +70,7 @@ def _merged(run: Run | None, ours: Run) -> str:
         return ""
     if run.failure:
         return "fails"
-    memory = f", {run.resident / 1e9:.2f} GB"
+    memory = "" if run.resident < 10 * MB else f", {run.resident / 1e9:.2f} GB"
     return f"**{run.wall:.2f} s**{memory}" if run is ours else f"{run.wall / ours.wall:.1f} ×{memory}"
 
 

@@ -1,0 +1,87 @@
+"""What `make bench` makes of its runs; the runs themselves are too long for a test."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent / "benchmarks"
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """The modules beside each other, as Python finds them when the runner is started."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import contest
+    import tables
+
+    yield contest, tables
+    for name in ("contest", "tables"):
+        del sys.modules[name]
+
+
+def test_a_contest_has_medians_sums_and_failures(bench):
+    """Of real processes that print what their work took; who fails does not run again."""
+    contest, tables = bench
+    python = [sys.executable, "-c"]
+    commands = {
+        "wise": [*python, "print('seconds 2.0'); print('result 7 right')"],
+        "half": [*python, "print('seconds 1.0')"],
+        "broken": [*python, "raise ValueError('no such | file')"],
+    }
+    sums = {"three halves": {"half": 3}}
+    what = contest.Contest("eval", "a model", commands, "wise", "three halves", whole=False, repeat=2, sums=sums)
+    runs = contest.race(what)
+    assert runs["wise"].inner == 2.0
+    assert runs["wise"].wall > 0.005
+    assert runs["wise"].private > 1e6
+    assert runs["wise"].result == "7 right"
+    assert runs["three halves"].inner == 3.0
+    lines = list(tables.rows(what, runs))
+    assert lines[0].startswith("| eval: a model | wise | 1.00 | 0.67 |")
+    assert lines[0].endswith("| 7 right |")
+    assert "failed: ValueError: no such / file" in lines[2]
+    assert {line.count("|") for line in (*lines, *tables.HEADER.splitlines())} == {12}
+    shown = "\n".join(tables.summary([(what, runs)]))
+    assert "`wise`: 2.00 s | half: 0.50 ×; broken: fails; three halves: 1.50 × |" in shown
+
+
+def test_the_readme_gets_ratios_of_whole_processes(bench):
+    """Merging is a table of its own, one column a contestant."""
+    contest, tables = bench
+
+    def run(wall):
+        return contest.Run(wall, wall, None, 1e9, 1e8, 1e8)
+
+    pairs = [
+        (contest.Contest("merge", what, {}, "wise merge", "cp"), {"wise merge": run(ours), "cp": run(0.5), **more})
+        for what, ours, more in (("float32", 1.0, {"mergekit-pytorch": run(8.0)}), ("bfloat16", 2.0, {}))
+    ]
+    assert list(tables.summary(pairs))[:4] == [
+        "| merging two checkpoints | `wise merge` | `cp` of one file | mergekit |",
+        "|---|--:|--:|--:|",
+        "| float32 | **1.00 s**, 1.00 GB | 0.5 ×, 1.00 GB | 8.0 ×, 1.00 GB |",
+        "| bfloat16 | **2.00 s**, 1.00 GB | 0.2 ×, 1.00 GB |  |",
+    ]
+
+
+def test_a_table_replaces_what_stands_between_the_marks(bench, tmp_path):
+    """And nothing else; a file without marks is left alone."""
+    _, tables = bench
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
+    for _ in range(2):
+        tables.write_between(page, ["new", "table"])
+        assert page.read_text() == f"before\n{tables.BEGIN}\n\nnew\ntable\n\n{tables.END}\nafter\n"
+    page.write_text("nothing\n")
+    with pytest.raises(ValueError, match="has no lines"):
+        tables.write_between(page, ["new"])
+    assert page.read_text() == "nothing\n"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
+def test_the_pages_have_room_for_the_tables(bench, page):
+    """A run of an hour must not fail at its end."""
+    _, tables = bench
+    text = (FOLDER.parents[1] / page).read_text()
+    assert text.index(tables.BEGIN) < text.index(tables.END)
