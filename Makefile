@@ -1,14 +1,17 @@
 # make demo   the paper in two minutes, in an environment of its own
 # make test   linter, type checker, tests
+# make coverage  the tests, and the branches that none of them takes; fails where too few are taken
 # make bench  speed and memory beside other tools, into the README; takes 40 GB of disk and most of an hour
 # make docs   the pages as a site in docs/_build/html
+# make dist   the wheel and the source archive in dist/, each tried in an environment of its own
 # make clean  remove the environment and what the demo left
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SUITE := -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
 
-.PHONY: demo test docs bench clean
+.PHONY: demo test coverage docs bench dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wise demo wise-demo
@@ -17,7 +20,14 @@ test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python $(SUITE)
+
+# By its whole path: tests start processes in other folders, which write beside it.
+coverage: export COVERAGE_FILE := $(CURDIR)/$(VENV)/coverage/data
+coverage: $(VENV)/.test
+	rm -rf $(VENV)/coverage
+	$(BIN)/python $(SUITE) --cov --cov-report=term-missing:skip-covered --cov-report=json:$(VENV)/coverage/report.json
+	$(BIN)/python tests/coverage_rooms.py $(VENV)/coverage/report.json
 
 # The command reference, from --help (a test fails when it drifts), and the site.
 docs: $(VENV)/.test
@@ -27,11 +37,17 @@ docs: $(VENV)/.test
 bench: $(VENV)/.test
 	$(BIN)/python tests/benchmarks/bench.py --write
 
+dist: $(VENV)/.release
+	rm -rf dist
+	$(BIN)/python -m build
+	for file in dist/*; do rm -rf $(VENV)/smoke && $(PYTHON) -m venv $(VENV)/smoke && \
+	  $(VENV)/smoke/bin/python -m pip install --quiet $$file && $(VENV)/smoke/bin/python tests/smoke.py || exit 1; done
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # pip picks the ordinary builds of torch and torchvision that match each other, through open_clip_torch.
-$(VENV)/.demo $(VENV)/.test: $(VENV)/.%: pyproject.toml setup.py mergekit_wise/merging/_native.c | $(VENV)/bin/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.release: $(VENV)/.%: pyproject.toml setup.py mergekit_wise/merging/_native.c | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 

@@ -1,11 +1,17 @@
 """What many tests need: a pair of small checkpoints, and the command line."""
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+# Beside each other, test processes are as many as cores; torch reads this when it is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
@@ -16,6 +22,14 @@ from mergekit_wise.cli.app import app
 # that tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items):
+    """What the demo left is looked at by one process, which begins with it: nothing else takes as long."""
+    for item in items:
+        if "demo_home" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("demo"))
+    items.sort(key=lambda item: "demo_home" not in item.fixturenames)
 
 
 @pytest.fixture

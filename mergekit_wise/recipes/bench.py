@@ -18,7 +18,7 @@ from mergekit_wise.merging.torch_arithmetic import open_device
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.recipes.fingerprints import StoredTensor, checkpoint_fingerprint, tensor_digest, weights_fingerprint
+from mergekit_wise.recipes.fingerprints import TensorData, checkpoint_fingerprint, tensor_digest, weights_fingerprint
 from mergekit_wise.recipes.heads import Heads
 from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.setting import ZERO_SHOT, Setting
@@ -41,7 +41,7 @@ class Variant:
 
     model: str
     alpha: float | None
-    read: Callable[[str], StoredTensor]
+    read: Callable[[str], TensorData]
     masters: Masters | None = None
 
     def digest(self, name: str) -> str:

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 
-StoredTensor = tuple[TensorInfo, NDArray[np.generic]]
+TensorData = tuple[TensorInfo, NDArray[np.generic]]
 """What a tensor is, and its elements as its dtype's carrier, flattened or not."""
 
 
-def tensor_digest(tensor: StoredTensor) -> str:
+def tensor_digest(tensor: TensorData) -> str:
     """SHA-256 over dtype, shape and bytes."""
     info, carrier = tensor
     digest = hashlib.sha256(f"{info.dtype} {info.shape}\n".encode())
@@ -22,7 +22,7 @@ def tensor_digest(tensor: StoredTensor) -> str:
     return digest.hexdigest()
 
 
-def reader(source: Checkpoint) -> Callable[[str], StoredTensor]:
+def reader(source: Checkpoint) -> Callable[[str], TensorData]:
     """What gives the tensor of a name."""
     return lambda name: (source.info(name), source.read(name))
 

@@ -15,7 +15,7 @@ from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.merging import Mixer, Pair, Rules, Step, make_plan, open_engine
 from mergekit_wise.merging.torch_arithmetic import NAMES, mixture, torch_dtype
 from mergekit_wise.models.model import Model
-from mergekit_wise.recipes.fingerprints import StoredTensor, tensor_digest
+from mergekit_wise.recipes.fingerprints import TensorData, tensor_digest
 
 HEAD = "classification_head."
 
@@ -34,7 +34,7 @@ class Masters:
     _plans: dict[float, Mapping[str, Step]] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
 
-    def read(self, alpha: float, name: str) -> StoredTensor:
+    def read(self, alpha: float, name: str) -> TensorData:
         """A tensor of the mixture at `alpha`, mixed on the CPU."""
         step = self._plan(alpha)[name]
         return step.info, self._mixer.whole(step)

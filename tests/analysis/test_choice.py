@@ -100,7 +100,7 @@ def test_equal_averages_of_other_shifts_are_equal():
         Candidate(alpha, (9, 12), tuple((n, 12) for n in shifts))
         for alpha, shifts in ((0.4, (1, 2, 3)), (0.6, (2, 3, 1)))
     )
-    assert near.average < far.average
+    assert near.average <= far.average  # equal from Python 3.12 on, whose sum compensates
     assert recommend([near, far]).alpha == 0.4
     assert {loss.alpha for loss in losses([near, far]) if loss.column.startswith("average")} == {0.4}
 

@@ -29,7 +29,8 @@ UNSEEN = [
     ("MobileCLIP-B", "MobileCLIP2-B"),
     ("MobileCLIP-S2", "MobileCLIP2-S2"),
 ]
-TOGETHER = {name: names for names in UNSEEN for name in names}
+KNOWN = set(open_clip.list_models())  # an older open_clip knows fewer
+TOGETHER = {name: KNOWN.intersection(names) for names in UNSEEN for name in names}
 SAME = {"MobileCLIP-B", "MobileCLIP2-B", "MobileCLIP-S2", "MobileCLIP2-S2"}
 OFFLINE = [n for n in open_clip.list_models() if "hf_model_name" not in open_clip.get_model_config(n)["text_cfg"]]
 
@@ -53,7 +54,7 @@ def checkpoint_of(state):
 def test_every_configuration_of_open_clips_is_found_again(name):
     """With those that it cannot be told from, and the reason; never one of them silently."""
     guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
-    assert set(guess.names) == set(TOGETHER.get(name, (name,)))
+    assert set(guess.names) == TOGETHER.get(name, {name})
     assert ("cannot be seen in the weights" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
 
 
@@ -71,6 +72,8 @@ def test_an_image_tower_alone_is_found_by_itself(name, names):
     """Whatever text towers it was trained with, those from the Hugging Face hub included; saved under either prefix."""
     from mergekit_wise.models.towers import visual_shapes
 
+    if name not in KNOWN:
+        pytest.skip("this open_clip does not know it")
     shapes = visual_shapes(open_clip.get_model_config(name))
     for prefix in ("visual.", ""):
         state = {prefix + key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
