@@ -10,6 +10,11 @@ exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"mergekit_wise {release}"
 html_copy_source = False
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+# "--" begins an option, and quotes in commands are straight.
+smartquotes = False
 myst_heading_anchors = 3
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"

@@ -1,6 +1,16 @@
-"""What the documentation shows is what happens."""
+"""What the documentation shows is what happens.
+
+The blocks of a page are taken in its order, in a folder where the demo has run and where a reader's images are:
+
+- ``console``: what stands behind ``$`` is run; lines below it are among what it prints, whatever the numbers are.
+- ``python``: is run.
+- ``toml``: a file, named by its first line, which is there before anything is run.
+- ``sh``: is not run, as it needs GPUs, a network, ImageNet, another checkpoint or an environment of its own. Its
+  commands are parsed, so that all that they ask for exists.
+"""
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -8,44 +18,141 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import typer
+from PIL import Image
+from typer.core import TyperGroup
+
+from mergekit_wise import __version__
+from mergekit_wise.analysis import BASELINES
+from mergekit_wise.cli.app import app
+from mergekit_wise.suites.catalog import ENTRIES, SUITES
+from mergekit_wise.suites.own_file import KEYS
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+WISE = typer.main.get_command(app)
+RUN = ("console", "python")
+KINDS = (*RUN, "toml", "sh", "{toctree}", "{eval-rst}")
+# Of torchrun, of the benchmarks and of the fuzzer.
+OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help"}
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """Language and text of each, with commands on one line."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", "")
+    return re.findall(r"^```(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def commands(page: Path) -> list[str]:
-    return [line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ ")]
+def shown(block: str) -> list[tuple[str, list[str]]]:
+    """The commands of a block, each with the lines that are shown below it."""
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
+    assert not parts[0].strip(), f"begins with no command: {block}"
+    return [(command, lines) for command, *lines in (part.splitlines() for part in parts[1:])]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
-def test_every_shown_command_works(page, demo_home, tmp_path):
-    """In the order of the page, in a folder where the demo has run; what it measured is not measured again."""
+def plain(text: str) -> str:
+    """A line, whatever its numbers and the space between its words."""
+    return " ".join(re.sub(r"\d[\d.,]*", "#", text).split())
+
+
+@pytest.fixture
+def folder(demo_home, tmp_path, monkeypatch):
+    """Where the demo has run; what it measured is not measured again. Beside it two kinds of flowers, small and few."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     shutil.copy(tmp_path / "wise-demo" / "results.jsonl", tmp_path)
-    for command in commands(page):
-        program, *words = shlex.split(command)
-        assert program == "wise"
-        done = subprocess.run(
-            [sys.executable, "-m", "mergekit_wise", *words], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, f"{command}\n{done.stderr}"
-        assert "Traceback" not in done.stderr
+    rng = np.random.default_rng(0)
+    for part in ("train", "val", "test"):
+        for number in range(16):
+            path = tmp_path / "flowers" / part / ("daisy", "oxeye")[number % 2] / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+    (tmp_path / "flowers.txt").write_text("daisy\noxeye daisy\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name)
-def test_every_shown_snippet_works(page, demo_home, tmp_path):
-    """In the same folder."""
-    shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
-    for snippet in blocks(page, "python"):
-        done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(kind in RUN for kind, _ in blocks(page))], ids=lambda page: page.name
+)
+def test_a_page_does_what_it_shows(page, folder, wise):
+    """Commands succeed and print what is shown, snippets run, files are understood."""
+    for kind, text in blocks(page):
+        if kind == "toml":
+            (folder / text.split()[1]).write_text(text)
+    for kind, text in blocks(page):
+        if kind == "python":
+            exec(compile(text, page.name, "exec"), {"__name__": "__main__"})
+        for command, lines in shown(text) if kind == "console" else ():
+            program, *words = shlex.split(command)
+            assert program == "wise", command
+            done = wise(*words)
+            assert done.exit_code == 0, f"{command}\n{done.stderr}\n{done.exception}"
+            printed = [plain(line) for line in (done.stdout + done.stderr).splitlines()]
+            for line in lines:
+                pattern = ".*".join(re.escape(plain(part)) for part in line.split("..."))
+                assert any(re.fullmatch(pattern, found) for found in printed), f"{command} does not print: {line}"
+
+
+def test_every_block_is_checked():
+    """There is none of another kind, and no file without a name."""
+    for page in PAGES:
+        for kind, text in blocks(page):
+            assert kind in KINDS, f"{page.name}: {kind}"
+            assert kind != "toml" or re.match(r"# \S+\.toml\n", text), f"{page.name}: {text}"
+        assert page.read_text(encoding="utf-8").count("\n```") == 2 * len(blocks(page)), f"{page.name}: a stray fence"
+
+
+def parsed(words: list[str]) -> None:
+    """Raises an error of the parser's, unless a command line could be run as it is."""
+    command, path = WISE, []
+    while isinstance(command, TyperGroup):
+        path.append(words.pop(0))
+        assert path[-1] in command.commands, f"wise {' '.join(path)}"
+        command = command.commands[path[-1]]
+    command.make_context(path[-1], words, parent=WISE.make_context("wise", list(path)))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_is_not_run_could_be_parsed(page, tmp_path, monkeypatch):
+    """Commands, options and the forms of their values."""
+    monkeypatch.chdir(tmp_path)
+    lines = [line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines()]
+    for program, *words in filter(None, (shlex.split(line, comments=True) for line in lines)):
+        if program == "torchrun":
+            parsed(words[words.index("mergekit_wise") + 1 :])
+        elif program == "wise":
+            parsed(words)
+        else:
+            assert program in ("make", "pip", "python"), program
+    inline = re.findall(r"`(wise [a-z].*?)`", page.read_text(encoding="utf-8").replace("\n", " "))
+    for words in map(shlex.split, inline):
+        assert words[1] in WISE.commands or words[1].startswith("-"), " ".join(words)
+
+
+def every_option() -> set[str]:
+    """Of all commands, with what switches off what a file switched on."""
+    commands, found = [WISE], set()
+    for command in commands:  # grows as it goes
+        commands += command.commands.values() if isinstance(command, TyperGroup) else []
+        found |= {name for param in command.params if param.param_type_name == "option" for name in param.opts}
+    return found | {f"--no-{name[2:]}" for name in found}
+
+
+def test_every_option_that_is_named_exists():
+    """Wherever it stands."""
+    for page in PAGES:
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+        assert named - {"--no-"} <= every_option() | OTHERS, page.name
+
+
+def test_every_file_that_is_named_exists():
+    """Of the project's own."""
+    for page in PAGES:
+        for name in re.findall(r"\b(?:docs|tests|mergekit_wise)/[\w/]+\.\w+", page.read_text(encoding="utf-8")):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
 
 
 def test_every_make_command_exists():
@@ -56,10 +163,24 @@ def test_every_make_command_exists():
 
 
 def test_links_lead_somewhere():
-    """Those to files of the project."""
+    """Those to files of the project; those to headings are followed when the site is built."""
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    """Every page has its place, every link a target, and every function of the API page is there."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "trees")]
+    done = subprocess.run(
+        [*command, str(ROOT / "docs"), str(tmp_path / "html")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    built = {path.stem for path in (tmp_path / "html").glob("*.html")}
+    assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= built
 
 
 def test_the_command_reference_is_current():
@@ -68,3 +189,27 @@ def test_the_command_reference_is_current():
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
     assert reference.PAGE.read_text(encoding="utf-8") == reference.reference()
+    assert "## wise data fetch" in reference.reference()
+
+
+def test_the_lines_of_effective_robustness_are_the_tools():
+    """The numbers that the page gives are those that are computed with."""
+    page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
+    for name, line in BASELINES.items():
+        assert f"| `{name}` | {line.reference} | {line.a:.4f} | {line.b:.4f} |" in page
+
+
+def test_files_that_name_a_version_name_this_one():
+    """What people cite, and what changed in it."""
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_the_page_of_data_sets_is_complete():
+    """Every suite, every data set that has a name of its own, every key of a TOML file."""
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in (*SUITES, *ENTRIES, *KEYS):
+        told = name.replace("digits-", "-") if name.startswith("digits-") and name != "digits-inverted" else name
+        if name.startswith("imagenet-c-"):
+            told = "imagenet-c-gaussian_noise-1"
+        assert re.search(rf"(`|^){re.escape(told)}(`| = )", page, re.MULTILINE), name

@@ -18,12 +18,12 @@ def demo(
     from mergekit_wise.recipes.demo import demo
 
     with stopping(), bars() as progress:
-        report = demo(folder, seed=seed, progress=progress)
+        report = demo(folder, seed=seed, progress=progress, note=say)
     if report.reused:
         say(f"Reused what an earlier run trained: {', '.join(map(str, report.reused))}.")
     show_sweep(report.sweep, "digits")
     out.print(f"\n{folder} now holds:", markup=False)
-    for path in (report.zeroshot, report.finetuned, report.results, report.plot):
+    for path in (report.recipe, report.zeroshot, report.finetuned, report.results, report.plot, report.page):
         out.print(f"  {path.name}", markup=False)
     merged = folder / "merged.safetensors"
     alpha = report.sweep.recommendation.alpha

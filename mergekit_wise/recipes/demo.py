@@ -1,7 +1,7 @@
 """What the paper does, small and real: train, fine-tune, sweep, draw."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,18 +14,41 @@ from mergekit_wise.checkpoint import (
     open_checkpoint,
     write_safetensors,
 )
-from mergekit_wise.errors import CheckpointError, OutputError
+from mergekit_wise.errors import CheckpointError, OutputError, UsageError
 from mergekit_wise.models.telling import CONFIG_KEY
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.recipes.finetune_request import FinetuneOptions
-from mergekit_wise.recipes.sweep import SweepReport, sweep
+from mergekit_wise.recipes.finetune_request import MOST_SEED
+from mergekit_wise.recipes.recipe import recipe
+from mergekit_wise.recipes.sweep import SweepReport
 from mergekit_wise.report.scatter import draw_scatter
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FINETUNING: FinetuneOptions = {"epochs": 25, "batch_size": 32, "lr": 3e-3, "warmup": 25, "augment": "none"}
-"""What suits 797 small images; the paper's defaults are for a million large ones."""
+RECIPE = """\
+# What 'wise demo' does once it has trained zeroshot.safetensors; 'wise recipe' does it again.
+# A copy is yours to change: this file is written anew by each demo.
+
+[finetune]
+file = "zeroshot.safetensors"
+data = "digits"
+seed = {seed}
+# What suits 797 small images; the paper's defaults are for a million large ones.
+epochs = 25
+batch-size = 32
+lr = 3e-3
+warmup = 25
+augment = "none"
+
+[sweep]
+suite = "digits"
+
+[report]
+"""
+
+RECIPE_FILE = "recipe.toml"
+LEFT = ("zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "sweep.png", "report.html", RECIPE_FILE)
+"""In the order of `DemoReport`."""
 
 MARK = "mergekit_wise_demo"
 """The metadata entry by which a later run knows what an earlier one trained."""
@@ -39,47 +62,43 @@ class DemoReport:
     finetuned: Path
     results: Path
     plot: Path
+    page: Path
+    recipe: Path
     reused: tuple[Path, ...]
     sweep: SweepReport
 
 
-def demo(folder: Path, *, seed: int = 0, progress: Progress = silent) -> DemoReport:
+def demo(
+    folder: Path, *, seed: int = 0, progress: Progress = silent, note: Callable[[str], object] = str
+) -> DemoReport:
     """Train a small CLIP on printed digits, fine-tune it on handwritten ones, and sweep alpha from 0 to 1.
 
-    Leaves ``zeroshot.safetensors``, ``finetuned.safetensors``, ``results.jsonl`` and ``sweep.png`` in `folder`; what
-    an earlier run with the same seed and version trained is used again. Raises OutputError, SuiteError.
+    Leaves ``zeroshot.safetensors`` in `folder`, a recipe, and what that leaves: ``finetuned.safetensors``,
+    ``results.jsonl``, ``sweep.png`` and ``report.html``. What an earlier run with the same seed and version trained is
+    used again. Raises UsageError, OutputError, SuiteError.
     """
-    zeroshot, finetuned = folder / "zeroshot.safetensors", folder / "finetuned.safetensors"
-    results, plot = folder / "results.jsonl", folder / "sweep.png"
-    _make(folder)
-    reused = _train_missing(zeroshot, finetuned, seed, progress)
-    results.unlink(missing_ok=True)
-    report = sweep(zeroshot, finetuned, suite="digits", results=results, progress=progress)
-    draw_scatter(report.candidates, report.recommendation.alpha, plot)
-    return DemoReport(zeroshot, finetuned, results, plot, reused, report)
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"--seed {seed}: expected at least 0 and at most {MOST_SEED}.")
+    zeroshot, finetuned, results, plot, page, file = (folder / name for name in LEFT)
+    _make(folder, RECIPE.format(seed=seed))
+    reused: tuple[Path, ...] = (zeroshot,) if _is_trained(zeroshot, seed) else ()
+    if not reused:
+        from mergekit_wise.recipes.demo_training import pretrain
+
+        _save(zeroshot, pretrain(seed, progress), seed)
+    done = recipe(file, progress=progress, note=note)
+    if "finetune" not in done.done:
+        reused += (finetuned,)
+    draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)
+    return DemoReport(zeroshot, finetuned, results, plot, page, file, reused, done.sweep)
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, text: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE_FILE).write_text(text)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made: {error.strerror}. Give another folder.") from error
-
-
-def _train_missing(zeroshot: Path, finetuned: Path, seed: int, progress: Progress) -> tuple[Path, ...]:
-    """Train what is not there; returns the files that were. A new zero-shot model makes the fine-tuned one stale."""
-    if _is_trained(zeroshot, seed) and _is_trained(finetuned, seed):
-        return (zeroshot, finetuned)
-    from mergekit_wise.recipes.demo_training import pretrain
-    from mergekit_wise.recipes.finetune import finetune
-
-    reused = (zeroshot,) if _is_trained(zeroshot, seed) else ()
-    if not reused:
-        _save(zeroshot, pretrain(seed, progress), seed)
-    # What a stopped run left is of the zero-shot model that was there then.
-    options: FinetuneOptions = {**FINETUNING, "seed": seed, "restart": not reused}
-    finetune(zeroshot, "digits", finetuned, progress=progress, **options)
-    return reused
 
 
 def _mark(seed: int) -> str:

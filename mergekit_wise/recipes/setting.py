@@ -46,7 +46,8 @@ class Setting:
         data: the folder under which data sets are looked for; None: what ``WISE_DATA`` names.
         strict: whether a missing data set is an error.
         classnames, templates: in place of those of the data sets, for zero-shot heads and tables: files or lists.
-        limit: images of each data set that are taken, balanced by class, drawn with `seed`; None: all.
+        limit, seed: how many images of each data set are taken, balanced by class, and with what they are drawn; None:
+            all.
         model: the architecture, where the checkpoint does not say it.
         head: the file of a head to use, or ``zero-shot`` for one of class names; None: the checkpoint's own, or, where
             it has none, one of class names.

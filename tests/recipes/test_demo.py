@@ -13,6 +13,7 @@ from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.recipes.demo import demo
 from mergekit_wise.recipes.evaluate import evaluate
 from mergekit_wise.recipes.merge import merge
+from mergekit_wise.recipes.recipe import recipe
 from mergekit_wise.recipes.sweep import to_candidates
 from mergekit_wise.results import read_records
 
@@ -42,7 +43,8 @@ def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
     """And says how to go on."""
     folder = demo_home / "wise-demo"
     names = {path.name for path in folder.iterdir()}
-    assert names == {"zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "sweep.png"}
+    checkpoints = {"zeroshot.safetensors", "finetuned.safetensors"}
+    assert names == checkpoints | {"results.jsonl", "sweep.png", "report.html", "recipe.toml", "recipe.json"}
     with Image.open(folder / "sweep.png") as image:
         assert image.width > 600
     printed = (demo_home / "printed.txt").read_text()
@@ -66,6 +68,7 @@ def test_a_second_run_reuses_what_the_first_trained(demo_home, tmp_path):
     times = {name: os.stat(tmp_path / "again" / name).st_mtime_ns for name in before}
     report = demo(tmp_path / "again")
     assert {path.name for path in report.reused} == before.keys()
+    assert recipe(report.recipe).done == ()
     assert {name: os.stat(tmp_path / "again" / name).st_mtime_ns for name in before} == times
     first = read_records(demo_home / "wise-demo" / "results.jsonl")
     counts, before = ({(r.alpha, r.dataset): r.correct for r in records} for records in (report.sweep.records, first))

@@ -1,0 +1,81 @@
+"""docs/results.md says what stands in every file of results: no field is missing there, none is made up."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mergekit_wise.analysis import Disagreement
+from mergekit_wise.recipes.comparing import ensemble_name, flattened
+from mergekit_wise.report.exports import HEADS
+from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
+from mergekit_wise.results.details import COLUMNS
+from mergekit_wise.suites.dataset import Dataset
+
+PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+TYPES = {
+    "text": str,
+    "number": (int, float),
+    "integer": int,
+    "list": list,
+    "object": dict,
+    "integer or null": (int, type(None)),
+    "number or null": (int, float, type(None)),
+}
+RECORD = Record("model", "weights", 0.5, "suite", "dataset", "title", "shift", 1, 4)
+ANALYSIS = Analysis("model", "zs", "ft", "suite", "dataset", "title", "shift", "data", "setting", 4, {"total": 4.0})
+
+
+def tables(heading: str) -> list[list[list[str]]]:
+    """Cells of the rows below each table's head, in a section."""
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^\|.*\n\| ---.*\n((?:\|.*\n)+)", section, re.MULTILINE)
+    return [[[cell.strip() for cell in row.strip("|").split(" |")] for row in rows.splitlines()] for rows in found]
+
+
+def names(rows: list[list[str]]) -> list[str]:
+    """What stands in backticks in the first cells."""
+    return [name for row in rows for name in re.findall(r"`(.+?)`", row[0])]
+
+
+@pytest.mark.parametrize(
+    ("heading", "kind", "entry", "beside"),
+    [("A record", Record, as_entry(RECORD), {"accuracy"}), ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"})],
+)
+def test_every_field_is_told_with_its_type(heading, kind, entry, beside):
+    """One row each; the type is that of the field in JSON."""
+    rows = tables(heading)[0]
+    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | beside)
+    as_read = json.loads(json.dumps(entry))
+    for name, row in zip(names(rows), rows, strict=True):
+        assert isinstance(as_read[name], TYPES[row[1]]), name
+        null = next((field.type for field in fields(kind) if field.name == name and "None" in str(field.type)), None)
+        assert (null is not None) == row[1].endswith("or null"), name
+
+
+def test_every_number_of_an_analysis_is_told():
+    """By the name that it has in a line."""
+    seen, logits = Disagreement(), np.random.default_rng(0).standard_normal((3, 20, 4))
+    seen.update(*logits, np.arange(20) % 4)
+    wanted = [*flattened(seen.result()), ensemble_name(0.5)]
+    assert sorted(names(tables("An analysis")[1])) == sorted(wanted)
+
+
+def test_every_detail_is_told(tmp_path):
+    """Columns of the table by class, keys of the lines by image."""
+    classes, images = tables("Details")
+    assert names(classes) == list(COLUMNS)
+    dataset = Dataset("dataset", "title", ("a", "b"), np.array([0, 1]), str)
+    detail = Detail(RECORD, dataset, np.array([0, -1]), np.array([True, False]), {1: "damaged"})
+    with writing_details(None, tmp_path / "samples") as files:
+        files.write(detail)
+    written = [json.loads(line) for line in (tmp_path / "samples").read_text().splitlines()]
+    assert set(names(images)) == {key for line in written for key in line}
+
+
+def test_the_columns_of_a_report_are_told():
+    """In their order."""
+    assert ", ".join(f"`{name}`" for name in HEADS) in PAGE.replace("\n", " ")
