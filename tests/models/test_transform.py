@@ -1,6 +1,7 @@
 """Images become what open_clip's own transform makes of them, byte for byte."""
 
 import pickle
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -69,8 +70,9 @@ def test_pixels_then_normalise_is_open_clips_transform(config, mode, width, heig
     sizes,
 )
 def test_a_share_that_is_cropped_is_timms(size, share, modes, width, height):
-    """As in its own transform for evaluation."""
-    if width * 20 < height or height * 20 < width:
+    """As in its own transform for evaluation; before 1.0.31 it cropped other parts for sizes that are no squares."""
+    old = tuple(map(int, version("timm").split("."))) < (1, 0, 31)
+    if width * 20 < height or height * 20 < width or (old and size[0] != size[1]):
         return
     image = drawn("RGB", width, height, 0)
     theirs = timm_transform((3, *size), crop_pct=share, crop_mode=modes[0], interpolation="bicubic")

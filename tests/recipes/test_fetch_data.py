@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import __version__ as hub_version
 from huggingface_hub import constants
 from PIL import Image
 
@@ -163,6 +164,12 @@ def test_the_test_part_arrives_whole_and_is_found(hub, tmp_path):
     assert [dataset.image(i).getpixel((0, 0))[0] for i in range(8)] == dataset.labels.tolist() == list(range(8))
 
 
+taking_up = pytest.mark.skipif(
+    hub_version.split(".")[0] == "0", reason="before 1.0 huggingface_hub left it to the next call to go on"
+)
+
+
+@taking_up
 def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):
     """Twice: what had arrived is not sent again, and the bytes are right."""
     hub.breaks["test/0.tar"] = [1_000_000, 500_000]
@@ -217,6 +224,7 @@ def test_a_damaged_file_is_removed_and_named(hub, tmp_path, name):
     assert lying(fetched.folder) == {name: FILES[name] for name in WANTED}
 
 
+@taking_up
 def test_progress_counts_bytes_up_to_all(hub, tmp_path):
     """First those that arrive, then those that are checked; never more than there are."""
     heard = []
