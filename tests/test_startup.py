@@ -5,6 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import typer
+from typer.core import TyperGroup
+
+from mergekit_wise.cli.app import app
 
 HEAVY = {"torch", "open_clip", "matplotlib", "scipy", "numpy", "sklearn", "PIL"}
 PROBE = """
@@ -28,16 +32,45 @@ def modules_after(*words):
     return set(modules)
 
 
-@pytest.mark.parametrize("command", ["", "merge", "sweep", "eval", "inspect", "diff", "demo"])
-def test_help_imports_nothing_heavy(command):
-    """Neither torch nor open_clip nor matplotlib, nor anything that calculates."""
-    assert not modules_after(*[command] * bool(command), "--help") & HEAVY
+def commands(group, *path):
+    """The words of every command, those of groups and of `wise` itself among them."""
+    yield path
+    for name, command in group.commands.items():
+        yield from commands(command, *path, name) if isinstance(command, TyperGroup) else [(*path, name)]
 
 
-def test_a_merge_on_the_cpu_needs_no_torch(pair, tmp_path):
+COMMANDS = list(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_imports_nothing_heavy(words):
+    """Neither torch nor open_clip nor matplotlib, nor anything that calculates, whatever the command."""
+    assert not modules_after(*words, "--help") & HEAVY
+
+
+def test_every_command_is_known():
+    """Those in groups, too."""
+    assert {("merge",), ("recipe",), ("data", "fetch")} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("merge", "zs.pt", "ft.safetensors", "-o", "out"),
+        ("merge", "zs.pt", "ft.safetensors", "-o", "out", "--dry-run"),
+        ("merge", "zs", "ft", "-o", "out"),
+        ("sweep", "zs.pt", "ft.safetensors", "--save", "{alpha}", "--alphas", "0,0.5"),
+    ],
+    ids=["files", "preview", "folders", "several alphas"],
+)
+def test_a_merge_on_the_cpu_needs_no_torch(words, pair, tmp_path, monkeypatch):
     """NumPy is all that it takes; importing torch would take longer than most merges."""
-    loaded = modules_after("merge", str(pair[0]), str(pair[1]), "-o", str(tmp_path / "out"))
-    assert loaded & HEAVY == {"numpy"}
+    for name in ("zs", "ft"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(pair[1].read_bytes())
+        (tmp_path / name / "config.json").write_text('{"model_type": "clip"}')
+    monkeypatch.chdir(tmp_path)
+    assert modules_after(*words) & HEAVY == {"numpy"}
 
 
 @pytest.mark.parametrize("command", ["inspect", "diff"])

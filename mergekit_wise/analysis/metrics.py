@@ -85,7 +85,7 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
             worst = min(shares, key=lambda name: shares[name][0] / shares[name][1])
             value, interval = shares[worst][0] / shares[worst][1], clopper_pearson(*shares[worst])
             values |= {name: hits / count for name, (hits, count) in shares.items()}
-        case "all-in-group":
+        case _:  # "all-in-group"
             groups = _filled(metric).values()
             whole = sum(bool(right[rows].all()) for rows in groups)
             value, interval, worst = whole / len(groups), clopper_pearson(whole, len(groups)), ""

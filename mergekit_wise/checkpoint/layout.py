@@ -54,9 +54,8 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
 
     Raises ValueError with what is wrong: every byte of the body must belong to exactly one tensor.
     """
+    # An object: files of this format are known by the brace that the header begins with.
     described = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
-    if not isinstance(described, dict):
-        raise ValueError("the header is not a JSON object")
     metadata = _parse_metadata(described.pop("__metadata__", {}))
     # Empty tensors share their start with the next one: the end decides.
     placed = sorted(

@@ -11,9 +11,10 @@ from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.claims import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.naming import with_call
-from mergekit_wise.checkpoint.pickle_machine import PickleError, Reduce
+from mergekit_wise.checkpoint.pickle_machine import Hear, PickleError, Reduce
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
+from mergekit_wise.checkpoint.suspects import Suspects
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
@@ -41,7 +42,8 @@ def looks_like_legacy(file: MappedFile) -> bool:
 def open_legacy(file: MappedFile) -> Checkpoint:
     """Read the pickles' structure. Raises CheckpointError; executes nothing."""
     try:
-        stream = read_stream(file.view(), reduce)
+        suspects = Suspects()
+        stream = read_stream(file.view(), reduce, suspects.hear)
         state = find_state_dict(stream.value)
         tensors = place_all(file, state, lambda storage: stream.regions[storage.key])
     except ValueError as error:
@@ -50,14 +52,15 @@ def open_legacy(file: MappedFile) -> Checkpoint:
             "If it was cut off, copy or download it again."
         ) from error
     digest = hashlib.sha256(file.bytes_at(0, stream.header_end)).hexdigest()
-    return Checkpoint(file.path, "torch.save before 1.6", tensors, {}, digest, state.notes)
+    notes = (*state.notes, *suspects.notes(state.notes))
+    return Checkpoint(file.path, "torch.save before 1.6", tensors, state.metadata, digest, notes)
 
 
-def read_stream(data: memoryview, call: Reduce) -> LegacyStream:
+def read_stream(data: memoryview, call: Reduce, hear: Hear) -> LegacyStream:
     """Read the pickles and the storages' lengths. Raises ValueError."""
-    magic, at = load(data, call, _no_storage)
-    protocol, at = load(data, call, _no_storage, at)
-    system, at = load(data, call, _no_storage, at)
+    magic, at = load(data, call, _no_storage, 0, hear)
+    protocol, at = load(data, call, _no_storage, at, hear)
+    system, at = load(data, call, _no_storage, at, hear)
     if (magic, protocol) != (MAGIC, PROTOCOL) or not isinstance(system, dict):
         raise PickleError("its first numbers are not torch's")
     if system.get("little_endian") is not True:
@@ -70,8 +73,8 @@ def read_stream(data: memoryview, call: Reduce) -> LegacyStream:
         storage = storage_of(saved_id)
         return storages.setdefault(storage.key, storage)
 
-    value, at = load(data, call, persistent, at)
-    keys, at = load(data, call, _no_storage, at)
+    value, at = load(data, call, persistent, at, hear)
+    keys, at = load(data, call, _no_storage, at, hear)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise PickleError("its list of storages is no list of names")
     if len(set(keys)) != len(keys):

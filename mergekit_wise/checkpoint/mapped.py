@@ -69,13 +69,15 @@ class MappedFile:
 
     def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(size)
+        rest = memoryview(data)
         try:
             with self._lock:
                 self._file.seek(offset)
-                got = self._file.readinto(data)
+                while rest and (got := self._file.readinto(rest)):  # Linux reads at most 2 GiB at once
+                    rest = rest[got:]
         except OSError as error:
             raise CheckpointError(f"{self.path}: reading failed at byte {offset:,}: {error.strerror}.") from error
-        if got != size:
+        if rest:
             raise CheckpointError(f"{self.path}: became shorter while it was being read.")
         return data
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.folder import weights_in
+from mergekit_wise.checkpoint.folder import passed_over, weights_in
 from mergekit_wise.checkpoint.legacy import looks_like_legacy, open_legacy
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.plain_pickle import looks_like_pickle, open_plain_pickle
@@ -32,7 +32,13 @@ def open_checkpoint(path: Path, *, mmap: bool = True) -> Checkpoint:
 
     Raises CheckpointError if the file is missing, empty, truncated, damaged, of another kind, or holds no tensors.
     """
-    checkpoint = _open(weights_in(path) if path.is_dir() else path, mmap)
+    if not path.is_dir():
+        return replace(_without_wrappers(_open(path, mmap)), path=path)
+    file = weights_in(path)
+    checkpoint = _open(file, mmap)
+    if others := passed_over(path, file):
+        note = f"took {file.name} out of the folder, and left {', '.join(others)}"
+        checkpoint = replace(checkpoint, notes=(note, *checkpoint.notes))
     return replace(_without_wrappers(checkpoint), path=path)
 
 

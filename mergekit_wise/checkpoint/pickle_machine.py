@@ -7,12 +7,13 @@ A name becomes a `Global`, and a call of one is handed to `reduce`, which answer
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mergekit_wise.checkpoint.claims import shown
 
 Reduce = Callable[["Global", tuple[object, ...]], object]
 Persistent = Callable[[object], object]
+Hear = Callable[["Global"], object]
 
 LONG_BYTES = 64
 """Byte strings above this length are given as blobs, not as copies."""
@@ -48,13 +49,11 @@ class Blob:
 
 @dataclass(slots=True, eq=False)
 class Stub:
-    """What stands for an object that is not built: its class, its arguments, and what it was given afterwards."""
+    """What stands for an object that is not built: its class, its arguments, and its state; items are not kept."""
 
     kind: object
     arguments: tuple[object, ...] = ()
     state: object = None
-    entries: dict[object, object] = field(default_factory=dict)
-    items: list[object] = field(default_factory=list)
 
 
 class _Mark:
@@ -67,13 +66,14 @@ MARK = _Mark()
 class Machine:
     """The data, the place in it, the stack and the memo."""
 
-    def __init__(self, data: memoryview, reduce: Reduce, persistent: Persistent, start: int) -> None:
+    def __init__(self, data: memoryview, reduce: Reduce, persistent: Persistent, start: int, hear: Hear) -> None:
         self.data = data
         self.at = start
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
         self.reduce = reduce
         self.persistent = persistent
+        self.hear = hear
         self.copied = 0
 
     # Arguments of instructions
@@ -162,21 +162,20 @@ class Machine:
     def extend(self, items: list[object]) -> None:
         """Append to the list on the stack."""
         target = self.stack[-1]
-        if isinstance(target, Stub):
-            target.items.extend(items)
-        elif isinstance(target, list):
+        if isinstance(target, list):
             target.extend(items)
-        else:
+        elif not isinstance(target, Stub):
             raise PickleError("the pickle appends to something that is no list")
 
     def fill(self, pairs: list[object]) -> None:
         """Set entries of the dictionary on the stack: keys and values in turn."""
         target = self.stack[-1]
-        entries = target.entries if isinstance(target, Stub) else target
-        if not isinstance(entries, dict) or len(pairs) % 2:
+        if isinstance(target, Stub):
+            return
+        if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("the pickle sets entries of something that is no dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-            entries[hashable(key)] = value
+            target[hashable(key)] = value
 
     def add(self, items: list[object]) -> None:
         """Add to the set on the stack."""
@@ -189,7 +188,9 @@ class Machine:
         """Put the name of a class or function on the stack."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise PickleError("the pickle names a class by something that is no text")
-        self.push(Global(module, name))
+        named = Global(module, name)
+        self.hear(named)
+        self.push(named)
 
 
 def hashable(key: object) -> object:

@@ -10,6 +10,9 @@ from mergekit_wise.checkpoint.claims import check_name
 from mergekit_wise.checkpoint.pickle_machine import Global, Stub
 from mergekit_wise.checkpoint.torch_objects import TensorView
 
+SETTINGS = ("normalize",)
+"""Attributes that no tensor shows and that change what a layer computes: the WiSE-FT authors' head has this one."""
+
 MAX_DEPTH = 100
 
 MAX_ENTRIES = 500_000
@@ -23,14 +26,16 @@ def is_module(value: object) -> bool:
     return "_parameters" in value.state or _is_script(value)
 
 
-def module_tensors(module: Stub) -> tuple[dict[str, TensorView], dict[str, object]]:
-    """Tensors by name, in the order of torch's own ``state_dict()``, and what stands where a tensor or module should.
+def module_tensors(module: Stub) -> tuple[dict[str, TensorView], dict[str, object], dict[str, str]]:
+    """Tensors by name, in the order of torch's own ``state_dict()``; what stands where one should; settings of layers.
+
+    A setting is ``true`` or ``false``, under a name like that of a tensor.
 
     Raises ValueError if the modules are nested too deeply, are too many, or give one name to two tensors.
     """
     walk = _Walk()
     walk.visit(module, "", 0)
-    return walk.tensors, walk.others
+    return walk.tensors, walk.others, walk.settings
 
 
 def _is_script(value: Stub) -> bool:
@@ -42,11 +47,16 @@ class _Walk:
     def __init__(self) -> None:
         self.tensors: dict[str, TensorView] = {}
         self.others: dict[str, object] = {}
+        self.settings: dict[str, str] = {}
         self.seen = 0
 
     def visit(self, module: Stub, prefix: str, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise ValueError("its modules are nested too deeply")
+        assert isinstance(module.state, dict)
+        for setting in SETTINGS:
+            if isinstance(value := module.state.get(setting), bool):
+                self.settings[prefix + setting] = str(value).lower()
         for name, entry in self._contents(module):
             check_name(prefix + name)
             if isinstance(entry, TensorView):

@@ -10,9 +10,10 @@ from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.legacy import read_stream
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.naming import described, with_call
-from mergekit_wise.checkpoint.pickle_machine import Blob, Global, PickleError, Stub
+from mergekit_wise.checkpoint.pickle_machine import Blob, Global, Hear, PickleError, Stub
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
+from mergekit_wise.checkpoint.suspects import Suspects
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
@@ -37,12 +38,13 @@ def looks_like_pickle(file: MappedFile) -> bool:
 def open_plain_pickle(file: MappedFile) -> Checkpoint:
     """Read the pickle's structure, nested storages included. Raises CheckpointError; executes nothing."""
     nested: dict[str, NestedStorage] = {}
+    suspects = Suspects()
 
     def call(function: Global, arguments: tuple[object, ...]) -> object:
-        return _nested(arguments, nested) if function == NESTED else reduce(function, arguments)
+        return _nested(arguments, nested, suspects.hear) if function == NESTED else reduce(function, arguments)
 
     try:
-        value, end = load(file.view(), call, _no_storage)
+        value, end = load(file.view(), call, _no_storage, hear=suspects.hear)
         state = find_state_dict(value)
         tensors = place_all(file, state, lambda storage: nested[storage.key].region)
     except ValueError as error:
@@ -52,20 +54,21 @@ def open_plain_pickle(file: MappedFile) -> Checkpoint:
     # The describing part is spread between the storages: names, shapes and places stand for it.
     facts = [(name, str(t.info.dtype), t.info.shape, t.offset, t.strides) for name, t in tensors.items()]
     digest = hashlib.sha256(repr((facts, end)).encode()).hexdigest()
-    return Checkpoint(file.path, "plain pickle", tensors, {}, digest, state.notes)
+    notes = (*state.notes, *suspects.notes(state.notes))
+    return Checkpoint(file.path, "plain pickle", tensors, state.metadata, digest, notes)
 
 
 def _no_storage(saved_id: object) -> object:
     raise PickleError(f"it refers to data outside itself{with_call(saved_id)}")
 
 
-def _nested(arguments: tuple[object, ...], found: dict[str, NestedStorage]) -> Storage:
+def _nested(arguments: tuple[object, ...], found: dict[str, NestedStorage], hear: Hear) -> Storage:
     """The one storage that a byte string holds; it is noted in `found`, so that no string is read twice."""
     match arguments:
         case (Blob() as blob,):
             key = f"byte {blob.start}"
             if key not in found:
-                found[key] = _read_nested(key, blob)
+                found[key] = _read_nested(key, blob, hear)
             return found[key].storage
         case (Stub(kind=Global(module="_codecs", name="encode")),):
             raise PickleError(
@@ -76,8 +79,8 @@ def _nested(arguments: tuple[object, ...], found: dict[str, NestedStorage]) -> S
             raise PickleError(f"a nested storage is no byte string{with_call(arguments)}")
 
 
-def _read_nested(key: str, blob: Blob) -> NestedStorage:
-    stream = read_stream(blob.view, reduce)
+def _read_nested(key: str, blob: Blob, hear: Hear) -> NestedStorage:
+    stream = read_stream(blob.view, reduce, hear)
     if not isinstance(stream.value, Storage):
         raise PickleError(f"a nested byte string holds a {described(stream.value)}, where a storage was expected")
     offset, size = stream.regions[stream.value.key]

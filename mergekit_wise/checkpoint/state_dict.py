@@ -24,10 +24,11 @@ LISTED = 8
 
 @dataclass(frozen=True, slots=True)
 class StateDict:
-    """Tensors by name, and notes for the user on how they were found."""
+    """Tensors by name, notes for the user on how they were found, and what was said of layers beside their tensors."""
 
     tensors: Mapping[str, TensorView]
     notes: tuple[str, ...]
+    metadata: Mapping[str, str]
 
 
 def find_state_dict(value: object) -> StateDict:
@@ -36,14 +37,15 @@ def find_state_dict(value: object) -> StateDict:
     for _ in range(MAX_DEPTH):
         if isinstance(value, Stub) and is_module(value):
             notes.append(f"read the weights out of a pickled module ({name_of(value)})")
-            return _told(*module_tensors(value), notes)
+            held, strange, settings = module_tensors(value)
+            return _told(held, strange, notes, settings)
         if not isinstance(value, dict):
             raise ValueError(f"it holds a {described(value)}, not a state dict")
         if any(isinstance(entry, TensorView) for entry in value.values()):
             tensors = {
                 key: entry for key, entry in value.items() if isinstance(key, str) and isinstance(entry, TensorView)
             }
-            return _told(tensors, {key: entry for key, entry in value.items() if key not in tensors}, notes)
+            return _told(tensors, {key: entry for key, entry in value.items() if key not in tensors}, notes, {})
         nest = next((key for key in NESTS if isinstance(value.get(key), (dict, Stub)) and value[key]), None)
         if nest is None:
             raise ValueError(f"it holds a dictionary without tensors ({_listed(value.items()) or 'empty'})")
@@ -54,12 +56,14 @@ def find_state_dict(value: object) -> StateDict:
     raise ValueError("its dictionaries are nested too deeply")
 
 
-def _told(tensors: Mapping[str, TensorView], others: Mapping[str, object], notes: list[str]) -> StateDict:
+def _told(
+    tensors: Mapping[str, TensorView], others: Mapping[str, object], notes: list[str], metadata: Mapping[str, str]
+) -> StateDict:
     if not tensors:
         raise ValueError(f"it holds no tensors under names ({_listed(others.items()) or 'nothing at all'})")
     if others:
         notes.append(f"left out what is no tensor: {_listed(others.items())}")
-    return StateDict(tensors, tuple(notes))
+    return StateDict(tensors, tuple(notes), metadata)
 
 
 def _listed(entries: Iterable[tuple[object, object]]) -> str:

@@ -130,13 +130,13 @@ def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
     raise PickleError(f"an ordered dictionary is described in an unknown way{with_call(arguments)}")
 
 
-def _set(arguments: tuple[object, ...]) -> object:
+def _set(arguments: tuple[object, ...]) -> frozenset[object]:
     match arguments:
         case (list(items),):
             members = frozenset(map(hashable, items))
             _require_each_once(members, items)
             return members
-    return Stub(Global("builtins", "set"), arguments)
+    raise PickleError(f"a set is described in an unknown way{with_call(arguments)}")
 
 
 def _require_each_once(built: Sized, items: list[object]) -> None:

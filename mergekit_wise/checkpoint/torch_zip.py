@@ -13,6 +13,7 @@ from mergekit_wise.checkpoint.claims import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict
+from mergekit_wise.checkpoint.suspects import Suspects
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
@@ -38,7 +39,8 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         folder = _folder(members)
         text = _content(file, members[f"{folder}data.pkl"])
         _require_little_endian(file, members.get(f"{folder}byteorder"))
-        value, _ = load(memoryview(text), reduce, storage_of)
+        suspects = Suspects()
+        value, _ = load(memoryview(text), reduce, storage_of, hear=suspects.hear)
         state = find_state_dict(value)
         tensors = place_all(file, state, lambda storage: _locate(file, storage, members, folder))
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
@@ -47,7 +49,7 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         ) from error
     digest = hashlib.sha256(text).hexdigest()
     kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
-    return Checkpoint(file.path, kind, tensors, {}, digest, state.notes)
+    return Checkpoint(file.path, kind, tensors, state.metadata, digest, (*state.notes, *suspects.notes(state.notes)))
 
 
 def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:

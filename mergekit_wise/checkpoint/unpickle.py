@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mergekit_wise.checkpoint.pickle_machine import (
     MARK,
-    Global,
+    Hear,
     Machine,
     Persistent,
     PickleError,
@@ -21,12 +21,15 @@ MAX_INSTRUCTIONS = 5_000_000
 """Enough for a hundred thousand tensors, and a few seconds; one instruction can take some two hundred bytes."""
 
 
-def load(data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0) -> tuple[object, int]:
+def load(
+    data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0, hear: Hear = lambda _: None
+) -> tuple[object, int]:
     """Read one pickle from byte `start` of `data`; returns its value and the byte after its end.
 
-    `persistent` turns a persistent id into a value. Raises PickleError.
+    `persistent` turns a persistent id into a value; `hear` is told of every class and function that is named. Raises
+    PickleError.
     """
-    machine = Machine(data, reduce, persistent, start)
+    machine = Machine(data, reduce, persistent, start, hear)
     try:
         value = _run(machine)
     except PickleError:
@@ -91,7 +94,8 @@ def _new_from_mark(machine: Machine) -> None:
 
 
 def _instance(machine: Machine) -> None:
-    kind = Global(machine.line(), machine.line())
+    machine.name(machine.line(), machine.line())
+    kind = machine.pop()
     machine.make(kind, tuple(machine.since_mark()))
 
 

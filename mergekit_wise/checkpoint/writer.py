@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -33,8 +33,16 @@ class Writer(Protocol):
 def refuse_overwriting(output: Path, inputs: tuple[Path, ...]) -> None:
     """Raise OutputError if `output` is one of `inputs`, whatever they are called."""
     for source in inputs:
-        if output.exists() and source.exists() and output.samefile(source):
-            raise OutputError(f"{output}: the output is one of the inputs. Give another name with -o.")
+        with suppress(OSError):  # one of the two is not there
+            if output.samefile(source):
+                raise OutputError(f"{output}: the output is one of the inputs. Give another name with -o.")
+
+
+def require_folder(output: Path) -> None:
+    """Raise OutputError if `output` would lie in a folder that is not there: no output makes one, which hides slips."""
+    folder = Path(os.path.realpath(output)).parent
+    if not folder.is_dir():
+        raise OutputError(f"{output}: the folder {folder} does not exist. Create it first.")
 
 
 @contextmanager
@@ -43,11 +51,11 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
 
     Raises OutputError if the folder is missing or refuses, or if the disk is too small or fills up.
     """
-    target = output.resolve()
-    _check(output, target, size)
-    remove_litter(target)
+    target = Path(os.path.realpath(output))  # resolve() has no answer for a link in a circle
     partial = partial_name(target)
     try:
+        _check(output, target, size)
+        remove_litter(target)
         partial.touch(exist_ok=False)
         with owning(partial):
             with partial.open("r+b") as file:
@@ -59,7 +67,8 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
     except OSError as error:
         raise OutputError(f"{output}: writing failed: {error.strerror}. {_advice(error)}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk and a name too long refuse to remove what is not there, too
+            partial.unlink(missing_ok=True)
 
 
 def write_safetensors(
@@ -74,17 +83,15 @@ def write_safetensors(
 
 
 def _check(output: Path, target: Path, size: int) -> None:
-    folder = target.parent
-    if not folder.is_dir():
-        raise OutputError(f"{output}: the folder {folder} does not exist. Create it first.")
+    require_folder(output)
     if target.is_dir():
         raise OutputError(f"{output}: is a folder. Give the name of a file with -o.")
     if target.exists() and not target.is_file():
         raise OutputError(f"{output}: is a device or a pipe, which a file would replace. Give another name with -o.")
-    free = _free_bytes(folder)
+    free = _free_bytes(target.parent)
     if free < size:
         raise OutputError(
-            f"{output}: needs {size:,} bytes, but only {free:,} are free in {folder}. "
+            f"{output}: needs {size:,} bytes, but only {free:,} are free in {target.parent}. "
             "Free some space or write elsewhere."
         )
 

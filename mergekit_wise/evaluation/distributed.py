@@ -85,7 +85,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     if distributed.is_initialized():  # by whoever called this: torchrun's processes can meet only once
         yield Ranks(distributed.get_rank(), size, place), device
         return
-    if place.type == "cuda":
+    if place.type == "cuda":  # pragma: no cover: needs a GPU
         torch.cuda.set_device(place)
     else:
         _share_cores()

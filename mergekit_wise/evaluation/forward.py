@@ -43,7 +43,7 @@ def place(module: nn.Module, device: torch.device) -> None:
     """Move a module to where it computes, in the layout that is fast there. Raises ModelError if it is too large."""
     try:
         module.to(device)
-        if device.type == "cuda" and _is_convolutional(module):
+        if device.type == "cuda" and _is_convolutional(module):  # pragma: no cover: needs a GPU
             module.to(memory_format=torch.channels_last)
     except RuntimeError as error:
         if not is_memory_error(error):
@@ -104,7 +104,7 @@ class Forward:
 
     def _images(self, pixels: Tensor) -> Tensor:
         images = self.preprocess.normalise(pixels)
-        if self.device.type == "cuda" and _is_convolutional(self.module):
+        if self.device.type == "cuda" and _is_convolutional(self.module):  # pragma: no cover: needs a GPU
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 
@@ -117,7 +117,7 @@ class Forward:
         self.size = (self.size + 1) // 2
         self.note(f"memory ran out: computing {self.size} images at once from here on")
         gc.collect()
-        if self.device.type == "cuda":
+        if self.device.type == "cuda":  # pragma: no cover: needs a GPU
             torch.cuda.empty_cache()
 
 
@@ -132,7 +132,7 @@ def is_memory_error(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _MEMORY)
 
 
-def _is_convolutional(module: nn.Module) -> bool:
+def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for a GPU alone
     """More than one convolution: a vision transformer has one, which cuts the image into patches."""
     return sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 1
 
@@ -166,7 +166,7 @@ def _computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
     if precision != "fp32":
         with torch.autocast(device.type, DTYPES[precision]):
             yield
-    elif device.type == "cuda":
+    elif device.type == "cuda":  # pragma: no cover: needs a GPU
         # By default torch lets convolutions round what they multiply to 10 bits (TF32), which is not float32.
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield

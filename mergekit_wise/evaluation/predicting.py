@@ -168,7 +168,7 @@ def _send(batch: Batch, dataset: Dataset, device: torch.device) -> tuple[Tensor,
     labels = np.zeros(len(batch.pixels), np.int64)
     labels[: len(batch.indices)] = dataset.labels[batch.indices]
     pixels = torch.from_numpy(batch.pixels)
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover: needs a GPU
         pixels = pixels.pin_memory()
     return pixels.to(device, non_blocking=True), torch.from_numpy(labels).to(device)
 

@@ -37,13 +37,19 @@ def recalibrate(
 
     Raises ModelError if there is no batch norm, SuiteError if an image cannot be read.
     """
-    norms = [name for name, part in module.named_modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
-    if not norms:
-        raise ModelError("--recalibrate: the model has no batch-norm statistics. Leave the option out.")
+    norms = batch_norms(module)
     update_bn(_images(preprocess, dataset, device, batch_size, workers, progress), module)
     module.eval()
     parts = ("running_mean", "running_var", "num_batches_tracked")
     return list(chain.from_iterable([f"{name}.{part}" for part in parts] for name in norms))
+
+
+def batch_norms(module: nn.Module) -> list[str]:
+    """Names of the parts of `module` that keep statistics. Raises ModelError if there are none."""
+    norms = [name for name, part in module.named_modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
+    if not norms:
+        raise ModelError("--recalibrate: the model has no batch-norm statistics. Leave the option out.")
+    return norms
 
 
 def _images(

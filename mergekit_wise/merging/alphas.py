@@ -8,10 +8,13 @@ MOST = 1001
 """More alphas than this in one list are a slip of the pen."""
 
 
-def check_alpha(alpha: float) -> float:
-    """`alpha` itself, if it lies in [0, 1]; -0.0 becomes 0.0. Raises UsageError."""
+def check_alpha(alpha: float, given: str) -> float:
+    """`alpha` itself, if it lies in [0, 1]; -0.0 becomes 0.0.
+
+    Raises UsageError that says how it was `given`: the option and its value.
+    """
     if not 0 <= alpha <= 1:
-        raise UsageError(f"alpha is {alpha}, expected a number from 0 (zero-shot) to 1 (fine-tuned).")
+        raise UsageError(f"{given}: expected an alpha from 0 (zero-shot) to 1 (fine-tuned), found {alpha:g}.")
     return alpha + 0.0
 
 
@@ -23,7 +26,7 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     """
     alphas: set[float] = set()
     for part in text.split(","):
-        alphas.update(check_alpha(float(value)) for value in _expand(part.strip(), text))
+        alphas.update(check_alpha(float(value), f"--alphas {text}") for value in _expand(part.strip(), text))
         if len(alphas) > MOST:
             raise UsageError(f"--alphas {text}: more than {MOST} alphas. Take a larger step.")
     return tuple(sorted(alphas))

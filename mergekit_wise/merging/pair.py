@@ -96,7 +96,8 @@ def _advice(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> 
     different = len(found.only_zeroshot) + len(found.only_finetuned) + len(found.shapes)
     shared = len(zeroshot.tensors.keys() & finetuned.tensors.keys())
     if different > shared:
-        return ["Give two checkpoints of the same model; 'wise diff' shows how they relate."]
+        notes = [f"{side.path.name}: {note}" for side in (zeroshot, finetuned) for note in side.notes]
+        return [*notes, "Give two checkpoints of the same model; 'wise diff' shows how they relate."]
     options = [f"--keep zs:{pattern}" for pattern in _patterns(found.only_zeroshot, zeroshot)]
     options += [f"--keep ft:{pattern}" for pattern in _patterns(found.only_finetuned, finetuned)]
     options += [f"--keep ft:{name}" for name in found.shapes[:4]]

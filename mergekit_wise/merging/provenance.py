@@ -6,13 +6,15 @@ from typing import Any
 
 from mergekit_wise import __version__
 from mergekit_wise.checkpoint import BY_TORCH, Checkpoint
-from mergekit_wise.errors import CheckpointError
+from mergekit_wise.errors import CheckpointError, UsageError
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
-from mergekit_wise.merging.rules import Rules
+from mergekit_wise.merging.rules import SIDES, Rules, Side
 
 KEY = "mergekit_wise"
 """The metadata entry that holds it, as JSON."""
+
+_SIDES: Mapping[str, Side] = {side: side for side in SIDES.values()}
 
 
 def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -73,12 +75,12 @@ def read_rules(origin: Mapping[str, Any]) -> Rules:
             alpha=float(origin["alpha"]),
             alpha_for=tuple((str(pattern), float(alpha)) for pattern, alpha in rules.get("alpha_for", ())),
             depth=(float(depth[0]), float(depth[1])) if depth else None,
-            keep=tuple((side, str(pattern)) for side, pattern in rules.get("keep", ())),
+            keep=tuple((_SIDES[side], str(pattern)) for side, pattern in rules.get("keep", ())),
             only=tuple(map(str, rules.get("only", ()))),
             dtype=BY_TORCH[rules["dtype"]] if rules.get("dtype") else None,
             extrapolate=True,
         )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, UsageError) as error:
         raise CheckpointError(f"the provenance of the file is not understood: {error!r}.") from error
 
 

@@ -1,9 +1,10 @@
 """What a user may ask of a merge beyond one alpha. Knows names, not weights."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from math import isfinite
 from typing import Literal
 
 from mergekit_wise.checkpoint import BY_TORCH, DType
@@ -43,9 +44,17 @@ class Rules:
 
     def __post_init__(self) -> None:
         """Check every alpha. Raises UsageError."""
-        if not self.extrapolate:
-            for alpha in (self.alpha, *(alpha for _, alpha in self.alpha_for), *(self.depth or ())):
-                check_alpha(alpha)
+        for given, alpha in self._given():
+            if not self.extrapolate:
+                check_alpha(alpha, given)
+            elif not isfinite(alpha):
+                raise UsageError(f"{given}: expected a finite number.")
+
+    def _given(self) -> Iterator[tuple[str, float]]:
+        """Every alpha, behind the option that gives it."""
+        yield f"--alpha {self.alpha:g}", self.alpha
+        yield from ((f"--alpha-for {pattern}={alpha:g}", alpha) for pattern, alpha in self.alpha_for)
+        yield from ((f"--depth-alpha {':'.join(f'{end:g}' for end in self.depth or ())}", a) for a in self.depth or ())
 
     def kept(self, name: str) -> Side | None:
         """The side that a tensor is taken from as it is, if one was named."""

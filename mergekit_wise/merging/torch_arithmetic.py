@@ -48,7 +48,7 @@ class _Lane(threading.local):
     def fetch(self, number: int, tensor: torch.Tensor, dtype: DType) -> NDArray[np.generic]:
         raw = tensor.view(torch.uint8)
         room = self.room(number, len(raw)).copy_(raw, non_blocking=True)
-        if self.stream is not None:
+        if self.stream is not None:  # pragma: no cover: needs a GPU
             self.stream.synchronize()
         return room.numpy().view(dtype.carrier)
 

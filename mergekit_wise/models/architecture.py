@@ -16,6 +16,7 @@ from typing import Any
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.facts import Shapes, image_facts, text_facts
+from mergekit_wise.models.huggingface import NO_SIGLIP, SIGLIP
 from mergekit_wise.models.names import TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.telling import told
 
@@ -80,7 +81,8 @@ def fitting(reading: Reading) -> Guess:
     """The configurations of open_clip's whose towers have these names and shapes, the shortest name first."""
     visual, text = reading.part(TOWER), reading.part(TEXT)
     if not visual:
-        return Guess((), "no image tower was found by names (visual.conv1.weight, vision_model.* ...)")
+        nothing = "no image tower was found by names (visual.conv1.weight, vision_model.* ...)"
+        return Guess((), NO_SIGLIP if reading.flavour == SIGLIP else nothing)
     names = [name for name, cfg in configs().items() if _could_fit(cfg, visual, text)]
     names = sorted((name for name in names if _fits(configs()[name], visual, text)), key=lambda name: (len(name), name))
     reason = f"told by names and shapes: {describe(reading)}"

@@ -12,10 +12,20 @@ class Classifier(nn.Module):
 
     Its tensors have the names that checkpoints give them: ``visual.*`` and ``classification_head.{weight,bias}``; with
     a text tower also ``text.*`` and ``logit_scale``. Without `classes` it has no head until `use_head` gives it one.
+    Without `normalize` the head is applied to features as they are, as some heads were trained to be.
     """
 
-    def __init__(self, visual: nn.Module, features: int, classes: int | None, text: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        visual: nn.Module,
+        features: int,
+        classes: int | None,
+        text: nn.Module | None = None,
+        *,
+        normalize: bool = True,
+    ) -> None:
         super().__init__()
+        self.normalize = normalize
         self.visual = visual
         self.classification_head = None if classes is None else nn.Linear(features, classes)
         self.text = text
@@ -27,8 +37,9 @@ class Classifier(nn.Module):
         return None if self.classification_head is None else self.classification_head.out_features
 
     def encode(self, images: Tensor) -> Tensor:
-        """Image features of length 1, [B, D]: what the head is applied to."""
-        return functional.normalize(self.visual(images), dim=-1)
+        """Image features [B, D] that the head is applied to, of length 1 unless it was trained on others."""
+        features: Tensor = self.visual(images)
+        return functional.normalize(features, dim=-1) if self.normalize else features
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C]. Raises ModelError if there is no head yet."""

@@ -10,7 +10,8 @@ from typing import Any
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import alike, configs, describe, fitting, name_of, require_config
-from mergekit_wise.models.names import TOWER, Reading
+from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config
+from mergekit_wise.models.names import Reading
 from mergekit_wise.models.pretrained import complete, tagged, usual
 from mergekit_wise.models.telling import Told, told
 
@@ -34,13 +35,8 @@ def decide(checkpoint: Checkpoint, reading: Reading, model: str | None, *, with_
     ``with_text``: whether the text tower is used; where it is not, what sets only text towers apart does not matter.
     Raises ModelError that lists what fits where nothing decides.
     """
-    if not reading.part(TOWER):
-        raise ModelError(
-            f"{checkpoint.path}: no image tower was found by its names (visual.conv1.weight, vision_model.* ...). "
-            "If it is a classifier of timm's, name it: --model timm:NAME."
-        )
     said = _asked(model) if model is not None else told(checkpoint) or _seen(checkpoint, reading, with_text)
-    cfg = dict(said.model_cfg)
+    cfg = classifier_config(said.model_cfg) if reading.flavour == CLASSIFIER else dict(said.model_cfg)
     size = cfg["vision_cfg"].get("image_size", 224)
     return Decision(cfg, complete(said.preprocess_cfg, size), name_of(cfg) or f"custom: {describe(reading)}", said.by)
 

@@ -30,14 +30,14 @@ def text_facts(shapes: Shapes) -> dict[str, Any]:
 
 def _vit_facts(shapes: Shapes) -> dict[str, Any] | None:
     conv, positions, proj = (shapes.get(name, ()) for name in ("conv1.weight", "positional_embedding", "proj"))
-    if len(conv) != 4 or len(positions) != 2 or len(proj) != 2:
+    if len(conv) != 4 or len(positions) != 2 or len(proj) not in (0, 2):
         return None
     return {
         "width": conv[0],
         "patch_size": conv[-1],
         "image_size": round(max(positions[0] - 1, 0) ** 0.5) * conv[-1],
         "layers": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
-        "embed_dim": proj[1],
+        "embed_dim": proj[1] if proj else conv[0],
     }
 
 

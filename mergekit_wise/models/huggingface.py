@@ -1,4 +1,4 @@
-"""Hugging Face's CLIPModel in open_clip's words: where its tensors go, and what its config.json says.
+"""Hugging Face's CLIP models in open_clip's words: where their tensors go, and what their config.json says.
 
 There, query, key and value are kept apart where open_clip stacks them, and projections are linear layers where
 open_clip multiplies with a matrix from the right. Knows no file, and needs no transformers.
@@ -11,7 +11,19 @@ from typing import Any
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.places import Place
 
+CLIP = "Hugging Face's CLIPModel"
+CLASSIFIER = "Hugging Face's CLIPForImageClassification"
+SIGLIP = "Hugging Face's SigLIP"
+NO_SIGLIP = (
+    f"{SIGLIP} is merged, but not evaluated. Fine-tune and evaluate open_clip's form of the weights, for example "
+    "ViT-B-16-SigLIP/webli"
+)
+
+PATCHES = "patches"
+"""The ``pool_type`` of CLASSIFIER, which open_clip lacks: the mean of the patches, with no norm and no projection."""
+
 MARK = "vision_model.embeddings.class_embedding"
+_SIGLIP_MARK = "vision_model.embeddings.patch_embedding.bias"
 
 _LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
 _PARTS = {
@@ -37,6 +49,11 @@ _WHOLE = {
     "text_model.final_layer_norm.bias": Place("text.ln_final.bias"),
     "text_projection.weight": Place("text.text_projection", transposed=True),
     "logit_scale": Place("logit_scale"),
+}
+_OF_CLASSIFIER = {
+    **{name: place for name, place in _WHOLE.items() if "post_layernorm" not in name},
+    "classifier.weight": Place("classification_head.weight"),
+    "classifier.bias": Place("classification_head.bias"),
 }
 
 # What CLIPConfig takes where config.json is silent.
@@ -70,16 +87,34 @@ _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 """By Pillow's numbers."""
 
 
-def is_hugging_face(names: Collection[str]) -> set[str]:
-    """The prefixes under which there is a CLIPModel, or its image tower with a projection."""
-    found = {name.removesuffix(MARK) for name in names if name == MARK or name.endswith("." + MARK)}
-    return {prefix for prefix in found if f"{prefix}visual_projection.weight" in names}
+def hugging_face_models(names: Collection[str]) -> dict[str, str]:
+    """The prefixes under which there are models, each with what it is; an image tower with a projection is a CLIP."""
+    found = dict.fromkeys(_before(_SIGLIP_MARK, names), SIGLIP)
+    for prefix in _before(MARK, names):
+        if f"{prefix}visual_projection.weight" in names:
+            found[prefix] = CLIP
+        elif f"{prefix}classifier.weight" in names:
+            found[prefix] = CLASSIFIER
+    return found
 
 
-def hugging_face_places(names: Collection[str], prefix: str) -> dict[str, Place]:
-    """Where each tensor goes; those that open_clip's model has no place for are left out."""
-    placed = ((name, _place(name.removeprefix(prefix))) for name in names if name.startswith(prefix))
+def hugging_face_places(names: Collection[str], prefix: str, kind: str) -> dict[str, Place]:
+    """Where each tensor of a model goes; those that open_clip's model has no place for are left out."""
+    if kind == SIGLIP:
+        return {}
+    known = _WHOLE if kind == CLIP else _OF_CLASSIFIER
+    placed = ((name, _place(name.removeprefix(prefix), known)) for name in names if name.startswith(prefix))
     return {name: place for name, place in placed if place is not None}
+
+
+def classifier_config(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """``model_cfg`` of CLASSIFIER, from that of the CLIP whose image tower it has."""
+    vision = model_cfg["vision_cfg"]
+    return {**model_cfg, "embed_dim": vision.get("width", 768), "vision_cfg": {**vision, "pool_type": PATCHES}}
+
+
+def _before(mark: str, names: Collection[str]) -> set[str]:
+    return {name.removesuffix(mark) for name in names if name == mark or name.endswith("." + mark)}
 
 
 def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,10 +148,10 @@ def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, An
     }
 
 
-def _place(name: str) -> Place | None:
+def _place(name: str, known: Mapping[str, Place]) -> Place | None:
     layer = _LAYER.fullmatch(name)
     if layer is None:
-        return _WHOLE.get(name)
+        return known.get(name)
     tower, number, part, kind = layer.groups()
     block = f"{'visual' if tower == 'vision' else 'text'}.transformer.resblocks.{number}"
     if part in _STACKED:

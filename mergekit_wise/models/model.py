@@ -68,7 +68,13 @@ class Model:
     @property
     def head(self) -> str:
         """Where the head comes from, for people."""
-        return f"own, {self.classes} classes" if self.has_own_head else "zero-shot"
+        return f"own, {self.classes} classes{self.manner}" if self.has_own_head else "zero-shot"
+
+    @property
+    def manner(self) -> str:
+        """What is unusual in how the head is applied, for people; else nothing."""
+        raw = isinstance(self.module, Classifier) and not self.module.normalize
+        return ", features not normalised" if raw else ""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.huggingface import hugging_face_places, is_hugging_face
+from mergekit_wise.models.huggingface import hugging_face_models, hugging_face_places
 from mergekit_wise.models.places import Place
 
 HEAD = "classification_head."
@@ -88,9 +88,10 @@ def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[st
         places = {name: Place(inner) for name in names if (inner := _inner(name, prefix))}
         flavour = "OpenAI's CLIP" if {prefix + name for name in SCRIPTED} <= set(names) else "open_clip"
         return flavour, prefix, places
-    prefix = _only(checkpoint, "image towers", is_hugging_face(names))
+    kinds = hugging_face_models(names)
+    prefix = _only(checkpoint, "image towers", kinds)
     if prefix is not None:
-        return "Hugging Face CLIPModel", prefix, hugging_face_places(names, prefix)
+        return kinds[prefix], prefix, hugging_face_places(names, prefix, kinds[prefix])
     if any(set(marks) <= set(names) for marks in ALONE) or any(name.startswith("trunk.") for name in names):
         own = {name: Place(TOWER + name) for name in names if not re.search(rf"(^|\.){re.escape(HEAD)}", name)}
         return "an image tower alone", "", own

@@ -3,6 +3,7 @@
 Knows names and shapes alone.
 """
 
+import re
 from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
@@ -16,7 +17,8 @@ def openai_reason(checkpoint: Checkpoint, reading: Reading) -> str | None:
     """Why this is OpenAI's model, or was made from one; None if nothing shows that."""
     if reading.flavour == "OpenAI's CLIP":
         return "the kind of archive: OpenAI's CLIP, which uses QuickGELU"
-    if any("src.models.modeling." in note for note in checkpoint.notes):
+    # FLYP keeps a CLIPEncoder in a module of this name, which may hold any model of open_clip's.
+    if any(re.search(r"src\.models\.modeling\.Image(Classifier|Encoder)\b", note) for note in checkpoint.notes):
         return "the pickled class: the WiSE-FT authors' code, which knows OpenAI's CLIP alone, with QuickGELU"
     # model-soups wraps OpenAI's ViT-B/32, deletes the text transformer and keeps the tensors beside it.
     remains = {"text.token_embedding.weight", "text.ln_final.weight"} <= reading.shapes.keys()

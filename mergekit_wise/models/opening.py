@@ -15,10 +15,11 @@ from mergekit_wise.errors import ModelError
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.clip import create_tokenizer
 from mergekit_wise.models.deciding import decide
+from mergekit_wise.models.huggingface import CLASSIFIER, NO_SIGLIP, SIGLIP
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_places, read_names
 from mergekit_wise.models.places import Place
-from mergekit_wise.models.telling import folder_of
+from mergekit_wise.models.telling import folder_of, normalizes
 from mergekit_wise.models.timm_classifier import PREFIX, open_timm, timm_asked, timm_told
 from mergekit_wise.models.towers import build_text, build_visual, visual_shapes
 
@@ -47,6 +48,7 @@ def open_model(
             raise ModelError(f"{checkpoint.path}: a classifier of timm's has its own head, and no place for another.")
         return _timm_model(checkpoint, *timm, by="config.json" if model is None else "--model")
     reading = read_names(checkpoint)
+    _require_tower(checkpoint, reading)
     classes = _classes(checkpoint, reading) if own_head and head is None else None
     with_text = classes is None and head is None
     if with_text and not _has_text_tower(reading):
@@ -56,6 +58,16 @@ def open_model(
         )
     opened = _clip_model(checkpoint, reading, model, classes, with_text)
     return opened if head is None else _with_head(opened, head)
+
+
+def _require_tower(checkpoint: Checkpoint, reading: Reading) -> None:
+    if reading.flavour == SIGLIP:
+        raise ModelError(f"{checkpoint.path}: {NO_SIGLIP}.")
+    if not reading.part(TOWER):
+        raise ModelError(
+            f"{checkpoint.path}: no image tower was found by its names (visual.conv1.weight, vision_model.* ...). "
+            "If it is a classifier of timm's, name it: --model timm:NAME."
+        )
 
 
 def _clip_model(
@@ -69,7 +81,9 @@ def _clip_model(
     # First without memory: the wrong name may be that of a model of billions of parameters.
     tower = {TOWER + name: shape for name, shape in visual_shapes(cfg).items()}
     _require_fit(checkpoint, tower, places, {name: shape for name, shape in found.items() if name.startswith(TOWER)})
-    module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, build_text(cfg) if with_text else None)
+    text = build_text(cfg) if with_text else None
+    normalize = reading.flavour != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
+    module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
     if classes is not None and f"{HEAD}bias" not in found:
         module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # for its bias
         found[f"{HEAD}bias"] = (classes,)
@@ -109,10 +123,12 @@ def _with_head(opened: Model, head: Checkpoint) -> Model:
     """The model with the head out of a file, which stays as it is whatever weights are set."""
     places = head_places(head)
     (weight,) = (name for name, place in places.items() if place.name.endswith("weight"))
+    assert isinstance(opened.module, Classifier)
     shape, features = head.info(weight).shape, opened.config["model_cfg"]["embed_dim"]
     if shape[1] != features or 0 in shape:
         raise ModelError(f"{head.path}: expected a head for {features} features, found one of shape {list(shape)}.")
     opened.use_head(torch.zeros(shape))
+    opened.module.normalize &= normalizes(head, weight.removesuffix("weight"))
     fill(opened.module, places, {name: (head.info(name), head.read(name)) for name in places})
     return Model(**{**vars(opened), "has_own_head": True})
 
@@ -130,6 +146,16 @@ def _require_fit(
     wrong = sorted(apart | {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)})
     if wrong:
         raise ModelError(
-            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensors, the first being {wrong[0]} "
-            f"(expected {wanted.get(wrong[0])}, found {found.get(wrong[0])}). Name another one with --model."
+            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensors, the first being {wrong[0]}, "
+            f"{_misfit(wanted.get(wrong[0]), found.get(wrong[0]))}. Name another one with --model."
         )
+
+
+def _misfit(wanted: Shape | None, found: Shape | None) -> str:
+    if wanted is None:
+        return "which the architecture does not have"
+    if found is None:
+        return "which the checkpoint does not hold"
+    if wanted == found:
+        return "of which the checkpoint holds a part alone"
+    return f"expected in the shape {list(wanted)}, found in {list(found)}"

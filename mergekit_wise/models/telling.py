@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.folder import WEIGHTS
+from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import Reading, read_names
@@ -24,8 +24,8 @@ CLASSNAMES_KEY = "classnames"
 CONFIG_KEY = "open_clip_config"
 """The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
 
-OPEN_CLIP_JSON = "open_clip_config.json"
-"""The same, in a folder."""
+NORMALIZE = "normalize"
+"""What pickled heads call it in the metadata, behind their own name, whether features are normalised before them."""
 
 MAX_JSON = 1 << 24
 
@@ -62,6 +62,15 @@ def told(checkpoint: Checkpoint) -> Told | None:
         by = f"its metadata ({CONFIG_KEY}{f', once told by {origin}' if isinstance(origin, str) else ''})"
         return Told(config["model_cfg"], config["preprocess_cfg"], by)
     return _told_by_files(checkpoint) or _told_by_flavour(checkpoint)
+
+
+def normalizes(checkpoint: Checkpoint, head: str) -> bool:
+    """Whether the features that go into a head have the length 1: always, unless it says otherwise.
+
+    `head` is what stands before the names of its tensors.
+    """
+    key = head + NORMALIZE
+    return not any(value == "false" and name.endswith(key) for name, value in checkpoint.metadata.items())
 
 
 def remember(checkpoint: Checkpoint, said: Told | None = None) -> Checkpoint:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.huggingface import PATCHES
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -99,7 +100,12 @@ def _visual(model_cfg: Mapping[str, Any]) -> Any:
     cfg = {**model_cfg["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if ":" in (cfg.get("timm_model_name") or ""):
         raise ValueError(f"timm would have to fetch {cfg['timm_model_name']}.")
-    return _build_vision_tower(model_cfg["embed_dim"], cfg, model_cfg.get("quick_gelu", False))
+    quick_gelu = model_cfg.get("quick_gelu", False)
+    if cfg.get("pool_type") != PATCHES:
+        return _build_vision_tower(model_cfg["embed_dim"], cfg, quick_gelu)
+    tower: Any = _build_vision_tower(model_cfg["embed_dim"], {**cfg, "pool_type": "avg"}, quick_gelu)
+    tower.ln_post, tower.proj = nn.Identity(), None
+    return tower
 
 
 def _text(model_cfg: Mapping[str, Any]) -> Any:

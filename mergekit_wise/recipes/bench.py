@@ -114,7 +114,9 @@ def open_bench(
                 f"--templates: {template.path.name} has a head of its own ({model.head}), which no template changes. "
                 "Leave the option out, or ask for a head of class names with --head zero-shot."
             )
-        name = model.head if file is None else f"{file.path.name} {checkpoint_fingerprint(file, file.tensors)}"
+        name = model.head
+        if file is not None:
+            name = f"{file.path.name} {checkpoint_fingerprint(file, file.tensors)}{model.manner}"
     place(model.module, found := open_device(device))
     precision = choose_precision(setting.precision, found)
     engine = Engine(

@@ -1,5 +1,6 @@
 """The accuracy of a checkpoint on a suite."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -28,4 +29,5 @@ def evaluate(checkpoint: str | Path, suite: str = "digits", **options: Unpack[Ev
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")
         variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, reader(source))
-        return measure(source, [variant], setting)
+        measured = measure(source, [variant], setting)
+    return replace(measured, notes=(*source.notes, *measured.notes))

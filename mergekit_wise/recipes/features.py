@@ -127,7 +127,7 @@ def _facts(
     return {
         "weights": _digest_of_weights(model.module, head),
         "architecture": [
-            model.architecture.partition(" (")[0],
+            model.architecture.partition(" (")[0] + model.manner,
             json.dumps(model.config.get("model_cfg"), sort_keys=True),
         ],
         "transform": asdict(preprocess),

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Unpack
 
-from mergekit_wise.checkpoint import closing, refuse_overwriting
-from mergekit_wise.errors import OutputError
+from mergekit_wise.checkpoint import closing, refuse_overwriting, require_folder
 from mergekit_wise.evaluation import joined
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.recipes.finetune_job import FinetuneReport, Job
@@ -43,13 +42,13 @@ def finetune(
         Stopped: someone interrupted it; the same call goes on.
     """
     request = FinetuneRequest(checkpoint, data, Path(output), **options)
+    for path in filter(None, (request.output, request.log)):
+        require_folder(path)
     # Asked for by CUDA's matrix products when they must be the same every time; read when the first is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     source = open_source(request.checkpoint)
     with closing(source), joined(request.device) as (ranks, device):
         refuse_overwriting(request.output, tuple(file.path for file in source.files))
-        if not request.output.resolve().parent.is_dir():
-            raise OutputError(f"{request.output}: the folder {request.output.parent} does not exist. Create it first.")
         dataset, remarks = open_training_data(request)
         job = Job(request, open_learner(source, dataset, request), dataset, ranks, device, progress, note)
         for remark in (*source.notes, *remarks):

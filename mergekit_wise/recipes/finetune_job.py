@@ -18,6 +18,7 @@ from mergekit_wise.evaluation.forward import Precision
 from mergekit_wise.merging.torch_arithmetic import open_device
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress, silent
+from mergekit_wise.recipes.ends import FINETUNED
 from mergekit_wise.recipes.features import Extraction, cache_folder, features_of
 from mergekit_wise.recipes.finetune_log import Log
 from mergekit_wise.recipes.finetune_request import FinetuneRequest
@@ -40,9 +41,6 @@ from mergekit_wise.training.loop import Run
 from mergekit_wise.training.objective import Objective
 from mergekit_wise.training.optimizer import Stepper
 from mergekit_wise.training.supervised import Supervised
-
-KEY = "mergekit_wise_finetune"
-"""The metadata entry that says, as JSON, what a fine-tuned checkpoint was made of."""
 
 MICRO = {"cpu": 64, "cuda": 256}
 """Images of 224 x 224 pixels that are computed at once; of smaller ones, as many more as these have fewer pixels."""
@@ -246,4 +244,4 @@ class Job:
 
     def _write(self, run: Run, keeper: Keeper, path: Path) -> None:
         tensors = self.learner.checkpoint(weights_of(run, keeper))
-        write_safetensors(path, tensors, self.learner.metadata({KEY: json.dumps(dict(keeper.facts))}))
+        write_safetensors(path, tensors, self.learner.metadata({FINETUNED: json.dumps(dict(keeper.facts))}))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import TypedDict
 
@@ -12,6 +13,9 @@ from mergekit_wise.training.optimizer import Optimization
 OBJECTIVES = ("cross-entropy", "contrastive")
 RATE, LINEAR_RATE = 3e-5, 1e-3
 WARMUP = 500
+
+MOST_SEED = 2**63 - 1
+"""What torch's generators take."""
 
 NUMBERS = {
     "epochs": (1, None),
@@ -25,7 +29,7 @@ NUMBERS = {
     "ema": (0, 1),
     "layer_decay": (0, 1),
     "mixup": (0, None),
-    "seed": (0, None),
+    "seed": (0, MOST_SEED),
     "workers": (0, None),
     "max_bad": (0, None),
 }
@@ -143,10 +147,13 @@ class FinetuneRequest:
 
     def __post_init__(self) -> None:
         """Check what can be checked without opening anything. Raises UsageError."""
+        for name in ("output", "root", "log", "cache", "state"):
+            if isinstance(path := getattr(self, name), str):  # from Python
+                object.__setattr__(self, name, Path(path))
         for name, (least, most) in NUMBERS.items():
             value = getattr(self, name)
-            if value is not None and not (value >= least and (most is None or value <= most)):
-                upto = f" and at most {most}" if most is not None else ""
+            if value is not None and not (value >= least and (value < inf if most is None else value <= most)):
+                upto = f" and at most {most}" if most is not None else " and no infinity" if value == inf else ""
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected at least {least}{upto}.")
         for option, known in (("objective", OBJECTIVES), ("augment", (None, *AUGMENTATIONS))):
             if getattr(self, option) not in known:

@@ -107,6 +107,9 @@ def open_learner(source: Checkpoint, dataset: Dataset, request: FinetuneRequest)
     model = open_model(source, request.model, own_head=not contrastive)
     if not contrastive and not model.has_own_head:
         raise ModelError(f"{source.path}: has no classification head. {_advice(str(source.path), dataset)}")
+    if contrastive:
+        for name in _head_places(source):  # made anew for the same classes
+            _require_classes(source, source.info(name).shape[0], dataset)
     labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
     module = _learning(model, request)
@@ -165,20 +168,20 @@ def _labels(source: Checkpoint, model: Model, dataset: Dataset) -> Tensor:
                 f"{dataset.title}: some of its classes are several of the head's; none of them can be learned."
             )
         return torch.tensor([column for (column,) in columns])[labels]
+    _require_classes(source, outputs, dataset)
+    return labels
+
+
+def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) -> None:
+    """As many classes, and the same ones in the same order, if the head says what its classes are called.
+
+    Other words are no fault: a prompt's "oxeye daisy" may be a folder's "oxeye".
+    """
     if outputs != len(dataset.classnames):
         raise ModelError(
             f"{source.path}: its head has {outputs} classes, {dataset.title} has {len(dataset.classnames)}. "
             f"{_advice('CHECKPOINT', dataset)}"
         )
-    _require_names(source, dataset)
-    return labels
-
-
-def _require_names(source: Checkpoint, dataset: Dataset) -> None:
-    """The same classes in the same order, if the head says what its classes are called.
-
-    Other words are no fault: a prompt's "oxeye daisy" may be a folder's "oxeye".
-    """
     told = source.metadata.get(CLASSNAMES_KEY)
     names = json.loads(told) if told else None
     if names is None or names == list(dataset.classnames) or sorted(names) != sorted(dataset.classnames):

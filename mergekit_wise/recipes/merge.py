@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
-from mergekit_wise.checkpoint import OutputPlan, writing_output
+from mergekit_wise.checkpoint import OutputPlan, require_folder, writing_output
 from mergekit_wise.errors import UsageError
 from mergekit_wise.merging import Mixer, Outcome, Sink, Step, check_alpha, open_engine, relative_distance, stream
 from mergekit_wise.progress import Progress, silent
@@ -90,8 +90,9 @@ def merge_each(
     `outputs` is a path with ``{alpha}`` in it. Either all outputs are written or none. Raises what `merge` raises.
     """
     if "{alpha}" not in outputs:
-        raise UsageError(f"{outputs}: expected a path with {{alpha}} in it, as in merged-{{alpha}}.safetensors.")
-    paths = {alpha: Path(outputs.replace("{alpha}", f"{check_alpha(alpha):g}")) for alpha in alphas}
+        raise UsageError(f"--save {outputs}: expected a path with {{alpha}} in it, as in merged-{{alpha}}.safetensors.")
+    checked = [check_alpha(alpha, f"--alphas {alpha:g}") for alpha in alphas]
+    paths = {alpha: Path(outputs.replace("{alpha}", f"{alpha:g}")) for alpha in checked}
     requests = [
         MergeRequest(zeroshot, finetuned, path, **(options | {"alpha": alpha})) for alpha, path in paths.items()
     ]
@@ -106,7 +107,7 @@ def _merge(requests: Sequence[MergeRequest], progress: Progress) -> tuple[MergeR
     with ExitStack() as stack:
         job = stack.enter_context(opened_job(first))
         jobs = [job, *(replanned(job, request) for request in requests[1:])]
-        statistics = _statistics(first)
+        statistics = _statistics(first, job)
         if statistics is not None:
             jobs = [statistics.told(job) for job in jobs]
         plans = [stack.enter_context(placed(*work)) for work in zip(requests, jobs, strict=True)]
@@ -124,12 +125,12 @@ def _merge(requests: Sequence[MergeRequest], progress: Progress) -> tuple[MergeR
     return tuple(_report(*work, seconds) for work in zip(requests, jobs, plans, outcomes, strict=True))
 
 
-def _statistics(request: MergeRequest) -> "Recalibration | None":
+def _statistics(request: MergeRequest, job: Job) -> "Recalibration | None":
     if request.recalibrate is None:
         return None
     from mergekit_wise.recipes.recalibrate import open_recalibration  # torch, which merging does without
 
-    return open_recalibration(request.recalibrate, request.data, request.model, request.device)
+    return open_recalibration(request.recalibrate, request.data, request.model, request.device, job)
 
 
 def _sink(job: Job, plan: OutputPlan, stack: ExitStack) -> Sink:
@@ -156,8 +157,8 @@ def preview(
 ) -> Preview:
     """What `merge` would do with the same arguments; reads headers only and writes nothing. Raises what it raises."""
     request = MergeRequest(zeroshot, finetuned, Path(output), **options)
+    require_folder(request.output)
     with opened_job(request) as job:
         plan = output_plan(request, job)
-        folder = request.output.resolve().parent
-        free = shutil.disk_usage(folder).free if folder.is_dir() else 0
+        free = shutil.disk_usage(request.output.resolve().parent).free
         return Preview(job.steps, plan.size, len(plan.files), free, job.notes)

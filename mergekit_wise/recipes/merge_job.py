@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, plan_output, refuse_overwriting
-from mergekit_wise.checkpoint.folder import side_files, writing_folder
+from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in, writing_folder
 from mergekit_wise.errors import NonFiniteError
 from mergekit_wise.merging import Fishers, Outcome, Pair, Step, describe, make_plan, match, open_fishers
+from mergekit_wise.recipes.ends import SAME, readings, swapped
 from mergekit_wise.recipes.request import MergeRequest, parse_bytes
 from mergekit_wise.recipes.source import open_source
 
@@ -43,9 +44,9 @@ def opened_job(request: MergeRequest) -> Iterator[Job]:
             zs_fisher, ft_fisher = request.fisher
             fishers = open_fishers(pair, opened(zs_fisher), opened(ft_fisher), request.fisher_floor)
         metadata, disputed = describe(pair, rules, fishers)
-        notes = [f"{side.path.name}: {note}" for side in (pair.zeroshot, pair.finetuned) for note in side.notes]
+        notes = list(readings(pair))
         notes += [f"the two files' metadata disagree on {key!r}; kept the fine-tuned one's" for key in disputed]
-        yield Job(pair, fishers, make_plan(pair, rules), metadata, tuple(notes))
+        yield Job(pair, fishers, make_plan(pair, rules), metadata, (*notes, *swapped(pair)))
 
 
 def replanned(job: Job, request: MergeRequest) -> Job:
@@ -73,7 +74,10 @@ def placed(request: MergeRequest, job: Job) -> Iterator[OutputPlan]:
         yield output_plan(request, job)
         return
     with writing_folder(request.output, side_files(folders[0])) as folder:
-        yield output_plan(replace(request, output=folder / "model.safetensors"), job)
+        # open_clip reads no shards.
+        open_clips = weights_in(folders[0]).name.startswith(OPEN_CLIP) and not request.shard_size
+        kind = OPEN_CLIP if open_clips else ""
+        yield output_plan(replace(request, output=folder / f"{kind}model.safetensors"), job)
 
 
 def require_finite(outcomes: tuple[Outcome, ...]) -> None:
@@ -89,6 +93,8 @@ def require_finite(outcomes: tuple[Outcome, ...]) -> None:
 
 def remarks(outcomes: tuple[Outcome, ...], *, recalibrated: bool = False) -> Iterator[str]:
     """What the user should know of the result."""
+    if all(outcome.fate == "equal" for outcome in outcomes):
+        yield SAME
     spoiled = [outcome for outcome in outcomes if outcome.tally.inherited]
     if spoiled:
         names = ", ".join(f"{o.name} ({o.tally.inherited})" for o in spoiled[:8])

@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import default_workers
-from mergekit_wise.evaluation.recalibration import recalibrate
+from mergekit_wise.evaluation.recalibration import batch_norms, recalibrate
 from mergekit_wise.merging import KEY, Mixer
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_arithmetic import open_device
+from mergekit_wise.models.model import Model
+from mergekit_wise.models.names import HEAD, SCALE, TEXT
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress
+from mergekit_wise.recipes.ends import template
 from mergekit_wise.recipes.merge_job import Job
 from mergekit_wise.suites.catalog import open_suite
 from mergekit_wise.suites.dataset import Dataset
@@ -25,10 +29,11 @@ from mergekit_wise.suites.fingerprint import fingerprint
 
 @dataclass(frozen=True, slots=True)
 class Recalibration:
-    """On which images, and with which architecture (None where the checkpoint tells it) on which device."""
+    """On which images, and with which model on which device; `inputs` are the tensors that its statistics hang on."""
 
     dataset: Dataset
-    model: str | None
+    model: Model
+    inputs: frozenset[str]
     device: str
 
     def told(self, job: Job) -> Job:
@@ -42,11 +47,10 @@ class Recalibration:
         return replace(job, metadata={**job.metadata, KEY: json.dumps(origin)})
 
     def of(self, mixer: Mixer, job: Job, progress: Progress) -> Iterator[tuple[str, NDArray[np.generic]]]:
-        """Names and contents of the output's tensors that hold statistics. Raises ModelError, SuiteError."""
-        model = open_model(mixer.pair.finetuned, self.model)
+        """Names and contents of the output's tensors that hold statistics. Raises SuiteError."""
+        model, device = self.model, open_device(self.device)
         steps = {step.info.name: step for step in job.steps}
-        model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in model.names if name in steps})
-        device = open_device(self.device)
+        model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in self.inputs})
         names = recalibrate(
             model.module.to(device),
             Preprocess.of(model.preprocess),
@@ -64,10 +68,24 @@ class Recalibration:
                 yield step.info.name, as_stored
 
 
-def open_recalibration(names: str, root: Path | None, model: str | None, device: str) -> Recalibration:
-    """On the one data set that `names` names; of a suite, its reference. Raises SuiteError, UsageError."""
+def open_recalibration(names: str, root: Path | None, model: str | None, device: str, job: Job) -> Recalibration:
+    """On the one data set that `names` names; of a suite, its reference.
+
+    Raises SuiteError, UsageError or ModelError if the mixture could not be shown these images: all that can be known
+    before anything is mixed.
+    """
     suite = open_suite(names, root, strict=True)
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:
         raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
-    return Recalibration(datasets[0], model, device)
+    opened = open_model(template(job.pair), model)
+    batch_norms(opened.module)
+    if not opened.has_own_head:
+        opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics hang on no head
+    inputs = {name for name, place in opened.places.items() if not place.name.startswith((HEAD, TEXT, SCALE))}
+    if missing := sorted(inputs - {step.info.name for step in job.steps}):
+        raise UsageError(
+            f"--recalibrate {names}: needs the whole image tower, of which --only leaves out {missing[0]}. "
+            "Leave one of the options out."
+        )
+    return Recalibration(datasets[0], opened, frozenset(inputs), device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.analysis import Baseline
+from mergekit_wise.checkpoint import require_folder
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.report.baseline import fitted
 from mergekit_wise.report.comparison import Comparison, compare
@@ -55,7 +56,8 @@ def report(
         results: JSON Lines files.
         output: the page, one HTML file that needs nothing else.
         suite: draw this one alone; by default every suite has its part.
-        png: folder for the plots as PNG, one file each; made where it is missing.
+        png: folder for the plots as PNG, one file each; made where it is missing. All else lies in folders that are
+            there.
         svg: likewise for SVG.
         pdf: likewise for PDF.
         csv: file for all numbers, a line each.
@@ -67,13 +69,17 @@ def report(
 
     Raises:
         ResultsError: a file cannot be read, or none holds a record.
-        UsageError: no record is of the suite, or two outputs are the same file.
+        UsageError: no record is of the suite, two outputs are the same file, or there is no such axis.
         OutputError: an output cannot be written, or would replace a file of results.
     """
+    if axis not in ("logit", "probit"):
+        raise UsageError(f"--axis {axis}: expected logit or probit.")
     paths = [Path(path) for path in results]
     tables = {"csv": csv, "markdown": markdown, "latex": latex}
     wanted = {name: Path(path) for name, path in tables.items() if path is not None}
-    _check_outputs(paths, [Path(output), *wanted.values()])
+    kinds: dict[Format, str | Path | None] = {"png": png, "svg": svg, "pdf": pdf}
+    folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
+    _check_outputs(paths, [Path(output), *wanted.values()], list(folders.values()))
     reading = _of_suite(read_results(paths), suite)
     lines = _lines(Path(baseline), axis) if baseline is not None else {}
     comparisons = compare(reading.measurements, reading.findings, lines)
@@ -82,15 +88,13 @@ def report(
     sheets = [accuracy_sheet(story.comparison, story.verdicts) for story in stories]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(sheets), "latex": as_latex(sheets)}
     files = {Path(output): draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
-    plots = _plots(comparisons, {"png": png, "svg": svg, "pdf": pdf})
+    plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
 
 
 def _lines(path: Path, axis: str) -> dict[str, Baseline]:
-    if axis not in ("logit", "probit"):
-        raise UsageError(f"--axis {axis}: expected logit or probit.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -98,9 +102,11 @@ def _lines(path: Path, axis: str) -> dict[str, Baseline]:
     return fitted(text, path.name, axis)
 
 
-def _check_outputs(results: Sequence[Path], outputs: Sequence[Path]) -> None:
+def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:
     read = {path.resolve() for path in results}
     seen: set[Path] = set()
+    for path in (*outputs, *folders):
+        require_folder(path)
     for path in outputs:
         if path.resolve() in read:
             raise OutputError(f"{path} is a file of results and would be replaced. Choose another file.")
@@ -120,12 +126,11 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     return Reading(measurements, findings, reading.notes)
 
 
-def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, str | Path | None]) -> dict[Path, bytes]:
+def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
     panels = [panel for each in comparisons for panel in (*scatter_panels(each), *alpha_panels(each))]
     return {
-        Path(folder) / name: content
+        folder / name: content
         for kind, folder in folders.items()
-        if folder is not None
         for name, content in draw_panels(panels, kind).items()
     }
 
@@ -134,7 +139,7 @@ def _write(path: Path, content: bytes) -> None:
     """The whole file or none: what stood there before stays until the new one is complete."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(exist_ok=True)
         try:
             partial.write_bytes(content)
             partial.replace(path)

@@ -85,6 +85,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number that makes no sense."""
+        for name in ("data", "results", "per_class", "per_sample"):
+            if isinstance(value := getattr(self, name), str):  # from Python
+                object.__setattr__(self, name, Path(value))
         lowest = {"limit": 1, "batch_size": 1, "workers": 0, "max_bad": 0, "seed": 0}
         for name, least in lowest.items():
             value = getattr(self, name)

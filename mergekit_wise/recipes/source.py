@@ -9,6 +9,11 @@ from mergekit_wise.models.telling import Told, remember
 
 HUB = "hf-hub:"
 
+URL = re.compile(r"\w{2,}://")
+
+ON_HUB = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/([\w.-]+/[\w.-]+)")
+"""Where a browser finds a repository of the hub."""
+
 
 def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint, fetching it first if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
@@ -31,6 +36,12 @@ def locate(source: str | Path) -> Path:
         from mergekit_wise.models.fetch import fetch_from_hub
 
         return fetch_from_hub(source.removeprefix(HUB))
+    if URL.match(source):
+        hub = found[1] if (found := ON_HUB.match(source)) else "ORG/NAME"
+        raise CheckpointError(
+            f"{source}: URLs are not read. Download the file and give its path, or name a repository of the Hugging "
+            f"Face hub: {HUB}{hub}"
+        )
     # open_clip's tags have one slash and no ending; only then is it worth seconds to ask open_clip.
     if re.fullmatch(r"[\w-]+/\w+", source) and not path.parent.exists():
         from mergekit_wise.models.fetch import fetch_pretrained

@@ -18,19 +18,20 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
-from mergekit_wise.checkpoint import Checkpoint, closing
-from mergekit_wise.errors import UsageError
+from mergekit_wise.checkpoint import closing
+from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.merging import Pair, check_alpha, match
-from mergekit_wise.models.telling import remember, told
 from mergekit_wise.recipes.bench import Variant
 from mergekit_wise.recipes.comparing import Comparison
+from mergekit_wise.recipes.ends import SAME, readings, swapped, template
 from mergekit_wise.recipes.masters import Masters
 from mergekit_wise.recipes.measure import Measured, measure
 from mergekit_wise.recipes.merge import merge_each
 from mergekit_wise.recipes.setting import EvaluationOptions, Setting
 from mergekit_wise.recipes.source import open_source
 from mergekit_wise.results import Analysis, Record
+from mergekit_wise.suites.catalog import open_suite
 from mergekit_wise.suites.dataset import Missing
 
 Paths = tuple[Path, ...]
@@ -103,9 +104,11 @@ def sweep(
         raise UsageError(
             "Say on what to evaluate with --suite ('wise suites' lists what there is), or where to write with --save."
         )
-    tried = tuple(sorted({check_alpha(alpha) for alpha in alphas}))
-    first, second = open_source(zeroshot), open_source(finetuned)
+    tried = tuple(sorted({check_alpha(alpha, f"--alphas {alpha:g}") for alpha in alphas}))
     setting = Setting(suite, **options)
+    if select_on is not None:
+        _require_set(select_on, setting)
+    first, second = open_source(zeroshot), open_source(finetuned)
     # Processes that torchrun started can meet only once, however often is measured.
     with closing(first, second), joined(setting.device) as (ranks, _):
         work = _Sweep(match(first, second), setting, prefer, select_on, analyze, output_ensemble)
@@ -116,8 +119,10 @@ def sweep(
             tried = tuple(sorted({*tried, *added}))
             saved += work.save(zeroshot, finetuned, path, added)
             found = work.run(tried)
-        notes = (*work.pair.zeroshot.notes, *work.pair.finetuned.notes)
+        notes = (*readings(work.pair), *swapped(work.pair))
     measured, candidates = found.measured, to_candidates(found.measured.records)
+    if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
+        notes += (SAME,)
     return SweepReport(
         measured.records,
         candidates,
@@ -178,12 +183,17 @@ class _Sweep:
     def _measure(self, alphas: Sequence[float], setting: Setting, comparison: Comparison | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant(name, alpha, partial(self._masters.read, alpha), self._masters) for alpha in alphas]
-        return measure(_template(self.pair), variants, setting, comparison)
+        return measure(template(self.pair), variants, setting, comparison)
 
 
-def _template(pair: Pair) -> Checkpoint:
-    """The fine-tuned checkpoint, which has the head; where only the zero-shot one tells what it is, with that told."""
-    return pair.finetuned if told(pair.finetuned) else remember(pair.finetuned, told(pair.zeroshot))
+def _require_set(name: str, setting: Setting) -> None:
+    """Raise SuiteError now if there is no such set to choose on; else it would be found out when all is measured."""
+    try:
+        open_suite(name, setting.data, strict=True)
+    except SuiteError as error:
+        suite = open_suite(setting.suite, setting.data, strict=setting.strict)
+        if name not in [dataset.name for dataset in suite.datasets]:
+            raise SuiteError(f"--select-on {name}: {error}") from error
 
 
 def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:

@@ -5,7 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, closing, refuse_overwriting, write_safetensors
+from mergekit_wise.checkpoint import (
+    BY_NAME,
+    Checkpoint,
+    TensorInfo,
+    closing,
+    refuse_overwriting,
+    require_folder,
+    write_safetensors,
+)
 from mergekit_wise.merging.torch_arithmetic import open_device
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, TOWER
@@ -61,6 +69,7 @@ def zeroshot(
     Raises:
         CheckpointError, ModelError, SuiteError, UsageError, OutputError: what is wrong, and what to do.
     """
+    require_folder(output)
     names = read_classnames(classes)
     if templates is None:
         templates = "imagenet" if classes == IMAGENET else "plain"

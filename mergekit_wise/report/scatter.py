@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mergekit_wise.analysis import Candidate
+from mergekit_wise.checkpoint import require_folder
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.scale import Scale, inside, logit_scale
 
@@ -26,8 +27,7 @@ def require_drawable(output: Path) -> None:
     """Raise OutputError now if `output` has no kind of picture, or lies in no folder."""
     if output.suffix.lower() not in KINDS:
         raise OutputError(f"{output}: expected a name that ends in {', '.join(KINDS)}.")
-    if not output.parent.is_dir():
-        raise OutputError(f"{output}: the folder {output.parent} does not exist. Create it first.")
+    require_folder(output)
 
 
 def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:

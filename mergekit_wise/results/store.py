@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
+from math import isfinite, nan
 from pathlib import Path
 
 from mergekit_wise.errors import ResultsError
@@ -21,7 +22,8 @@ def as_entry(record: Record | Analysis) -> dict[str, object]:
     """A record as JSON, with the accuracy for readers that do not want to compute it."""
     entry = asdict(record)
     if isinstance(record, Analysis):
-        return {"kind": ANALYSIS, **entry}
+        # JSON has no NaN, which is what a number is that the predictions leave undefined.
+        return {"kind": ANALYSIS, **entry, "values": {k: v if isfinite(v) else None for k, v in record.values.items()}}
     return {**entry, "accuracy": record.accuracy, "interval": list(record.interval), "missing": list(record.missing)}
 
 
@@ -49,7 +51,7 @@ def require_writable(path: Path) -> None:
         raise ResultsError(
             f"{path}: cannot be written: {'a folder' if path.is_dir() else 'not allowed'}. Choose another file."
             if target.exists()
-            else f"{path}: cannot be written: the folder {target} does not exist. Make it first."
+            else f"{path}: cannot be written: the folder {target} does not exist. Create it first."
         )
 
 
@@ -83,12 +85,14 @@ def _entry(path: Path, number: int, line: str) -> Record | Analysis:
         if not isinstance(entry, Mapping):
             raise TypeError("not an object")
         if entry.get("kind") == ANALYSIS:
-            return Analysis(**{key: value for key, value in entry.items() if key in ANALYSIS_FIELDS})
+            told = {key: value for key, value in entry.items() if key in ANALYSIS_FIELDS}
+            values = {key: nan if value is None else value for key, value in told["values"].items()}
+            return Analysis(**{**told, "values": values})
         known = {key: value for key, value in entry.items() if key in FIELDS}
         for key in {"interval", "missing"} & known.keys():
             known[key] = tuple(known[key])
         return Record(**known)
-    except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ResultsError(f"{path}: line {number} is no record of this tool ({error}). Remove the line.") from error
 
 

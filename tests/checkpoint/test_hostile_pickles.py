@@ -48,11 +48,20 @@ CALLS = {
         b"ctorch._utils\n_rebuild_tensor_v2\n(" + CALL + b"K\x00(K\x01t(K\x01t\x89NtR",
         "os.system",
     ),
+    "a younger tensor on a call": (
+        b"ctorch._utils\n_rebuild_tensor_v3\n(" + CALL + b"K\x00(K\x01t(K\x01t\x89NNctorch\nuint16\ntR",
+        "os.system",
+    ),
     "a parameter that is a call": (b"ctorch._utils\n_rebuild_parameter\n(" + CALL + b"\x89NtR", "os.system"),
     "a subclass that calls": (
         b"ctorch._tensor\n_rebuild_from_type_v2\n(" + SYSTEM + b"ctorch\nTensor\n(" + TOUCH + b"tNtR",
         "os.system",
     ),
+    "a subclass out of a call": (
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(" + CALL + b"ctorch\nTensor\n(tNtR",
+        "os.system",
+    ),
+    "a set out of a call": (b"c__builtin__\nset\n(" + CALL + b"tR", "os.system"),
 }
 # Executed, these need the network, an extension registry, or Python's leave.
 OTHERS = {
@@ -160,10 +169,41 @@ def test_a_call_beside_nested_weights_is_named(around, storage, tmp_path):
     assert "and 13 more" in text
 
 
+# Where nothing looks at what a call gives: a program of an object whose tensor is sound, and where its call stands.
+ASIDE = {
+    "taken off the stack before the weights": CALL + b"0}S'w'\n%(tensor)ss",
+    "in the memo alone": CALL + b"q\x070}S'w'\n%(tensor)ss",
+    "named and never called": SYSTEM + b"0}S'w'\n%(tensor)ss",
+    "an attribute of a dictionary": b"}S'w'\n%(tensor)ss}S'x'\n" + CALL + b"sb",
+    "an attribute of a module": b"cnet\nNet\n)\x81}(S'x'\n" + CALL + b"S'_parameters'\n}S'w'\n%(tensor)ssub",
+    "an item of an object": b"}S'w'\n%(tensor)ssccollections\ndeque\n)R" + CALL + b"a0",
+    "a tensor's hooks": b"}S'w'\n%(hooked)ss",
+}
+
+
 @every_container
-def test_a_call_that_is_thrown_away_does_not_run_either(around, storage, tmp_path):
-    """Taken off the stack before the weights, as attacks that want to go unnoticed do."""
-    told(around(CALL + b"0}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
+@pytest.mark.parametrize("program", ASIDE.values(), ids=ASIDE.keys())
+def test_a_call_that_stands_aside_is_named(program, around, storage, tmp_path):
+    """As attacks that want to go unnoticed do it; the weights are read, and nothing runs."""
+    tensor = TENSOR % storage
+    filled = program.replace(b"%(tensor)s", tensor).replace(b"%(hooked)s", tensor.removesuffix(b"NtR") + CALL + b"tR")
+    assert "refers to os.system, which weights have no use for; it was not run" in told(around(filled), tmp_path)
+
+
+@every_container
+def test_names_that_weights_may_have_are_not_remarked(around, storage, tmp_path):
+    """Of containers, of modules, of the settings beside them."""
+    names = (b"collections\ndeque", b"net\nNet", b"argparse\nNamespace", b"builtins\ngetattr", b"pathlib\nPosixPath")
+    aside = b"".join(b"c" + name + b"\n0" for name in names)
+    assert told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path) == ""
+
+
+@every_container
+def test_a_note_on_calls_is_short(around, storage, tmp_path):
+    """However many there are; each is named once."""
+    aside = b"".join(b"cos\nf%d\n0cos\nf%d\n0" % (n, n) for n in range(50))
+    note = told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
+    assert [note.count(f"os.f{n},") for n in range(10)] == [1] * 8 + [0] * 2
 
 
 @every_payload

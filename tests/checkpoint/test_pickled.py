@@ -1,6 +1,8 @@
 """Old torch.save files, plain pickles and TorchScript archives, against the modules that they were made of."""
 
+import io
 import pickle
+import pickletools
 import subprocess
 import sys
 
@@ -48,6 +50,45 @@ def test_the_format_before_torch_1_6(whole, net, tmp_path):
     value = net if whole else {"epoch": 1, "state_dict": net.state_dict()}
     torch.save(value, tmp_path / "x", _use_new_zipfile_serialization=False)
     assert_holds(tmp_path / "x", net.state_dict(), "torch.save before 1.6")
+
+
+def in_a_row(content):
+    """The five pickles at the start of an old file, and the storages behind them."""
+    rest = io.BytesIO(content)
+    for _ in range(5):
+        begin = rest.tell()
+        list(pickletools.genops(rest))
+        yield content[begin : rest.tell()]
+    yield rest.read()
+
+
+DAMAGED = {
+    "protocol": (1, pickle.dumps(1002, 2), "its first numbers are not torch's"),
+    "big endian": (2, pickle.dumps({"little_endian": False}, 2), "big-endian"),
+    "no list": (4, pickle.dumps("0", 2), "no list of names"),
+    "numbers": (4, pickle.dumps([0], 2), "no list of names"),
+    "twice": (4, pickle.dumps(["0", "0"], 2), "occurs twice"),
+    "missing": (4, pickle.dumps([], 2), "a storage is missing"),
+    "of no tensor": (4, pickle.dumps(["0", "1"], 2), "storage '1' belongs to no tensor"),
+    "a storage as list": (4, b"\x80\x02U\x010Q.", "a storage where none belongs"),
+    "fewer elements": (5, bytes(8), "storage '0' reaches beyond the end"),
+}
+
+
+@pytest.mark.parametrize(("place", "part", "message"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_an_old_file_with_one_part_changed_is_refused(place, part, message, tmp_path):
+    """Whichever part it is, in words of its own."""
+    torch.save({"w": torch.ones(2)}, tmp_path / "x", _use_new_zipfile_serialization=False)
+    parts = list(in_a_row((tmp_path / "x").read_bytes()))
+    key = pickle.loads(parts[4])[0]
+    parts[3] = parts[3].replace(f"X{chr(len(key))}\0\0\0{key}".encode(), b"X\1\0\0\x000")
+    parts[4] = pickle.dumps(["0"], 2)
+    (tmp_path / "x").write_bytes(b"".join(parts))
+    assert open_checkpoint(tmp_path / "x").read("w").tolist() == [1, 1]
+    parts[place] = part
+    (tmp_path / "x").write_bytes(b"".join(parts))
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(tmp_path / "x")
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "state dict"])

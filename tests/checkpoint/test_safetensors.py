@@ -22,10 +22,11 @@ def carriers(path):
     return {name: (checkpoint.info(name), checkpoint.read(name)) for name in checkpoint.tensors}
 
 
-def test_written_file_equals_safetensors_own_byte_for_byte(tmp_path):
+@pytest.mark.parametrize("metadata", [{"format": "pt"}, {}], ids=["metadata", "none"])
+def test_written_file_equals_safetensors_own_byte_for_byte(metadata, tmp_path):
     """All dtypes, a scalar, an empty tensor and names in several scripts, in safetensors' order and padding."""
-    save_file(TENSORS, tmp_path / "theirs", metadata={"format": "pt"})
-    write_safetensors(tmp_path / "ours", carriers(tmp_path / "theirs"), {"format": "pt"})
+    save_file(TENSORS, tmp_path / "theirs", metadata or None)
+    write_safetensors(tmp_path / "ours", carriers(tmp_path / "theirs"), metadata)
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 

@@ -58,11 +58,29 @@ def test_json_that_is_no_index_is_refused(text, message, tmp_path):
         open_checkpoint(tmp_path / "i.json")
 
 
+def test_json_of_a_size_that_no_index_has_is_refused(tmp_path):
+    """Before it is read: parsed, it would take many times its size of memory."""
+    with (tmp_path / "i.json").open("wb") as file:
+        file.write(b'{"weight_map": {')
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointError, match="too long to be an index"):
+        open_checkpoint(tmp_path / "i.json")
+
+
 @pytest.mark.parametrize("shard", ["a\0b", "\ud800"])
 def test_a_shard_by_a_name_that_no_file_can_have_is_refused(shard, tmp_path):
     """JSON can write more texts than file systems take."""
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": shard}}))
     with pytest.raises(CheckpointError, match="cannot be opened"):
+        open_checkpoint(tmp_path / "i.json")
+
+
+def test_a_shard_that_is_a_folder_is_refused(tmp_path):
+    """Even one with weights in it: an index lists files."""
+    (tmp_path / "sub").mkdir()
+    save_file(STATE, tmp_path / "sub" / "model.safetensors")
+    (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "sub"}}))
+    with pytest.raises(CheckpointError, match="sub: a folder, where a checkpoint file was expected"):
         open_checkpoint(tmp_path / "i.json")
 
 

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections import defaultdict
 
 import numpy as np
 import pytest
@@ -64,6 +65,24 @@ def test_weights_are_found_in_a_training_checkpoint(tmp_path):
     assert_holds(checkpoint, layer.state_dict())
     assert "optimizer" in checkpoint.notes[0]
     assert "'module.'" in checkpoint.notes[1]
+
+
+class Losses(list):
+    """What a training script keeps beside the weights; not importable for the reader."""
+
+
+def test_lists_and_dictionaries_of_other_classes_are_left_out_by_name(tmp_path):
+    """With whatever they hold, however much."""
+    state = {
+        "w": torch.ones(2),
+        "losses": Losses(range(2000)),
+        "best": defaultdict(list, {i: [i] for i in range(2000)}),
+    }
+    checkpoint = saved(state, tmp_path)
+    assert_holds(checkpoint, {"w": state["w"]})
+    assert "losses (" in checkpoint.notes[0]
+    assert "Losses)" in checkpoint.notes[0]
+    assert "best (collections.defaultdict)" in checkpoint.notes[0]
 
 
 class Unimportable(nn.Module):
@@ -133,6 +152,13 @@ def test_a_damaged_archive_is_refused(change, message, tmp_path):
     """Each kind of damage is told in its own words."""
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(archive(tmp_path, change))
+
+
+def test_a_pickle_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    """It is read whole; where storages are what is large, it is a few megabytes."""
+    monkeypatch.setattr("mergekit_wise.checkpoint.torch_zip.MAX_PICKLE", 100)
+    with pytest.raises(CheckpointError, match=r"data\.pkl is \d+ bytes long, too long to be true"):
+        saved({"w": torch.ones(2)}, tmp_path)
 
 
 @pytest.mark.parametrize("value", [[1, 2], {"a": 1}, {}, "text"], ids=str)

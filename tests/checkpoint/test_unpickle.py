@@ -91,6 +91,7 @@ REFUSED = {
     "mark as value": b"(a.",
     "empty stack": b".",
     "list as a key": b"}]K\x01s.",
+    "a number as a list": b"K\x01K\x02a.",
     "persistent id that is no storage": b"U\x01aQ.",
     "negative storage": b"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuJ\xff\xff\xff\xfftQ.",
     "unknown storage": b"(U\x07storagectorch\nQInt8Storage\nU\x010U\x03cpuK\x01tQ.",

@@ -7,7 +7,7 @@ import stat
 import numpy as np
 import pytest
 
-from mergekit_wise.checkpoint.writer import writing
+from mergekit_wise.checkpoint.writer import refuse_overwriting, writing
 from mergekit_wise.errors import OutputError
 
 DATA = np.arange(100, dtype=np.float32)
@@ -53,6 +53,46 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path, monkeypatch):
         write(0, DATA)
     assert output.read_text() == "earlier"
     assert folder_content(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (errno.EDQUOT, "Free some space"),
+        (errno.EACCES, "Choose a folder that you may write to"),
+        (errno.EROFS, "Choose a folder that you may write to"),
+        (errno.EIO, "an earlier output is untouched"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_what_the_system_refuses_is_told_with_what_to_do(error, advice, tmp_path, monkeypatch):
+    """Also by a system that refuses to remove what it refused to make, as a read-only disk does."""
+
+    def refuse(*_, **__):
+        raise OSError(error, os.strerror(error))
+
+    for name in ("touch", "unlink"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    with pytest.raises(OutputError, match=f"{os.strerror(error)}. .*{advice}"), writing(tmp_path / "out", 400):
+        pass
+
+
+@pytest.mark.parametrize("length", [250, 300], ids=["with a suffix", "by itself"])
+def test_a_name_too_long_is_told(length, tmp_path):
+    """In the words of the output, not of the partial file beside it; and it is no input."""
+    output = tmp_path / ("n" * length)
+    refuse_overwriting(output, (tmp_path,))
+    with pytest.raises(OutputError, match="nnn: writing failed: File name too long"), writing(output, 4):
+        pass
+    assert folder_content(tmp_path) == []
+
+
+def test_a_link_to_itself_is_replaced(tmp_path):
+    """There is no file behind it that could be."""
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with writing(tmp_path / "link", 400) as write:
+        write(0, DATA)
+    assert (tmp_path / "link").read_bytes() == DATA.tobytes()
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):

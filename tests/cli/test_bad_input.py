@@ -66,7 +66,8 @@ def test_names_and_shapes_that_differ(refused, pair, states, tmp_path):
 @pytest.mark.parametrize("alpha", ["1.5", "-0.1", "nan", "inf"])
 def test_an_alpha_outside(alpha, refused, pair):
     """A wrong command line: exit code 2."""
-    assert "expected a number from 0 (zero-shot) to 1" in refused(*pair, "--alpha", alpha, code=2)
+    message = refused(*pair, "--alpha", alpha, code=2)
+    assert message.startswith(f"error: --alpha {alpha}: expected an alpha from 0 (zero-shot) to 1 (fine-tuned)")
 
 
 def test_an_alpha_that_is_no_number(refused, pair):
@@ -118,8 +119,27 @@ def test_a_device_that_does_not_exist(refused, pair):
         (("sweep", "nope", "nope"), "--suite"),
         (("sweep", "nope", "nope", "--suite", "digits", "--plot", "x.txt"), ".png"),
         (("sweep", "nope", "nope", "--suite", "digits", "--plot", "none/x.png"), "does not exist"),
+        (("merge", "nope", "nope", "-o", "none/x", "--dry-run"), "does not exist. Create it first."),
+        (("zeroshot", "nope", "-o", "none/x"), "does not exist. Create it first."),
+        (("finetune", "nope", "--data", "digits", "-o", "none/x"), "does not exist. Create it first."),
+        (("finetune", "nope", "--data", "digits", "-o", "x", "--log", "none/x"), "does not exist. Create it first."),
+        (("report", "nope", "-o", "none/x"), "does not exist. Create it first."),
+        (("report", "nope", "--csv", "none/x"), "does not exist. Create it first."),
+        (("report", "nope", "--png", "none/x"), "does not exist. Create it first."),
         (("merge", "", "nope", "-o", "out"), "empty"),
         (("sweep", "nope", "nope", "--alphas", "0:1"), "neither a number nor start:stop:step"),
+        (("sweep", "nope", "nope", "--suite", "digits", "--alphas", "0:2:1"), "--alphas 0:2:1: expected an alpha"),
+        (("sweep", "nope", "nope", "--save", "{alpha}", "--alphas", "0,2"), "--alphas 0,2: expected an alpha"),
+        (("sweep", "nope", "nope", "--save", "x"), "--save x: expected a path with {alpha} in it"),
+        (("sweep", "nope", "nope", "--suite", "digits", "--select-on", "x"), "--select-on x: There is no suite"),
+        (("merge", "nope", "nope", "-o", "x", "--alpha-for", "v.*=2"), "--alpha-for v.*=2: expected an alpha"),
+        (("merge", "nope", "nope", "-o", "x", "--depth-alpha", "0:2"), "--depth-alpha 0:2: expected an alpha"),
+        (("merge", "nope", "nope", "-o", "x", "--alpha", "nan", "--extrapolate"), "--alpha nan: expected a finite"),
+        (("merge", "nope", "nope", "-o", "x", "--memory", "0"), "--memory 0: expected a size"),
+        (("finetune", "nope", "--data", "digits", "-o", "x", "--lr", "inf"), "--lr inf: expected at least 0 and no"),
+        (("finetune", "nope", "--data", "digits", "-o", "x", "--seed", 2**63), f"--seed {2**63}: expected at least 0"),
+        (("demo", "x", "--seed", "-1"), "--seed -1: expected at least 0"),
+        (("report", "nope", "--axis", "x"), "--axis x: expected logit or probit"),
     ],
 )
 def test_other_commands_answer_in_the_same_way(words, message, wise, tmp_path, monkeypatch):

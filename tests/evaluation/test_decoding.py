@@ -2,10 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.decoding import decoded, default_workers
@@ -57,6 +62,17 @@ def test_an_image_that_cannot_be_read_is_told_and_left_out(workers):
     assert [i for i in range(20) if not batch.pixels[i].any()] == [3, 17]
 
 
+def test_an_image_too_narrow_to_be_resized_is_told_and_left_out():
+    """Resized to the size of the longer side, a line of pixels has no height."""
+    longest = replace(PREPROCESS, resize_mode="longest")
+    dataset = renamed(noise(3), image=lambda i: Image.new("RGB", (2000, 1) if i == 1 else (20, 10), "white"))
+    (batch,) = decoded(dataset, longest, batched(3, 3), 3, workers=0, hold=1)
+    ((index, reason),) = batch.bad
+    assert index == 1
+    assert reason.startswith("images/1.jpg: cannot be resized: ")
+    assert [bool(pixels.any()) for pixels in batch.pixels] == [True, False, True]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corruption_is_applied_after_resizing_and_cropping(workers):
     """To [H, W, 3], with the image's number."""
@@ -71,6 +87,30 @@ def test_a_worker_that_dies_is_an_error():
     dataset = renamed(noise(40), image=lambda i: os.kill(os.getpid(), signal.SIGKILL))
     with pytest.raises(SuiteError, match="--workers"):
         list(decoded(dataset, PREPROCESS, batched(40, 8), 8, workers=2, hold=1))
+
+
+ENDLESS = """
+import os, sys, time
+import numpy as np
+from mergekit_wise.evaluation.decoding import decoded
+from tests.evaluation.fakes import PREPROCESS, noise, renamed
+
+def image(index):
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+list(decoded(renamed(noise(1), image=image), PREPROCESS, [np.arange(1)], 1, workers=1, hold=1))
+"""
+
+
+def test_a_worker_whose_parent_was_killed_ends():
+    """It would wait for work for ever, with the data set open."""
+    words = [sys.executable, "-c", ENDLESS]
+    with subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as parent:
+        assert int(parent.stdout.readline()) != parent.pid
+        parent.kill()
+        # The worker writes to the same pipe, whose end is reached when nobody is left who could.
+        assert parent.communicate(timeout=60)[0] == ""
 
 
 def test_a_defect_in_a_worker_is_no_unreadable_image():

@@ -20,7 +20,9 @@ from mergekit_wise.errors import WiseError
 from mergekit_wise.evaluation import Engine, Forward, joined
 from tests.evaluation.fakes import PREPROCESS, linear, noise, setters
 
+threads = [torch.get_num_threads()]
 with joined("cpu") as (ranks, device):
+    threads.append(torch.get_num_threads())
     module = linear()
     engine = Engine(Forward(module, PREPROCESS, torch.device(device), "fp32", print), 8, 1, max_bad=1, ranks=ranks)
     found = engine.predict(setters(module, 3)[0], noise(53, {40}), 7)
@@ -29,14 +31,18 @@ with joined("cpu") as (ranks, device):
         engine.predict([lambda: None], noise(53, {1, 2}), 7)
     except WiseError as error:
         message = str(error)
+    with joined("cuda") as (again, card):
+        inner = [again.rank == ranks.rank, again.size, card, again.everyone(again.rank)]
+    after = ranks.everyone(ranks.rank)
 with open(f"{sys.argv[1]}/{ranks.rank}", "w") as file:
-    json.dump([ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message], file)
+    told = [ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message, inner, after, threads]
+    json.dump(told, file)
 """
 
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """What each of two gloo processes found."""
+    """What each of two gloo processes found; the second has a number of threads that its user chose."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -47,9 +53,9 @@ def told(tmp_path_factory):
         subprocess.Popen(
             [sys.executable, "-c", CODE, str(folder)],
             cwd=root,
-            env={**shared, "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            env={**shared, "MASTER_PORT": str(port), "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": threads},
         )
-        for rank in range(2)
+        for rank, threads in (("0", "1"), ("1", "2"))
     ]
     assert [process.wait(120) for process in running] == [0, 0]
     return [json.loads((folder / str(rank)).read_text()) for rank in range(2)]
@@ -60,7 +66,7 @@ def test_two_processes_predict_what_one_does(told):
     module = linear()
     forward = Forward(module, PREPROCESS, torch.device("cpu"), "fp32", print)
     alone = Engine(forward, 8, max_bad=1).predict(setters(module, 3)[0], noise(53, {40}), 7)
-    for size, classes, top5, bad, _, _ in told:
+    for size, classes, top5, bad, *_ in told:
         assert size == 2
         assert classes == alone.classes.tolist()
         assert top5 == alone.top5.tolist()
@@ -76,6 +82,20 @@ def test_an_error_of_one_is_an_error_of_all(told):
 def test_the_first_decides(told):
     """What it says is what all have."""
     assert [entry[4] for entry in told] == [{"from": 0}, {"from": 0}]
+
+
+def test_processes_that_have_met_meet_no_second_time(told):
+    """Nor do they part before the first meeting ends; each has the card of its local rank."""
+    for rank, entry in enumerate(told):
+        assert entry[6] == [True, 2, f"cuda:{rank}", [0, 1]]
+        assert entry[7] == [0, 1]
+
+
+def test_one_thread_is_what_torchrun_chose_and_another_number_is_the_users(told):
+    """Of the one, processes make their share of the cores; the other they keep."""
+    (_, shared), (before, kept) = (entry[8] for entry in told)
+    assert shared == max(1, os.cpu_count() // 2)
+    assert before == kept
 
 
 def test_a_process_of_its_own_is_alone(monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mergekit_wise.errors import ModelError, UsageError
-from mergekit_wise.evaluation.forward import Forward, choose_precision
+from mergekit_wise.evaluation.forward import Forward, choose_precision, place
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 from tests.evaluation.fakes import PREPROCESS, linear
@@ -61,6 +61,25 @@ def test_one_image_that_does_not_fit_is_an_error_and_other_errors_are_left_alone
         Forward(Limited(0, RuntimeError("shapes differ")), PREPROCESS, CPU, "fp32", print)(PIXELS)
 
 
+class Heavy(nn.Module):
+    """Cannot be moved."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def to(self, *_, **__):
+        raise self.error
+
+
+def test_a_model_that_does_not_fit_is_an_error_and_other_errors_are_left_alone():
+    """Of the driver, say."""
+    with pytest.raises(ModelError, match=r"does not fit into the memory of cpu\. Use --device cpu"):
+        place(Heavy(torch.OutOfMemoryError("CUDA out of memory.")), CPU)
+    with pytest.raises(RuntimeError, match="no kernel image"):
+        place(Heavy(RuntimeError("no kernel image is available")), CPU)
+
+
 def test_less_precision_leaves_weights_and_logits_in_float32():
     """The logits are those of autocast."""
     module = linear()
@@ -103,3 +122,11 @@ def test_precisions_by_name():
     ]
     with pytest.raises(UsageError, match="expected fp32, bf16, fp16 or auto"):
         choose_precision("int8", CPU)
+
+
+@pytest.mark.parametrize(("has_bf16", "wanted"), [(True, "bf16"), (False, "fp16")])
+def test_auto_is_what_the_card_computes_by_itself(has_bf16, wanted, monkeypatch):
+    """Emulated bfloat16 is slower than float32; what was asked for by name is left to the user."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
+    assert choose_precision("auto", torch.device("cuda")) == wanted
+    assert choose_precision("bf16", torch.device("cuda")) == "bf16"

@@ -48,6 +48,12 @@ def test_only_restricts(tmp_path):
     assert set(pair.names) == {f"visual.{name}" for name in TOWER}
 
 
+def test_a_prefix_that_would_make_two_names_one_is_left_alone(tmp_path):
+    """Both would be called ``a.w`` without it."""
+    with pytest.raises(MismatchError, match=r"only in ft \(3\):\n    x\.a\.w\n    x\.b\.w\n    x\.c\.w\n"):
+        matched(tmp_path, ["a.w", "b.w", "c.w", "d.w"], ["x.a.w", "x.b.w", "x.c.w", "a.w"])
+
+
 def test_names_that_happen_to_end_alike_are_left_alone(tmp_path):
     """One name in common is no reason to rename."""
     with pytest.raises(MismatchError, match="only in zs"):

@@ -50,8 +50,16 @@ def test_nonsense_is_refused(text):
         parse_alphas(text)
 
 
+def test_too_many_alphas_are_refused():
+    """In one range, and in several that are short enough by themselves; each alpha counts once."""
+    assert len(parse_alphas("0:1:0.001,0:0.5:0.001")) == 1001
+    for text in ("0:1:0.0009", "0:1:0.001,0.0005"):
+        with pytest.raises(UsageError, match="more than 1001 alphas"):
+            parse_alphas(text)
+
+
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan"), float("inf")])
 def test_an_alpha_outside_is_refused(alpha):
-    """Extrapolation must not happen by a slip."""
-    with pytest.raises(UsageError, match="expected a number from 0"):
-        check_alpha(alpha)
+    """Extrapolation must not happen by a slip; the message begins with what was written."""
+    with pytest.raises(UsageError, match=f"^--alphas 1:9: expected an alpha from 0 .* found {alpha:g}\\.$"):
+        check_alpha(alpha, "--alphas 1:9")

@@ -1,5 +1,7 @@
 """The compiled arithmetic against NumPy's, bit for bit."""
 
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from mergekit_wise.checkpoint.dtypes import BY_NAME as DTYPES
 from mergekit_wise.merging.arithmetic import Scratch, combine, decode, encode
 from mergekit_wise.merging.native import KINDS, mix_natively, native
+from mergekit_wise.recipes.merge import merge
 
 needs_native = pytest.mark.skipif(native is None, reason="installed without a C compiler")
 COMBINATIONS = list(product(sorted(KINDS), repeat=3))
@@ -71,6 +74,24 @@ def test_lengths_that_differ_are_refused():
     with pytest.raises(ValueError, match="no such kind"):
         native.mix(out, out, out.copy(), ("F64", "F32", "F32"), 0.5)
     assert (out == 7).all()
+
+
+WITHOUT = """
+import sys
+sys.modules["mergekit_wise.merging._native"] = None  # as if there were no such file
+from mergekit_wise.merging.native import native
+from mergekit_wise.recipes.merge import merge
+assert native is None
+merge(sys.argv[1], sys.argv[2], sys.argv[3], alpha=0.3)
+"""
+
+
+@needs_native
+def test_without_it_the_merged_file_is_the_same(pair, tmp_path):
+    """As it is installed where there is no C compiler."""
+    subprocess.run([sys.executable, "-c", WITHOUT, *pair, tmp_path / "without"], check=True)
+    merge(*pair, tmp_path / "with", alpha=0.3)
+    assert (tmp_path / "without").read_bytes() == (tmp_path / "with").read_bytes()
 
 
 def test_other_dtypes_are_left_to_numpy():

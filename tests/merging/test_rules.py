@@ -16,11 +16,11 @@ def test_the_first_pattern_that_matches_wins():
 
 def test_depth_rises_linearly_from_the_first_block_to_the_last():
     """LiNeS: each tower on its own, block 10 after block 9, and what is in no block gets the first alpha."""
-    names = [f"visual.transformer.resblocks.{i}.ln.weight" for i in range(11)]
+    names = [f"visual.transformer.resblocks.{i}.ln.{part}" for part in ("weight", "bias") for i in range(11)]
     names += [f"transformer.resblocks.{i}.ln.weight" for i in range(3)] + ["visual.conv1.weight", "ln_final.bias"]
     alphas = Rules(depth=(0.0, 1.0)).alphas(names)
-    assert [alphas[name] for name in names[:11]] == pytest.approx([i / 10 for i in range(11)])
-    assert [alphas[name] for name in names[11:]] == [0.0, 0.5, 1.0, 0.0, 0.0]
+    assert [alphas[name] for name in names[:22]] == pytest.approx([i / 10 for i in range(11)] * 2)
+    assert [alphas[name] for name in names[22:]] == [0.0, 0.5, 1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,27 @@ def test_a_pattern_comes_before_depth():
     assert list(rules.alphas(["blocks.0.w", "blocks.1.w", "blocks.2.w"]).values()) == [0.0, 0.9, 1.0]
 
 
-@pytest.mark.parametrize("rules", [{"alpha": 1.5}, {"alpha_for": (("*", -1.0),)}, {"depth": (0.0, 2.0)}])
-def test_alphas_outside_are_refused_unless_they_are_meant(rules):
-    """Wherever they stand."""
-    with pytest.raises(UsageError):
+@pytest.mark.parametrize(
+    ("rules", "given"),
+    [
+        ({"alpha": 1.5}, "--alpha 1.5"),
+        ({"alpha_for": (("*.a", 0.5), ("*", -1.0))}, r"--alpha-for \*=-1"),
+        ({"depth": (0.0, 2.0)}, "--depth-alpha 0:2"),
+    ],
+)
+def test_alphas_outside_are_refused_unless_they_are_meant(rules, given):
+    """Wherever they stand; the option is named."""
+    with pytest.raises(UsageError, match=f"^{given}: expected an alpha from 0"):
         Rules(**rules)
     Rules(**rules, extrapolate=True)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf")])
+def test_no_extrapolation_goes_to_infinity(alpha):
+    """Nor to what is no number; every tensor would be spoiled."""
+    for rules in ({"alpha": alpha}, {"alpha_for": (("*", alpha),)}, {"depth": (0.0, alpha)}):
+        with pytest.raises(UsageError, match="^--.*: expected a finite number"):
+            Rules(**rules, extrapolate=True)
 
 
 def test_options_are_read():

@@ -1,4 +1,4 @@
-"""Hugging Face's CLIPModel becomes open_clip's: logits are those of transformers' own model."""
+"""Hugging Face's CLIP models become open_clip's: logits are those of transformers' own models."""
 
 import json
 import shutil
@@ -10,10 +10,11 @@ from safetensors.torch import load_file
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import fitting
+from mergekit_wise.models.architecture import fitting, guess_architecture
 from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import read_names
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.recipes.merge import merge
 
 transformers.utils.logging.set_verbosity_error()
 NAMES, TEMPLATES = ("cat", "white dog", "newt"), ("a photo of a {}.", "the {}")
@@ -180,3 +181,82 @@ def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tm
     with pytest.raises(ModelError, match="Name it with --model"):
         open_model(open_checkpoint(tmp_path / "alone.safetensors"))
     assert load_file(tmp_path / "alone.safetensors")
+
+
+def test_a_missing_part_of_a_stacked_tensor_is_told(save):
+    """Query, key and value are one tensor of open_clip's; two of them are none."""
+    clip = random_clip(config())
+    state = clip.state_dict() | {"classification_head.weight": torch.randn(5, 16)}
+    del state["vision_model.encoder.layers.1.self_attn.k_proj.weight"]
+    with pytest.raises(ModelError, match=r"resblocks.1.attn.in_proj_weight, of which the checkpoint holds a part"):
+        open_model(save(state, hugging_face_config(clip.config.to_dict(), {})))
+
+
+@pytest.fixture
+def classifiers(tmp_path):
+    """Two folders of CLIPForImageClassification, whose weights are random."""
+
+    def classifiers(**changes):
+        for seed, name in enumerate(("zs", "ft")):
+            settings = config(**changes)
+            settings.num_labels = 5
+            torch.manual_seed(seed)
+            classifier = transformers.CLIPForImageClassification(settings)
+            for parameter in classifier.parameters():
+                parameter.data += 0.1 * torch.randn_like(parameter)
+            classifier.save_pretrained(tmp_path / name)
+        return tmp_path / "zs", tmp_path / "ft"
+
+    return classifiers
+
+
+@pytest.mark.parametrize("changes", [{}, {"act": "gelu", "heads": 4}, {"vision": {"layer_norm_eps": 1e-3}}], ids=str)
+def test_classifiers_give_the_logits_of_transformers(changes, classifiers, filled, images, tmp_path):
+    """CLIPForImageClassification takes the mean of the patches: no norm, no projection, no length of 1."""
+    merge(*classifiers(**changes), tmp_path / "out", alpha=0.3)
+    theirs = transformers.CLIPForImageClassification.from_pretrained(tmp_path / "out").eval()
+    checkpoint = open_checkpoint(tmp_path / "out")
+    model = filled(open_model(checkpoint), checkpoint)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), theirs(images).logits, rtol=1e-4, atol=1e-4)
+    assert model.head == "own, 5 classes, features not normalised"
+    assert "custom: ViT/8, 2 layers, width 64, 32-pixel images, 64 features (told by" in model.architecture
+
+
+def test_a_classifiers_state_dict_takes_the_name_of_its_clip(save, images, filled):
+    """Where no config.json lies beside it; a norm that the logits do not depend on is passed over."""
+    large = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
+    vision = transformers.CLIPVisionConfig(**large, image_size=224, patch_size=32, hidden_act="gelu")
+    settings = transformers.CLIPConfig(vision_config=vision.to_dict(), num_labels=5)
+    theirs = transformers.CLIPForImageClassification(settings).eval()
+    checkpoint = save(theirs.state_dict())
+    with pytest.raises(ModelError, match="Name it with --model"):
+        open_model(checkpoint)
+    model = filled(open_model(checkpoint, "ViT-S-32"), checkpoint)
+    images = torch.nn.functional.interpolate(images, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), theirs(images).logits, rtol=1e-4, atol=1e-4)
+    assert not any("post_layernorm" in name for name in model.names)
+
+
+def siglip(kind):
+    """A small one of transformers'."""
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text |= {"vocab_size": 99, "bos_token_id": 1, "eos_token_id": 2}
+    settings = transformers.SiglipConfig(vision_config=vision | {"image_size": 32, "patch_size": 8}, text_config=text)
+    return kind(settings)
+
+
+@pytest.mark.parametrize("kind", [transformers.SiglipModel, transformers.SiglipForImageClassification])
+def test_siglip_is_merged_and_refused_where_images_are_seen(kind, tmp_path):
+    """With what to take instead; the merged folder is transformers' own."""
+    for name in ("zs", "ft"):
+        siglip(kind).save_pretrained(tmp_path / name)
+    merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
+    a, b, out = (kind.from_pretrained(tmp_path / name).state_dict() for name in ("zs", "ft", "out"))
+    name = "vision_model.encoder.layers.0.mlp.fc1.weight"
+    assert torch.equal(out[name], (1 - 0.3) * a[name] + 0.3 * b[name])
+    with pytest.raises(ModelError, match="Hugging Face's SigLIP is merged, but not evaluated.*ViT-B-16-SigLIP/webli"):
+        open_model(open_checkpoint(tmp_path / "out"))
+    assert guess_architecture(open_checkpoint(tmp_path / "out")).reason.startswith("Hugging Face's SigLIP is merged")

@@ -41,10 +41,12 @@ def test_what_is_not_told_is_asked_for_by_name(build, save):
 
 
 def test_a_name_that_does_not_fit_is_refused(small, build, save):
-    """The first tensor that differs is named."""
+    """The first tensor that differs is named, with how."""
     checkpoint = save(build(small).state_dict() | head_of())
-    with pytest.raises(ModelError, match="does not fit the architecture.*visual.class_embedding"):
+    with pytest.raises(ModelError, match=r"visual.class_embedding, expected in the shape \[768\], found in \[64\]"):
         open_model(checkpoint, "ViT-B-32")
+    with pytest.raises(ModelError, match=r"visual.attnpool.c_proj.bias, which the checkpoint does not hold"):
+        open_model(checkpoint, "RN50")
     with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
         open_model(checkpoint, "ViT-B32")
     with pytest.raises(ModelError, match="Those of ViT-B-32: openai"):
@@ -58,8 +60,16 @@ def test_a_missing_tensor_is_named(missing, small, build, save):
     """In either tower."""
     state = build(small).state_dict()
     del state[missing]
-    with pytest.raises(ModelError, match=f"{missing.removeprefix('visual.')}.*expected.*found None"):
+    with pytest.raises(ModelError, match=f"{missing}, which the checkpoint does not hold"):
         open_model(save(state, with_config(small)))
+
+
+def test_a_tensor_too_many_is_named(small, build, save):
+    """It could change what the tower computes."""
+    state = build(small).state_dict() | head_of()
+    extra = {"visual.wings": torch.ones(2)}
+    with pytest.raises(ModelError, match=r"in 1 tensors, .* visual.wings, which the architecture does not have"):
+        open_model(save(state | extra, with_config(small)))
 
 
 @pytest.mark.parametrize(

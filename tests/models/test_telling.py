@@ -82,6 +82,7 @@ import torch
 class ImageEncoder(torch.nn.Module): pass
 class ClassificationHead(torch.nn.Linear): pass
 class ImageClassifier(torch.nn.Module): pass
+class CLIPEncoder(torch.nn.Module): pass
 """,
     AUTHORS.__dict__,
 )
@@ -92,21 +93,27 @@ def authors_file(small, build, tmp_path, monkeypatch):
     """A pickled ImageClassifier, whose text transformer is deleted as in the authors' code."""
     for name in ("ImageEncoder", "ClassificationHead", "ImageClassifier"):
         getattr(AUTHORS, name).__module__ = AUTHORS.__name__
-    clip = build(small | {"quick_gelu": True})
-    del clip.transformer
-    classifier, encoder = AUTHORS.ImageClassifier(), AUTHORS.ImageEncoder()
-    encoder.model = clip
-    classifier.image_encoder, classifier.classification_head = encoder, AUTHORS.ClassificationHead(16, 5)
-    with monkeypatch.context() as patch:
-        for name in ("src", "src.models", AUTHORS.__name__):
-            patch.setitem(sys.modules, name, AUTHORS if name == AUTHORS.__name__ else types.ModuleType(name))
-        (tmp_path / "authors.pt").write_bytes(pickle.dumps(classifier))
-    return tmp_path / "authors.pt", clip, classifier.classification_head
+
+    def authors_file(name="authors.pt", *, normalize=True):
+        clip = build(small | {"quick_gelu": True})
+        del clip.transformer
+        classifier, encoder = AUTHORS.ImageClassifier(), AUTHORS.ImageEncoder()
+        encoder.model, head = clip, AUTHORS.ClassificationHead(16, 5)
+        head.normalize = normalize
+        classifier.image_encoder, classifier.classification_head = encoder, head
+        with monkeypatch.context() as patch:
+            for module in ("src", "src.models", AUTHORS.__name__):
+                patch.setitem(sys.modules, module, AUTHORS if module == AUTHORS.__name__ else types.ModuleType(module))
+            (tmp_path / name).write_bytes(pickle.dumps(classifier))
+            (tmp_path / f"head of {name}").write_bytes(pickle.dumps(head))
+        return tmp_path / name, clip, head
+
+    return authors_file
 
 
 def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, filled, images):
     """Their code knows OpenAI's CLIP alone; the features are normalised, and the head holds the temperature."""
-    path, clip, head = authors_file
+    path, clip, head = authors_file()
     checkpoint = open_checkpoint(path)
     model = filled(open_model(checkpoint), checkpoint)
     with torch.no_grad():
@@ -114,6 +121,44 @@ def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, fill
         torch.testing.assert_close(model.module(images), wanted)
     assert "the WiSE-FT authors' code" in model.architecture
     assert model.head == "own, 5 classes"
+
+
+def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_path, monkeypatch):
+    """FLYP's CLIPEncoder is in one, and may hold any model of open_clip's: its activation must be asked for."""
+    AUTHORS.CLIPEncoder.__module__ = AUTHORS.__name__
+    encoder = AUTHORS.CLIPEncoder()
+    encoder.model = build(small)
+    with monkeypatch.context() as patch:
+        for module in ("src", "src.models", AUTHORS.__name__):
+            patch.setitem(sys.modules, module, AUTHORS if module == AUTHORS.__name__ else types.ModuleType(module))
+        (tmp_path / "flyp.pt").write_bytes(pickle.dumps(encoder))
+    checkpoint = open_checkpoint(tmp_path / "flyp.pt")
+    assert any("src.models.modeling.CLIPEncoder" in note for note in checkpoint.notes)
+    assert stored_config(checkpoint) is None
+    assert told(checkpoint) is None
+
+
+@pytest.mark.parametrize("kind", ["pickled", "merged", "head"])
+def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, filled, images, tmp_path):
+    """The authors' ClassificationHead has a flag for that, which merged files carry on, and a head saved by itself."""
+    path, clip, head = authors_file("raw.pt", normalize=False)
+    if kind == "merged":
+        merge(authors_file()[0], path, tmp_path / "merged", alpha=1)
+    checkpoint = open_checkpoint(tmp_path / "merged" if kind == "merged" else path)
+    alone = open_checkpoint(tmp_path / "head of raw.pt") if kind == "head" else None
+    model = filled(open_model(checkpoint, head=alone), checkpoint)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), head(clip.visual(images)))
+    assert model.head == "own, 5 classes, features not normalised"
+    assert checkpoint.metadata["classification_head.normalize"] == "false"
+
+
+def test_a_flag_on_which_two_files_disagree_is_remarked(authors_file, tmp_path):
+    """The mixture is used as the fine-tuned model is."""
+    raw, usual = authors_file("raw.pt", normalize=False)[0], authors_file()[0]
+    report = merge(raw, usual, tmp_path / "merged")
+    assert any("disagree on 'classification_head.normalize'; kept the fine-tuned" in note for note in report.notes)
+    assert open_model(open_checkpoint(tmp_path / "merged")).head == "own, 5 classes"
 
 
 def soup(clip):
@@ -156,7 +201,7 @@ def test_merged_files_remember_what_their_sources_told(source, small, build, sav
     if source == "archive":
         path = archive()
     elif source == "authors":
-        path = authors_file[0]
+        path = authors_file()[0]
     else:
         save(build(cfg).state_dict(), name="hub/model.safetensors")
         path = tmp_path / "hub"

@@ -511,6 +511,13 @@ def test_the_contrastive_objective_moves_both_towers(tmp_path):
     torch.testing.assert_close(after["classification_head.weight"], expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_head_of_other_classes_is_refused_before_both_towers_learn(folders, tmp_path):
+    """It would be made anew for classes that it was not for."""
+    source = save_tiny(tmp_path / "zs.safetensors", text=True)
+    with pytest.raises(ModelError, match="10 classes.*wise zeroshot"):
+        finetune(source, folders, tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
+
+
 def test_a_text_tower_is_needed_where_it_learns(zeroshot, tmp_path):
     """An image tower and a head are not enough."""
     with pytest.raises(ModelError, match="text tower"):

@@ -1,12 +1,15 @@
 """What is merged loads with the libraries that people load weights with."""
 
+import json
+
 import open_clip
 import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
-from mergekit_wise.errors import CheckpointError, OutputError
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import CheckpointError, MismatchError, OutputError
 from mergekit_wise.recipes.merge import merge
 
 TINY = {
@@ -85,6 +88,45 @@ def test_open_clip_loads_what_is_merged(tmp_path):
     assert torch.equal(loaded[weight], (1 - 0.3) * states[0][weight] + 0.3 * states[1][weight])
 
 
+def save_both(folder, seed):
+    """A folder as open_clip's repositories are: its own weights, and under the usual name timm's of a tower alone."""
+    folder.mkdir()
+    model_cfg = {**open_clip.get_model_config("ViT-S-32-alt"), "text_cfg": {"layers": 1, "width": 64, "heads": 1}}
+    torch.manual_seed(seed)
+    state = open_clip.CLIP(**model_cfg).state_dict()
+    save_file(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    save_file({"blocks.0.weight": torch.ones(seed + 1)}, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"architecture": "test_vit", "pretrained_cfg": {}}))
+    return state
+
+
+def test_open_clips_weights_are_taken_where_its_configuration_lies(tmp_path, wise):
+    """Told, with what was left; the folder that comes out is one that open_clip loads."""
+    a, b = (save_both(tmp_path / name, seed) for seed, name in enumerate(("zs", "ft")))
+    report = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
+    left = "took open_clip_model.safetensors out of the folder, and left model.safetensors"
+    assert [note for note in report.notes if "left" in note] == [f"zs: {left}", f"ft: {left}"]
+    assert left in wise("inspect", tmp_path / "zs").stderr
+    assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["open_clip_model.safetensors"]
+    out = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").state_dict()
+    weight = "visual.conv1.weight"
+    assert torch.equal(out[weight], (1 - 0.3) * a[weight] + 0.3 * b[weight])
+    sharded = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "shards", alpha=0.3, shard_size="20MB").output
+    assert sharded.name == "model.safetensors.index.json"
+    assert torch.equal(
+        torch.from_numpy(open_checkpoint(tmp_path / "shards").read(weight).copy()), out[weight].flatten()
+    )
+
+
+def test_weights_that_were_left_are_named_where_nothing_fits(tmp_path):
+    """They may be what was meant."""
+    save_both(tmp_path / "zs", 0)
+    save_file({"blocks.0.weight": torch.ones(1)}, tmp_path / "tower")
+    with pytest.raises(MismatchError, match="zs: took open_clip_model.safetensors .* and left model.safetensors"):
+        merge(tmp_path / "zs", tmp_path / "tower", tmp_path / "out")
+
+
 @pytest.mark.parametrize("source", ["hf-hub:nobody/nothing", "ViT-B-32/openai"])
 def test_what_cannot_be_fetched_is_told(source, tmp_path, monkeypatch):
     """Offline, plainly."""
@@ -98,3 +140,22 @@ def test_a_name_that_is_no_tag_is_a_missing_file(tmp_path):
     """Even though it looks like one."""
     with pytest.raises(CheckpointError, match="no such file"):
         merge("ViT-B-32/nonsense", "x/y", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("https://example.org/models/zs.pt", "hf-hub:ORG/NAME"),
+        ("https://huggingface.co/openai/clip-vit/resolve/main/x.bin", "hf-hub:openai/clip-vit"),
+        ("https://hf.co/laion/CLIP.v-2", "hf-hub:laion/CLIP.v-2"),
+        ("hf://timm/vit", "hf-hub:timm/vit"),
+        ("s3://bucket/zs.pt", "hf-hub:ORG/NAME"),
+    ],
+)
+def test_a_url_is_no_checkpoint(url, advice, pair, tmp_path):
+    """Plainly, on either side, with the name by which the hub's can be fetched."""
+    for sources in ((url, pair[1]), (pair[0], url)):
+        with pytest.raises(CheckpointError) as refused:
+            merge(*sources, tmp_path / "out")
+        assert str(refused.value).startswith(f"{url}: URLs are not read. Download the file")
+        assert str(refused.value).endswith(f": {advice}")

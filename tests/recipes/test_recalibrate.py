@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from mergekit_wise.errors import ModelError, UsageError
+from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.recipes.merge import merge
@@ -25,7 +25,7 @@ OPEN_CLIP_CONFIG = {
 VIT = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
 
 
-def save(path, seed, config):
+def save(path, seed, config, *, told=True):
     torch.manual_seed(seed)
     visual = create_clip(config["model_cfg"]).visual
     tensors = {f"visual.{name}": tensor.clone() for name, tensor in visual.state_dict().items()}
@@ -34,7 +34,7 @@ def save(path, seed, config):
             tensors[name] += torch.rand_like(tensors[name])
     tensors["classification_head.weight"] = torch.randn(10, 64)
     tensors["classification_head.bias"] = torch.zeros(10)
-    save_file(tensors, path, {"open_clip_config": json.dumps(config)})
+    save_file(tensors, path, {"open_clip_config": json.dumps(config)} if told else None)
     return path
 
 
@@ -78,13 +78,45 @@ def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
     assert any("--recalibrate" in note for note in plain.notes)
 
 
-def test_a_model_without_batch_norm_is_refused_and_nothing_is_written(tmp_path):
-    """Before the output is there."""
-    config = {**OPEN_CLIP_CONFIG, "model_cfg": {**OPEN_CLIP_CONFIG["model_cfg"], "vision_cfg": VIT}}
-    sides = [save(tmp_path / f"{seed}.safetensors", seed, config) for seed in (0, 1)]
-    with pytest.raises(ModelError, match="no batch-norm"):
-        merge(*sides, tmp_path / "out", recalibrate="digits")
+@pytest.mark.parametrize(
+    ("vision", "told", "options", "message"),
+    [
+        (VIT, True, {}, "no batch-norm"),
+        (RESNET, False, {}, "does not say which architecture it holds.* --model"),
+        (RESNET, True, {"only": ("*weight",)}, r"needs the whole image tower, of which --only leaves out visual\."),
+    ],
+)
+def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, told, options, message, tmp_path):
+    """No batch norm, no known architecture, half a tower: found out before the first byte is mixed or written."""
+    config = {**OPEN_CLIP_CONFIG, "model_cfg": {**OPEN_CLIP_CONFIG["model_cfg"], "vision_cfg": vision}}
+    sides = [save(tmp_path / f"{seed}.safetensors", seed, config, told=told) for seed in (0, 1)]
+    heard = []
+    with pytest.raises(WiseError, match=message):
+        merge(*sides, tmp_path / "out", recalibrate="digits", progress=lambda *step: heard.append(step), **options)
+    assert heard == []
     assert not (tmp_path / "out").exists()
+
+
+def test_the_zeroshot_side_may_tell_the_architecture(tmp_path):
+    """As in a sweep: training scripts rarely do. The tensors are those that come out where both sides tell it."""
+    for told in (True, False):
+        sides = [save(tmp_path / f"{seed}", seed, OPEN_CLIP_CONFIG, told=told or seed == 0) for seed in (0, 1)]
+        merge(*sides, tmp_path / f"{told}", recalibrate="digits-noisy")
+    ours, theirs = load_file(tmp_path / "False"), load_file(tmp_path / "True")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_head_is_not_needed(sides, tmp_path):
+    """Statistics hang on the image tower alone: those of both towers without a head are those of the tower with one."""
+    merge(*sides, tmp_path / "with", recalibrate="digits-noisy")
+    torch.manual_seed(0)
+    text = {n: t for n, t in create_clip(OPEN_CLIP_CONFIG["model_cfg"]).state_dict().items() if "visual" not in n}
+    for path in sides:
+        tower = {name: tensor for name, tensor in load_file(path).items() if name.startswith("visual.")}
+        save_file(tower | text, path, {"open_clip_config": json.dumps(OPEN_CLIP_CONFIG)})
+    merge(*sides, tmp_path / "without", recalibrate="digits-noisy")
+    ours, theirs = load_file(tmp_path / "without"), load_file(tmp_path / "with")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if name.startswith("visual."))
 
 
 def test_several_sets_are_refused(sides, tmp_path):

@@ -24,8 +24,9 @@ def results(tmp_path):
 
 
 def test_everything_that_is_asked_for_is_written(results, tmp_path):
-    """The page, tables, plots; folders are made where they are missing; nothing else is left behind."""
+    """The page, tables, plots; folders of plots are made where they are missing; nothing else is left behind."""
     out = tmp_path / "out"
+    out.mkdir()
     found = report(
         [results],
         output=out / "r.html",
@@ -106,7 +107,7 @@ def test_results_are_never_replaced(results, tmp_path):
 def test_what_cannot_be_written_is_told(results, tmp_path):
     """And what stood there stays."""
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(OutputError, match=r"r.html: cannot be written: .* Choose another place"):
+    with pytest.raises(OutputError, match=r"r.html: the folder .*file does not exist. Create it first."):
         report([results], output=tmp_path / "file" / "r.html")
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):

@@ -3,12 +3,14 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from mergekit_wise.checkpoint import open_checkpoint
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.merging import match
 from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.opening import open_model
@@ -183,3 +185,17 @@ def test_what_makes_no_sense_is_refused(sides, options, message):
     """Before any image is read."""
     with pytest.raises(UsageError, match=message):
         sweep(*sides, **options)
+
+
+def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
+    """A slip of the pen costs no sweep. The name that a TOML file gives a set of the suite is no slip."""
+    with pytest.raises(SuiteError, match="^--select-on digits-nosy: .*Did you mean 'digits-noisy'"):
+        sweep(*sides, suite=SUITE, select_on="digits-nosy", limit=LIMIT, results=tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
+    for number in range(10):
+        (tmp_path / "mine" / str(number)).mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / "mine" / str(number) / "x.png")
+    (tmp_path / "own.toml").write_text('root = "mine"\n')
+    monkeypatch.chdir(tmp_path.parent)
+    chosen = sweep(*sides, alphas=(0, 1), suite=str(tmp_path / "own.toml"), select_on="own").recommendation
+    assert "own" in chosen.reason

@@ -1,6 +1,7 @@
 """Records in JSON Lines."""
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from mergekit_wise.errors import ResultsError
-from mergekit_wise.results import Record, append_records, read_records, require_writable
+from mergekit_wise.results import Analysis, Record, append_records, read_analyses, read_records, require_writable
 
 RECORD = Record("a.pt", "ab12", 0.5, "digits", "digits-noisy", "Noisy", "shift", 80, 100, {"torch": "2"}, 0.25)
 FULL = replace(
@@ -146,3 +147,22 @@ def test_what_the_number_depends_on_makes_another_measurement(change):
     """And nothing else does."""
     assert FULL.key != replace(FULL, **change).key
     assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key
+
+
+def test_what_is_undefined_is_null(tmp_path):
+    """JSON has no NaN, and other readers stop at one."""
+    path = tmp_path / "results.jsonl"
+    names = ("model", "zeroshot", "finetuned", "suite", "dataset", "title", "role", "data", "setting")
+    analysis = Analysis(*names, 4, {"cka complement": math.nan, "total": 4.0})
+    append_records(path, [analysis])
+
+    def refuse(word):
+        raise ValueError(word)
+
+    assert json.loads(path.read_text(), parse_constant=refuse)["values"] == {"cka complement": None, "total": 4.0}
+    (found,) = read_analyses(path)
+    assert math.isnan(found.values["cka complement"])
+    assert found.values["total"] == 4.0
+    path.write_text('{"kind": "analysis", "model": "no values"}\n')
+    with pytest.raises(ResultsError, match="line 1"):
+        read_analyses(path)

@@ -1,0 +1,93 @@
+"""Files whose bytes are mapped, or read plainly."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.checkpoint.mapped import HUGE_PAGE, MappedFile
+from mergekit_wise.errors import CheckpointError
+
+
+class Cut(io.FileIO):
+    """Reads a few bytes at once, as Linux does of more than 2 GiB."""
+
+    def readinto(self, buffer):
+        return super().readinto(memoryview(buffer)[:7])
+
+
+class Broken(io.FileIO):
+    """A disk that fails."""
+
+    def readinto(self, buffer):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@pytest.fixture
+def plainly(tmp_path, monkeypatch):
+    """A file of the bytes 0 to 255, read plainly by a `FileIO` of some kind."""
+
+    def plainly(kind):
+        (tmp_path / "file").write_bytes(bytes(range(256)))
+        monkeypatch.setattr(Path, "open", lambda path, *_, **__: kind(path))
+        return MappedFile(tmp_path / "file", mmap=False)
+
+    return plainly
+
+
+def test_a_read_that_is_cut_short_is_continued(plainly):
+    """Up to the last byte; beyond it the file became shorter."""
+    with plainly(Cut) as file:
+        assert file.elements("u1", 3, 253).tolist() == list(range(3, 256))
+        with pytest.raises(CheckpointError, match="became shorter while it was being read"):
+            file.elements("u1", 4, 253)
+
+
+def test_a_disk_that_fails_is_told_with_the_place(plainly):
+    """And with the file's name."""
+    with plainly(Broken) as file, pytest.raises(CheckpointError, match="file: reading failed at byte 3: Input/output"):
+        file.elements("u1", 3, 5)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import CheckpointError
+resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
+try:
+    open_checkpoint(Path(sys.argv[1]))
+except CheckpointError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
+def test_a_file_that_does_not_fit_into_the_address_space_is_told(tmp_path):
+    """As under `ulimit -v` on a cluster's login node."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(1 << 37)
+    done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path / "large"], capture_output=True, text=True)
+    assert "large: cannot be mapped into memory: [Errno 12]" in done.stdout, done.stderr
+
+
+def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):
+    """It lies behind the last page, of which nothing can be expected or forgotten."""
+    state = {"a": torch.ones(HUGE_PAGE - 1000, dtype=torch.uint8), "b": torch.ones(0, dtype=torch.uint8)}
+    save_file(state, tmp_path / "x")
+    state["a"] = torch.ones(HUGE_PAGE - 1000 + HUGE_PAGE - (tmp_path / "x").stat().st_size, dtype=torch.uint8)
+    save_file(state, tmp_path / "x")
+    checkpoint = open_checkpoint(tmp_path / "x")
+    assert checkpoint.size == checkpoint.tensors["b"].offset == HUGE_PAGE
+    for name, tensor in state.items():
+        checkpoint.expect(name, 0, len(tensor))
+        assert checkpoint.read(name).tolist() == tensor.tolist()
+        checkpoint.forget(name, 0, len(tensor))
+    assert checkpoint.read("a").all()

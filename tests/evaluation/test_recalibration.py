@@ -1,0 +1,48 @@
+"""Batch-norm statistics of a module on images."""
+
+import pytest
+import torch
+from torch import nn
+
+from mergekit_wise.errors import ModelError, SuiteError
+from mergekit_wise.evaluation.recalibration import recalibrate
+from tests.evaluation.fakes import PREPROCESS, linear, noise
+
+CPU = torch.device("cpu")
+
+
+def convolutional():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.LazyLinear(7)).eval()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_statistics_are_those_that_the_images_have(workers):
+    """Whatever they were before, and in no training mode afterwards; they are told by name."""
+    module, dataset = convolutional(), noise(20)
+    module[1].running_mean.fill_(100)
+    told = []
+    named = recalibrate(
+        module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: told.append(step)
+    )
+    assert named == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
+    assert not any(part.training for part in module.modules())
+    images = torch.stack([PREPROCESS.normalise(PREPROCESS.pixels(dataset.image(i))) for i in range(20)])
+    with torch.no_grad():
+        seen = module[0](images)
+    torch.testing.assert_close(module[1].running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(module[1].running_var, seen.var((0, 2, 3)))
+    assert told[-1] == ("Recalibrating", 20, 20, "images")
+
+
+def test_an_image_that_cannot_be_read_stops_it():
+    """Left out, it would leave the statistics of other images than were named."""
+    with pytest.raises(SuiteError, match=r"Noise: images/3\.jpg: broken\. Remove it"):
+        recalibrate(convolutional(), PREPROCESS, noise(20, {3}), device=CPU)
+
+
+def test_a_model_without_such_statistics_is_refused():
+    """Also one whose batch norm keeps none."""
+    for module in (linear(), nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))):
+        with pytest.raises(ModelError, match="no batch-norm statistics"):
+            recalibrate(module, PREPROCESS, noise(20), device=CPU)

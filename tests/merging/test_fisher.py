@@ -1,0 +1,45 @@
+"""Fisher information that belongs to a pair, and such that does not; ``recipes/test_merge_rules.py`` mixes with it."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import MismatchError
+from mergekit_wise.merging import match
+from mergekit_wise.merging.fisher import open_fishers
+
+WEIGHTS = {"a.w": torch.ones(3), "b.w": torch.ones(2, 2)}
+
+
+def opened(tmp_path, first, second):
+    for name, state in (("zs", WEIGHTS), ("ft", WEIGHTS), ("f0", first), ("f1", second)):
+        save_file(state, tmp_path / name)
+    zeroshot, finetuned, *fishers = (open_checkpoint(tmp_path / name) for name in ("zs", "ft", "f0", "f1"))
+    return open_fishers(match(zeroshot, finetuned), *fishers, 0.25)
+
+
+def test_values_below_the_floor_are_the_floor(tmp_path):
+    """In the names of the weights, whatever stands before them; a tensor without information has none."""
+    first, second = {"module.b.w": torch.tensor([0.0, 0.5, 0.125, 1])}, {"b.w": torch.tensor([[2.0, 0.0], [0.0, 3.0]])}
+    first["module.b.w"] = first["module.b.w"].reshape(2, 2)
+    fishers = opened(tmp_path, first, second)
+    ours, theirs = fishers.read("b.w", 1, 4, np.float64)
+    assert (ours.tolist(), theirs.tolist()) == ([0.5, 0.25, 1], [0.25, 0.25, 3])
+    assert fishers.read("a.w", 0, 3, np.float32) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"a.w": torch.ones(3)}, {"b.w": torch.ones(2, 2)}, r"lack Fisher information on one side.*\n  a\.w\n  b\.w"),
+        ({"a.w": torch.ones(4)}, {"a.w": torch.ones(4)}, r"another shape than the weights:\n  a\.w"),
+        ({"c.w": torch.ones(3)}, {"c.w": torch.ones(3)}, "f0: holds no Fisher information for any"),
+    ],
+    ids=["one side", "shape", "other names"],
+)
+def test_what_does_not_belong_to_the_pair_is_refused(first, second, message, tmp_path):
+    """All faults at once, by name."""
+    with pytest.raises(MismatchError, match=message):
+        opened(tmp_path, first, second)
