@@ -56,8 +56,12 @@ class MappedFile:
         return memoryview(self._map)
 
     def bytes_at(self, start: int, stop: int) -> bytes:
-        """A copy of the bytes from `start` up to `stop`; for headers, not for tensors."""
-        return self._map[start:stop]
+        """A copy of the bytes from `start` up to `stop`, or to the file's end; for headers, not for tensors.
+
+        Read plainly: Linux maps a whole huge page for a byte that is touched, and a zip has a header at each tensor.
+        """
+        stop = min(stop, self.size)
+        return bytes(self._read(start, stop - start)) if start < stop else b""
 
     def elements(self, carrier: str, offset: int, count: int) -> NDArray[np.generic]:
         """`count` elements from byte `offset` on: a view of the map, or a copy where the file is read plainly."""

@@ -91,3 +91,12 @@ def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):
         assert checkpoint.read(name).tolist() == tensor.tolist()
         checkpoint.forget(name, 0, len(tensor))
     assert checkpoint.read("a").all()
+
+
+def test_headers_are_read_without_touching_the_map(tmp_path):
+    """A page that is touched may bring two megabytes with it, and a zip has a header at each of its tensors."""
+    (tmp_path / "file").write_bytes(bytes(range(256)))
+    with MappedFile(tmp_path / "file") as file:
+        file._map = None
+        assert file.bytes_at(250, 300) == bytes(range(250, 256))
+        assert file.bytes_at(300, 310) == b""
