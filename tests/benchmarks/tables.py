@@ -53,13 +53,14 @@ def summary(results: Results) -> Iterator[str]:
             ours = runs[contest.ours]
             yield f"| {contest.what} | " + " | ".join(_merged(runs.get(name), ours) for name in shown) + " |"
         yield ""
-    others = [(contest, runs) for contest, runs in results if contest.section != "merge"]
-    if others:
+    rest = [(contest, runs) for contest, runs in results if contest.section != "merge"]
+    if rest:
         yield "| | | beside |"
         yield "|---|---|---|"
-        for contest, runs in others:
-            ours = runs[contest.ours]
-            beside = [_beside(contest, name, run, ours) for name, run in runs.items() if name != contest.ours]
+        for contest, runs in rest:
+            ours, parts = runs[contest.ours], {part for total in contest.sums.values() for part in total}
+            others = {name: run for name, run in runs.items() if name != contest.ours and name not in parts}
+            beside = [_beside(contest, name, run, ours) for name, run in others.items()]
             memory = f", {ours.resident / 1e9:.2f} GB of memory" if contest.section == "memory" else ""
             taken = f"`{contest.ours}`: {seconds(contest, ours):.2f} s{memory}"
             yield f"| {contest.section}: {contest.what} | {taken} | {'; '.join(beside)} |"
