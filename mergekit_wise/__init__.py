@@ -8,10 +8,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.evaluate import evaluate as evaluate
-    from mergekit_wise.recipes.finetune import finetune as finetune
-    from mergekit_wise.recipes.merge import merge as merge
-    from mergekit_wise.recipes.sweep import sweep as sweep
+    from mergekit_wise.api.evaluate import evaluate as evaluate
+    from mergekit_wise.api.finetune import finetune as finetune
+    from mergekit_wise.api.merge import merge as merge
+    from mergekit_wise.api.sweep import sweep as sweep
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "evaluate", "finetune", "merge", "sweep"]
@@ -20,4 +20,4 @@ __all__ = ["__version__", "evaluate", "finetune", "merge", "sweep"]
 def __getattr__(name: str) -> Any:
     if name.startswith("_") or name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"mergekit_wise.recipes.{name}"), name)
+    return getattr(import_module(f"mergekit_wise.api.{name}"), name)

@@ -31,7 +31,7 @@ def main() -> None:
     """Merge, look, verify; then everything that is imported from Python."""
     import mergekit_wise
     from mergekit_wise import evaluate, finetune, merge, sweep
-    from mergekit_wise.merging.native import native
+    from mergekit_wise.merging.native_backend import native
 
     here = Path(mergekit_wise.__file__)
     assert not here.is_relative_to(Path(__file__).parents[1] / "mergekit_wise"), f"{here} was not installed"

@@ -14,16 +14,21 @@ import typer
 import mergekit_wise
 from mergekit_wise.cli.app import app
 from mergekit_wise.merging import parse_alphas
-from mergekit_wise.recipes.finetune_request import FinetuneOptions, FinetuneRequest
-from mergekit_wise.recipes.request import MergeOptions, MergeRequest
-from mergekit_wise.recipes.setting import EvaluationOptions, Setting
+from mergekit_wise.options import (
+    EvalKeywords,
+    EvalOptions,
+    FinetuneKeywords,
+    FinetuneOptions,
+    MergeKeywords,
+    MergeOptions,
+)
 
 COMMANDS = {"merge": "merge", "sweep": "sweep", "evaluate": "eval", "finetune": "finetune"}
 OPTIONS: dict[str, tuple[type, type]] = {
-    "merge": (MergeRequest, MergeOptions),
-    "sweep": (Setting, EvaluationOptions),
-    "evaluate": (Setting, EvaluationOptions),
-    "finetune": (FinetuneRequest, FinetuneOptions),
+    "merge": (MergeOptions, MergeKeywords),
+    "sweep": (EvalOptions, EvalKeywords),
+    "evaluate": (EvalOptions, EvalKeywords),
+    "finetune": (FinetuneOptions, FinetuneKeywords),
 }
 """What a function's options mean and by default are, and their types."""
 

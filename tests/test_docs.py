@@ -27,8 +27,8 @@ from typer.core import TyperGroup
 from mergekit_wise import __version__
 from mergekit_wise.analysis import BASELINES
 from mergekit_wise.cli.app import app
-from mergekit_wise.suites.catalog import ENTRIES, SUITES
-from mergekit_wise.suites.own_file import KEYS
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES
+from mergekit_wise.datasets.custom_file import KEYS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

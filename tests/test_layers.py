@@ -12,21 +12,22 @@ ROOMS = (
     "errors",
     "progress",
     "checkpoint",
-    "suites",
+    "datasets",
     "analysis",
     "results",
     "merging",
+    "options",
     "models",
     "evaluation",
     "training",
     "report",
-    "recipes",
+    "api",
     "cli",
     "__main__",
 )
 # Who alone may import what, and who must not.
-ONLY = {"typer": {"cli"}, "rich": {"cli"}, "open_clip": {"models"}, "matplotlib": {"report", "suites"}}
-NEVER = {"torch": {"checkpoint", "suites", "analysis", "results", "report", "cli"}}
+ONLY = {"typer": {"cli"}, "rich": {"cli"}, "open_clip": {"models"}, "matplotlib": {"report", "datasets"}}
+NEVER = {"torch": {"checkpoint", "datasets", "analysis", "results", "report", "cli"}}
 HOUSE = Path(mergekit_wise.__file__).parent
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.analysis.intervals import clopper_pearson
-from mergekit_wise.suites.dataset import Metric
+from mergekit_wise.datasets.dataset import Metric
 
 Classes = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -55,7 +55,7 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Elements `start` to `stop` of a tensor flattened in C order.
 
-        Returns a 1-D read-only array of the dtype's carrier: a view of the file where the elements lie densely, else
+        Returns a 1-D read-only array of the dtype's storage: a view of the file where the elements lie densely, else
         a copy of just those elements.
         """
         stored = self.tensors[name]
@@ -63,7 +63,7 @@ class Checkpoint:
         stop = info.count if stop is None else stop
         if stored.strides is None:
             offset = stored.offset + start * info.dtype.itemsize
-            return stored.file.elements(info.dtype.carrier, offset, stop - start)
+            return stored.file.elements(info.dtype.storage, offset, stop - start)
         return _strided(stored).flat[start:stop]
 
     def expect(self, name: str, start: int, stop: int) -> None:
@@ -98,7 +98,7 @@ def _strided(stored: StoredTensor) -> NDArray[np.generic]:
     info = stored.info
     assert stored.strides is not None
     span = 1 + sum((size - 1) * step for size, step in zip(info.shape, stored.strides, strict=True))
-    flat = stored.file.elements(info.dtype.carrier, stored.offset, span)
+    flat = stored.file.elements(info.dtype.storage, stored.offset, span)
     in_bytes = tuple(step * info.dtype.itemsize for step in stored.strides)
     return as_strided(flat, info.shape, in_bytes, writeable=False)
 

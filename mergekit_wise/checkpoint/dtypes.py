@@ -13,7 +13,7 @@ Kind = Literal["float", "complex", "integer", "bool"]
 class DType:
     """One element type.
 
-    ``carrier`` is the NumPy dtype, little-endian, whose bits stand for an element: the type itself where NumPy has
+    ``storage`` is the NumPy dtype, little-endian, whose bits stand for an element: the type itself where NumPy has
     it, else an unsigned integer of the same width (bfloat16 and the 8-bit floats).
     """
 
@@ -21,7 +21,7 @@ class DType:
     torch: str
     kind: Kind
     itemsize: int
-    carrier: str
+    storage: str
 
     def __str__(self) -> str:
         return self.torch

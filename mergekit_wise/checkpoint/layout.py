@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.claims import check_name, check_shape, check_text, shown
+from mergekit_wise.checkpoint.checks import check_name, check_shape, check_text, shown
 from mergekit_wise.checkpoint.dtypes import BY_NAME, RANK
 from mergekit_wise.checkpoint.tensors import TensorInfo
 

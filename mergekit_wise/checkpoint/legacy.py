@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.checks import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.naming import with_call
 from mergekit_wise.checkpoint.pickle_machine import Hear, PickleError, Reduce

@@ -63,13 +63,13 @@ class MappedFile:
         stop = min(stop, self.size)
         return bytes(self._read(start, stop - start)) if start < stop else b""
 
-    def elements(self, carrier: str, offset: int, count: int) -> NDArray[np.generic]:
+    def elements(self, storage: str, offset: int, count: int) -> NDArray[np.generic]:
         """`count` elements from byte `offset` on: a view of the map, or a copy where the file is read plainly."""
         if count == 0:
-            return np.empty(0, carrier)
+            return np.empty(0, storage)
         if self._plain:
-            return np.frombuffer(self._read(offset, count * np.dtype(carrier).itemsize), carrier)
-        return np.frombuffer(self._map, dtype=carrier, count=count, offset=offset)
+            return np.frombuffer(self._read(offset, count * np.dtype(storage).itemsize), storage)
+        return np.frombuffer(self._map, dtype=storage, count=count, offset=offset)
 
     def _read(self, offset: int, size: int) -> bytearray:
         data = bytearray(size)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.checks import shown
 
 Reduce = Callable[["Global", tuple[object, ...]], object]
 Persistent = Callable[[object], object]

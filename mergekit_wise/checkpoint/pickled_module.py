@@ -6,7 +6,7 @@ all of them as plain attributes. A part can stand in many places, so a short pic
 
 from collections.abc import Iterator
 
-from mergekit_wise.checkpoint.claims import check_name
+from mergekit_wise.checkpoint.checks import check_name
 from mergekit_wise.checkpoint.pickle_machine import Global, Stub
 from mergekit_wise.checkpoint.torch_objects import TensorView
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mergekit_wise.checkpoint.claims import check_name, check_shape, check_total
+from mergekit_wise.checkpoint.checks import check_name, check_shape, check_total
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.state_dict import StateDict
 from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo, lies_densely

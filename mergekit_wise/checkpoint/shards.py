@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.checks import shown
 from mergekit_wise.checkpoint.layout import without_duplicates
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import StoredTensor

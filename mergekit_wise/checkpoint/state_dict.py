@@ -7,7 +7,7 @@ them in its parts. What was walked through and what was left out is told, calls 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.checks import shown
 from mergekit_wise.checkpoint.naming import SEARCHED, call_in, described, name_of
 from mergekit_wise.checkpoint.pickle_machine import Stub
 from mergekit_wise.checkpoint.pickled_module import is_module, module_tensors

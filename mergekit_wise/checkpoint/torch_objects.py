@@ -6,7 +6,7 @@
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.claims import MAX_DIMENSIONS, shown
+from mergekit_wise.checkpoint.checks import MAX_DIMENSIONS, shown
 from mergekit_wise.checkpoint.dtypes import BY_TORCH, DType
 from mergekit_wise.checkpoint.naming import with_call
 from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub, hashable

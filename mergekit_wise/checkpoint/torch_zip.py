@@ -9,7 +9,7 @@ import zipfile
 from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.claims import shown
+from mergekit_wise.checkpoint.checks import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.placing import Region, place_all
 from mergekit_wise.checkpoint.state_dict import find_state_dict

@@ -20,9 +20,9 @@ def _group() -> None:
 @data.command("fetch")
 def fetch(name: Name, root: options.Data = None, as_json: options.AsJson = False) -> None:
     """Download a data set from the Hugging Face hub, and check it. What is complete is not fetched again."""
+    from mergekit_wise.api.fetch_data import fetch_data
     from mergekit_wise.cli.console import in_bytes, out, show_json
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.fetch_data import fetch_data
 
     with bars() as progress:
         fetched = fetch_data(name, root, progress=progress)

@@ -11,11 +11,11 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of all random numbers.")] = 0,
 ) -> None:
     """The paper in two minutes: train a small CLIP, fine-tune it, and find the best mixture."""
+    from mergekit_wise.api.demo import demo
     from mergekit_wise.cli.console import out, say
     from mergekit_wise.cli.finetune import stopping
     from mergekit_wise.cli.progress import bars
     from mergekit_wise.cli.sweep import show_sweep
-    from mergekit_wise.recipes.demo import demo
 
     with stopping(), bars() as progress:
         report = demo(folder, seed=seed, progress=progress, note=say)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.diff import DiffReport
+    from mergekit_wise.api.diff import DiffReport
 
 
 def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: options.AsJson = False) -> None:
     """In what two checkpoints differ: names, shapes, and how far each layer moved."""
+    from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, say, show, show_json
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.diff import diff
     from mergekit_wise.report.table import class_table, movement_table
 
     with bars() as progress:

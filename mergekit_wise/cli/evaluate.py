@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.measure import Measured
-    from mergekit_wise.recipes.sweep import SweepReport
+    from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.evaluation.measure import Measured
 
 
 def evaluate(
@@ -33,9 +33,9 @@ def evaluate(
     as_json: options.AsJson = False,
 ) -> None:
     """Accuracy of a checkpoint on a reference data set and on shifts away from it."""
+    from mergekit_wise.api.evaluate import evaluate
     from mergekit_wise.cli.console import notes, say, show, show_json
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.evaluate import evaluate
     from mergekit_wise.report.table import accuracy_table
     from mergekit_wise.results import as_entry
 

@@ -11,7 +11,7 @@ import typer
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.finetune import FinetuneReport
+    from mergekit_wise.api.finetune import FinetuneReport
 
 INTERRUPTED = 130
 """The exit code that shells give a program that Ctrl-C ended."""
@@ -134,9 +134,9 @@ def finetune(
     as_json: options.AsJson = False,
 ) -> None:
     """Fine-tune a zero-shot checkpoint: the first step of WiSE-FT. Stopped, the same command goes on."""
+    from mergekit_wise.api.finetune import finetune
     from mergekit_wise.cli.console import say
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.finetune import finetune
 
     with stopping(), bars() as progress:
         report = finetune(
@@ -183,8 +183,8 @@ def finetune(
 @contextmanager
 def stopping() -> Iterator[None]:
     """Says how to go on with a run that was stopped."""
+    from mergekit_wise.api.finetune import Stopped
     from mergekit_wise.cli.console import fail
-    from mergekit_wise.recipes.finetune import Stopped
 
     try:
         yield

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.inspect import Inspection
+    from mergekit_wise.api.inspect import Inspection
 
 
 def inspect(file: options.File, as_json: options.AsJson = False) -> None:
     """What a checkpoint holds: tensors, metadata, where it comes from, its architecture."""
+    from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json
-    from mergekit_wise.recipes.inspect import inspect
     from mergekit_wise.report.table import tensor_table
 
     found = inspect(file)
@@ -26,7 +26,7 @@ def inspect(file: options.File, as_json: options.AsJson = False) -> None:
 
 
 def _lines(found: "Inspection") -> list[str]:
-    from mergekit_wise.checkpoint.claims import shown
+    from mergekit_wise.checkpoint.checks import shown
     from mergekit_wise.cli.console import in_bytes
 
     elements = sum(info.count for info in found.tensors)

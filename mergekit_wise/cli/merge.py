@@ -9,8 +9,8 @@ import typer
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.merge import MergeReport, Preview
-    from mergekit_wise.recipes.request import MergeOptions
+    from mergekit_wise.api.merge import MergeReport, Preview
+    from mergekit_wise.options import MergeKeywords
 
 
 def merge(
@@ -69,11 +69,11 @@ def merge(
     ] = False,
 ) -> None:
     """Mix the weights of two checkpoints: (1 - alpha) * zeroshot + alpha * finetuned."""
+    from mergekit_wise.api.merge import merge, preview
     from mergekit_wise.cli.console import notes
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.merge import merge, preview
 
-    asked: MergeOptions = {
+    asked: MergeKeywords = {
         "alpha": alpha,
         "alpha_for": tuple(alpha_for or ()),
         "depth_alpha": depth_alpha,
@@ -121,12 +121,12 @@ def _summarise(report: "MergeReport") -> None:
 
 
 def _lines(report: "MergeReport") -> list[str]:
-    counts = Counter((outcome.step.action, outcome.fate) for outcome in report.outcomes)
-    alphas = sorted({o.step.alpha for o in report.outcomes if o.fate == "mixed"})
+    counts = Counter((outcome.step.action, outcome.source) for outcome in report.outcomes)
+    alphas = sorted({o.step.alpha for o in report.outcomes if o.source == "mixed"})
     mixed = counts["mix", "mixed"]
     equal = counts["mix", "equal"] + counts["choose", "equal"]
     chosen = [
-        outcome.name for outcome in report.outcomes if outcome.step.action == "choose" and outcome.fate != "equal"
+        outcome.name for outcome in report.outcomes if outcome.step.action == "choose" and outcome.source != "equal"
     ]
     lines = []
     if mixed:

@@ -12,11 +12,11 @@ def recipe(
     ] = Path("wise.toml"),
 ) -> None:
     """Zero-shot head, fine-tuning, sweep and report from one file; what did not change is not done again."""
+    from mergekit_wise.api.recipe import recipe
     from mergekit_wise.cli.console import out, say
     from mergekit_wise.cli.finetune import stopping
     from mergekit_wise.cli.progress import bars
     from mergekit_wise.cli.sweep import show_sweep
-    from mergekit_wise.recipes.recipe import recipe
 
     with stopping(), bars() as progress:
         report = recipe(path, progress=progress, note=say)

@@ -28,8 +28,8 @@ def report(
     ] = "logit",
 ) -> None:
     """Draw what was measured as a page to hand on: curves, plots, tables, analysis, and how it was measured."""
+    from mergekit_wise.api.report import report
     from mergekit_wise.cli.console import notes, out
-    from mergekit_wise.recipes.report import report
 
     found = report(
         results,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.suites import Inventory, Shelf
+    from mergekit_wise.api.suites import Inventory, Shelf
 
 _MANY = 20
 """Data sets of a suite that are listed one by one."""
@@ -15,9 +15,9 @@ _MANY = 20
 
 def suites(data: options.Data = None, as_json: options.AsJson = False) -> None:
     """Data sets and suites: what was found where, and what to put where for the rest."""
+    from mergekit_wise.api.suites import suites
     from mergekit_wise.cli.console import say, show_json
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.suites import suites
 
     with bars() as progress:
         inventory = suites(data, progress=progress)

@@ -8,7 +8,7 @@ import typer
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
-    from mergekit_wise.recipes.sweep import SweepReport
+    from mergekit_wise.api.sweep import SweepReport
 
 
 def sweep(
@@ -74,7 +74,7 @@ def sweep(
     if suite is None and save is not None:
         _save(zeroshot, finetuned, save, alphas, device)
         return
-    from mergekit_wise.recipes.sweep import sweep
+    from mergekit_wise.api.sweep import sweep
     from mergekit_wise.report.scatter import draw_scatter, require_drawable
 
     if plot is not None:
@@ -126,10 +126,10 @@ def sweep(
 
 def _save(zeroshot: str, finetuned: str, path: str, alphas: str, device: str) -> None:
     """Every mixture, and nothing else: needs no torch."""
+    from mergekit_wise.api.merge import merge_each
     from mergekit_wise.cli.console import notes, say
     from mergekit_wise.cli.progress import bars
     from mergekit_wise.merging import parse_alphas
-    from mergekit_wise.recipes.merge import merge_each
 
     with bars() as progress:
         reports = merge_each(zeroshot, finetuned, path, parse_alphas(alphas), device=device, progress=progress)

@@ -16,9 +16,9 @@ def verify(
     ] = None,
 ) -> None:
     """Compute a merged file again from what it says of itself, and compare every byte."""
+    from mergekit_wise.api.verify import verify
     from mergekit_wise.cli.console import notes, out
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.verify import verify
 
     with bars() as progress:
         verdict = verify(merged, zeroshot=zeroshot, finetuned=finetuned, fisher=fisher, progress=progress)

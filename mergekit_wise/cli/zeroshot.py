@@ -28,9 +28,9 @@ def zeroshot(
     device: options.Device = "cpu",
 ) -> None:
     """Write image tower and zero-shot head as one checkpoint: where fine-tuning starts."""
+    from mergekit_wise.api.zeroshot import zeroshot
     from mergekit_wise.cli.console import in_bytes, notes, out
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.recipes.zeroshot import zeroshot
 
     with bars() as progress:
         report = zeroshot(

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
-from mergekit_wise.suites.dataset import Dataset
 
 TOP = 5
 VOCABULARIES = {"imagenet": 1000}

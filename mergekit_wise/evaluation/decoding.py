@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.shared import SharedArray, shared_array
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.suites.dataset import Dataset
 
 CHUNK = 16
 """Images that a worker is given at a time."""

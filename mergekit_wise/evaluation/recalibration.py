@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
 from mergekit_wise.evaluation.decoding import decoded
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.suites.dataset import Dataset
 
 AHEAD = 4
 """Batches that are decoded before they are asked for."""

@@ -2,7 +2,7 @@
 
 from mergekit_wise.merging.align import align
 from mergekit_wise.merging.alphas import check_alpha, parse_alphas
-from mergekit_wise.merging.devices import open_engine
+from mergekit_wise.merging.backends import open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
 from mergekit_wise.merging.mixing import Mixer
 from mergekit_wise.merging.movement import Movement, movements
@@ -31,7 +31,7 @@ __all__ = [
     "make_plan",
     "match",
     "movements",
-    "open_engine",
+    "open_backend",
     "open_fishers",
     "parse_alphas",
     "read_origin",

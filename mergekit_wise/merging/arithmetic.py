@@ -15,7 +15,7 @@ from mergekit_wise.checkpoint import DType
 from mergekit_wise.merging.eight_bit import from_eight_bit, to_eight_bit
 from mergekit_wise.merging.half import from_half, to_half
 
-Carrier = NDArray[np.generic]
+StorageArray = NDArray[np.generic]
 Numbers = NDArray[np.float32] | NDArray[np.float64]
 Real = type[np.float32] | type[np.float64]
 
@@ -73,30 +73,30 @@ def computing_type(dtypes: tuple[DType, DType]) -> Real:
     return np.float64 if any(dtype.name == "F64" for dtype in dtypes) else np.float32
 
 
-def decode(carrier: Carrier, dtype: DType, kind: Real, scratch: Scratch, number: int) -> Numbers:
-    """The numbers that `carrier` stands for, exactly; complex ones as pairs.
+def decode(storage: StorageArray, dtype: DType, kind: Real, scratch: Scratch, number: int) -> Numbers:
+    """The numbers that `storage` stands for, exactly; complex ones as pairs.
 
-    A view of `carrier` where nothing changes, else in buffer `number` (float64 from a narrower dtype: a new array).
+    A view of `storage` where nothing changes, else in buffer `number` (float64 from a narrower dtype: a new array).
     """
     numbers: Numbers
     match dtype.name:
         case "BF16":
-            wide = scratch.take(number, np.uint32, len(carrier))
-            np.copyto(wide, carrier)
+            wide = scratch.take(number, np.uint32, len(storage))
+            np.copyto(wide, storage)
             np.left_shift(wide, 16, out=wide)
             numbers = wide.view(np.float32)
         case "F16":
-            numbers = from_half(carrier, scratch.take(number, np.int32, len(carrier)))
+            numbers = from_half(storage, scratch.take(number, np.int32, len(storage)))
         case "F8_E4M3" | "F8_E5M2":
-            numbers = from_eight_bit(carrier, dtype.name)
+            numbers = from_eight_bit(storage, dtype.name)
         case "C64":
-            numbers = np.ascontiguousarray(carrier).view(np.float32)
+            numbers = np.ascontiguousarray(storage).view(np.float32)
         case _:
-            return carrier.astype(kind, copy=False)  # type: ignore[return-value]
+            return storage.astype(kind, copy=False)  # type: ignore[return-value]
     return numbers if kind is np.float32 else numbers.astype(np.float64)
 
 
-def encode(numbers: Numbers, dtype: DType, scratch: Scratch) -> Carrier:
+def encode(numbers: Numbers, dtype: DType, scratch: Scratch) -> StorageArray:
     """Round to `dtype`, nearest and ties to even; too large becomes infinite, or NaN where there is no infinity.
 
     The result may lie in `numbers` or in buffers 3 to 5, so it must be used before the scratch is.
@@ -113,10 +113,10 @@ def encode(numbers: Numbers, dtype: DType, scratch: Scratch) -> Carrier:
             case "C64":
                 return numbers.astype(np.float32, copy=False).view(np.complex64)
             case _:
-                return numbers.astype(dtype.carrier, copy=False)
+                return numbers.astype(dtype.storage, copy=False)
 
 
-def _to_bfloat16(numbers: NDArray[np.float32], scratch: Scratch) -> Carrier:
+def _to_bfloat16(numbers: NDArray[np.float32], scratch: Scratch) -> StorageArray:
     bits = numbers.view(np.uint32)
     rounded = scratch.take(3, np.uint32, len(bits))
     result = scratch.take(5, np.uint16, len(bits))

@@ -17,11 +17,11 @@ from mergekit_wise.merging.arithmetic import (
     mix_fisher,
     squares,
 )
-from mergekit_wise.merging.devices import Engine
-from mergekit_wise.merging.fates import Fate, blocks, fate_of, source_of
+from mergekit_wise.merging.backends import Engine
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import Step
+from mergekit_wise.merging.sources import TensorSource, blocks, find_source, source_checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,34 +56,36 @@ class Mixer:
     engine: Engine
     fishers: Fishers | None = None
 
-    def fate(self, step: Step) -> Fate:
+    def source(self, step: Step) -> TensorSource:
         """What happens to a tensor; reads both sources up to their first difference."""
-        return fate_of(self.pair, step, self.engine.block)
+        return find_source(self.pair, step, self.engine.block)
 
-    def sources(self, step: Step, fate: Fate) -> tuple[Checkpoint, ...]:
+    def checkpoints(self, step: Step, source: TensorSource) -> tuple[Checkpoint, ...]:
         """The files that a tensor is read from."""
-        return (self.pair.zeroshot, self.pair.finetuned) if fate == "mixed" else (source_of(self.pair, fate),)
+        return (
+            (self.pair.zeroshot, self.pair.finetuned) if source == "mixed" else (source_checkpoint(self.pair, source),)
+        )
 
     def block(
-        self, step: Step, fate: Fate, start: int, stop: int, scratch: Scratch
+        self, step: Step, source: TensorSource, start: int, stop: int, scratch: Scratch
     ) -> tuple[NDArray[np.generic], Tally]:
-        """Elements `start` to `stop` of a tensor of the output, as its dtype's carrier.
+        """Elements `start` to `stop` of a tensor of the output, as its dtype's storage.
 
         The array may lie in `scratch`: it is good until the next block is asked for with that.
         """
         name = step.info.name
-        if fate != "mixed":
-            source = source_of(self.pair, fate)
-            data = source.read(name, start, stop)
-            return _converted(data, source.info(name).dtype, step.info.dtype, scratch), NOTHING
+        if source != "mixed":
+            checkpoint = source_checkpoint(self.pair, source)
+            data = checkpoint.read(name, start, stop)
+            return _converted(data, checkpoint.info(name).dtype, step.info.dtype, scratch), NOTHING
         return self._mixed(step, start, stop, scratch)
 
     def whole(self, step: Step) -> NDArray[np.generic]:
         """One tensor of the mixture in memory, flattened: the bytes that a merged file would hold."""
-        fate = self.fate(step)
+        source = self.source(step)
         spans = blocks(0, step.info.count, self.engine.block) if step.info.count else [(0, 0)]
         scratch = Scratch()
-        return np.concatenate([self.block(step, fate, *span, scratch)[0].copy() for span in spans])
+        return np.concatenate([self.block(step, source, *span, scratch)[0].copy() for span in spans])
 
     def _mixed(self, step: Step, start: int, stop: int, scratch: Scratch) -> tuple[NDArray[np.generic], Tally]:
         name, out = step.info.name, step.info.dtype
@@ -102,16 +104,16 @@ class Mixer:
         if convex and fisher is None and all(map(math.isfinite, sums)):
             return data, Tally(*sums)
         results, x, y = (
-            decode(carrier, dtype, kind, Scratch(), 0)
-            for carrier, dtype in ((data, out), (a, dtypes[0]), (b, dtypes[1]))
+            decode(storage, dtype, kind, Scratch(), 0)
+            for storage, dtype in ((data, out), (a, dtypes[0]), (b, dtypes[1]))
         )
         return data, Tally(*sums, *_not_finite(results, x, y))
 
 
-def _converted(carrier: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:
+def _converted(storage: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:
     if have == want:
-        return carrier
-    return encode(decode(carrier, have, computing_type((have, have)), scratch, 0), want, scratch)
+        return storage
+    return encode(decode(storage, have, computing_type((have, have)), scratch, 0), want, scratch)
 
 
 def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging.arithmetic import Scratch, decode
 from mergekit_wise.merging.dtypes import MIXABLE
-from mergekit_wise.merging.fates import blocks
+from mergekit_wise.merging.sources import blocks
 from mergekit_wise.progress import Progress
 
 BLOCK = 1 << 20

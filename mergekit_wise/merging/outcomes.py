@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mergekit_wise.merging.fates import Fate
 from mergekit_wise.merging.mixing import Tally
 from mergekit_wise.merging.plan import Step
+from mergekit_wise.merging.sources import TensorSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Outcome:
     """What was planned for a tensor, what happened to it, and sums over its elements if it was mixed."""
 
     step: Step
-    fate: Fate
+    source: TensorSource
     tally: Tally
 
     @property
@@ -25,6 +25,6 @@ class Outcome:
 
 def relative_distance(outcomes: Iterable[Outcome]) -> float | None:
     """|theta_1 - theta_0| / |theta_0| over all tensors that were mixed (Frobenius norms); None if there is none."""
-    mixed = [outcome.tally for outcome in outcomes if outcome.fate == "mixed"]
+    mixed = [outcome.tally for outcome in outcomes if outcome.source == "mixed"]
     norm = sum(tally.norm for tally in mixed)
     return math.sqrt(sum(tally.moved for tally in mixed) / norm) if norm > 0 else None

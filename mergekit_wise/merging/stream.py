@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.merging.arithmetic import Scratch
-from mergekit_wise.merging.fates import Fate, blocks
 from mergekit_wise.merging.mixing import NOTHING, Mixer, Tally
 from mergekit_wise.merging.outcomes import Outcome
 from mergekit_wise.merging.plan import Step
+from mergekit_wise.merging.sources import TensorSource, blocks
 from mergekit_wise.progress import Progress
 
 Put = Callable[[str, int, NDArray[np.generic]], None]
@@ -39,7 +39,7 @@ class _Part:
 
     sink: int
     step: Step
-    fate: Fate
+    source: TensorSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +74,9 @@ def stream(mixer: Mixer, sinks: Sequence[Sink], progress: Progress) -> list[tupl
     finally:
         # Also on Ctrl-C: no thread may still write while the partial file is being removed.
         pool.shutdown(wait=True, cancel_futures=True)
-    fates = {(part.sink, name): part.fate for name, of_tensor in parts.items() for part in of_tensor}
+    sources = {(part.sink, name): part.source for name, of_tensor in parts.items() for part in of_tensor}
     return [
-        tuple(Outcome(step, fates[key := (number, step.info.name)], tallies[key]) for step in sink.steps)
+        tuple(Outcome(step, sources[key := (number, step.info.name)], tallies[key]) for step in sink.steps)
         for number, sink in enumerate(sinks)
     ]
 
@@ -84,13 +84,13 @@ def stream(mixer: Mixer, sinks: Sequence[Sink], progress: Progress) -> list[tupl
 def _parts(mixer: Mixer, sinks: Sequence[Sink]) -> dict[str, list[_Part]]:
     """By tensor; whether two tensors are equal is looked at once, however many sinks ask."""
     parts: dict[str, list[_Part]] = {}
-    fates: dict[tuple[str, str], Fate] = {}
+    sources: dict[tuple[str, str], TensorSource] = {}
     for number, sink in enumerate(sinks):
         for step in sink.steps:
             name, key = step.info.name, (step.info.name, step.action)
-            if key not in fates:
-                fates[key] = mixer.fate(step)
-            parts.setdefault(name, []).append(_Part(number, step, fates[key]))
+            if key not in sources:
+                sources[key] = mixer.source(step)
+            parts.setdefault(name, []).append(_Part(number, step, sources[key]))
     return parts
 
 
@@ -107,13 +107,13 @@ def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[_Piece], list[Tall
         scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
         name = piece.parts[0].step.info.name
         # By identity: checkpoints are not hashable.
-        sources = {id(source): source for part in piece.parts for source in mixer.sources(part.step, part.fate)}
+        sources = {id(source): source for part in piece.parts for source in mixer.checkpoints(part.step, part.source)}
         tallies = [NOTHING] * len(piece.parts)
         for source in sources.values():
             source.expect(name, piece.start, piece.stop)
         for start, stop in blocks(piece.start, piece.stop, mixer.engine.block):
             for number, part in enumerate(piece.parts):
-                data, seen = mixer.block(part.step, part.fate, start, stop, scratch)
+                data, seen = mixer.block(part.step, part.source, start, stop, scratch)
                 tallies[number] += seen
                 sinks[part.sink].put(name, start * part.step.info.dtype.itemsize, data)
         for source in sources.values():  # mapped pages count as memory of the process

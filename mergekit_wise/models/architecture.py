@@ -15,10 +15,10 @@ from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.declared_config import told
 from mergekit_wise.models.facts import Shapes, image_facts, text_facts
 from mergekit_wise.models.huggingface import NO_SIGLIP, SIGLIP
 from mergekit_wise.models.names import TEXT, TOWER, Reading, read_names
-from mergekit_wise.models.telling import told
 
 Config = Mapping[str, Any]
 

@@ -86,7 +86,7 @@ class Model:
     def set_weights(self, tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]]) -> None:
         """Copy tensors into the module, in place and on its device, by the checkpoint's names.
 
-        Each is given with its dtype's carrier, flattened or not, or as a tensor; any dtype will do, and the copy is
+        Each is given with its dtype's storage, flattened or not, or as a tensor; any dtype will do, and the copy is
         exact where the module's is as wide. Names that are not among `names` are passed over.
         """
         fill(self.module, self.places, tensors)
@@ -125,17 +125,17 @@ def fill(
 ) -> None:
     """Copy tensors to their places in the module. See `Model.set_weights`."""
     state = module.state_dict()
-    for name, (info, carrier) in tensors.items():
+    for name, (info, storage) in tensors.items():
         if name in places:
             place = places[name]
             target = state[place.name].chunk(place.parts)[place.part] if place.parts > 1 else state[place.name]
-            value = _tensor(info, carrier)
+            value = _tensor(info, storage)
             target.copy_((value.T if place.transposed else value).reshape(target.shape))
 
 
-def _tensor(info: TensorInfo, carrier: NDArray[np.generic] | Tensor) -> Tensor:
-    if isinstance(carrier, Tensor):
-        return carrier.view(info.shape)
+def _tensor(info: TensorInfo, storage: NDArray[np.generic] | Tensor) -> Tensor:
+    if isinstance(storage, Tensor):
+        return storage.view(info.shape)
     # Copied: torch takes no read-only memory, and a mapped file's is.
-    raw = torch.from_numpy(np.array(carrier).reshape(-1).view(np.uint8))
+    raw = torch.from_numpy(np.array(storage).reshape(-1).view(np.uint8))
     return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)

@@ -14,12 +14,12 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.clip import create_tokenizer
-from mergekit_wise.models.deciding import decide
+from mergekit_wise.models.declared_config import folder_of, normalizes
 from mergekit_wise.models.huggingface import CLASSIFIER, NO_SIGLIP, SIGLIP
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_places, read_names
 from mergekit_wise.models.places import Place
-from mergekit_wise.models.telling import folder_of, normalizes
+from mergekit_wise.models.resolved_config import decide
 from mergekit_wise.models.timm_classifier import PREFIX, open_timm, timm_asked, timm_told
 from mergekit_wise.models.towers import build_text, build_visual, visual_shapes
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.errors import ModelError
 
-Carrier = NDArray[np.generic]
+StorageArray = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,13 @@ class Place:
         shape = tuple(reversed(shape)) if self.transposed else shape
         return (shape[0] * self.parts, *shape[1:]) if self.parts > 1 and shape else shape
 
-    def turned(self, carrier: Carrier, shape: tuple[int, ...]) -> Carrier:
+    def turned(self, storage: StorageArray, shape: tuple[int, ...]) -> StorageArray:
         """The elements of a file's tensor of `shape`, given flattened, as they lie in the model's; a view."""
-        values = carrier.reshape(shape)
+        values = storage.reshape(shape)
         return values.T if self.transposed else values
 
 
-def in_place(checkpoint: Checkpoint, places: Mapping[str, Place]) -> dict[str, tuple[TensorInfo, Carrier]]:
+def in_place(checkpoint: Checkpoint, places: Mapping[str, Place]) -> dict[str, tuple[TensorInfo, StorageArray]]:
     """Tensors of a checkpoint as the model has them: its names, whole and turned, in the file's dtypes and bits.
 
     Those that need no change are views of the file. Raises ModelError if parts of a tensor differ in dtype.
@@ -51,7 +51,7 @@ def in_place(checkpoint: Checkpoint, places: Mapping[str, Place]) -> dict[str, t
 
 def _joined(
     checkpoint: Checkpoint, places: Mapping[str, Place], target: str, names: list[str]
-) -> tuple[TensorInfo, Carrier]:
+) -> tuple[TensorInfo, StorageArray]:
     infos = [checkpoint.info(name) for name in names]
     if len({info.dtype for info in infos}) > 1:
         raise ModelError(f"{checkpoint.path}: {', '.join(names)} differ in dtype, but are one tensor of the model.")

@@ -12,12 +12,12 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import require_config
-from mergekit_wise.models.telling import Told
+from mergekit_wise.models.declared_config import DeclaredConfig
 
 QUICK = "-quickgelu"
 
 
-def tagged(model: str, tag: str) -> Told:
+def tagged(model: str, tag: str) -> DeclaredConfig:
     """The configuration and preprocessing of open_clip's pretrained weights ``model/tag``. Raises ModelError."""
     model_cfg = require_config(model)
     entry = get_pretrained_cfg(model, tag)
@@ -26,7 +26,7 @@ def tagged(model: str, tag: str) -> Told:
         raise ModelError(f"--model {model}/{tag}: open_clip has no such weights. Those of {model}: {known}.")
     # open_clip itself only warns where the weights want another activation than the configuration has.
     model_cfg["quick_gelu"] = bool(entry.get("quick_gelu", False))
-    return Told(model_cfg, _preprocess(entry), f"open_clip's {model}/{tag}")
+    return DeclaredConfig(model_cfg, _preprocess(entry), f"open_clip's {model}/{tag}")
 
 
 def usual(model: str, quick_gelu: bool) -> tuple[dict[str, Any], str]:

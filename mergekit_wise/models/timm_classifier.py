@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.declared_config import folder_of, side_json
 from mergekit_wise.models.places import Place
-from mergekit_wise.models.telling import folder_of, side_json
 from mergekit_wise.models.towers import unfilled
 
 PREFIX = "timm:"

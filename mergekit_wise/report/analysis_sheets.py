@@ -19,7 +19,7 @@ from mergekit_wise.report.sheet import (
     points,
     sheet_of_mixtures,
 )
-from mergekit_wise.report.verdict import Verdict
+from mergekit_wise.report.summary import Verdict
 
 MEANINGS = {
     "prediction diversity": "Prediction diversity: the share of images on which exactly one of the two is right.",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 from mergekit_wise.analysis import BASELINES, Baseline, Estimate, effective_robustness, fit_baseline, parse_points
 from mergekit_wise.analysis.baseline_table import OWN_REFERENCE
+from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.report.comparison import Column, Comparison, Curve
-from mergekit_wise.suites.companions import companion_name
 
 
 def fitted(text: str, where: str, axis: str = "logit") -> dict[str, Baseline]:

@@ -14,8 +14,8 @@ from importlib.resources import files
 from mergekit_wise import __version__
 from mergekit_wise.report.comparison import Comparison
 from mergekit_wise.report.section import section, spoken
+from mergekit_wise.report.summary import Verdict
 from mergekit_wise.report.timeline import Timeline, timeline_of
-from mergekit_wise.report.verdict import Verdict
 
 ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M2 13C4 4 9 2 14 6' "

@@ -6,13 +6,13 @@ from html import escape
 from mergekit_wise.report.analysis_sheets import analysis_sheets
 from mergekit_wise.report.comparison import Comparison
 from mergekit_wise.report.markup import facts, table
-from mergekit_wise.report.methods import dataset_sheet, shared_facts, weights_sheet
 from mergekit_wise.report.panels import Panel, alpha_panels, scatter_panels
+from mergekit_wise.report.provenance import dataset_sheet, shared_facts, weights_sheet
 from mergekit_wise.report.readout import readout, tiles
 from mergekit_wise.report.sheet import Sheet, accuracy_sheet, heading, percent
+from mergekit_wise.report.summary import Verdict
 from mergekit_wise.report.svg import colour, draw
 from mergekit_wise.report.timeline import Timeline
-from mergekit_wise.report.verdict import Verdict
 
 
 def section(comparison: Comparison, verdicts: Sequence[Verdict], timeline: Timeline, ident: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis import Estimate, Loss
 from mergekit_wise.report.comparison import Column, Comparison, Curve
-from mergekit_wise.report.verdict import Verdict
+from mergekit_wise.report.summary import Verdict
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.analysis.metrics import is_right
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.results.record import Record
-from mergekit_wise.suites.dataset import Dataset
 
 COLUMNS = ("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted")
 

@@ -12,16 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from mergekit_wise.suites.dataset import Dataset
-from mergekit_wise.training.course import seed_of
-
-AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
-"""In the order of how much they change an image.
-
-``crop`` is what the authors' code does: 90 to 100 % of the image, as CLIP was trained. ``crop-flip`` is what ImageNet
-is usually learned with: 8 to 100 % of the image, half of them mirrored. ``strong`` adds RandAugment (Cubuk et al.,
-arXiv 1909.13719; two changes of magnitude 9).
-"""
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.training.batch_order import seed_of
 
 AREAS = {"crop": (0.9, 1.0), "crop-flip": (0.08, 1.0), "strong": (0.08, 1.0)}
 

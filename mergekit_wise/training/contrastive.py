@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.training.computing import Computing, accumulating
 from mergekit_wise.training.images import Part
 from mergekit_wise.training.objective import Tally
-from mergekit_wise.training.optimizer import Optimization, Stepper
+from mergekit_wise.training.optimizer import Optimization, OptimizerStep
+from mergekit_wise.training.runtime import Runtime, accumulating
 
 MAX_LOGIT_SCALE = math.log(100)
 """Where CLIP stops the temperature, lest training become unstable."""
@@ -41,7 +41,7 @@ def train_contrastive(
     is not full is left out: the loss depends on how many captions there are to confuse an image with.
     """
     steps = len(images) // settings.batch_size
-    stepper = Stepper(model.named_parameters(), settings, settings.epochs * steps)
+    stepper = OptimizerStep(model.named_parameters(), settings, settings.epochs * steps)
     for _ in range(settings.epochs):
         order = torch.randperm(len(images), generator=generator)
         for batch in torch.split(order, settings.batch_size)[:steps]:
@@ -86,7 +86,7 @@ class Captioned:
     prepare: Callable[[Tensor], Tensor]
     labels: Tensor
     captions: Tensor
-    computing: Computing
+    computing: Runtime
 
     def backward(self, part: Part, images: int, seed: int) -> Tally:
         """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's prompt."""

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.decoding import CHUNK, decoded
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.suites.dataset import Dataset
 from mergekit_wise.training.augmentation import Augmentation, augmented
-from mergekit_wise.training.course import Indices
+from mergekit_wise.training.batch_order import Indices
 
 ROOM = 1 << 29
 """Bytes of images that are held in memory rather than decoded again in every epoch."""

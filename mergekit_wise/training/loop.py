@@ -15,11 +15,11 @@ from torch import distributed
 from mergekit_wise.errors import ModelError, NonFiniteError
 from mergekit_wise.evaluation.forward import is_memory_error
 from mergekit_wise.training.average import Average
-from mergekit_wise.training.computing import Computing, deterministic
-from mergekit_wise.training.course import Course, Indices, share
+from mergekit_wise.training.batch_order import BatchOrder, Indices, share
 from mergekit_wise.training.images import Images, Part
 from mergekit_wise.training.objective import Objective, Tally
-from mergekit_wise.training.optimizer import Stepper
+from mergekit_wise.training.optimizer import OptimizerStep
+from mergekit_wise.training.runtime import Runtime, deterministic
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class Run:
 
     objective: Objective
     images: Images
-    course: Course
-    stepper: Stepper
-    computing: Computing
+    course: BatchOrder
+    stepper: OptimizerStep
+    computing: Runtime
     average: Average | None = None
     stopping: Callable[[], bool] = bool
     note: Callable[[str], object] = str
@@ -155,7 +155,7 @@ class Run:
             _fail(loss, step, self.course)
 
 
-def _fail(loss: float, step: int, course: Course) -> NoReturn:
+def _fail(loss: float, step: int, course: BatchOrder) -> NoReturn:
     what = "loss" if not _finite(loss) else "gradient"
     raise NonFiniteError(
         f"The {what} is not finite at step {step + 1} of {course.total} (epoch {step // course.steps + 1}); "
@@ -167,5 +167,5 @@ def _finite(value: float) -> bool:
     return value - value == 0
 
 
-def _cards(computing: Computing) -> list[torch.device]:
+def _cards(computing: Runtime) -> list[torch.device]:
     return [computing.device] if computing.device.type == "cuda" else []

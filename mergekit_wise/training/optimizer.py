@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mergekit_wise.options import LINEAR_RATE, RATE, WARMUP, FinetuneOptions
 from mergekit_wise.training.schedule import cosine_with_warmup
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -34,7 +35,14 @@ class Optimization:
     clip: float = 1.0
 
 
-class Stepper:
+def optimization(options: FinetuneOptions, batch_size: int, total: int) -> Optimization:
+    """How `total` steps of `batch_size` images are taken."""
+    warmup = options.warmup if options.warmup is not None else WARMUP if total > WARMUP else total // 10
+    lr = options.lr if options.lr is not None else LINEAR_RATE if options.linear else RATE
+    return Optimization(options.epochs, batch_size, lr, warmup, options.weight_decay, clip=options.clip)
+
+
+class OptimizerStep:
     """Takes parameters a step further each time; ``taken`` of ``total`` steps are done.
 
     Args:

@@ -38,14 +38,14 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def as_stored(name: str, tensor: Tensor) -> tuple[TensorInfo, NDArray[np.generic]]:
-    """A tensor's facts and the carrier of its elements, as `write_safetensors` takes them; a view where it can be."""
+    """A tensor's facts and the storage of its elements, as `write_safetensors` takes them; a view where it can be."""
     dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    carrier = flat.view(torch.uint8).numpy().view(dtype.carrier)
-    return TensorInfo(name, dtype, tuple(tensor.shape)), carrier
+    storage = flat.view(torch.uint8).numpy().view(dtype.storage)
+    return TensorInfo(name, dtype, tuple(tensor.shape)), storage
 
 
-def as_tensor(info: TensorInfo, carrier: NDArray[np.generic]) -> Tensor:
+def as_tensor(info: TensorInfo, storage: NDArray[np.generic]) -> Tensor:
     """A tensor of its own from a stored one's facts and elements."""
-    raw = torch.from_numpy(np.array(carrier).reshape(-1).view(np.uint8))
+    raw = torch.from_numpy(np.array(storage).reshape(-1).view(np.uint8))
     return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mergekit_wise.training.computing import Computing, accumulating
 from mergekit_wise.training.images import Part
 from mergekit_wise.training.objective import Tally
+from mergekit_wise.training.runtime import Runtime, accumulating
 
 
 @dataclass(slots=True)
@@ -33,7 +33,7 @@ class Supervised:
     module: nn.Module
     prepare: Callable[[Tensor], Tensor]
     labels: Tensor
-    computing: Computing
+    computing: Runtime
     smoothing: float = 0.0
     mixup: float = 0.0
 

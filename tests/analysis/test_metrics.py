@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from mergekit_wise.analysis.metrics import is_right, score
-from mergekit_wise.suites.dataset import Metric
+from mergekit_wise.datasets.dataset import Metric
 
 CASES = [(30, 5, 0.3), (400, 62, 0.7), (1000, 182, 0.05), (7, 7, 1.0), (50, 3, 0.0)]
 

@@ -68,7 +68,7 @@ def model(path: str, name: str) -> None:
 
 def wise(checkpoint: str, name: str, folder: str, batch_size: str, workers: str, precision: str, device: str) -> None:
     """The tool, from Python, on the tars."""
-    from mergekit_wise.recipes.evaluate import evaluate
+    from mergekit_wise.api.evaluate import evaluate
 
     began = time.perf_counter()
     found = evaluate(

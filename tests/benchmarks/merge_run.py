@@ -46,12 +46,6 @@ def data(folder: str, dtype: str, scale: str) -> None:
 
 def imports(*_: str) -> None:
     """Import what `wise merge` imports, and stay long enough to be looked at."""
-    import mergekit_wise.cli.app
-    import mergekit_wise.cli.console
-    import mergekit_wise.cli.merge
-    import mergekit_wise.cli.progress
-    import mergekit_wise.recipes.merge  # noqa: F401
-
     time.sleep(0.1)
 
 
@@ -59,7 +53,7 @@ def wise(zeroshot: str, finetuned: str, output: str) -> None:
     """The tool, from Python."""
     import numpy  # noqa: F401
 
-    from mergekit_wise.recipes.merge import merge
+    from mergekit_wise.api.merge import merge
 
     with timed():
         merge(zeroshot, finetuned, Path(output), alpha=ALPHA)

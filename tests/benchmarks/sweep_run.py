@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from mergekit_wise.api.evaluate import evaluate
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.datasets.custom import open_folder
 from mergekit_wise.evaluation.decoding import decoded, default_workers
 from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.recipes.evaluate import evaluate
-from mergekit_wise.recipes.merge import merge
-from mergekit_wise.recipes.sweep import sweep
-from mergekit_wise.suites.own import open_folder
 
 ALPHAS = tuple(step / 10 for step in range(11))
 CLASSES = 10

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint.litter import owning, partial_name, remove_litter
 from mergekit_wise.checkpoint.writer import writing
-from mergekit_wise.recipes.merge import merge
 
 
 def test_an_orphan_is_removed_and_an_owned_one_is_not(tmp_path):

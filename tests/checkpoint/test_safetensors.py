@@ -35,10 +35,10 @@ def test_every_dtype_is_read_as_safetensors_reads_it(tmp_path):
     save_file(TENSORS, tmp_path / "file")
     ours, theirs = carriers(tmp_path / "file"), load_file(tmp_path / "file")
     assert ours.keys() == theirs.keys()
-    for name, (info, carrier) in ours.items():
+    for name, (info, storage) in ours.items():
         assert info.shape == tuple(theirs[name].shape)
         assert str(theirs[name].dtype) == f"torch.{info.dtype}"
-        assert carrier.tobytes() == theirs[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        assert storage.tobytes() == theirs[name].contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def test_a_part_of_a_tensor_is_read_without_copying(tmp_path):

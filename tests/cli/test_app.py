@@ -13,10 +13,10 @@ from mergekit_wise import __version__
 
 BREAK = """
 import sys
-import mergekit_wise.recipes.inspect
+import mergekit_wise.api.inspect
 def inspect(file):
     raise {error}
-mergekit_wise.recipes.inspect.inspect = inspect
+mergekit_wise.api.inspect.inspect = inspect
 from mergekit_wise.cli.app import main
 main()
 """

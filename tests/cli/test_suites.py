@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.cli.console import Stream
-from mergekit_wise.suites.catalog import ENTRIES, SUITES
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_every_data_set_and_every_suite_is_listed(wise, root):
 
 
 def test_every_data_set_has_its_line(wise, root):
-    """Found, damaged or missing; the 75 of ImageNet-C share one, as they share their fate."""
+    """Found, damaged or missing; the 75 of ImageNet-C share one, as they share their source."""
     done = wise("suites", "--data", root)
     assert done.exit_code == 0, done.stderr
     found, damaged, missing, suites = (part.splitlines() for part in done.stdout.split("\n\n"))

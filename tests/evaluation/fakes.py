@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.suites.dataset import Dataset
 
 PREPROCESS = Preprocess(size=(8, 8))
 CLASSES = ("a", "b", "c", "d", "e", "f", "g")

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
 from mergekit_wise.evaluation.answers import answer, choose_columns, class_logits
-from mergekit_wise.suites.dataset import Dataset
 
 
 def dataset(classes, labels=(0,), **facts):

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from mergekit_wise.checkpoint import BY_NAME
 from mergekit_wise.merging.arithmetic import Scratch, combine, computing_type, decode, encode
-from mergekit_wise.merging.devices import mix_on_cpu
+from mergekit_wise.merging.backends import mix_on_cpu
 from mergekit_wise.merging.dtypes import MIXABLE, mixed_dtype
-from mergekit_wise.merging.torch_arithmetic import open_torch
+from mergekit_wise.merging.torch_backend import open_torch
 
 ALPHAS = (0.1, 0.3, 0.5, 2 / 3)
 FLOATS = [name for name in MIXABLE if name != "C64"]
@@ -30,14 +30,14 @@ def codes(name, count=4096, seed=0):
     dtype = BY_NAME[name]
     rng = np.random.default_rng(seed)
     if dtype.itemsize == 1:
-        return rng.permutation(np.arange(256, dtype=np.uint8)).view(dtype.carrier)
+        return rng.permutation(np.arange(256, dtype=np.uint8)).view(dtype.storage)
     if dtype.itemsize == 2:
-        return rng.permutation(np.arange(65536, dtype=np.uint16)).view(dtype.carrier)
-    return rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype.carrier)
+        return rng.permutation(np.arange(65536, dtype=np.uint16)).view(dtype.storage)
+    return rng.integers(0, 256, count * dtype.itemsize, np.uint8).view(dtype.storage)
 
 
-def as_torch(carrier, name):
-    return torch.from_numpy(carrier.copy().view(np.uint8)).view(getattr(torch, BY_NAME[name].torch))
+def as_torch(storage, name):
+    return torch.from_numpy(storage.copy().view(np.uint8)).view(getattr(torch, BY_NAME[name].torch))
 
 
 def authors_formula(a, b, alpha, name):
@@ -79,13 +79,13 @@ def test_the_torch_engine_gives_the_same_bytes(name):
 @pytest.mark.parametrize("name", FLOATS)
 def test_decoding_is_exact_and_encoding_turns_it_back(name):
     """Every bit pattern survives the way through float32, and means what torch says it means."""
-    dtype, carrier = BY_NAME[name], codes(name)
+    dtype, storage = BY_NAME[name], codes(name)
     kind = np.float64 if name == "F64" else np.float32
-    numbers = decode(carrier, dtype, kind, Scratch(), 0)
-    np.testing.assert_array_equal(numbers, as_torch(carrier, name).to(torch.float64).numpy())
+    numbers = decode(storage, dtype, kind, Scratch(), 0)
+    np.testing.assert_array_equal(numbers, as_torch(storage, name).to(torch.float64).numpy())
     back = encode(numbers, dtype, Scratch())
     finite = ~np.isnan(numbers)
-    np.testing.assert_array_equal(back[finite], carrier[finite])
+    np.testing.assert_array_equal(back[finite], storage[finite])
 
 
 @given(st.lists(st.floats(width=32), min_size=1, max_size=50), st.sampled_from(["BF16", "F16", "F8_E4M3", "F8_E5M2"]))

@@ -7,10 +7,10 @@ from itertools import product
 import numpy as np
 import pytest
 
+from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint.dtypes import BY_NAME as DTYPES
 from mergekit_wise.merging.arithmetic import Scratch, combine, decode, encode
-from mergekit_wise.merging.native import KINDS, mix_natively, native
-from mergekit_wise.recipes.merge import merge
+from mergekit_wise.merging.native_backend import KINDS, mix_natively, native
 
 needs_native = pytest.mark.skipif(native is None, reason="installed without a C compiler")
 COMBINATIONS = list(product(sorted(KINDS), repeat=3))
@@ -20,7 +20,7 @@ def numbers(name, rng, count):
     """Any bits: subnormal, infinite and NaN among them; the first ones are every float16 or bfloat16 there is."""
     if name == "F32":
         return rng.integers(0, 1 << 32, count, np.uint32).view(np.float32)
-    return rng.permutation(np.arange(count, dtype=np.uint32).astype(np.uint16)).view(DTYPES[name].carrier)
+    return rng.permutation(np.arange(count, dtype=np.uint32).astype(np.uint16)).view(DTYPES[name].storage)
 
 
 def numpys(a, b, dtypes, alpha):
@@ -39,7 +39,7 @@ def test_bits_are_numpys(names, alpha):
     rng = np.random.default_rng(COMBINATIONS.index(names))
     dtypes = tuple(DTYPES[name] for name in names)
     a, b = (numbers(name, rng, 65536 + 13) for name in names[:2])
-    out = np.empty(len(a), dtypes[2].carrier)
+    out = np.empty(len(a), dtypes[2].storage)
     assert mix_natively(a, b, out, dtypes, alpha) is not None
     wanted, _ = numpys(a, b, dtypes, alpha)
     nan = np.isnan(decode(wanted, dtypes[2], np.float32, Scratch(), 0))
@@ -57,11 +57,11 @@ def test_sums_and_lengths(name, count):
     rng = np.random.default_rng(count)
     dtype = DTYPES[name]
     a, b = (encode(rng.standard_normal(count).astype(np.float32), dtype, Scratch()).copy() for _ in range(2))
-    out = np.full(count + 8, 7, dtype.carrier)
+    out = np.full(count + 8, 7, dtype.storage)
     sums = mix_natively(a, b, out[:count], (dtype, dtype, dtype), 0.5)
     wanted, exact = numpys(a, b, (dtype, dtype, dtype), 0.5)
     assert np.array_equal(out[:count], wanted)
-    assert np.all(out[count:] == np.array(7, dtype.carrier))
+    assert np.all(out[count:] == np.array(7, dtype.storage))
     assert sums == pytest.approx(exact, rel=1e-5)
 
 
@@ -79,8 +79,8 @@ def test_lengths_that_differ_are_refused():
 WITHOUT = """
 import sys
 sys.modules["mergekit_wise.merging._native"] = None  # as if there were no such file
-from mergekit_wise.merging.native import native
-from mergekit_wise.recipes.merge import merge
+from mergekit_wise.merging.native_backend import native
+from mergekit_wise.api.merge import merge
 assert native is None
 merge(sys.argv[1], sys.argv[2], sys.argv[3], alpha=0.3)
 """

@@ -4,20 +4,20 @@ from collections import Counter
 
 import pytest
 
+from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.merging import mixing
-from mergekit_wise.recipes.merge import merge, merge_each
 
 
 @pytest.mark.parametrize("alphas", [(0.25, 0.5), (0.0, 0.25, 0.75, 1.0)])
 def test_two_tensors_are_compared_once_for_all_outputs(alphas, pair, states, tmp_path, monkeypatch):
     """However many alphas mix them; the files are those of one merge after the other."""
-    asked, fate_of = Counter(), mixing.fate_of
+    asked, find_source = Counter(), mixing.find_source
 
     def counted(pair, step, block):
         asked[step.info.name, step.action] += 1
-        return fate_of(pair, step, block)
+        return find_source(pair, step, block)
 
-    monkeypatch.setattr(mixing, "fate_of", counted)
+    monkeypatch.setattr(mixing, "find_source", counted)
     merge_each(*pair, str(tmp_path / "{alpha}.safetensors"), alphas)
     assert set(asked.values()) == {1}
     assert {name for name, _ in asked} == states[0].keys()

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from mergekit_wise.recipes.report import report
+from mergekit_wise.api.report import report
 
 FLAGS = (
     "--no-sandbox",  # which root and many containers have none of; the page is ours

@@ -7,8 +7,8 @@ import pytest
 
 from mergekit_wise.report.comparison import BOTH, SHIFTS, compare
 from mergekit_wise.report.reading import read_results
-from mergekit_wise.report.remarks import remarks
-from mergekit_wise.report.verdict import judge
+from mergekit_wise.report.summary import judge
+from mergekit_wise.report.warnings import remarks
 
 
 @pytest.fixture

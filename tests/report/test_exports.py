@@ -10,7 +10,7 @@ from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.reading import read_results
 from mergekit_wise.report.sheet import accuracy_sheet
-from mergekit_wise.report.verdict import judge
+from mergekit_wise.report.summary import judge
 
 HOSTILE = r"=A|_b_ & 100% $x^2$ #{~} \input{/etc/passwd} <script>"
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.results import Detail, Record, writing_details
-from mergekit_wise.suites.dataset import Dataset, Metric
 
 LABELS = np.array([0, 0, 1, 1, 1, 0])
 RECORD = Record("m", "w", 0.5, "s", "d", "D", "shift", 2, 5)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from mergekit_wise.analysis import Disagreement
-from mergekit_wise.recipes.comparing import ensemble_name, flattened
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.evaluation.pair_analysis import ensemble_name, flattened
 from mergekit_wise.report.exports import HEADS
 from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
 from mergekit_wise.results.details import COLUMNS
-from mergekit_wise.suites.dataset import Dataset
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
 TYPES = {

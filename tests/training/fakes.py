@@ -9,8 +9,8 @@ from open_clip import CLIP
 from PIL import Image
 from safetensors.torch import save_file
 
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.suites.dataset import Dataset
 
 CONFIG = {
     "model_cfg": {

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.training.augmentation import AUGMENTATIONS, Augmentation, augmented
+from mergekit_wise.options import AUGMENTATIONS
+from mergekit_wise.training.augmentation import Augmentation, augmented
 from tests.training.fakes import noise
 
 RANDOM = [kind for kind in AUGMENTATIONS if kind != "none"]

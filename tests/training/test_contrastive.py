@@ -7,10 +7,10 @@ from open_clip.loss import ClipLoss
 from torch import nn
 from torch.nn import functional
 
-from mergekit_wise.training.computing import Computing
 from mergekit_wise.training.contrastive import Captioned, contrastive_loss, train_contrastive
 from mergekit_wise.training.images import Part
 from mergekit_wise.training.optimizer import Optimization
+from mergekit_wise.training.runtime import Runtime
 
 
 class Towers(nn.Module):
@@ -110,7 +110,7 @@ class Both(nn.Module):
 def captioned(module, micro=1 << 30):
     """Twenty images of four classes, two captions for each class."""
     captions = torch.tensor([[[0], [1]], [[1], [2]], [[2], [3]], [[3], [0]]])
-    computing = Computing(torch.device("cpu"), micro=micro)
+    computing = Runtime(torch.device("cpu"), micro=micro)
     return Captioned(module, module.towers.logit_scale, lambda x: x, torch.arange(20) % 4, captions, computing)
 
 

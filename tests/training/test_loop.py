@@ -6,14 +6,14 @@ from torch import nn
 
 from mergekit_wise.errors import ModelError, NonFiniteError
 from mergekit_wise.training.average import Average
-from mergekit_wise.training.computing import Computing
-from mergekit_wise.training.course import Course
+from mergekit_wise.training.batch_order import BatchOrder
 from mergekit_wise.training.images import Held
 from mergekit_wise.training.loop import Run
-from mergekit_wise.training.optimizer import Optimization, Stepper
+from mergekit_wise.training.optimizer import Optimization, OptimizerStep
+from mergekit_wise.training.runtime import Runtime
 from mergekit_wise.training.supervised import Supervised
 
-COURSE = Course(images=50, batch_size=16, epochs=3, seed=4)
+COURSE = BatchOrder(images=50, batch_size=16, epochs=3, seed=4)
 LABELS = torch.arange(50) % 2
 IMAGES = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) + 3 * LABELS[:, None]
 
@@ -22,8 +22,8 @@ def run(course=COURSE, *, micro=1 << 30, stopping=bool, note=str, images=IMAGES,
     """A small classifier with dropout, and how it learns two classes that lie apart."""
     torch.manual_seed(0)
     module = module or nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-    computing = Computing(torch.device("cpu"), micro=micro)
-    stepper = Stepper(module.named_parameters(), Optimization(course.epochs, 16, rate, warmup=2), course.total)
+    computing = Runtime(torch.device("cpu"), micro=micro)
+    stepper = OptimizerStep(module.named_parameters(), Optimization(course.epochs, 16, rate, warmup=2), course.total)
     objective = Supervised(module, lambda x: x - 1.5, LABELS, computing)
     average = Average(module.named_parameters(), 0.9)
     return Run(objective, Held(images), course, stepper, computing, average, stopping, note)

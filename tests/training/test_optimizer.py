@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mergekit_wise.training.optimizer import Optimization, Stepper
+from mergekit_wise.training.optimizer import Optimization, OptimizerStep
 from mergekit_wise.training.schedule import cosine_with_warmup
 
 
@@ -38,7 +38,7 @@ def test_steps_are_torchs_adamw_with_clipped_gradients():
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 3, bias=False), nn.Linear(5, 3, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    stepper = Stepper(ours.named_parameters(), Optimization(1, 1, 0.1, warmup=2, weight_decay=0.3), total=6)
+    stepper = OptimizerStep(ours.named_parameters(), Optimization(1, 1, 0.1, warmup=2, weight_decay=0.3), total=6)
     adamw = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.3)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: cosine_with_warmup(step, 6, 2))
     for _ in range(6):
@@ -56,7 +56,9 @@ def test_steps_are_torchs_adamw_with_clipped_gradients():
 def test_gains_and_biases_do_not_decay():
     """With no gradient but zeros, a matrix shrinks by lr x decay and a vector stays."""
     matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
-    stepper = Stepper([("m", matrix), ("v", vector)], Optimization(1, 1, 0.1, warmup=0, weight_decay=0.5), total=1)
+    stepper = OptimizerStep(
+        [("m", matrix), ("v", vector)], Optimization(1, 1, 0.1, warmup=0, weight_decay=0.5), total=1
+    )
     stepper.step(0 * matrix.sum() + 0 * vector.sum())
     torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))
     assert torch.equal(vector, torch.ones(2))
@@ -65,7 +67,7 @@ def test_gains_and_biases_do_not_decay():
 def test_frozen_parameters_are_left_alone():
     """Not even decayed."""
     frozen, free = nn.Parameter(torch.ones(2, 2), requires_grad=False), nn.Parameter(torch.ones(2, 2))
-    Stepper([("frozen", frozen), ("free", free)], Optimization(1, 1, 0.1, warmup=0), total=1).step(
+    OptimizerStep([("frozen", frozen), ("free", free)], Optimization(1, 1, 0.1, warmup=0), total=1).step(
         (frozen * free).sum()
     )
     assert torch.equal(frozen, torch.ones(2, 2))
@@ -75,7 +77,7 @@ def test_frozen_parameters_are_left_alone():
 def test_factors_scale_the_rate_of_their_parameters():
     """The first step of AdamW moves a weight by the rate, whatever the gradient's length."""
     fast, slow = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
-    stepper = Stepper([("fast", fast), ("slow", slow)], Optimization(1, 1, 0.1, 0), 1, {"slow": 0.25})
+    stepper = OptimizerStep([("fast", fast), ("slow", slow)], Optimization(1, 1, 0.1, 0), 1, {"slow": 0.25})
     stepper.step((fast + slow).sum())
     torch.testing.assert_close(fast.detach(), torch.full((3,), -0.1))
     torch.testing.assert_close(slow.detach(), torch.full((3,), -0.025))
@@ -90,7 +92,7 @@ def test_a_restored_optimiser_goes_on_bit_for_bit():
 
     def fresh(values):
         parameter = nn.Parameter(values.clone())
-        return parameter, Stepper([("w", parameter)], Optimization(1, 1, 0.05, warmup=3), total=10)
+        return parameter, OptimizerStep([("w", parameter)], Optimization(1, 1, 0.05, warmup=3), total=10)
 
     whole, stepper = fresh(torch.arange(6.0).view(2, 3))
     run(stepper, whole, range(4))
@@ -105,7 +107,7 @@ def test_a_restored_optimiser_goes_on_bit_for_bit():
 def test_the_norm_is_that_before_clipping():
     """3, 4 -> 5; after clipping the gradient has length 1."""
     parameter = nn.Parameter(torch.zeros(2))
-    stepper = Stepper([("w", parameter)], Optimization(1, 1, 0.1, 0), 1)
+    stepper = OptimizerStep([("w", parameter)], Optimization(1, 1, 0.1, 0), 1)
     (parameter * torch.tensor([3.0, 4.0])).sum().backward()
     assert stepper.norm().item() == pytest.approx(5)
     assert parameter.grad.norm().item() == pytest.approx(1)

@@ -7,8 +7,8 @@ from torch import nn
 from torch.nn import functional
 
 from mergekit_wise.evaluation import Ranks
-from mergekit_wise.training.computing import Computing, set_training
 from mergekit_wise.training.images import Part
+from mergekit_wise.training.runtime import Runtime, set_training
 from mergekit_wise.training.supervised import Supervised
 
 CPU = torch.device("cpu")
@@ -22,7 +22,7 @@ def part(count=13):
 def supervised(micro=1 << 30, **settings):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 5))
-    return Supervised(module, lambda x: 2 * x - 1, LABELS, Computing(CPU, micro=micro), **settings)
+    return Supervised(module, lambda x: 2 * x - 1, LABELS, Runtime(CPU, micro=micro), **settings)
 
 
 def gradient(objective, *, count=13, images=13, seed=0):

@@ -1,0 +1,127 @@
+"""What the paper does, small and real: train, fine-tune, sweep, draw."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mergekit_wise import __version__
+from mergekit_wise.api.recipe import recipe
+from mergekit_wise.api.sweep import SweepReport
+from mergekit_wise.checkpoint import (
+    BY_TORCH,
+    TensorInfo,
+    closing,
+    open_checkpoint,
+    write_safetensors,
+)
+from mergekit_wise.errors import CheckpointError, OutputError, UsageError
+from mergekit_wise.models.declared_config import CONFIG_KEY
+from mergekit_wise.options import MOST_SEED
+from mergekit_wise.progress import Progress, silent
+from mergekit_wise.report.scatter import draw_scatter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+RECIPE = """\
+# What 'wise demo' does once it has trained zeroshot.safetensors; 'wise recipe' does it again.
+# A copy is yours to change: this file is written anew by each demo.
+
+[finetune]
+file = "zeroshot.safetensors"
+data = "digits"
+seed = {seed}
+# What suits 797 small images; the paper's defaults are for a million large ones.
+epochs = 25
+batch-size = 32
+lr = 3e-3
+warmup = 25
+augment = "none"
+
+[sweep]
+suite = "digits"
+
+[report]
+"""
+
+RECIPE_FILE = "recipe.toml"
+LEFT = ("zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "sweep.png", "report.html", RECIPE_FILE)
+"""In the order of `DemoReport`."""
+
+MARK = "mergekit_wise_demo"
+"""The metadata entry by which a later run knows what an earlier one trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """The files that the demo left, which of them an earlier run had trained, and the sweep."""
+
+    zeroshot: Path
+    finetuned: Path
+    results: Path
+    plot: Path
+    page: Path
+    recipe: Path
+    reused: tuple[Path, ...]
+    sweep: SweepReport
+
+
+def demo(
+    folder: Path, *, seed: int = 0, progress: Progress = silent, note: Callable[[str], object] = str
+) -> DemoReport:
+    """Train a small CLIP on printed digits, fine-tune it on handwritten ones, and sweep alpha from 0 to 1.
+
+    Leaves ``zeroshot.safetensors`` in `folder`, a recipe, and what that leaves: ``finetuned.safetensors``,
+    ``results.jsonl``, ``sweep.png`` and ``report.html``. What an earlier run with the same seed and version trained is
+    used again. Raises UsageError, OutputError, SuiteError.
+    """
+    if not 0 <= seed <= MOST_SEED:
+        raise UsageError(f"--seed {seed}: expected at least 0 and at most {MOST_SEED}.")
+    zeroshot, finetuned, results, plot, page, file = (folder / name for name in LEFT)
+    _make(folder, RECIPE.format(seed=seed))
+    reused: tuple[Path, ...] = (zeroshot,) if _is_trained(zeroshot, seed) else ()
+    if not reused:
+        from mergekit_wise.training.demo_model import pretrain
+
+        _save(zeroshot, pretrain(seed, progress), seed)
+    done = recipe(file, progress=progress, note=note)
+    if "finetune" not in done.done:
+        reused += (finetuned,)
+    draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)
+    return DemoReport(zeroshot, finetuned, results, plot, page, file, reused, done.sweep)
+
+
+def _make(folder: Path, text: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE_FILE).write_text(text)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made: {error.strerror}. Give another folder.") from error
+
+
+def _mark(seed: int) -> str:
+    return json.dumps({"seed": seed, "version": __version__})
+
+
+def _is_trained(path: Path, seed: int) -> bool:
+    if not path.exists():
+        return False
+    try:
+        checkpoint = open_checkpoint(path)
+    except CheckpointError:
+        return False
+    with closing(checkpoint):
+        return checkpoint.metadata.get(MARK) == _mark(seed)
+
+
+def _save(path: Path, state: Mapping[str, "Tensor"], seed: int) -> None:
+    from mergekit_wise.training.demo_model import OPEN_CLIP_CONFIG
+
+    tensors = {}
+    for name, tensor in state.items():
+        dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
+        tensors[name] = (TensorInfo(name, dtype, tuple(tensor.shape)), tensor.contiguous().numpy())
+    metadata = {"format": "pt", CONFIG_KEY: json.dumps(OPEN_CLIP_CONFIG), MARK: _mark(seed)}
+    write_safetensors(path, tensors, metadata)

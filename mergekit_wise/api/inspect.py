@@ -1,0 +1,56 @@
+"""What a checkpoint file holds, from its header alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
+from mergekit_wise.merging import read_origin
+from mergekit_wise.models.architecture import Guess, guess_architecture
+from mergekit_wise.models.source import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """Facts about a file.
+
+    Attributes:
+        path, kind, size: the file, what it is, its bytes.
+        tensors: names, dtypes and shapes, in the file's order.
+        metadata: what the file says of itself, without the provenance.
+        origin: the provenance of a merged file; None for others.
+        architecture: open_clip configurations that fit, and why.
+        digest: SHA-256 of the header.
+        notes: what was taken off or left out on opening.
+    """
+
+    path: Path
+    kind: str
+    size: int
+    tensors: tuple[TensorInfo, ...]
+    metadata: dict[str, str]
+    origin: dict[str, object] | None
+    architecture: Guess
+    digest: str
+    notes: tuple[str, ...]
+
+
+def inspect(path: str | Path) -> Inspection:
+    """Read a checkpoint's header. Raises CheckpointError."""
+    checkpoint = open_source(path)
+    with closing(checkpoint):
+        return Inspection(
+            checkpoint.path,
+            checkpoint.kind,
+            checkpoint.size,
+            tuple(stored.info for stored in checkpoint.tensors.values()),
+            _own_metadata(checkpoint),
+            read_origin(checkpoint),
+            guess_architecture(checkpoint),
+            checkpoint.digest,
+            checkpoint.notes,
+        )
+
+
+def _own_metadata(checkpoint: Checkpoint) -> dict[str, str]:
+    origin = read_origin(checkpoint)
+    return {key: value for key, value in checkpoint.metadata.items() if origin is None or key != "mergekit_wise"}

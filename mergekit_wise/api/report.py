@@ -1,0 +1,149 @@
+"""Results files as a page to hand on, and as plots and tables for papers. No model is touched."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mergekit_wise.analysis import Baseline
+from mergekit_wise.checkpoint import require_folder
+from mergekit_wise.errors import OutputError, ResultsError, UsageError
+from mergekit_wise.report.baseline import fitted
+from mergekit_wise.report.comparison import Comparison, compare
+from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
+from mergekit_wise.report.figures import Format, draw_panels
+from mergekit_wise.report.page import Story, draw_page
+from mergekit_wise.report.panels import alpha_panels, scatter_panels
+from mergekit_wise.report.reading import Reading, read_results
+from mergekit_wise.report.sheet import accuracy_sheet
+from mergekit_wise.report.summary import judge
+from mergekit_wise.report.warnings import remarks
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """What was written, and what a reader must know of the records; the page says it too.
+
+    Attributes:
+        files: the page, then tables.
+        folders: how many plots were written to each.
+        notes: sentences.
+    """
+
+    files: tuple[Path, ...]
+    folders: Mapping[Path, int]
+    notes: tuple[str, ...]
+
+
+def report(
+    results: Sequence[str | Path],
+    *,
+    output: str | Path = "report.html",
+    suite: str | None = None,
+    png: str | Path | None = None,
+    svg: str | Path | None = None,
+    pdf: str | Path | None = None,
+    csv: str | Path | None = None,
+    markdown: str | Path | None = None,
+    latex: str | Path | None = None,
+    baseline: str | Path | None = None,
+    axis: str = "logit",
+) -> ReportFiles:
+    """Draw what `sweep` and `evaluate` left in files of results, several of them side by side.
+
+    Args:
+        results: JSON Lines files.
+        output: the page, one HTML file that needs nothing else.
+        suite: draw this one alone; by default every suite has its part.
+        png: folder for the plots as PNG, one file each; made where it is missing. All else lies in folders that are
+            there.
+        svg: likewise for SVG.
+        pdf: likewise for PDF.
+        csv: file for all numbers, a line each.
+        markdown: file for the tables.
+        latex: likewise.
+        baseline: a table of other models' accuracies (CSV: name, reference, a column for each shift), through which
+            the lines of effective robustness are drawn in place of the fitted ones.
+        axis: logit or probit, on which those lines are straight.
+
+    Raises:
+        ResultsError: a file cannot be read, or none holds a record.
+        UsageError: no record is of the suite, two outputs are the same file, or there is no such axis.
+        OutputError: an output cannot be written, or would replace a file of results.
+    """
+    if axis not in ("logit", "probit"):
+        raise UsageError(f"--axis {axis}: expected logit or probit.")
+    paths = [Path(path) for path in results]
+    tables = {"csv": csv, "markdown": markdown, "latex": latex}
+    wanted = {name: Path(path) for name, path in tables.items() if path is not None}
+    kinds: dict[Format, str | Path | None] = {"png": png, "svg": svg, "pdf": pdf}
+    folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
+    _check_outputs(paths, [Path(output), *wanted.values()], list(folders.values()))
+    reading = _of_suite(read_results(paths), suite)
+    lines = _lines(Path(baseline), axis) if baseline is not None else {}
+    comparisons = compare(reading.measurements, reading.findings, lines)
+    stories = [Story(each, tuple(judge(each, curve) for curve in each.curves)) for each in comparisons]
+    notes = (*reading.notes, *remarks(reading, comparisons))
+    sheets = [accuracy_sheet(story.comparison, story.verdicts) for story in stories]
+    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(sheets), "latex": as_latex(sheets)}
+    files = {Path(output): draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
+    plots = _plots(comparisons, folders)
+    for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
+        _write(path, content)
+    return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
+
+
+def _lines(path: Path, axis: str) -> dict[str, Baseline]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{path}: the table of other models cannot be read: {error}.") from error
+    return fitted(text, path.name, axis)
+
+
+def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:
+    read = {path.resolve() for path in results}
+    seen: set[Path] = set()
+    for path in (*outputs, *folders):
+        require_folder(path)
+    for path in outputs:
+        if path.resolve() in read:
+            raise OutputError(f"{path} is a file of results and would be replaced. Choose another file.")
+        if path.resolve() in seen:
+            raise UsageError(f"{path} is asked for twice. Give each output a file of its own.")
+        seen.add(path.resolve())
+
+
+def _of_suite(reading: Reading, suite: str | None) -> Reading:
+    if suite is None:
+        return reading
+    measurements = tuple(row for row in reading.measurements if row.suite == suite)
+    if not measurements:
+        there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
+        raise UsageError(f"No record is of the suite {suite!r}. There are records of: {there}.")
+    findings = tuple(finding for finding in reading.findings if finding.suite == suite)
+    return Reading(measurements, findings, reading.notes)
+
+
+def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
+    panels = [panel for each in comparisons for panel in (*scatter_panels(each), *alpha_panels(each))]
+    return {
+        folder / name: content
+        for kind, folder in folders.items()
+        for name, content in draw_panels(panels, kind).items()
+    }
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none: what stood there before stays until the new one is complete."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}. Choose another place.") from error

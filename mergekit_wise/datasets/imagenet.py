@@ -1,0 +1,155 @@
+"""ImageNet and the shifts away from it that share its classes: V2, R, A and Sketch.
+
+Sources: Deng et al. 2009; Recht et al. 2019 (arXiv 1902.10811); Hendrycks et al. 2021 (arXiv 2006.16241 and
+1907.07174); Wang et al. 2019 (arXiv 1905.13549). Knows nothing of models.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
+from mergekit_wise.datasets.libraries import (
+    imagenet_classnames,
+    imagenet_templates,
+    imagenet_wnids,
+    subset_columns,
+)
+
+VOCABULARY = "imagenet"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What tells one of these data sets from the others.
+
+    ``subset`` is a letter of :func:`subset_columns`, or empty for all 1000 classes; ``named`` says whether a class
+    folder is a WordNet id or the class's number: sorted as texts, numbers would give wrong labels.
+    """
+
+    name: str
+    title: str
+    folders: tuple[str, ...]
+    tars: str
+    expected: int
+    hint: str
+    subset: str = ""
+    named: Literal["wnid", "number"] = "wnid"
+    loose: tuple[str, ...] = ()
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        return (*self.folders, *self.loose, *self.tar_places)
+
+    @property
+    def tar_places(self) -> tuple[str, ...]:
+        return (f"wds_{self.tars}", f"wds/{self.tars}", f"clip-benchmark/wds_{self.tars}")
+
+    def columns(self) -> tuple[int, ...]:
+        return subset_columns(self.subset) if self.subset else tuple(range(1000))
+
+    def label_of(self) -> dict[str, int]:
+        if self.named == "number":
+            return {str(number): number for number in range(1000)}
+        wnids = imagenet_wnids()
+        return {wnids[column]: label for label, column in enumerate(self.columns())}
+
+
+def _find(kind: _Kind, root: Path) -> Dataset | None:
+    found = _open(kind, root)
+    if found is None:
+        return None
+    names, columns = imagenet_classnames(), kind.columns()
+    return Dataset(
+        kind.name,
+        kind.title,
+        tuple(names[column] for column in columns),
+        found.labels,
+        found.image,
+        templates=imagenet_templates(),
+        columns=tuple((column,) for column in columns) if kind.subset else None,
+        vocabulary=VOCABULARY,
+        sample=found.sample,
+        expected=kind.expected,
+        location=found.location,
+        size=found.size,
+    )
+
+
+def _open(kind: _Kind, root: Path) -> Found | None:
+    label_of = kind.label_of()
+    layout = find_layout(root, kind.folders, kind.tar_places, label_of.__contains__, kind.loose)
+    if layout is None:
+        return None
+    if layout[0] == "tars":
+        return open_shards(layout[1], len(kind.columns()))
+    if kind.named == "number":
+        return open_folders(layout[1], label_of, "by number, from '0' to '999'")
+    return open_folders(layout[1], label_of, f"by the WordNet ids of its {len(label_of)} classes, as {min(label_of)!r}")
+
+
+_KINDS = (
+    _Kind(
+        "imagenet",
+        "ImageNet",
+        ("imagenet/val_in_folder", "imagenet/val", "imagenet1k/val", "ILSVRC2012/val"),
+        "imagenet1k",
+        50_000,
+        "The validation images from https://image-net.org (an account is needed), sorted into a folder for each "
+        "WordNet id, as torchvision.datasets.ImageNet does, in imagenet/val/; or wise data fetch imagenet.",
+        # For a root that is ImageNet's own folder.
+        loose=("val_in_folder", "val"),
+    ),
+    _Kind(
+        "imagenet-v2",
+        "ImageNet-V2",
+        (
+            "ImageNetV2-matched-frequency",
+            "imagenetv2-matched-frequency-format-val",
+            "imagenetv2-matched-frequency",
+            "imagenetv2/ImageNetV2-matched-frequency",
+            "imagenetv2/imagenetv2-matched-frequency-format-val",
+            "imagenetv2",
+            "imagenet-v2",
+        ),
+        "imagenetv2",
+        10_000,
+        "imagenetv2-matched-frequency.tar.gz from https://huggingface.co/datasets/vaishaal/ImageNetV2, unpacked; or "
+        "wise data fetch imagenet-v2.",
+        named="number",
+    ),
+    _Kind(
+        "imagenet-r",
+        "ImageNet-R",
+        ("imagenet-r", "imagenet_r", "ImageNet-R"),
+        "imagenet-r",
+        30_000,
+        "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar, unpacked; or wise data fetch imagenet-r.",
+        subset="r",
+    ),
+    _Kind(
+        "imagenet-sketch",
+        "ImageNet-Sketch",
+        ("sketch", "imagenet-sketch", "imagenet-sketch/sketch", "imagenet_sketch", "ImageNet-Sketch/sketch"),
+        "imagenet_sketch",
+        50_889,
+        "ImageNet-Sketch.zip, linked from https://github.com/HaohanWang/ImageNet-Sketch, unpacked to sketch/; or "
+        "wise data fetch imagenet-sketch.",
+    ),
+    _Kind(
+        "imagenet-a",
+        "ImageNet-A",
+        ("imagenet-a", "imagenet_a", "ImageNet-A"),
+        "imagenet-a",
+        7_500,
+        "https://people.eecs.berkeley.edu/~hendrycks/imagenet-a.tar, unpacked; or wise data fetch imagenet-a.",
+        subset="a",
+    ),
+)
+
+ENTRIES = tuple(
+    Entry(kind.name, kind.title, partial(_find, kind), kind.places, kind.expected, kind.hint) for kind in _KINDS
+)

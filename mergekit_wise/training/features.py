@@ -1,0 +1,203 @@
+"""Features of a data set's images, computed once and kept in a cache that knows what they were computed from.
+
+A feature depends on the weights of the tower, on what is done to images, on the images and on the libraries that
+compute it: the name of a cached file is a digest of all these. Whatever changes, another file is asked for.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from mergekit_wise import __version__
+from mergekit_wise.checkpoint import closing as closing_checkpoints
+from mergekit_wise.checkpoint import open_checkpoint, write_safetensors
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.errors import CheckpointError, OutputError, SuiteError
+from mergekit_wise.evaluation import Forward, Ranks
+from mergekit_wise.evaluation.decoding import decoded
+from mergekit_wise.evaluation.forward import Precision
+from mergekit_wise.models.model import Model
+from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.progress import Progress
+from mergekit_wise.training.data import place_of
+from mergekit_wise.training.state import as_stored, as_tensor
+
+NAME = "features"
+SUM = "sha256"
+
+
+class _Encoder(nn.Module):
+    """What gives a model's features rather than its logits."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.module.encode(images)  # type: ignore[operator]
+        return features
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """How features are computed: as an evaluation computes them, `batch_size` at a time."""
+
+    device: torch.device
+    precision: Precision
+    workers: int
+    batch_size: int
+    ranks: Ranks
+    progress: Progress
+    note: Callable[[str], None]
+
+
+def cache_folder(asked: Path | None) -> Path:
+    """The folder that was asked for, else the one where caches belong."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return asked or (Path(home) if home else Path.home() / ".cache") / "mergekit_wise" / "features"
+
+
+def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, how: Extraction) -> Tensor:
+    """What the head of a model is applied to, float32 [N, D]: out of the cache, or computed and put there.
+
+    Raises SuiteError if an image cannot be read, OutputError if the cache cannot be written.
+    """
+    preprocess = Preprocess.of(model.preprocess)
+    facts = _facts(model, head, preprocess, dataset, how)
+    path = cache / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
+    found = _read(path, len(dataset))
+    everywhere = all(how.ranks.everyone(found is not None))
+    if found is not None and everywhere:
+        how.note(f"features are those in {path}")
+        return found
+    features = _computed(model, dataset, preprocess, how)
+    if how.ranks.rank == 0:
+        _write(path, features, facts)
+    return features
+
+
+def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extraction) -> Tensor:
+    forward = Forward(_Encoder(model.module), preprocess, how.device, how.precision, how.note)
+    rows, parts = [], []
+    with how.ranks.agreeing():
+        for indices, features in _parts(forward, dataset, how):
+            rows.append(indices)
+            parts.append(features)
+    together = how.ranks.everyone((rows, parts))
+    columns = next(part.shape[1] for _, found in together for part in found)
+    features = np.zeros((len(dataset), columns), np.float32)
+    for their_rows, their_parts in together:
+        for indices, values in zip(their_rows, their_parts, strict=True):
+            features[indices] = values
+    return torch.from_numpy(features)
+
+
+def _parts(
+    forward: Forward, dataset: Dataset, how: Extraction
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    starts = range(0, len(dataset), how.batch_size)[how.ranks.rank :: how.ranks.size]
+    batches = [np.arange(start, min(start + how.batch_size, len(dataset))) for start in starts]
+    preprocess, total, done = forward.preprocess, sum(map(len, batches)), 0
+    with closing(decoded(dataset, preprocess, batches, how.batch_size, workers=how.workers, hold=4)) as stream:
+        for batch in stream:
+            if batch.bad:
+                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it, and begin again.")
+            pixels = torch.from_numpy(batch.pixels[: len(batch.indices)]).to(how.device)
+            with torch.inference_mode():
+                features = forward(pixels).cpu().numpy()
+            yield batch.indices, features
+            done += len(batch.indices)
+            how.progress("features", done, total, "images")
+
+
+def _facts(
+    model: Model, head: nn.Module, preprocess: Preprocess, dataset: Dataset, how: Extraction
+) -> dict[str, object]:
+    libraries = ("torch", "torchvision", "open_clip_torch", "timm", "pillow")
+    return {
+        "weights": _digest_of_weights(model.module, head),
+        "architecture": [
+            model.architecture.partition(" (")[0] + model.manner,
+            json.dumps(model.config.get("model_cfg"), sort_keys=True),
+        ],
+        "transform": asdict(preprocess),
+        "data": digest_of_images(dataset),
+        "precision": how.precision,
+        "device": how.device.type,
+        "versions": {"mergekit_wise": __version__, **{name: version(name) for name in libraries}},
+    }
+
+
+def _digest_of_weights(module: nn.Module, head: nn.Module) -> str:
+    """SHA-256 over what features depend on: everything but the head."""
+    inside = {id(tensor) for tensor in (*head.parameters(), *head.buffers())}
+    digest = hashlib.sha256()
+    for name, tensor in sorted((*module.named_parameters(), *module.named_buffers()), key=lambda pair: pair[0]):
+        if id(tensor) not in inside:
+            info, storage = as_stored(name, tensor)
+            digest.update(f"{name} {info.dtype} {info.shape}\n".encode())
+            digest.update(storage.view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def digest_of_images(dataset: Dataset) -> str:
+    """SHA-256 over what the images are: which files they lie in, as they are now, or else every pixel.
+
+    A file that was written since has another time of change, which no program can set, whatever its size and its time
+    of modification. A copy of the images has another digest too; their features are then computed again.
+    """
+    digest = hashlib.sha256()
+    last: Path | None = None
+    for index in range(len(dataset)):
+        sample = dataset.sample(index)
+        digest.update(f"{sample}\0".encode("utf-8", "surrogateescape"))
+        place = place_of(sample)
+        if place is None:
+            image = np.asarray(dataset.image(index))
+            digest.update(f"{image.shape}".encode() + image.tobytes())
+        elif place != last:  # the samples of a tar follow one another
+            digest.update(_identity(place))
+        last = place
+    return digest.hexdigest()
+
+
+def _identity(path: Path) -> bytes:
+    told = path.stat()
+    return f"{told.st_dev} {told.st_ino} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}\n".encode()
+
+
+def _read(path: Path, count: int) -> Tensor | None:
+    """Features as they were written; None if there are none, or if the file is damaged."""
+    try:
+        checkpoint = open_checkpoint(path)
+    except CheckpointError:
+        return None
+    with closing_checkpoints(checkpoint):
+        if set(checkpoint.tensors) != {NAME} or checkpoint.info(NAME).shape[:1] != (count,):
+            return None
+        values = checkpoint.read(NAME)
+        if hashlib.sha256(values.view(np.uint8).data).hexdigest() != checkpoint.metadata.get(SUM):
+            return None
+        return as_tensor(checkpoint.info(NAME), values)
+
+
+def _write(path: Path, features: Tensor, facts: dict[str, object]) -> None:
+    info, storage = as_stored(NAME, features)
+    metadata = {SUM: hashlib.sha256(storage.view(np.uint8).data).hexdigest(), "facts": json.dumps(facts)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path.parent}: cannot be made: {error.strerror}. Choose another folder with --cache."
+        ) from error
+    write_safetensors(path, {NAME: (info, storage)}, metadata)

@@ -1,0 +1,90 @@
+"""What fine-tuning is watched by: the fine-tuned model on a suite, and beside it the mixture at alpha 0.5."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from mergekit_wise.analysis import Candidate
+from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.dataset import Suite
+from mergekit_wise.evaluation import Ranks
+from mergekit_wise.evaluation.evaluator import Evaluator, Variant, open_evaluator
+from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
+from mergekit_wise.evaluation.scoring import as_details
+from mergekit_wise.merging import match
+from mergekit_wise.models.source import open_source
+from mergekit_wise.options import EvalOptions
+from mergekit_wise.results import Record
+from mergekit_wise.results.candidates import to_candidates
+
+ALPHAS = (0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """What the `mixture` at alpha 0.5 and the `finetuned` model achieve on each data set of a suite."""
+
+    mixture: Candidate
+    finetuned: Candidate
+
+    def __str__(self) -> str:
+        """One line for people."""
+        parts = []
+        if self.finetuned.has_reference:
+            parts.append(f"reference {_pair(self.finetuned.reference_accuracy, self.mixture.reference_accuracy)}")
+        if self.finetuned.shifts:
+            parts.append(f"shifts {_pair(self.finetuned.shift_accuracy, self.mixture.shift_accuracy)}")
+        return ", ".join(parts)
+
+    def entry(self) -> dict[str, dict[str, float]]:
+        """For a log: what is reported for each data set, by the model."""
+        return {
+            name: {title: estimate.value for title, estimate in zip(candidate.names, candidate.measured, strict=True)}
+            for name, candidate in (("alpha 0.5", self.mixture), ("fine-tuned", self.finetuned))
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """A suite, and a place for the weights that are measured on it."""
+
+    evaluator: Evaluator
+    suite: Suite
+    zeroshot: Checkpoint
+
+    def __call__(self, checkpoint: Path) -> Validation:
+        """Measure a fine-tuned checkpoint. Raises what measuring raises."""
+        finetuned = open_source(checkpoint)
+        with closing(finetuned):
+            interpolated = InterpolatedWeights(match(self.zeroshot, finetuned))
+            # Both ends would take memory that training needs, if `interpolated` kept them on the device.
+            variants = [Variant("", alpha, partial(interpolated.read, alpha)) for alpha in ALPHAS]
+            self.evaluator.heads.made.clear()  # those of another epoch's text tower
+            records: list[Record] = []
+            for dataset in self.suite.datasets:
+                found = self.evaluator.predict(range(len(variants)), variants, dataset)
+                role = "reference" if dataset is self.suite.reference else "shift"
+                facts = {"suite": self.suite.name, "dataset": dataset.name, "title": dataset.title, "role": role}
+                drafts = [{"model": "", "weights": "", "alpha": alpha, **facts} for alpha in ALPHAS]
+                records += [detail.record for detail in as_details(dataset, found, drafts, 0.0)]
+        return Validation(*to_candidates(records))
+
+
+@contextmanager
+def open_validator(
+    zeroshot: Checkpoint, setting: EvalOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+) -> Iterator[Validator]:
+    """A validator for checkpoints that come from `zeroshot`. Raises SuiteError, ModelError."""
+    with open_evaluator(zeroshot, setting, ranks, device, note) as evaluator:
+        suite = open_suite(setting.suite, setting.data)
+        evaluator.heads.require(suite.datasets)
+        for missing in suite.missing:
+            note(f"{missing.title}: not found, and not validated on")
+        yield Validator(evaluator, suite, zeroshot)
+
+
+def _pair(own: float, mixed: float) -> str:
+    return f"{100 * own:.1f} % ({100 * mixed:.1f} % at alpha 0.5)"

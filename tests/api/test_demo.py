@@ -1,0 +1,88 @@
+"""The demo shows what the paper shows, with models that were really trained."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.api.demo import demo
+from mergekit_wise.api.evaluate import evaluate
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.recipe import recipe
+from mergekit_wise.results import read_records
+from mergekit_wise.results.candidates import to_candidates
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def curve(demo_home):
+    return to_candidates(read_records(demo_home / "wise-demo" / "results.jsonl"))
+
+
+def test_the_best_mixture_beats_both_ends_on_the_shifts(curve):
+    """By more than the intervals' noise: its 95 % interval over the pooled shifts lies above those of both ends."""
+    assert [c.alpha for c in curve] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    best = max(curve, key=lambda c: c.shift_accuracy)
+    assert 0 < best.alpha < 1
+    for end in (curve[0], curve[-1]):
+        assert clopper_pearson(*best.pooled_shifts)[0] > clopper_pearson(*end.pooled_shifts)[1]
+
+
+def test_fine_tuning_gains_on_the_reference(curve):
+    """Beyond the intervals; else there would be nothing to trade off."""
+    assert clopper_pearson(*curve[-1].reference)[0] > clopper_pearson(*curve[0].reference)[1]
+
+
+def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
+    """And says how to go on."""
+    folder = demo_home / "wise-demo"
+    names = {path.name for path in folder.iterdir()}
+    checkpoints = {"zeroshot.safetensors", "finetuned.safetensors"}
+    assert names == checkpoints | {"results.jsonl", "sweep.png", "report.html", "recipe.toml", "recipe.json"}
+    with Image.open(folder / "sweep.png") as image:
+        assert image.width > 600
+    printed = (demo_home / "printed.txt").read_text()
+    assert "Recommended alpha" in printed
+
+
+def test_the_lines_that_it_prints_at_the_end_work(demo_home, tmp_path):
+    """Typed as they stand."""
+    shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
+    lines = [line for line in (demo_home / "printed.txt").read_text().splitlines() if line.startswith("  wise ")]
+    assert [line.split()[1] for line in lines] == ["merge", "eval"]
+    for line in lines:
+        words = shlex.split(line)[1:]
+        subprocess.run([sys.executable, "-m", "mergekit_wise", *words], cwd=tmp_path, check=True)
+
+
+def test_a_second_run_reuses_what_the_first_trained(demo_home, tmp_path):
+    """Same checkpoints, same numbers, in a fraction of the time."""
+    shutil.copytree(demo_home / "wise-demo", tmp_path / "again")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.safetensors")}
+    times = {name: os.stat(tmp_path / "again" / name).st_mtime_ns for name in before}
+    report = demo(tmp_path / "again")
+    assert {path.name for path in report.reused} == before.keys()
+    assert recipe(report.recipe).done == ()
+    assert {name: os.stat(tmp_path / "again" / name).st_mtime_ns for name in before} == times
+    first = read_records(demo_home / "wise-demo" / "results.jsonl")
+    counts, before = ({(r.alpha, r.dataset): r.correct for r in records} for records in (report.sweep.records, first))
+    assert counts == before
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
+def test_a_sweep_counts_what_merging_and_evaluating_counts(alpha, demo_home, tmp_path):
+    """The same weights by their fingerprint, and the same counts on every data set."""
+    folder = demo_home / "wise-demo"
+    merged = tmp_path / "merged.safetensors"
+    merge(folder / "zeroshot.safetensors", folder / "finetuned.safetensors", merged, alpha=alpha)
+    evaluated = evaluate(merged).records
+    swept = [r for r in read_records(folder / "results.jsonl") if r.alpha == alpha]
+    assert [(r.dataset, r.correct, r.weights, r.alpha) for r in evaluated] == [
+        (r.dataset, r.correct, r.weights, r.alpha) for r in swept
+    ]

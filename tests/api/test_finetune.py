@@ -1,0 +1,672 @@
+"""Fine-tuning real models on the built-in digits: it learns, goes on where it was stopped, refuses what cannot work."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from open_clip import CLIP
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from transformers import CLIPConfig, CLIPModel
+
+from mergekit_wise.api.evaluate import evaluate
+from mergekit_wise.api.finetune import Stopped, finetune
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.datasets.digits import open_digits, train_images
+from mergekit_wise.errors import ModelError, NonFiniteError, OutputError, SuiteError, UsageError
+from mergekit_wise.options import FinetuneOptions
+from mergekit_wise.training.data import open_training_data
+from mergekit_wise.training.loop import Run
+from mergekit_wise.training.supervised import Supervised
+from mergekit_wise.training.trainable import open_trainable
+from tests.training.fakes import CONFIG, save_tiny, tiny_state
+
+QUICK = {"epochs": 2, "batch_size": 64, "lr": 3e-3, "augment": "none", "workers": 0}
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Small models gain nothing from several, and those of processes beside each other get in each other's way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def zeroshot(tmp_path_factory):
+    """An untrained image tower and head."""
+    return save_tiny(tmp_path_factory.mktemp("zs") / "zs.safetensors")
+
+
+@pytest.fixture(scope="module")
+def tuned(zeroshot, tmp_path_factory):
+    """It after a quick run, with its log."""
+    output = tmp_path_factory.mktemp("ft") / "ft.safetensors"
+    finetune(zeroshot, "digits", output, **QUICK, log=output.with_name("log.jsonl"))
+    return output
+
+
+def accuracy(checkpoint, **options):
+    (record,) = (r for r in evaluate(checkpoint, "digits", limit=100, **options).records if r.role == "reference")
+    return record.accuracy
+
+
+def entries(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_end_to_end_beats_zero_shot_on_the_reference(zeroshot, tmp_path):
+    """By far: from chance to what six passes over 797 images teach."""
+    output = tmp_path / "ft.safetensors"
+    report = finetune(zeroshot, "digits", output, **{**QUICK, "epochs": 6})
+    before, after = accuracy(zeroshot), accuracy(output)
+    assert before < 0.3
+    assert after > 0.75
+    assert (report.steps, report.images, report.classes) == (78, 797, 10)
+    assert [epoch.number for epoch in report.epochs] == [1, 2, 3, 4, 5, 6]
+    assert report.epochs[-1].accuracy > 0.75 > report.epochs[0].accuracy
+
+
+def test_the_output_is_the_source_but_for_what_learned(zeroshot, tuned):
+    """Names, shapes, dtypes and metadata; it says what it was made of, and no folder stays behind."""
+    before, after = load_file(zeroshot), load_file(tuned)
+    assert [(n, t.shape, t.dtype) for n, t in before.items()] == [(n, t.shape, t.dtype) for n, t in after.items()]
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    with safe_open(zeroshot, "pt") as old, safe_open(tuned, "pt") as new:
+        told = new.metadata()
+        assert {key: told[key] for key in old.metadata() if key != "format"} == {"open_clip_config": json.dumps(CONFIG)}
+    origin = json.loads(told["mergekit_wise_finetune"])
+    assert (origin["lr"], origin["data"]["images"], origin["data"]["name"]) == (3e-3, 797, "digits-train")
+    assert sorted(path.name for path in tuned.parent.iterdir()) == ["ft.safetensors", "log.jsonl"]
+
+
+def test_the_log_has_every_step_and_epoch(tuned):
+    """Loss, accuracy, learning rate and the gradient's norm, in JSON Lines."""
+    lines = entries(tuned.with_name("log.jsonl"))
+    steps = [line for line in lines if line["event"] == "step"]
+    assert [line["step"] for line in steps] == list(range(1, 27))
+    assert all(line["loss"] > 0 and 0 <= line["accuracy"] <= 1 and line["gradient_norm"] > 0 for line in steps)
+    assert max(line["learning_rate"] for line in steps) == pytest.approx(3e-3)
+    epochs = [line for line in lines if line["event"] == "epoch"]
+    assert [line["epoch"] for line in epochs] == [1, 2]
+    seen = sum(line["accuracy"] * (64 if line["step"] % 13 else 29) for line in steps[13:])
+    assert epochs[1]["accuracy"] == pytest.approx(seen / 797)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_same_seed_gives_the_same_bytes(workers, zeroshot, tmp_path, augmented):
+    """Whoever decodes and augments the images; another seed gives others."""
+    finetune(
+        zeroshot,
+        "digits",
+        tmp_path / "ft.safetensors",
+        **{**QUICK, "epochs": 1, "augment": "strong", "workers": workers},
+    )
+    assert (tmp_path / "ft.safetensors").read_bytes() == augmented
+
+
+@pytest.fixture(scope="module")
+def augmented(zeroshot, tmp_path_factory):
+    """The bytes of a run with strong augmentation, after one with another seed."""
+    output = tmp_path_factory.mktemp("strong") / "ft.safetensors"
+    options = {**QUICK, "epochs": 1, "augment": "strong"}
+    finetune(zeroshot, "digits", output, **options, seed=1)
+    other = output.read_bytes()
+    finetune(zeroshot, "digits", output, **options)
+    assert output.read_bytes() != other
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize(("asked", "step"), [(4, 5), (13, 13)])
+def test_an_interrupted_run_goes_on_to_the_same_bytes(asked, step, zeroshot, tuned, tmp_path):
+    """Ctrl-C within an epoch, and at the end of one; the log has each step once, whatever the stopped run wrote."""
+    output, log = tmp_path / "ft.safetensors", tmp_path / "log.jsonl"
+
+    def interrupt(what, done, total, unit):
+        if unit == "images" and done == min(asked * 64, 797):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match=rf"after step {step} of 26.*ft\.training.*the same command goes on"):
+        finetune(zeroshot, "digits", output, **QUICK, log=log, progress=interrupt)
+    assert not output.exists()
+    with log.open("a") as file:
+        file.write('{"event": "step", "step": 21}\n{"event": "st')
+    report = finetune(zeroshot, "digits", output, **QUICK, log=log)
+    assert report.resumed == step
+    assert output.read_bytes() == tuned.read_bytes()
+    timeless = [
+        [{k: v for k, v in line.items() if "second" not in k} for line in entries(path)]
+        for path in (log, tuned.with_name("log.jsonl"))
+    ]
+    assert [line for line in timeless[0] if line["event"] == "step"] == [
+        line for line in timeless[1] if line["event"] == "step"
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(zeroshot, tmp_path):
+    """SIGKILL in the third epoch, by the command line, with all that has a state: averages, mixup, smoothing, crops."""
+    options = {
+        **QUICK,
+        "epochs": 4,
+        "augment": "crop",
+        "ema": 0.95,
+        "mixup": 0.2,
+        "label_smoothing": 0.1,
+        "layer_decay": 0.8,
+    }
+    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    killed, whole = tmp_path / "killed" / "ft.safetensors", tmp_path / "whole" / "ft.safetensors"
+    for output in (killed, whole):
+        output.parent.mkdir()
+    command = [sys.executable, "-m", "mergekit_wise", "finetune", zeroshot, "--data=digits", "-o", killed, *words]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, cwd=tmp_path, env=alone, stderr=subprocess.DEVNULL) as running:
+        log = killed.with_name("ft.log.jsonl")
+        wait_for(lambda: log.exists() and '"epoch": 3' in log.read_text(), running)
+        running.kill()
+    assert not killed.exists()
+    assert killed.with_name("ft.training").is_dir()
+    done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in done.stderr
+    finetune(zeroshot, "digits", whole, **options)
+    assert killed.read_bytes() == whole.read_bytes()
+    assert not killed.with_name("ft.training").exists()
+
+
+def wait_for(happened, running):
+    for _ in range(2400):
+        if happened():
+            return
+        assert running.poll() is None, "ended by itself"
+        time.sleep(0.05)
+    pytest.fail("took too long")
+
+
+def test_a_stopped_command_says_how_to_go_on(zeroshot, tmp_path, wise, monkeypatch):
+    """With the exit code of an interrupted program; asked again, it finishes."""
+    step = Run._step
+
+    def third(self, *arguments, **named):
+        done = step(self, *arguments, **named)
+        if done.step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return done
+
+    output = tmp_path / "ft.safetensors"
+    words = (
+        "finetune",
+        zeroshot,
+        "--data",
+        "digits",
+        "-o",
+        output,
+        "--epochs",
+        1,
+        "--batch-size",
+        200,
+        "--augment",
+        "none",
+    )
+    monkeypatch.setattr(Run, "_step", third)
+    result = wise(*words)
+    assert result.exit_code == 130
+    assert "Stopped after step" in result.stderr
+    assert "the same command goes on from there" in result.stderr
+    result = wise(*words, "--json")
+    assert result.exit_code == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["steps"], told["resumed"]) == (4, 4)
+    assert output.exists()
+
+
+def test_the_state_of_another_run_is_not_gone_on_with(zeroshot, tmp_path):
+    """It says what differs; --restart begins anew."""
+    output = tmp_path / "ft.safetensors"
+
+    def interrupt(what, done, total, unit):
+        if done == 64:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        finetune(zeroshot, "digits", output, **QUICK, progress=interrupt)
+    other = {**QUICK, "epochs": 1, "lr": 1e-3}
+    with pytest.raises(UsageError, match=r"epochs: 2 then, 1 now; lr: 0\.003 then, 0\.001 now.*--restart"):
+        finetune(zeroshot, "digits", output, **other)
+    assert finetune(zeroshot, "digits", output, **other, restart=True).resumed == 0
+
+
+def test_nan_stops_with_the_step_and_the_last_good_checkpoint(zeroshot, tmp_path, monkeypatch):
+    """Which is a whole model: the one that a run of one epoch less came to."""
+    loss, calls = Supervised._loss, []
+
+    def broken(self, logits, labels):
+        calls.append(1)
+        return loss(self, logits, labels) * (float("nan") if len(calls) == 17 else 1)
+
+    monkeypatch.setattr(Supervised, "_loss", broken)
+    with pytest.raises(NonFiniteError, match=r"step 17 of 26 \(epoch 2\).*ft\.training/epoch-1\.safetensors.*--lr"):
+        finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK)
+    assert not (tmp_path / "ft.safetensors").exists()
+    assert accuracy(tmp_path / "ft.training" / "epoch-1.safetensors") > accuracy(zeroshot)
+
+
+def test_other_classes_than_the_heads_are_refused(tmp_path):
+    """With the line that makes the right head."""
+    seven = save_tiny(tmp_path / "seven.safetensors", classes=7)
+    with pytest.raises(ModelError, match=r"has 7 classes.* has 10\..*wise zeroshot .* --classes .*zero, one, two"):
+        finetune(seven, "digits", tmp_path / "ft.safetensors", **QUICK)
+    headless = tmp_path / "headless.safetensors"
+    save_file(
+        {n: t for n, t in tiny_state().items() if "head" not in n}, headless, {"open_clip_config": json.dumps(CONFIG)}
+    )
+    with pytest.raises(ModelError, match=r"no classification head.*wise zeroshot .*headless\.safetensors --classes"):
+        finetune(headless, "digits", tmp_path / "ft.safetensors", **QUICK)
+
+
+def test_a_head_that_names_its_classes_must_name_the_datas(tmp_path):
+    """In the same order: else every image would be learned as another class."""
+    for names, fits in ((["one", "zero"], False), (["zero", "one"], True)):
+        state = {n: t for n, t in tiny_state().items() if n.startswith(("visual.", "classification"))}
+        rest = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
+        told = {"open_clip_config": json.dumps(CONFIG), "classnames": json.dumps([*names, *rest])}
+        save_file(state, tmp_path / "zs.safetensors", told)
+        if fits:
+            finetune(tmp_path / "zs.safetensors", "digits", tmp_path / "ft.safetensors", **{**QUICK, "epochs": 1})
+            continue
+        with pytest.raises(ModelError, match=r"class 0 of its head is 'one'.*'zero'"):
+            finetune(tmp_path / "zs.safetensors", "digits", tmp_path / "ft.safetensors", **QUICK)
+
+
+def test_frozen_tensors_keep_their_bytes(tmp_path):
+    """And so does what never learns; half precision becomes float32 where it learned."""
+    state = {n: t for n, t in tiny_state().items() if n.startswith(("visual.", "classification"))}
+    half = {name: tensor.half() for name, tensor in state.items()}
+    save_file(half, tmp_path / "zs.safetensors", {"open_clip_config": json.dumps(CONFIG)})
+    output = tmp_path / "ft.safetensors"
+    options = {**QUICK, "epochs": 1, "batch_size": 200}
+    finetune(tmp_path / "zs.safetensors", "digits", output, **options, freeze=("visual.transformer.*", "*.bias"))
+    after = load_file(output)
+    frozen = {name for name in half if name.startswith("visual.transformer.") or name.endswith(".bias")}
+    assert {name for name in half if after[name].dtype == torch.float16} == frozen
+    assert all(torch.equal(after[name], half[name]) for name in frozen)
+    assert all(not torch.equal(after[name], half[name].float()) for name in half.keys() - frozen)
+    with pytest.raises(UsageError, match=r"--freeze visaul\.\*"):
+        finetune(tmp_path / "zs.safetensors", "digits", output, **options, freeze=("visaul.*",))
+    with pytest.raises(UsageError, match="nothing is left"):
+        finetune(tmp_path / "zs.safetensors", "digits", output, **options, freeze=("*",))
+
+
+def test_an_average_that_forgets_at_once_is_the_weights(zeroshot, tuned, tmp_path):
+    """A decay of 0; any other gives other weights."""
+    tensors = {}
+    for decay in (0.0, 0.9):
+        finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, ema=decay)
+        tensors[decay] = load_file(tmp_path / "ft.safetensors")
+    expected = load_file(tuned)
+    assert all(torch.equal(tensors[0.0][name], tensor) for name, tensor in expected.items())
+    assert not torch.equal(tensors[0.9]["visual.proj"], expected["visual.proj"])
+
+
+def test_validation_watches_the_mixture_beside_the_fine_tuned_model(zeroshot, tuned, tmp_path):
+    """After every epoch; the last one's numbers are those of evaluating and of sweeping the output."""
+    log = tmp_path / "log.jsonl"
+    report = finetune(
+        zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, validate="digits-small,digits-faded", log=log
+    )
+    assert (tmp_path / "ft.safetensors").read_bytes() == tuned.read_bytes()
+    told = [line for line in entries(log) if line["event"] == "validation"]
+    assert [line["epoch"] for line in told] == [1, 2]
+    swept = sweep(zeroshot, tuned, alphas=(0.5, 1.0), suite="digits-small,digits-faded").records
+    for alpha, name in ((0.5, "alpha 0.5"), (1.0, "fine-tuned")):
+        measured = {record.title: record.accuracy for record in swept if record.alpha == alpha}
+        assert {title: told[1][name][title] for title in measured} == pytest.approx(measured)
+    assert report.epochs[1].validation.finetuned.shifts == tuple((r.correct, r.total) for r in swept if r.alpha == 1.0)
+
+
+def test_a_validation_that_was_interrupted_is_made_up_for(zeroshot, tuned, tmp_path):
+    """It stops at once, after everything was kept; the same call first measures what it had not."""
+    output, log, told = tmp_path / "ft.safetensors", tmp_path / "log.jsonl", []
+
+    def interrupt(what, done, total, unit):
+        if what == "Small" and not told:
+            told.append(done)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    options = {**QUICK, "validate": "digits-small", "log": log}
+    with pytest.raises(Stopped, match="after step 13 of 26"):
+        finetune(zeroshot, "digits", output, **options, progress=interrupt)
+    assert finetune(zeroshot, "digits", output, **options).resumed == 13
+    assert [line["epoch"] for line in entries(log) if line["event"] == "validation"] == [1, 2]
+    assert output.read_bytes() == tuned.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def linear(zeroshot, tmp_path_factory):
+    """The head alone, learned from features, and where these are kept."""
+    folder = tmp_path_factory.mktemp("linear")
+    finetune(
+        zeroshot,
+        "digits",
+        folder / "ft.safetensors",
+        linear=True,
+        epochs=4,
+        batch_size=64,
+        lr=0.3,
+        cache=folder / "cache",
+        workers=0,
+    )
+    return folder
+
+
+def test_a_linear_sweep_shows_weights_mixed_as_outputs_mixed(zeroshot, linear):
+    """For every alpha and data set the counts are those of mixing the ends' outputs, computed by open_clip alone."""
+    first, second = load_file(zeroshot), load_file(linear / "ft.safetensors")
+    moved = {name for name in first if not torch.equal(first[name], second[name])}
+    assert moved == {"classification_head.weight", "classification_head.bias"}
+    model = CLIP(**CONFIG["model_cfg"]).eval()
+    model.visual.load_state_dict({n.removeprefix("visual."): t for n, t in first.items() if n.startswith("visual.")})
+    alphas = (0.0, 0.3, 0.5, 0.8, 1.0)
+    records = sweep(zeroshot, linear / "ft.safetensors", alphas=alphas, suite="digits-noisy,digits-inverted").records
+    for dataset in open_digits().shifts:
+        mine = {r.alpha: r.correct for r in records if r.dataset == dataset.name}
+        if mine:
+            pixels = np.stack(
+                [np.asarray(dataset.image(i).resize((16, 16), Image.Resampling.BICUBIC)) for i in range(1000)]
+            )
+            images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+            with torch.no_grad():
+                features = torch.nn.functional.normalize(model.encode_image(images), dim=-1)
+            zs, ft = (
+                features @ s["classification_head.weight"].T + s["classification_head.bias"] for s in (first, second)
+            )
+            for alpha in alphas:
+                right = ((1 - alpha) * zs + alpha * ft).argmax(1).numpy() == dataset.labels
+                assert abs(int(right.sum()) - mine[alpha]) <= 1  # the two round differently
+    assert len(records) == 2 * len(alphas)
+
+
+def test_features_are_computed_once(zeroshot, linear, tmp_path):
+    """A second run finds them and comes to the same bytes; a damaged file is not believed."""
+    told = []
+    again = {"linear": True, "epochs": 4, "batch_size": 64, "lr": 0.3, "cache": linear / "cache", "workers": 0}
+    output = tmp_path / "ft.safetensors"
+    finetune(zeroshot, "digits", output, **again, note=told.append)
+    (kept,) = (linear / "cache").iterdir()
+    assert any(str(kept) in text for text in told)
+    assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
+    damaged = tmp_path / "cache" / kept.name
+    damaged.parent.mkdir()
+    content = bytearray(kept.read_bytes())
+    content[-5] ^= 1
+    damaged.write_bytes(content)
+    told.clear()
+    finetune(zeroshot, "digits", output, **{**again, "cache": damaged.parent}, note=told.append)
+    assert not any("features are" in text for text in told)
+    assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
+    assert damaged.read_bytes() == kept.read_bytes()
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Sixteen scans of 0 and 1 in class folders."""
+    part = train_images()
+    for index in np.flatnonzero(part.labels < 2)[:16]:
+        path = tmp_path / "train" / f"class{part.labels[index]}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(part.pixels[index]).convert("RGB").save(path, compress_level=0)
+    return tmp_path / "train"
+
+
+def test_the_cache_knows_when_images_or_weights_changed(folders, tmp_path):
+    """Even an image that was written over by one of the same size, with the old time put back."""
+    source = save_tiny(tmp_path / "zs.safetensors", classes=2)
+    cache, told = tmp_path / "cache", []
+
+    def computed():
+        told.clear()
+        finetune(
+            source,
+            folders,
+            tmp_path / "ft.safetensors",
+            linear=True,
+            epochs=1,
+            cache=cache,
+            workers=0,
+            note=told.append,
+        )
+        return not any("features are" in text for text in told)
+
+    assert [computed(), computed()] == [True, False]
+    changed, other = sorted(folders.glob("*/*.png"))[:2]
+    times, size = changed.stat(), changed.stat().st_size
+    content = bytearray(changed.read_bytes())
+    shutil.copyfile(other, changed)
+    assert changed.stat().st_size == size
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert [computed(), computed()] == [True, False]
+    changed.write_bytes(content)
+    assert computed()
+    save_tiny(source, classes=2, seed=1)
+    assert [computed(), computed()] == [True, False]
+
+
+def test_a_folder_of_class_folders_is_learned_from(folders, tmp_path):
+    """An image that cannot be read stops it with its path, unless it may be passed over."""
+    source = save_tiny(tmp_path / "zs.safetensors", classes=2)
+    bad = sorted(folders.glob("*/*.png"))[3]
+    bad.write_bytes(bad.read_bytes()[:100])
+    output = tmp_path / "ft.safetensors"
+    for augment in ("none", "crop-flip"):
+        options = {**QUICK, "augment": augment, "batch_size": 8}
+        with pytest.raises(SuiteError, match=f"{bad.name}"):
+            finetune(source, folders, output, **options, restart=True)
+        report = finetune(source, folders, output, **options, max_bad=1, restart=True)
+        assert (report.images, report.classes, report.steps) == (16, 2, 4)
+
+
+def test_the_contrastive_objective_moves_both_towers(tmp_path):
+    """As the model was pre-trained; the head is made anew by the text tower, as wise zeroshot makes it."""
+    source = save_tiny(tmp_path / "zs.safetensors", text=True)
+    output, stopped = tmp_path / "ft.safetensors", tmp_path / "stopped.safetensors"
+    options = {**QUICK, "epochs": 1, "lr": 1e-3, "objective": "contrastive", "micro_batch": 40}
+    finetune(source, "digits", output, **options)
+
+    def interrupt(what, done, total, unit):
+        if done == 5 * 64:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped, match="after step 6 of 12"):
+        finetune(source, "digits", stopped, **options, progress=interrupt)
+    finetune(source, "digits", stopped, **options)
+    assert stopped.read_bytes() == output.read_bytes()
+    before, after = load_file(source), load_file(output)
+    assert before.keys() == after.keys()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {"classification_head.bias"}
+    model = CLIP(**CONFIG["model_cfg"]).eval()
+    model.load_state_dict({name: t for name, t in after.items() if "head" not in name})
+    from open_clip import SimpleTokenizer
+
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    with torch.no_grad():
+        tokens = SimpleTokenizer(context_length=8)([f"a photo of a {name}." for name in names])
+        expected = torch.nn.functional.normalize(model.encode_text(tokens), dim=-1) * model.logit_scale.exp()
+    torch.testing.assert_close(after["classification_head.weight"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_head_of_other_classes_is_refused_before_both_towers_learn(folders, tmp_path):
+    """It would be made anew for classes that it was not for."""
+    source = save_tiny(tmp_path / "zs.safetensors", text=True)
+    with pytest.raises(ModelError, match="10 classes.*wise zeroshot"):
+        finetune(source, folders, tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
+
+
+def test_a_text_tower_is_needed_where_it_learns(zeroshot, tmp_path):
+    """An image tower and a head are not enough."""
+    with pytest.raises(ModelError, match="text tower"):
+        finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {
+            "vision_config": {
+                "hidden_size": 16,
+                "intermediate_size": 32,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 2,
+                "image_size": 16,
+                "patch_size": 8,
+            }
+        },
+    ],
+)
+def test_what_learned_goes_back_under_other_names(config, tmp_path):
+    """Hugging Face's split queries, keys and values: weights that did not move come back as they were, all of them."""
+    text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(text_config=text, projection_dim=8, **config)).save_pretrained(tmp_path / "hf")
+    source = open_checkpoint(tmp_path / "hf")
+    request = FinetuneOptions(tmp_path / "hf", "digits", tmp_path / "out", objective="contrastive")
+    trainable = open_trainable(source, open_training_data(request)[0], request)
+    moved = {name: parameter + 1 for name, parameter in trainable.parameters.items()}
+    for weights, change in ((trainable.parameters, 0), (moved, 1)):
+        found = trainable.checkpoint(weights)
+        assert found.keys() == source.tensors.keys()
+        for name, (info, storage) in found.items():
+            expected = source.read(name) + (np.float32(change) if source.info(name).dtype.kind == "float" else 0)
+            assert info == source.info(name)
+            np.testing.assert_array_equal(np.asarray(storage).reshape(-1), expected)
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_a_classifier_of_timms_is_fine_tuned(linear, tmp_path):
+    """Under its own names; with --linear its last layer alone."""
+    torch.manual_seed(0)
+    state = timm.create_model("test_vit", num_classes=10).state_dict()
+    save_file(state, tmp_path / "zs.safetensors")
+    output = tmp_path / "ft.safetensors"
+    options = {
+        "epochs": 1,
+        "batch_size": 400,
+        "lr": 1e-2,
+        "model": "timm:test_vit",
+        "workers": 0,
+        "cache": tmp_path / "cache",
+    }
+    finetune(tmp_path / "zs.safetensors", "digits", output, **options, linear=linear)
+    after = load_file(output)
+    moved = {name for name in state if not torch.equal(state[name], after[name])}
+    assert moved == ({"head.weight", "head.bias"} if linear else set(state))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"epochs": 0}, "--epochs 0: expected at least 1"),
+        ({"lr": -1.0}, "--lr"),
+        ({"lr": float("nan")}, "--lr"),
+        ({"label_smoothing": 1.5}, "--label-smoothing"),
+        ({"augment": "wild"}, "none, crop, crop-flip, strong"),
+        ({"objective": "triplet"}, "cross-entropy, contrastive"),
+        ({"linear": True, "augment": "crop"}, "--augment"),
+        ({"linear": True, "freeze": ("a",)}, "--freeze"),
+        ({"linear": True, "objective": "contrastive"}, "--objective"),
+        ({"objective": "contrastive", "mixup": 0.1}, "no labels"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, says, tmp_path):
+    """Before anything is opened."""
+    with pytest.raises(UsageError, match=says):
+        finetune(tmp_path / "missing", "digits", tmp_path / "ft.safetensors", **options)
+
+
+def test_inputs_that_cannot_be_used_are_named(zeroshot, tmp_path):
+    """An output that is the input, a folder that is not there, several data sets."""
+    with pytest.raises(OutputError, match="one of the inputs"):
+        finetune(zeroshot, "digits", zeroshot, **QUICK)
+    with pytest.raises(SuiteError, match="nowhere"):
+        finetune(zeroshot, tmp_path / "nowhere", tmp_path / "ft.safetensors", **QUICK)
+    with pytest.raises(SuiteError, match="expected one data set"):
+        finetune(zeroshot, "digits-small,digits-faded", tmp_path / "ft.safetensors", **QUICK)
+
+
+@pytest.mark.parametrize("warmup", [None, 3])
+def test_defaults_are_the_papers(warmup):
+    """And a run of few steps is warmed up for a tenth of them, unless a number was asked for."""
+    request = FinetuneOptions("zs", "digits", Path("ft"), warmup=warmup)
+    long, short = request.optimization(512, 25_000), request.optimization(512, 100)
+    assert (request.epochs, request.batch_size, request.augmentation) == (10, 512, "crop")
+    assert (long.learning_rate, long.weight_decay, long.clip, long.warmup) == (3e-5, 0.1, 1.0, warmup or 500)
+    assert short.warmup == (warmup or 10)
+    linear = FinetuneOptions("zs", "digits", Path("ft"), linear=True)
+    assert (linear.optimization(512, 1).learning_rate, linear.augmentation) == (1e-3, "none")
+
+
+CODE = """
+import os, sys
+from pathlib import Path
+from mergekit_wise.api.finetune import finetune
+
+source, folder, *ports = sys.argv[1:]
+options = {"epochs": 1, "batch_size": 96, "lr": 1e-3, "workers": 0}
+crops = {"augment": "crop", "mixup": 0.2, "micro_batch": 20, "validate": "digits-small"}
+both = {"augment": "none", "objective": "contrastive", "micro_batch": 30}
+head = {"linear": True, "cache": Path(folder) / "cache"}
+runs = {"end-to-end": crops, "contrastive": both, "linear": head}
+for port, (name, own) in zip(ports, runs.items()):
+    os.environ["MASTER_PORT"] = port
+    finetune(source, "digits", f"{folder}/{name}.safetensors", **options, **own)
+"""
+
+
+def free_ports(count):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [str(each.getsockname()[1]) for each in sockets]
+
+
+@pytest.mark.slow
+def test_two_processes_come_to_what_one_does(tmp_path):
+    """End to end, contrastively and linearly, as torchrun starts them; but for rounding."""
+    source = save_tiny(tmp_path / "zs.safetensors", text=True)
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        command = [sys.executable, "-c", CODE, source, tmp_path / str(size), *free_ports(3)]
+        told = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "OMP_NUM_THREADS": "1",
+        }
+        running = [
+            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            for rank in range(size)
+        ]
+        assert [process.wait(300) for process in running] == [0] * size
+    before = load_file(source)
+    for name in ("end-to-end", "contrastive", "linear"):
+        one, two = (load_file(tmp_path / size / f"{name}.safetensors") for size in "12")
+        for tensor, value in one.items():
+            way = (value - before[tensor]).norm()
+            assert (two[tensor] - value).norm() <= 0.02 * way, f"{name}: {tensor}"

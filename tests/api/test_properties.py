@@ -1,0 +1,109 @@
+"""Whole files of any kind, mixed at any alpha, against float64 arithmetic that knows nothing of the tool."""
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from unittest.mock import patch
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise.api.merge import merge
+from mergekit_wise.merging.backends import Engine, mix_on_cpu
+from mergekit_wise.merging.native_backend import native
+
+FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+OTHERS = (torch.int64, torch.uint8, torch.bool)
+
+
+@st.composite
+def tensors(draw):
+    """Two tensors of one shape and their strides in the file: dense, transposed, every second, or expanded."""
+    shape = draw(st.lists(st.integers(0, 9), max_size=3))
+    kinds = st.sampled_from(FLOATS if draw(st.booleans()) else draw(st.sampled_from([(kind,) for kind in OTHERS])))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 1 << 30)))
+    scale = draw(st.sampled_from([1e-6, 1.0, 100.0]))
+
+    def one():
+        values = (torch.randn([2 * size for size in shape], generator=generator) * scale).to(draw(kinds))
+        match draw(st.sampled_from(["dense", "transposed", "every second"])):
+            case "dense":
+                return values[tuple(slice(size) for size in shape)].clone()
+            case "transposed":
+                return (
+                    values[tuple(slice(size) for size in shape)].mT.contiguous().mT
+                    if len(shape) > 1
+                    else values[tuple(slice(size) for size in shape)]
+                )
+            case _:
+                return values[tuple(slice(None, None, 2) for _ in shape)]
+
+    return one(), one()
+
+
+def save(named, path, form):
+    if form == "pt":
+        torch.save(named, path, _use_new_zipfile_serialization=True)
+    elif form == "legacy":
+        torch.save(named, path, _use_new_zipfile_serialization=False)
+    else:
+        save_file({name: tensor.contiguous().clone() for name, tensor in named.items()}, path)
+
+
+def merged(paths, output, alpha, engine, compiled):
+    module = native if compiled else None
+    with (
+        patch("mergekit_wise.api.merge.open_engine", lambda *_: engine),
+        patch("mergekit_wise.merging.native_backend.native", module),
+    ):
+        merge(*paths, output, alpha=alpha, allow_non_finite=True)
+    return output.read_bytes()
+
+
+def tolerance(a, b, alpha, exact, out):
+    """Half a unit in the last place of the output, and each product's, each coefficient's and the sum's rounding."""
+    info = torch.finfo(out)
+    unit = torch.maximum(torch.exp2(torch.floor(torch.log2(exact.abs()))) * info.eps, _smallest(info))
+    working = torch.finfo(torch.float64 if torch.float64 in (a.dtype, b.dtype) else torch.float32).eps
+    products = (1 - alpha) * a.double().abs() + alpha * b.double().abs()
+    return 0.5 * unit + 1.5 * working * products + 1e-44
+
+
+def _smallest(info):
+    return torch.tensor(info.tiny * info.eps, dtype=torch.float64)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    pairs=st.lists(tensors(), min_size=1, max_size=4),
+    alpha=st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)),
+    forms=st.tuples(*[st.sampled_from(["pt", "legacy", "safetensors"])] * 2),
+    engines=st.tuples(
+        *[st.builds(Engine, st.just(mix_on_cpu), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90))] * 2
+    ),
+)
+def test_any_files_at_any_alpha(pairs, alpha, forms, engines):
+    """Near float64's result; the same bytes for other blocks, threads and without compiled code; ends are copies."""
+    sides = [{f"t{number}": pair[side] for number, pair in enumerate(pairs)} for side in (0, 1)]
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        paths = [folder / f"{side}.{form}" for side, form in enumerate(forms)]
+        for side, path, form in zip(sides, paths, forms, strict=True):
+            save(side, path, form)
+        data = merged(paths, folder / "one.safetensors", alpha, engines[0], compiled=True)
+        assert data == merged(paths, folder / "two.safetensors", alpha, engines[1], compiled=False)
+        result = load_file(folder / "one.safetensors")
+    for key, (a, b) in zip(sides[0], pairs, strict=True):
+        out = result[key]
+        assert out.shape == a.shape
+        if alpha in (0, 1) or not out.dtype.is_floating_point:
+            source = a if alpha == 0 else b
+            assert out.dtype == source.dtype
+            assert torch.equal(out, source)
+            continue
+        assert out.dtype == torch.promote_types(a.dtype, b.dtype)
+        exact = (1 - alpha) * a.double() + alpha * b.double()
+        wrong = (out.double() - exact).abs() > tolerance(a, b, alpha, exact, out.dtype)
+        overflow = exact.abs() >= torch.finfo(out.dtype).max
+        assert not (wrong & ~overflow).any()

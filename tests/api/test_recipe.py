@@ -1,0 +1,200 @@
+"""A recipe does all of WiSE-FT from one file, and only what changed again."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from mergekit_wise.api.finetune import Stopped
+from mergekit_wise.api.recipe import recipe
+from mergekit_wise.api.recipe_file import read_recipe
+from mergekit_wise.errors import UsageError
+from mergekit_wise.results import read_records
+from mergekit_wise.results.step_cache import Step, StepCache
+from tests.training.fakes import save_tiny
+
+RECIPE = """
+folder = "out"
+workers = 0
+
+[zeroshot]
+file = "clip.safetensors"
+classes = "classes.txt"
+
+[finetune]
+data = "digits"
+epochs = 1
+batch-size = 100
+lr = 3e-3
+augment = "none"
+
+[sweep]
+suite = "digits-small,digits-faded"
+alphas = "0,0.5,1"
+limit = 40
+
+[report]
+"""
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A recipe, a CLIP and class names."""
+    save_tiny(tmp_path / "clip.safetensors", text=True)
+    (tmp_path / "classes.txt").write_text("\n".join(NAMES))
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def edit(home, old, new):
+    text = (home / "recipe.toml").read_text()
+    assert old in text
+    (home / "recipe.toml").write_text(text.replace(old, new))
+
+
+def test_all_steps_are_taken_and_then_only_those_that_changed(home, monkeypatch):
+    """From wherever it is started; each step is known by what it depends on, not by when files were written."""
+    monkeypatch.chdir("/")
+    first = recipe(home / "recipe.toml")
+    out = home / "out"
+    assert first.done == ("zeroshot", "finetune", "sweep", "report")
+    left = {"zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "report.html", "recipe.json"}
+    assert {path.name for path in out.iterdir()} == left
+    assert [c.alpha for c in first.sweep.candidates] == [0.0, 0.5, 1.0]
+    assert len(read_records(out / "results.jsonl")) == 6
+
+    again = recipe(home / "recipe.toml")
+    assert again.done == ()
+    assert again.sweep.candidates == first.sweep.candidates
+    assert again.sweep.recommendation == first.sweep.recommendation
+
+    os.utime(home / "clip.safetensors")
+    edit(home, 'alphas = "0,0.5,1"', "alphas = [0, 0.25, 0.5, 1]")
+    wider = recipe(home / "recipe.toml")
+    assert wider.done == ("sweep", "report")
+    assert [c.alpha for c in wider.sweep.candidates] == [0.0, 0.25, 0.5, 1.0]
+    assert len(read_records(out / "results.jsonl")) == 8  # six were there
+
+    edit(home, "lr = 3e-3", "lr = 1e-3")
+    assert recipe(home / "recipe.toml").done == ("finetune", "sweep", "report")
+    assert len(read_records(out / "results.jsonl")) == 8  # none of the old weights
+
+    (out / "report.html").unlink()
+    assert recipe(home / "recipe.toml").done == ("report",)
+
+    (home / "classes.txt").write_text("\n".join((*NAMES[:-1], "niner")))
+    assert recipe(home / "recipe.toml").done == ("zeroshot", "finetune", "sweep", "report")
+
+
+def test_a_stopped_recipe_goes_on(home):
+    """In the middle of fine-tuning: to the same bytes as one that was never stopped."""
+    whole = recipe(home / "recipe.toml").finetuned.read_bytes()
+    for path in (home / "out").iterdir():
+        path.unlink()
+
+    def interrupt(what, done, total, unit):
+        if what.startswith("fine-tuning") and done == 300:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        recipe(home / "recipe.toml", progress=interrupt)
+    told = []
+    report = recipe(home / "recipe.toml", note=told.append)
+    assert report.done == ("finetune", "sweep", "report")
+    assert any(text.startswith("going on after step") for text in told)
+    assert report.finetuned.read_bytes() == whole
+
+
+def test_a_checkpoint_with_a_head_needs_no_first_step(home):
+    """It is named where fine-tuning is told of."""
+    start = RECIPE.index("[zeroshot]"), RECIPE.index("[finetune]")
+    text = RECIPE[: start[0]] + RECIPE[start[1] :].replace("[finetune]", '[finetune]\nfile = "clip.safetensors"')
+    (home / "recipe.toml").write_text(text)
+    assert recipe(home / "recipe.toml").done == ("finetune", "sweep", "report")
+
+
+def test_wise_toml_is_a_recipe(home, wise, monkeypatch):
+    """The command takes it without a name, prints the table, and passes over what it says to other commands."""
+    (home / "wise.toml").write_text(
+        RECIPE.replace('folder = "out"', "") + '\n[recipe]\nfolder = "out"\n[diff]\ntop = 3\n'
+    )
+    monkeypatch.chdir(home)
+    result = wise("--no-config", "recipe")
+    assert result.exit_code == 0, result.stderr
+    assert "Recommended alpha" in result.stdout
+    assert "report.html" in result.stdout
+    assert "sweep: nothing changed" in wise("--no-config", "recipe").stderr
+
+
+def test_values_are_understood_as_the_options_are(home):
+    """Names that are files beside the recipe are those files; all others are left to the steps."""
+    edit(home, 'data = "digits"', 'data = "train"\nfreeze = "*.bias"\nlog = "ft.jsonl"')
+    (home / "train").mkdir()
+    edit(home, 'suite = "digits-small,digits-faded"', 'suite = "digits-small, train"')
+    said = read_recipe(home / "recipe.toml")
+    assert said.folder == home / "out"
+    assert said.steps["finetune"]["data"] == home / "train"
+    assert said.steps["finetune"]["freeze"] == ("*.bias",)
+    assert said.steps["finetune"]["log"] == home / "out" / "ft.jsonl"
+    assert said.steps["finetune"]["workers"] == said.steps["sweep"]["workers"] == 0
+    assert said.steps["sweep"]["suite"].split(",")[1] == str(home / "train")
+    assert "workers" not in said.steps["zeroshot"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs = 1", "epoch = 1", r"'epoch' is no key of \[finetune\].*'epochs'"),
+        ("[sweep]", "[swep]", r"'swep' is no table.*'sweep'"),
+        ('data = "digits"', "", r"\[finetune\] with data"),
+        ('suite = "digits-small,digits-faded"', "", r"\[sweep\] with suite"),
+        ('file = "clip.safetensors"', "", "names no checkpoint"),
+        ("workers = 0", "workers == 0", "is not TOML"),
+        ("workers = 0", "workerz = 0", "'workerz' is no key"),
+        ("epochs = 1", "epochs = 0", "--epochs 0"),
+    ],
+)
+def test_what_cannot_be_understood_is_named(old, new, says, home):
+    """Before anything is done."""
+    edit(home, old, new)
+    with pytest.raises(UsageError, match=says):
+        recipe(home / "recipe.toml")
+    assert not (home / "out" / "finetuned.safetensors").exists()
+
+
+def test_a_step_that_was_cut_off_is_taken_again(tmp_path):
+    """And told that it can go on if nothing changed since; a damaged ledger means that nothing is known."""
+    ledger, calls = StepCache(tmp_path / "state.json"), []
+    output = tmp_path / "out"
+
+    def step(inputs, fail=False):
+        def run(again):
+            calls.append(again)
+            if fail:
+                raise KeyboardInterrupt
+            output.write_text(str(inputs))
+
+        return Step("s", inputs, (output,), run, basis=("a",))
+
+    with pytest.raises(KeyboardInterrupt):
+        ledger.perform(step({"a": 1, "b": 1}, fail=True))
+    done = [ledger.perform(step({"a": 1, "b": 1})), ledger.perform(step({"a": 1, "b": 1}))]
+    done += [ledger.perform(step({"a": 1, "b": 2})), ledger.perform(step({"a": 2, "b": 2}))]
+    output.write_text("changed by someone")
+    done.append(ledger.perform(step({"a": 2, "b": 2})))
+    (tmp_path / "state.json").write_text('{"s": 3')
+    done.append(ledger.perform(step({"a": 2, "b": 2})))
+    assert done == [True, False, True, True, True, True]
+    assert calls == [False, True, True, False, True, False]
+    assert json.loads((tmp_path / "state.json").read_text())["s"].keys() == {"inputs", "basis", "outputs"}

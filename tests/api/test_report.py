@@ -1,0 +1,156 @@
+"""The report as a user asks for it."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from mergekit_wise.api.report import report
+from mergekit_wise.errors import OutputError, ResultsError, UsageError
+from mergekit_wise.results import Record, append_records
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A sweep of five alphas over a reference and two shifts."""
+    path = tmp_path / "results.jsonl"
+    for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
+        for name, role, correct in (("d", "reference", 700 + 200 * alpha), ("e", "shift", 600), ("f", "shift", 500)):
+            count = int(correct - 100 * (alpha - 0.5) ** 2)
+            append_records(path, [Record("a + b", f"{alpha}", alpha, "digits", name, name.upper(), role, count, 1000)])
+    return path
+
+
+def test_everything_that_is_asked_for_is_written(results, tmp_path):
+    """The page, tables, plots; folders of plots are made where they are missing; nothing else is left behind."""
+    out = tmp_path / "out"
+    out.mkdir()
+    found = report(
+        [results],
+        output=out / "r.html",
+        png=out / "png",
+        svg=out / "plots",
+        pdf=out / "plots",
+        csv=out / "r.csv",
+        markdown=out / "r.md",
+        latex=out / "r.tex",
+    )
+    assert found.files == (out / "r.html", out / "r.csv", out / "r.md", out / "r.tex")
+    assert found.folders == {out / "png": 8, out / "plots": 16}
+    assert len(list((out / "png").glob("*.png"))) == 8
+    assert len(list((out / "plots").iterdir())) == 16
+    assert sorted(path.name for path in out.iterdir()) == ["plots", "png", "r.csv", "r.html", "r.md", "r.tex"]
+    assert all(path.stat().st_size > 0 for path in out.rglob("*.*"))
+    assert found.notes == ()
+
+
+def test_a_suite_can_be_drawn_alone(results, tmp_path):
+    """Then nothing of the others is on the page."""
+    append_records(results, [Record("a + b", "0", 0.0, "other", "q", "QQQ", "reference", 1, 2)])
+    both = report([results], output=tmp_path / "both.html")
+    assert any("2 suites" in note for note in both.notes)
+    alone = report([results], output=tmp_path / "alone.html", suite="digits")
+    assert alone.notes == ()
+    assert "QQQ" in (tmp_path / "both.html").read_text()
+    assert "QQQ" not in (tmp_path / "alone.html").read_text()
+    with pytest.raises(UsageError, match=r"No record is of the suite 'cifar'. There are records of: digits, other."):
+        report([results], output=tmp_path / "r.html", suite="cifar")
+
+
+def test_effective_robustness_is_against_ones_own_models(results, tmp_path):
+    """The line through them on logit axes: models that lose nothing make every loss of ours a loss of robustness."""
+    table = tmp_path / "models.csv"
+    table.write_text("name,reference,e,reference:f,f\nA,70,70,70,70\nB,80,80,80,80\nC,90,90,90,90\n")
+    report([results], output=tmp_path / "plain.html")
+    report([results], output=tmp_path / "r.html", baseline=table)
+    plain, drawn = ((tmp_path / name).read_text() for name in ("plain.html", "r.html"))
+    assert "Effective robustness" in drawn
+    assert "Effective robustness" not in plain
+    # At alpha 0 the reference is 67.5 %, the shift "e" 57.5 %, and the line says 67.5 %: 10 points below it.
+    assert "\u221210.0" in drawn or "-10.0" in drawn
+    with pytest.raises(UsageError, match="logit or probit"):
+        report([results], output=tmp_path / "r.html", baseline=table, axis="linear")
+    with pytest.raises(ResultsError, match="cannot be read"):
+        report([results], output=tmp_path / "r.html", baseline=tmp_path / "none.csv")
+
+
+def test_a_shift_with_part_of_the_classes_is_judged_by_the_reference_on_these(tmp_path):
+    """ImageNet-R by ImageNet on R's classes: without a record of that there is no line, however good ImageNet is."""
+    path = tmp_path / "results.jsonl"
+    sets = [("imagenet", "reference", 700), ("imagenet-r", "shift", 600)]
+    append_records(path, [Record("m", "w", 0.5, "s", n, n, role, count, 1000) for n, role, count in sets])
+    report([path], output=tmp_path / "plain.html")
+    append_records(path, [Record("m", "w", 0.5, "s", "reference-of-imagenet-r", "R's", "companion", 900, 1000)])
+    report([path], output=tmp_path / "r.html")
+    plain, drawn = ((tmp_path / name).read_text() for name in ("plain.html", "r.html"))
+    assert "Effective robustness" in drawn
+    assert "Effective robustness" not in plain
+    # beta(0.9) = sigmoid(0.6368 * logit(0.9) - 2.1077)
+    expected = 60 - 100 / (1 + math.exp(-(0.6368 * math.log(9) - 2.1077)))
+    assert f"{expected:.1f}" in drawn
+
+
+def test_results_are_never_replaced(results, tmp_path):
+    """By whatever name they are called, and whatever is written."""
+    before = results.read_bytes()
+    (tmp_path / "link").symlink_to(results)
+    for other in ({"output": results}, {"output": tmp_path / "link"}, {"csv": results}):
+        with pytest.raises(OutputError, match="is a file of results and would be replaced"):
+            report([results], **{"output": tmp_path / "r.html", **other})
+    with pytest.raises(UsageError, match="asked for twice"):
+        report([results], output=tmp_path / "x", latex=tmp_path / "x")
+    assert results.read_bytes() == before
+
+
+def test_what_cannot_be_written_is_told(results, tmp_path):
+    """And what stood there stays."""
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OutputError, match=r"r.html: the folder .*file does not exist. Create it first."):
+        report([results], output=tmp_path / "file" / "r.html")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        report([results], output=tmp_path / "folder")
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "results.jsonl"]
+
+
+def test_no_records_leave_no_page(tmp_path):
+    """An earlier one stays as it was."""
+    (tmp_path / "r.jsonl").write_text("{}\n")
+    (tmp_path / "r.html").write_text("earlier")
+    with pytest.raises(ResultsError, match="no record found"):
+        report([tmp_path / "r.jsonl"], output=tmp_path / "r.html")
+    assert (tmp_path / "r.html").read_text() == "earlier"
+
+
+def test_bad_lines_are_told_on_stderr_and_on_the_page(results, tmp_path, wise):
+    """The rest is drawn, and the work is done."""
+    with results.open("a") as file:
+        file.write('{"epoch": 1}\n{"model": "torn')
+    done = wise("report", results, "-o", tmp_path / "r.html", "--markdown", tmp_path / "r.md")
+    assert done.exit_code == 0
+    assert "note: results.jsonl: line 17 is left out: torn" in done.stderr
+    assert "note: results.jsonl: line 16 is left out: no record of this tool" in done.stderr
+    assert "r.html" in done.stdout.replace("\n", "")
+    page = (tmp_path / "r.html").read_text()
+    assert "line 17 is left out: torn" in page
+    assert "line 16 is left out: no record of this tool" in page
+
+
+def test_a_missing_file_is_an_error(tmp_path, wise):
+    """A sentence, not a traceback."""
+    done = wise("report", tmp_path / "none.jsonl")
+    assert done.exit_code == 1
+    assert "results cannot be read: No such file or directory" in done.stderr.replace("\n", " ")
+
+
+def test_no_model_is_touched(results, tmp_path):
+    """Neither torch nor open_clip is imported, and matplotlib only for plots."""
+    probe = (
+        "import sys, json; from mergekit_wise.api.report import report; "
+        f"report([{str(results)!r}], output={str(tmp_path / 'r.html')!r}); print(json.dumps(list(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert not {"torch", "open_clip", "transformers", "matplotlib"} & set(json.loads(done.stdout))

@@ -1,0 +1,201 @@
+"""Every alpha in one pass: against merging and evaluating one by one, and against plain torch."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise.api.evaluate import evaluate
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.limit import limited
+from mergekit_wise.errors import SuiteError, UsageError
+from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
+from mergekit_wise.merging import match
+from mergekit_wise.models.clip import create_clip
+from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.results import read_analyses, read_records
+
+TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
+CONFIG = {
+    "model_cfg": {"embed_dim": 32, "vision_cfg": VISION, "text_cfg": TEXT},
+    "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+SUITE = "digits-inverted,digits-noisy"
+LIMIT = 60
+
+
+def save(path, *, tower, head, dtype=torch.float32):
+    torch.manual_seed(tower)
+    visual = create_clip(CONFIG["model_cfg"]).visual
+    tensors = {f"visual.{name}": tensor.to(dtype) for name, tensor in visual.state_dict().items()}
+    torch.manual_seed(head)
+    weight = torch.randn(10, 32)
+    # Features of a random tower hardly differ; what they share is taken off, so that every class is predicted.
+    with torch.no_grad():
+        shared = torch.nn.functional.normalize(visual.eval()(torch.randn(64, 3, 32, 32)), dim=-1).mean(0)
+    tensors["classification_head.weight"] = weight.to(dtype)
+    tensors["classification_head.bias"] = (-weight @ shared).to(dtype)
+    save_file(tensors, path, {"open_clip_config": json.dumps(CONFIG)})
+    return path
+
+
+@pytest.fixture(params=["end to end", "linear"])
+def sides(request, tmp_path):
+    """Two models that differ everywhere, and two that differ in the head alone."""
+    second = 1 if request.param == "end to end" else 0
+    return (
+        save(tmp_path / "zs.safetensors", tower=0, head=0),
+        save(tmp_path / "ft.safetensors", tower=second, head=1),
+    )
+
+
+def logits_of(path, dataset):
+    """By the module itself, all images at once."""
+    checkpoint = open_checkpoint(path)
+    model = open_model(checkpoint)
+    model.set_weights({name: (checkpoint.info(name), checkpoint.read(name)) for name in model.names})
+    preprocess = Preprocess.of(model.preprocess)
+    images = torch.stack([preprocess.normalise(preprocess.pixels(dataset.image(i))) for i in range(len(dataset))])
+    with torch.inference_mode():
+        return model.module(images)
+
+
+def test_a_sweep_counts_what_merging_and_evaluating_does(sides, tmp_path):
+    """Exactly, for each alpha and data set, and the weights have the same fingerprint."""
+    alphas = (0.0, 0.3, 1.0)
+    report = sweep(*sides, alphas=alphas, suite=SUITE, limit=LIMIT, save=str(tmp_path / "{alpha}.safetensors"))
+    for alpha in alphas:
+        merge(*sides, tmp_path / "one.safetensors", alpha=alpha)
+        assert (tmp_path / f"{alpha:g}.safetensors").read_bytes() == (tmp_path / "one.safetensors").read_bytes()
+        alone = evaluate(tmp_path / "one.safetensors", SUITE, limit=LIMIT).records
+        swept = [record for record in report.records if record.alpha == alpha]
+        for ours, theirs in zip(swept, alone, strict=True):
+            assert (ours.correct, ours.top5, ours.total) == (theirs.correct, theirs.top5, theirs.total)
+            assert ours.weights == theirs.weights
+            assert ours.key == theirs.key
+    assert len({record.correct for record in report.records}) > 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
+def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
+    """Rounding to the file's dtype included, whatever alpha was set before."""
+    paths = [save(tmp_path / f"{seed}", tower=seed, head=seed, dtype=dtype) for seed in (0, 1)]
+    pair = match(*map(open_checkpoint, paths))
+    model = open_model(pair.finetuned)
+    interpolated = InterpolatedWeights(pair)
+    for alpha in (0.7, 0.0, 0.3, 1.0):
+        interpolated.install(model, alpha)
+        wanted = {name: interpolated.read(alpha, name) for name in model.names}
+        reference = open_model(pair.finetuned)
+        reference.set_weights(wanted)
+        state = reference.module.state_dict()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in model.module.state_dict().items())
+    assert not interpolated.only_head_varies(model)
+
+
+def test_a_tower_that_is_the_same_is_computed_once(tmp_path, monkeypatch):
+    """For all alphas together."""
+    sides = [save(tmp_path / f"{head}", tower=0, head=head) for head in (0, 1)]
+    calls = []
+    encode = "mergekit_wise.models.classifier.Classifier.encode"
+    from mergekit_wise.models.classifier import Classifier
+
+    real = Classifier.encode
+    monkeypatch.setattr(encode, lambda self, images: calls.append(len(images)) or real(self, images))
+    sweep(*sides, alphas=(0, 0.25, 0.5, 0.75, 1), suite="digits-noisy", limit=LIMIT, batch_size=20)
+    assert calls == [20] * (LIMIT // 20)
+
+
+def test_output_space_ensembles_are_those_of_the_logits(sides):
+    """By the definition; and where only the head differs they are the weight-space ones."""
+    alphas = (0.0, 0.25, 0.5, 1.0)
+    report = sweep(*sides, alphas=alphas, suite="digits-inverted", limit=LIMIT, output_ensemble=True)
+    dataset = limited(open_suite("digits-inverted").shifts[0], LIMIT, 0)
+    f, g = (logits_of(path, dataset) for path in sides)
+    labels = torch.from_numpy(dataset.labels)
+    (analysis,) = report.analyses
+    for alpha in (0.25, 0.5):
+        right = (((1 - alpha) * f + alpha * g).argmax(1) == labels).double().mean().item()
+        assert analysis.values[f"output-space ensemble at {alpha:g}"] == pytest.approx(right)
+        weights = next(r.value for r in report.records if r.alpha == alpha)
+        if load_file(sides[0])["visual.proj"].equal(load_file(sides[1])["visual.proj"]):
+            assert weights == pytest.approx(right)
+
+
+def test_the_analysis_is_of_the_logits_and_is_kept(sides, tmp_path):
+    """Prediction diversity by the definition; a second sweep finds everything; further alphas add to it."""
+    results = tmp_path / "r.jsonl"
+
+    def run(*alphas):
+        return sweep(*sides, alphas=alphas, suite="digits-inverted", limit=LIMIT, analyze=True, results=results)
+
+    report = run(0, 0.5, 1)
+    dataset = limited(open_suite("digits-inverted").shifts[0], LIMIT, 0)
+    f, g = ((logits_of(path, dataset).argmax(1).numpy() == dataset.labels) for path in sides)
+    (analysis,) = report.analyses
+    assert analysis.values["prediction diversity"] == pytest.approx((f != g).mean())
+    assert analysis.images == LIMIT
+    assert run(0, 0.5, 1).added == 0
+    assert len(read_analyses(results)) == 1
+    assert run(0, 0.4, 0.5, 1).added == 1
+    assert (len(read_analyses(results)), len(read_records(results))) == (1, 4)
+    assert replace(run(0, 0.5, 1).analyses[0]) == analysis
+
+
+def test_the_alpha_can_be_chosen_on_a_set_of_its_own(sides):
+    """Which counts in no average, and is not warned of."""
+    report = sweep(*sides, alphas=(0, 0.5, 1), suite="digits-inverted", select_on="digits-noisy", limit=LIMIT)
+    assert {record.dataset for record in report.records} == {"digits-inverted"}
+    assert "Noisy" in report.recommendation.reason
+    assert not report.recommendation.warning
+    inside = sweep(*sides, alphas=(0, 0.5, 1), suite=SUITE, select_on="digits-noisy", limit=LIMIT)
+    assert inside.recommendation.alpha == report.recommendation.alpha
+    assert inside.recommendation.warning
+
+
+def test_refining_adds_alphas_around_the_best(sides):
+    """Between it and its neighbours, in steps that halve."""
+    report = sweep(*sides, alphas=(0, 1), suite="digits-inverted", limit=LIMIT, refine=True)
+    alphas = [candidate.alpha for candidate in report.candidates]
+    assert alphas == sorted(alphas)
+    assert {0.0, 1.0} <= set(alphas)
+    assert all((alpha * 128).is_integer() for alpha in alphas)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alphas": (0, 0.5), "suite": "digits", "analyze": True}, "add alpha 1"),
+        ({"alphas": (0.5,), "suite": "digits", "output_ensemble": True}, "add alpha 0 and 1"),
+        ({}, "--suite"),
+        ({"suite": "digits", "prefer": "best"}, "no-regret"),
+        ({"suite": "digits", "save": "x.safetensors"}, "{alpha}"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(sides, options, message):
+    """Before any image is read."""
+    with pytest.raises(UsageError, match=message):
+        sweep(*sides, **options)
+
+
+def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
+    """A slip of the pen costs no sweep. The name that a TOML file gives a set of the suite is no slip."""
+    with pytest.raises(SuiteError, match="^--select-on digits-nosy: .*Did you mean 'digits-noisy'"):
+        sweep(*sides, suite=SUITE, select_on="digits-nosy", limit=LIMIT, results=tmp_path / "r.jsonl")
+    assert not (tmp_path / "r.jsonl").exists()
+    for number in range(10):
+        (tmp_path / "mine" / str(number)).mkdir(parents=True)
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(tmp_path / "mine" / str(number) / "x.png")
+    (tmp_path / "own.toml").write_text('root = "mine"\n')
+    monkeypatch.chdir(tmp_path.parent)
+    chosen = sweep(*sides, alphas=(0, 1), suite=str(tmp_path / "own.toml"), select_on="own").recommendation
+    assert "own" in chosen.reason

@@ -1,0 +1,113 @@
+"""A merged file is checked against its sources."""
+
+import re
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.verify import verify
+from mergekit_wise.errors import CheckpointError
+
+
+def checked(pair, output, **options):
+    return verify(output, zeroshot=pair[0], finetuned=pair[1], **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"alpha": 0.3},
+        {"alpha": 0.0},
+        {"alpha": 1.0},
+        {"alpha": 1.3, "extrapolate": True},
+        {"dtype": "bf16", "keep": ("zs:frozen", "ft:scale")},
+        {"alpha_for": ("layer.*=0.2",), "only": ("layer.*", "scale")},
+        {"depth_alpha": "0.2:0.8"},
+    ],
+    ids=str,
+)
+def test_what_was_merged_is_verified(options, pair, tmp_path):
+    """Whatever the rules were: they are read from the file."""
+    merge(*pair, tmp_path / "out", **options)
+    verdict = checked(pair, tmp_path / "out")
+    assert verdict.difference is None
+    assert verdict.tensors == len(load_file(tmp_path / "out"))
+
+
+def test_a_merge_with_fisher_is_verified(pair, states, tmp_path):
+    """With the same Fisher files; without them it is refused."""
+    for name in ("f0", "f1"):
+        torch.save({"frozen": torch.rand(11), "layer.0.weight": torch.rand(64, 33)}, tmp_path / name)
+    fisher = (tmp_path / "f0", tmp_path / "f1")
+    merge(*pair, tmp_path / "out", fisher=fisher)
+    assert checked(pair, tmp_path / "out", fisher=fisher).difference is None
+    with pytest.raises(CheckpointError, match="Fisher files must be given"):
+        checked(pair, tmp_path / "out")
+
+
+def rewritten(path, change):
+    """The file with its tensors changed and its metadata kept."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata)
+
+
+def test_the_first_byte_that_differs_is_found(pair, tmp_path):
+    """One bit in one element."""
+    merge(*pair, tmp_path / "out")
+
+    def flip(tensors):
+        tensors["layer.0.weight"].view(torch.int32).reshape(-1)[1000] ^= 1
+
+    rewritten(tmp_path / "out", flip)
+    assert checked(pair, tmp_path / "out").difference == "layer.0.weight differs, first at element 1,000 of 2,112"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("scale"), "scale is only in the sources"),
+        (lambda t: t.update(more=torch.ones(1)), "more is only in the merged file"),
+        (lambda t: t.update(scale=torch.ones(2)), r"scale should be float32 \[\], but is float32 \[2\]"),
+    ],
+)
+def test_other_tensors_are_named(change, message, pair, tmp_path):
+    """Missing, added, reshaped."""
+    merge(*pair, tmp_path / "out")
+    rewritten(tmp_path / "out", change)
+    verdict = checked(pair, tmp_path / "out")
+    assert re.search(message, verdict.difference)
+
+
+def test_a_source_that_changed_its_header_is_noted(pair, states, tmp_path):
+    """The bytes of the tensors decide all the same."""
+    merge(*pair, tmp_path / "out")
+    save_file(states[1], pair[1], metadata={"more": "words"})
+    verdict = checked(pair, tmp_path / "out")
+    assert verdict.difference is None
+    assert "ft.safetensors" in verdict.notes[0]
+
+
+def test_a_file_that_was_not_merged_is_refused(pair):
+    """It says nothing of its sources."""
+    with pytest.raises(CheckpointError, match="does not say how it was merged"):
+        checked(pair, pair[1])
+
+
+def test_the_command_exits_with_1_where_it_differs(wise, pair, tmp_path):
+    """And with 0 where it does not."""
+    out = tmp_path / "out.safetensors"
+    merge(*pair, out)
+    words = ("verify", out, "--zeroshot", pair[0], "--finetuned", pair[1])
+    result = wise(*words)
+    assert result.exit_code == 0
+    assert "byte for byte" in result.stdout
+    rewritten(out, lambda tensors: tensors["scale"].add_(1))
+    result = wise(*words)
+    assert result.exit_code == 1
+    assert "scale differs" in result.stdout

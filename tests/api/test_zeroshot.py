@@ -1,0 +1,171 @@
+"""``wise zeroshot``: image tower and head as one checkpoint, which needs no more to be told."""
+
+import json
+
+import open_clip
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn import functional
+
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.zeroshot import zeroshot
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import ModelError, OutputError, SuiteError
+from mergekit_wise.models.opening import open_model
+
+CONFIG = {
+    "embed_dim": 16,
+    "quick_gelu": True,
+    "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8},
+    "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+}
+CLASSES = ["cat", "red dog", "newt"]
+
+
+@pytest.fixture
+def clip():
+    torch.manual_seed(0)
+    return open_clip.CLIP(**CONFIG).eval()
+
+
+@pytest.fixture
+def source(clip, tmp_path):
+    """A checkpoint in half precision that says what it is."""
+    state = {name: tensor.half() for name, tensor in clip.state_dict().items()}
+    clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    config = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}})
+    save_file(state, tmp_path / "clip.safetensors", {"open_clip_config": config})
+    return tmp_path / "clip.safetensors"
+
+
+def filled(path):
+    checkpoint = open_checkpoint(path)
+    model = open_model(checkpoint)
+    model.set_weights({name: (checkpoint.info(name), checkpoint.read(name)) for name in model.names})
+    return model
+
+
+def own_head(clip, classes, templates):
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+    return open_clip.build_zero_shot_classifier(clip, tokenizer, classes, templates).T * clip.logit_scale.exp().detach()
+
+
+def test_the_file_holds_the_image_tower_and_open_clips_head(clip, source, tmp_path):
+    """The tower's bytes as they were, the head in float32, a bias of zero, and no text tower."""
+    report = zeroshot(source, tmp_path / "zs", classes=CLASSES, templates=["a {}", "the {}."])
+    made, state = load_file(tmp_path / "zs"), load_file(source)
+    head = made.pop("classification_head.weight")
+    torch.testing.assert_close(head, own_head(clip, CLASSES, ["a {}", "the {}."]), rtol=1e-4, atol=1e-5)
+    assert torch.equal(made.pop("classification_head.bias"), torch.zeros(3))
+    assert made.keys() == {name for name in state if name.startswith("visual.")}
+    assert all(tensor.dtype == torch.float16 and torch.equal(tensor, state[name]) for name, tensor in made.items())
+    assert (report.classnames, report.templates) == (tuple(CLASSES), ("a {}", "the {}."))
+    with safe_open(tmp_path / "zs", "np") as file:
+        assert json.loads(file.metadata()["open_clip_config"])["model_cfg"] == CONFIG
+        assert json.loads(file.metadata()["classnames"]) == list(report.classnames)
+
+
+def test_its_logits_are_the_clips_own_without_being_told_anything(clip, source, tmp_path):
+    """Images against texts, as open_clip computes them; preprocessing is remembered too."""
+    zeroshot(source, tmp_path / "zs", classes=CLASSES, templates=["{}"])
+    model, images = filled(tmp_path / "zs"), torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        tokens = open_clip.SimpleTokenizer(context_length=16)(CLASSES)
+        wanted = clip.get_logits(images, tokens)[0]
+        torch.testing.assert_close(model.module(images), wanted, rtol=1e-4, atol=1e-4)
+    assert (model.head, model.preprocess["mean"]) == ("own, 3 classes", [0.5, 0.5, 0.5])
+
+
+def test_hugging_faces_tower_is_written_under_open_clips_names(tmp_path):
+    """Stacked and transposed, the same to the last bit."""
+    transformers.utils.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+    settings = transformers.CLIPConfig(vision_config=size | {"image_size": 32, "patch_size": 8}, text_config=size)
+    own = transformers.CLIPModel(settings).half().eval()
+    own.save_pretrained(tmp_path / "hub")
+    zeroshot(tmp_path / "hub", tmp_path / "zs", classes=CLASSES)
+    made, state = load_file(tmp_path / "zs"), own.state_dict()
+    layer = "vision_model.encoder.layers.1.self_attn"
+    stacked = torch.cat([state[f"{layer}.{part}_proj.weight"] for part in "qkv"])
+    assert torch.equal(made["visual.transformer.resblocks.1.attn.in_proj_weight"], stacked)
+    assert torch.equal(made["visual.proj"], state["visual_projection.weight"].T)
+    model, images = filled(tmp_path / "zs"), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = own.float().visual_projection(own.vision_model(pixel_values=images).pooler_output)
+        torch.testing.assert_close(model.module.encode(images), functional.normalize(features), rtol=1e-4, atol=1e-4)
+
+
+def test_it_merges_with_what_was_fine_tuned_from_it(source, tmp_path):
+    """The mixture knows its architecture as its sources do."""
+    zeroshot(source, tmp_path / "zs", classes=CLASSES)
+    with safe_open(tmp_path / "zs", "np") as file:
+        metadata = file.metadata()
+    tuned = {name: tensor.float() + 0.01 for name, tensor in load_file(tmp_path / "zs").items()}
+    save_file(tuned, tmp_path / "ft", metadata)
+    merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "merged")
+    assert filled(tmp_path / "merged").architecture.startswith("custom: ViT/8")
+
+
+def test_a_head_that_is_there_is_replaced(clip, source, tmp_path):
+    """A checkpoint with both towers and a head for other classes."""
+    state = load_file(source) | {"classification_head.weight": torch.randn(9, 16)}
+    config = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})
+    save_file(state, tmp_path / "both", {"open_clip_config": config})
+    zeroshot(tmp_path / "both", tmp_path / "zs", classes=CLASSES, templates=["a {}"])
+    head = load_file(tmp_path / "zs")["classification_head.weight"]
+    torch.testing.assert_close(head, own_head(clip, CLASSES, ["a {}"]), rtol=1e-4, atol=1e-5)
+
+
+def test_files_of_names_and_prompts_are_read(wise, clip, source, tmp_path):
+    """One a line; prompts may have clip-benchmark's place for the name; without prompts there is one plain one."""
+    (tmp_path / "names.txt").write_text("cat\nred dog\nnewt\n")
+    (tmp_path / "prompts.txt").write_text("a {}\nthe {c}\n")
+    done = wise("zeroshot", source, "--classes", tmp_path / "names.txt", "-o", tmp_path / "plain")
+    assert done.exit_code == 0, done.stderr
+    assert "3 classes by 1 templates" in done.stdout
+    assert "told by its metadata" in done.stderr
+    files = ("--classes", tmp_path / "names.txt", "--templates", tmp_path / "prompts.txt")
+    done = wise("zeroshot", source, *files, "-o", tmp_path / "two")
+    assert done.exit_code == 0, done.stderr
+    for name, templates in (("plain", ["a photo of a {}."]), ("two", ["a {}", "the {}"])):
+        head = load_file(tmp_path / name)["classification_head.weight"]
+        torch.testing.assert_close(head, own_head(clip, CLASSES, templates), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "templates"),
+    [({"templates": "simple"}, open_clip.SIMPLE_IMAGENET_TEMPLATES), ({}, open_clip.OPENAI_IMAGENET_TEMPLATES)],
+)
+def test_imagenets_classes_have_open_clips_names_and_openais_prompts(options, templates, source, tmp_path, monkeypatch):
+    """1000 and 80 of them, or the 7 simple ones; which texts the tower gets to read is compared."""
+    texts = []
+
+    def read(encode, classnames, prompts, scale, progress):
+        texts.extend(prompt.replace("{}", name) for name in classnames for prompt in prompts)
+        return torch.zeros(len(classnames), 16), None
+
+    monkeypatch.setattr("mergekit_wise.models.model.zero_shot_head", read)
+    zeroshot(source, tmp_path / "zs", **options)
+    assert texts == [template(name) for name in open_clip.IMAGENET_CLASSNAMES for template in templates]
+
+
+def test_openais_prompts_may_be_asked_for_by_name(source, tmp_path):
+    """For any classes."""
+    report = zeroshot(source, tmp_path / "zs", classes=CLASSES[:1], templates="openai")
+    assert len(report.templates) == 80
+
+
+def test_what_cannot_be_is_refused_and_nothing_is_left(source, tmp_path):
+    """No text tower, no classes, the output among the inputs."""
+    zeroshot(source, tmp_path / "zs", classes=CLASSES)
+    with pytest.raises(ModelError, match="no whole text tower"):
+        zeroshot(tmp_path / "zs", tmp_path / "again", classes=CLASSES)
+    with pytest.raises(SuiteError, match="no such file of class names"):
+        zeroshot(source, tmp_path / "again", classes=tmp_path / "none.txt")
+    with pytest.raises(OutputError, match="one of the inputs"):
+        zeroshot(source, source, classes=CLASSES)
+    assert {path.name for path in tmp_path.iterdir()} == {"clip.safetensors", "zs"}

@@ -1,0 +1,219 @@
+"""A user's own data: folders, tars and TOML files, and a clear word for whatever is wrong with them."""
+
+import io
+import tarfile
+
+import numpy as np
+import open_clip
+import pytest
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from mergekit_wise.datasets.custom import open_folder
+from mergekit_wise.datasets.custom_file import open_own_file
+from mergekit_wise.errors import SuiteError
+
+WNIDS = ImageNetInfo("imagenet-1k").label_names()
+
+
+def write_folders(root, *names):
+    """One tiny image in each folder."""
+    for name in names:
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / name / "0.jpg")
+    return root
+
+
+def write_tar(root, labels):
+    """One tar in ``test/``."""
+    (root / "test").mkdir(parents=True)
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "JPEG")
+    with tarfile.open(root / "test" / "0.tar", "w") as tar:
+        for number, label in enumerate(labels):
+            for name, data in ((f"{number}.jpg", buffer.getvalue()), (f"{number}.cls", str(label).encode())):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return root
+
+
+def tell(path, text):
+    """A TOML file."""
+    path.write_text(text)
+    return path
+
+
+def test_classes_are_called_after_their_folders(tmp_path):
+    """In the order of the names; the data set after the folder that holds them."""
+    dataset = open_folder(write_folders(tmp_path / "pets", "dog", "cat"))
+    assert (dataset.name, dataset.title, dataset.classnames) == ("pets", "pets", ("cat", "dog"))
+    assert dataset.labels.tolist() == [0, 1]
+    assert dataset.templates == ("a photo of a {}.",)
+    assert (dataset.expected, dataset.columns) == (None, None)
+
+
+def test_a_tar_beside_class_folders_is_not_looked_into(tmp_path):
+    """It is what they were unpacked from."""
+    write_folders(tmp_path / "pets", "dog", "cat")
+    (tmp_path / "pets" / "pets.tar").write_bytes(b"whatever")
+    assert open_folder(tmp_path / "pets").classnames == ("cat", "dog")
+
+
+def test_folders_called_by_numbers_are_sorted_as_numbers(tmp_path):
+    """10 comes after 9; the label is the number."""
+    dataset = open_folder(write_folders(tmp_path / "x", *map(str, range(12))))
+    for index, label in enumerate(dataset.labels):
+        assert f"/{label}/" in dataset.sample(index)
+    assert dataset.classnames == tuple(map(str, range(12)))
+
+
+def test_numbers_with_a_gap_are_refused(tmp_path):
+    """Whether 3 is the third class or the fourth is not guessed."""
+    with pytest.raises(SuiteError, match="numbers, but not those from 0 to 2.*class_map in a TOML file"):
+        open_folder(write_folders(tmp_path / "x", "0", "1", "3"))
+
+
+def test_wordnet_ids_are_imagenets_classes(tmp_path):
+    """Some of them are columns of a head of all 1000, as those of ImageNet-R are."""
+    dataset = open_folder(write_folders(tmp_path / "x", WNIDS[999], WNIDS[3]))
+    assert dataset.columns == ((3,), (999,))
+    assert dataset.vocabulary == "imagenet"
+    assert dataset.classnames == (open_clip.IMAGENET_CLASSNAMES[3], open_clip.IMAGENET_CLASSNAMES[999])
+    assert len(dataset.templates) == 80
+
+
+def test_tars_bring_their_own_names(tmp_path):
+    """Where there are none, classes are called by their numbers."""
+    root = write_tar(tmp_path / "x", [1, 0, 1])
+    assert open_folder(root).classnames == ("0", "1")
+    (root / "classnames.txt").write_text("no\nyes\n")
+    (root / "zeroshot_classification_templates.txt").write_text("it is {c}.\n")
+    dataset = open_folder(root)
+    assert (dataset.classnames, dataset.templates) == (("no", "yes"), ("it is {}.",))
+    assert dataset.labels.tolist() == [1, 0, 1]
+
+
+def test_labels_beyond_the_names_are_refused(tmp_path):
+    """Three labels, two names."""
+    root = write_tar(tmp_path / "x", [0, 1, 2])
+    (root / "classnames.txt").write_text("no\nyes\n")
+    with pytest.raises(SuiteError, match="expected labels from 0 to 1, found them from 0 to 2"):
+        open_folder(root)
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.touch()])
+def test_a_place_without_classes_is_refused(tmp_path, make):
+    """No folder, an empty one, a file."""
+    make(tmp_path / "x")
+    with pytest.raises(SuiteError, match=r"x: (no such folder|expected class folders)"):
+        open_folder(tmp_path / "x")
+
+
+def test_a_file_may_tell_everything(tmp_path):
+    """Root and lists relative to the file; the data set is called after it."""
+    write_folders(tmp_path / "images", "siamese", "persian", "poodle", "unused")
+    (tmp_path / "prompts.txt").write_text("my {}.\n")
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    dataset = open_own_file(
+        tell(
+            tmp_path / "pets.toml",
+            'root = "images"\ntitle = "Our pets"\nclassnames = "names.txt"\ntemplates = "prompts.txt"\n'
+            'metric = "macro-f1"\n[class_map]\nsiamese = "cat"\npersian = 1\npoodle = "dog"\n',
+        )
+    )
+    assert (dataset.name, dataset.title) == ("pets", "Our pets")
+    assert (dataset.classnames, dataset.templates) == (("dog", "cat"), ("my {}.",))
+    assert dataset.metric.kind == "macro-f1"
+    assert {dataset.sample(i).split("/")[-2]: label for i, label in enumerate(dataset.labels.tolist())} == {
+        "siamese": 1,
+        "persian": 1,
+        "poodle": 0,
+    }
+
+
+def test_a_map_of_names_alone_makes_the_classes(tmp_path):
+    """Sorted; a folder with a class of its own is one more."""
+    write_folders(tmp_path, "a", "b", "c")
+    dataset = open_own_file(tell(tmp_path / "x.toml", 'root = "."\n[class_map]\nb = "zebra"\na = "ape"\nc = "zebra"\n'))
+    assert dataset.classnames == ("ape", "zebra")
+    assert dataset.labels.tolist() == [0, 1, 1]
+
+
+def test_names_in_the_order_of_the_folders(tmp_path):
+    """A list as long as there are folders; lists may stand in the file itself."""
+    write_folders(tmp_path, "a", "b")
+    text = 'root = "."\nclassnames = ["ant", "bee"]\ntemplates = ["one {}", "two {}"]\n'
+    dataset = open_own_file(tell(tmp_path / "x.toml", text))
+    assert (dataset.classnames, dataset.templates) == (("ant", "bee"), ("one {}", "two {}"))
+
+
+def test_all_of_imagenets_classes_may_be_asked_for(tmp_path):
+    """Then predictions are not restricted to the folders that are there; also through a map."""
+    write_folders(tmp_path / "a", WNIDS[7], WNIDS[12])
+    dataset = open_own_file(tell(tmp_path / "x.toml", 'root = "a"\nclassnames = "imagenet"\n'))
+    assert (len(dataset.classnames), dataset.columns, dataset.labels.tolist()) == (1000, None, [7, 12])
+    assert dataset.vocabulary == "imagenet"
+    write_folders(tmp_path / "b", "fish", "paper")
+    mapped = 'root = "b"\nclassnames = "imagenet"\n[class_map]\nfish = "tench"\npaper = 999\n'
+    assert open_own_file(tell(tmp_path / "y.toml", mapped)).labels.tolist() == [0, 999]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("root = ", "is no TOML"),
+        ("title = 'x'", "the key 'root' is missing"),
+        ("root = 3", "'root' should be a text, found 3"),
+        ("root = ''", "'root' should be a text, found ''"),
+        ("root = 'nowhere'", "nowhere: no such folder"),
+        ("rot = 'images'", "unknown key 'rot'. Did you mean 'root'"),
+        ("colour = 1", "unknown key 'colour'. Known keys: root, title"),
+        ("root = 'images'\ntitle = ['x']", "'title' should be a text"),
+        ("root = 'images'\nclassnames = 3", "'classnames' should be a list of texts or the name of a file, found 3"),
+        ("root = 'images'\nclassnames = []", "'classnames' should be a list"),
+        ("root = 'images'\nclassnames = ['a', 2]", "'classnames' should be a list"),
+        ("root = 'images'\nclassnames = 'no.txt'", "no.txt: no such file of class names"),
+        ("root = 'images'\nclassnames = ['a']", "1 class names were given for 2 class folders"),
+        ("root = 'images'\ntemplates = ['a']", "expected one {} for the class name"),
+        ("root = 'images'\ntemplates = true", "'templates' should be a list"),
+        ("root = 'images'\nmetric = 'accuracy'", "'metric' is 'accuracy'; expected one of top-1"),
+        ("root = 'images'\nmetric = 1", "'metric' is 1"),
+        ("root = 'images'\nclass_map = 'x'", "'class_map' should be a table"),
+        ("root = 'images'\n[class_map]", "'class_map' should be a table"),
+        ("root = 'images'\n[class_map]\ncat = true", "gives 'cat' True; expected a class's name or number"),
+        ("root = 'images'\n[class_map]\ncat = 1.5", "gives 'cat' 1.5"),
+        ("root = 'images'\n[class_map]\ncat = 0", "numbers need 'classnames'"),
+        ("root = 'images'\n[class_map]\ncart = 'x'", "names the folder 'cart', which is not among its 2"),
+        ("root = 'images'\n[class_map]\n'../images/cat' = 'x'", "names the folder '../images/cat'"),
+        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 'b'", "gives 'cat' the class 'b', none of the 1"),
+        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 1", "gives 'cat' the class 1, none of the 1"),
+        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = -1", "gives 'cat' the class -1, none of the 1"),
+        ("root = 'images'\nclassnames = ['a', 'a']\n[class_map]\ncat = 'a'", "which 2 classes are called"),
+        ("root = 'tars'\n[class_map]\ncat = 'a'", "class_map is for class folders"),
+    ],
+)
+def test_whatever_is_wrong_in_a_file_is_said(tmp_path, text, message):
+    """The key, what was found, and what was expected."""
+    write_folders(tmp_path / "images", "cat", "dog")
+    write_tar(tmp_path / "tars", [0])
+    with pytest.raises(SuiteError) as caught:
+        open_own_file(tell(tmp_path / "x.toml", text))
+    assert message in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
+    """Binary, and gone."""
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfe\0")
+    with pytest.raises(SuiteError, match="is no TOML"):
+        open_own_file(tmp_path / "x.toml")
+    with pytest.raises(SuiteError, match="cannot be read"):
+        open_own_file(tmp_path / "y.toml")
+
+
+def test_images_are_those_of_the_folders(tmp_path):
+    """Pixels too."""
+    write_folders(tmp_path / "x", "a", "b")
+    Image.fromarray(np.full((5, 6, 3), 77, np.uint8)).save(tmp_path / "x" / "b" / "1.png")
+    dataset = open_folder(tmp_path / "x")
+    assert np.array_equal(np.asarray(dataset.image(2)), np.full((5, 6, 3), 77))

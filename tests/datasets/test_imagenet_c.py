@@ -1,0 +1,66 @@
+"""ImageNet-C's 75 folders against torchvision's ImageFolder, and the mean corruption error over them."""
+
+import numpy as np
+import pytest
+import torchvision
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, mean_corruption_error
+from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.imagenet_c import CORRUPTIONS, ENTRIES, SEVERITIES, name_of
+from mergekit_wise.errors import SuiteError
+
+FIND = {entry.name: entry.find for entry in ENTRIES}
+WNIDS = ImageNetInfo("imagenet-1k").label_names()
+SOME = (3, 500, 999)
+
+
+def make(folder, seed):
+    """Two pictures of each of three classes, in folders by WordNet id."""
+    for label in SOME:
+        for n in range(2):
+            path = folder / WNIDS[label] / f"ILSVRC2012_val_{n:08d}.JPEG"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (6, 6), (label % 256, n, seed)).save(path, quality=90)
+
+
+@pytest.mark.parametrize("place", ["imagenet-c/fog/4", "ImageNet-C/fog/4", "imagenet-c/weather/fog/4"])
+def test_labels_are_places_among_all_thousand(tmp_path, place):
+    """Not among the folders that are there; with or without the archive's name as a folder."""
+    make(tmp_path / place, 0)
+    dataset = FIND["imagenet-c-fog-4"](tmp_path)
+    wanted = torchvision.datasets.ImageFolder(str(tmp_path / place))
+    assert [dataset.sample(i) for i in range(len(dataset))] == [path for path, _ in wanted.samples]
+    assert dataset.labels.tolist() == [SOME[folder] for _, folder in wanted.samples]
+    assert (len(dataset.classnames), dataset.expected, dataset.columns) == (1000, 50_000, None)
+    assert np.array_equal(np.asarray(dataset.image(4)), np.asarray(wanted[4][0]))
+
+
+def test_the_suite_is_what_is_there_and_lists_the_rest(tmp_path):
+    """One corruption of 15 in five severities: 70 data sets and ImageNet itself are missing."""
+    for severity in SEVERITIES:
+        make(tmp_path / "imagenet-c" / "pixelate" / str(severity), severity)
+    suite = open_suite("imagenet-c", tmp_path)
+    assert [dataset.name for dataset in suite.shifts] == [name_of("pixelate", severity) for severity in SEVERITIES]
+    assert len(suite.missing) == 71
+    assert {part.hint.split(".tar")[0] for part in suite.missing} > {"noise", "blur", "weather", "digital"}
+
+
+def test_the_corruptions_are_those_that_alexnets_errors_are_known_of():
+    """So that the suite's errors make a mean corruption error."""
+    assert set(CORRUPTIONS) == set(ALEXNET_ERRORS)
+    assert mean_corruption_error({name: [1.0] * len(SEVERITIES) for name in CORRUPTIONS}).mean > 1
+
+
+def test_a_strange_folder_is_said(tmp_path):
+    """As the extra corruptions' levels are, when they are put one level too high."""
+    (tmp_path / "imagenet-c" / "fog" / "4" / "5").mkdir(parents=True)
+    with pytest.raises(SuiteError, match="expected class folders named by WordNet ids"):
+        FIND["imagenet-c-fog-4"](tmp_path)
+
+
+def test_there_are_75_and_none_is_there(tmp_path):
+    """15 corruptions, five severities each."""
+    assert len(ENTRIES) == len(FIND) == 75
+    assert [find(tmp_path) for find in FIND.values()] == [None] * 75

@@ -1,0 +1,209 @@
+"""The two robust video sets: frames, classes and pm-k against loops over the lists as their authors describe them."""
+
+import csv
+import json
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mergekit_wise.analysis.metrics import score
+from mergekit_wise.datasets.video import ENTRIES, find_vid_robust, find_ytbb_robust
+from mergekit_wise.errors import SuiteError
+
+VID_CLASSES = {"n1": ("antelope", ["w3", "w1"]), "n2": ("giant_panda", ["w2"]), "n3": ("watercraft", [])}
+PAIR_MARKS = ["similar", "dissimilar", "correct", "blur-increase", "bad-anchor", "deformation"]
+
+
+def picture(path, number):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 4), (number % 256, number // 256, 3)).save(path, "PNG")
+
+
+def dump(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+@pytest.fixture
+def vid(tmp_path):
+    """A root with a small ImageNet-Vid-Robust, and its lists: neighbours of anchors, classes of frames."""
+    folder = tmp_path / "imagenet_vid_ytbb_robust" / "imagenet-vid-robust"
+    rng = np.random.default_rng(0)
+    pmsets, labels = {}, {}
+    for video in range(8):
+        frames = [f"val/ILSVRC2015_val_{video:08d}/{n:06d}.JPEG" for n in range(video % 4 + 1)]
+        anchor = frames[len(frames) // 2]
+        pmsets[anchor] = [frame for frame in frames if frame != anchor]
+        for frame in frames:
+            labels[frame] = sorted(rng.choice(3, rng.integers(1, 3), replace=False).tolist(), reverse=True)
+            picture(folder / frame, len(labels))
+    picture(folder / "val" / "ILSVRC2015_val_00000000" / "999999.JPEG", 0)
+    dump(folder / "metadata" / "pmsets.json", pmsets)
+    dump(folder / "metadata" / "labels.json", labels)
+    wnids = {str(i): [wnid, name] for i, (wnid, (name, _)) in enumerate(VID_CLASSES.items())}
+    dump(folder / "misc" / "imagenet_vid_class_index.json", wnids)
+    dump(folder / "misc" / "imagenet_class_index.json", {str(10 * i): [f"w{i}", f"kind {i}"] for i in range(5)})
+    dump(folder / "misc" / "rev_wnid_map.json", {wnid: kinds for wnid, (_, kinds) in VID_CLASSES.items() if kinds})
+    return tmp_path, folder, pmsets, labels
+
+
+def test_vid_robust_is_its_lists(vid):
+    """Every frame of a clip, none that is in no clip; any of a frame's classes is right."""
+    root, folder, _, labels = vid
+    dataset = find_vid_robust(root)
+    frames = [dataset.sample(i).removeprefix(f"{folder}/") for i in range(len(dataset))]
+    assert sorted(frames) == sorted(labels)
+    assert [set(classes) for classes in dataset.metric.accepted] == [set(labels[frame]) for frame in frames]
+    assert [int(label) in labels[frame] for label, frame in zip(dataset.labels, frames, strict=True)] == [True] * len(
+        frames
+    )
+    image = pickle.loads(pickle.dumps(dataset.image))
+    assert [image(i).getpixel((0, 0))[0] - 1 for i in range(len(frames))] == [list(labels).index(f) for f in frames]
+    assert (dataset.expected, dataset.vocabulary) == (len(labels), "imagenet")
+
+
+def test_vids_classes_are_maxima_over_kinds_of_them(vid):
+    """A class that ImageNet has no kind of has no columns."""
+    dataset = find_vid_robust(vid[0])
+    assert dataset.classnames == ("antelope", "giant panda", "watercraft")
+    assert dataset.columns == ((10, 30), (20,), ())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pm_0_and_pm_10_of_vid_are_the_authors(vid, seed):
+    """Anchor by anchor, from predictions by frame, as they score them."""
+    root, folder, pmsets, labels = vid
+    dataset = find_vid_robust(root)
+    rng = np.random.default_rng(seed)
+    told = {frame: classes[0] if rng.random() < 0.8 else int(rng.integers(3)) for frame, classes in labels.items()}
+    predictions = np.array([told[dataset.sample(i).removeprefix(f"{folder}/")] for i in range(len(dataset))])
+    anchors = sum(told[anchor] in labels[anchor] for anchor in pmsets)
+    whole = sum(all(told[f] in labels[f] for f in [anchor, *around]) for anchor, around in pmsets.items())
+    found = score(dataset.metric, predictions, dataset.labels, 3)
+    assert (found.value, found.values["pm-0"]) == (whole / 8, anchors / 8)
+
+
+def test_a_clip_without_its_anchor_does_not_count(vid):
+    """A neighbour that is not there is one less to be right; the count shows both."""
+    root, folder, pmsets, labels = vid
+    lost_anchor, clipped = list(pmsets)[3], list(pmsets)[2]
+    (folder / lost_anchor).unlink()
+    (folder / pmsets[clipped][0]).unlink()
+    dataset = find_vid_robust(root)
+    assert (len(dataset), dataset.expected) == (len(labels) - 2, len(labels))
+    assert set(dataset.metric.groups) == set(pmsets) - {lost_anchor}
+    for anchor, rows in dataset.metric.groups.items():
+        there = [anchor, *(frame for frame in pmsets[anchor] if (folder / frame).exists())]
+        assert [dataset.sample(i).removeprefix(f"{folder}/") for i in rows] == there
+
+
+def annotate(rows, names):
+    return {
+        "annotations": [
+            {"key": key, "notes": "", "labels": [names.index(mark) for mark in marks]} for key, marks in rows
+        ],
+        "labels": names,
+    }
+
+
+ANCHORS = [
+    ("vid-A_100/frame-3.jpg", ["bad"]),
+    ("vid-A_100/frame-3.jpg", ["good", "bird"]),  # the last annotation of a frame counts
+    ("/home/x/anchors/vid_B_2_200/frame-50.jpg", ["good"]),
+    ("vid-C_300/frame-9.jpg", ["good", "unsure"]),
+    ("vid-D_400/frame-9.jpg", ["bird"]),
+    ("vid-E_500/frame-12.jpg", ["good", "cow"]),
+    ("vid-F_600/frame-20.jpg", ["good"]),
+]
+PAIRS = [
+    ("vid-A_100/frame-3.jpg,vid-A_100/frame-2.jpg", ["similar"]),
+    ("vid-A_100/frame-3.jpg,vid-A_100/frame-13.jpg", ["similar", "correct"]),
+    ("vid-A_100/frame-3.jpg,vid-A_100/frame-14.jpg", ["similar"]),  # eleven frames away
+    ("vid-A_100/frame-3.jpg,vid-A_100/frame-4.jpg", ["similar", "blur-increase"]),
+    ("vid-A_100/frame-3.jpg,vid-A_100/frame-5.jpg", ["correct"]),
+    ("vid_B_2_200/frame-50.jpg,vid_B_2_200/frame-41.jpg", ["dissimilar"]),
+    ("vid_B_2_200/frame-50.jpg,vid_B_2_200/frame-41.jpg", ["similar"]),
+    ("vid-E_500/frame-12.jpg,vid-E_500/frame-11.jpg", ["similar", "bad-anchor"]),
+]
+# YouTube-BoundingBoxes' own class; 22 is a car there, and 23 none.
+FIRST = {"vid-A_100": 0, "vid_B_2_200": 22, "vid-C_300": 0, "vid-D_400": 0, "vid-E_500": 2, "vid-F_600": 23}
+WANTED = {
+    "vid-A_100/frame-3.jpg": ({"person", "bird"}, ["vid-A_100/frame-2.jpg", "vid-A_100/frame-13.jpg"]),
+    "vid_B_2_200/frame-50.jpg": ({"car"}, ["vid_B_2_200/frame-41.jpg"]),
+    "vid-F_600/frame-20.jpg": ({"none"}, []),
+}
+
+
+@pytest.fixture(params=["ytbb-robust/metadata", "ytbb-robust_metadata"])
+def ytbb(tmp_path, request):
+    """A root with a small YTBB-Robust; its lists lie beside the frames, or as the papers' code has them."""
+    names = ["person", "bird", "cow", *(f"filler {n}" for n in range(3, 22)), "none", "car"]
+    marks = ["good", "unsure", "bad", *names]
+    lists = tmp_path / "imagenet_vid_ytbb_robust" / request.param
+    dump(lists / "anchor_labels.json", annotate(ANCHORS, marks))
+    dump(lists / "pmk_labels.json", annotate(PAIRS, PAIR_MARKS))
+    dump(lists / "ytbb_class_index.json", {str(i): name for i, name in enumerate(names)})
+    dump(lists / "rev_class_idx_map.json", {"0": [983, 981], "1": [7], "23": [407]})
+    with (lists / "ytbb_robustness_test_anchors_full.csv").open("w", newline="") as file:
+        rows = [(*name.rsplit("_", 1), label) for name, label in FIRST.items()]
+        csv.writer(file).writerows([("ytid", "time_ms", "label"), *rows])
+    folder = tmp_path / "imagenet_vid_ytbb_robust" / "ytbb-robust" / "ytbb_videos"
+    frames = {part for key, _ in PAIRS for part in key.split(",")} | {"/".join(k.split("/")[-2:]) for k, _ in ANCHORS}
+    for number, frame in enumerate(sorted(frames)):
+        picture(folder / frame, number)
+    return tmp_path, folder, names
+
+
+def test_ytbb_robust_is_what_the_reviewers_left(ytbb):
+    """Good anchors, with neighbours that are similar, within ten frames, and without a problem."""
+    root, folder, names = ytbb
+    dataset = find_ytbb_robust(root)
+    found = {}
+    for anchor, rows in dataset.metric.groups.items():
+        frames = [dataset.sample(i).removeprefix(f"{folder}/") for i in rows]
+        accepted = {frozenset(names[c] for c in dataset.metric.accepted[i]) for i in rows}
+        assert len(accepted) == 1
+        found[anchor] = (set(accepted.pop()), frames[1:])
+        assert frames[0] == anchor
+    assert found == WANTED
+    assert len(dataset) == dataset.expected == 6
+
+
+def test_ytbbs_classes_are_maxima_over_kinds_of_them(ytbb):
+    """Those that ImageNet has no kind of are never predicted."""
+    dataset = find_ytbb_robust(ytbb[0])
+    assert dataset.columns[:3] == ((981, 983), (7,), ())
+    assert dataset.columns[22:] == ((), (407,))
+    assert len(dataset.columns) == len(dataset.classnames) == 24
+
+
+def test_lists_that_are_missing_are_named(ytbb):
+    """With where they come from and where to put them."""
+    for path in ytbb[0].rglob("pmk_labels.json"):
+        path.unlink()
+    with pytest.raises(SuiteError, match=r"its list pmk_labels.json is missing.*imagenet-testbed"):
+        find_ytbb_robust(ytbb[0])
+
+
+@pytest.mark.parametrize(
+    ("file", "value", "said"),
+    [
+        ("metadata/labels.json", {}, "do not fit each other"),
+        ("metadata/labels.json", [], "expected a JSON object, found a list"),
+        ("misc/rev_wnid_map.json", {"n1": ["w99"]}, "KeyError: 'w99'"),
+        ("misc/imagenet_vid_class_index.json", {"0": ["n1", "antelope"]}, "classes .* where there are 1"),
+        ("misc/imagenet_class_index.json", {"x": ["w1", "kind"]}, "invalid literal"),
+    ],
+)
+def test_lists_that_do_not_fit_are_said(vid, file, value, said):
+    """In one sentence with the folder's or the file's path."""
+    dump(vid[1] / file, value)
+    with pytest.raises(SuiteError, match=f"imagenet-vid-robust.*{said}"):
+        find_vid_robust(vid[0])
+
+
+def test_nothing_there_is_none(tmp_path):
+    """Not an error: the catalogue says what to put where."""
+    assert [entry.find(tmp_path) for entry in ENTRIES] == [None, None]

@@ -1,0 +1,241 @@
+"""What evaluations and sweeps write, find again, leave out and refuse."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from mergekit_wise.api.evaluate import evaluate
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.errors import ModelError, ResultsError, SuiteError, UsageError
+from mergekit_wise.evaluation import predicting
+from mergekit_wise.results import read_records
+
+CONFIG = {
+    "model_cfg": {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 16, "layers": 1, "width": 64, "patch_size": 8},
+        "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    },
+    "preprocess_cfg": {"size": 16, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
+}
+CLASSES = ("ant", "bee", "cat", "dog")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Three folders of 4 x 5 images, two checkpoints with a head of 4 classes, one without a head."""
+    home = tmp_path_factory.mktemp("home")
+    rng = np.random.default_rng(0)
+    for name in ("one", "two", "three"):
+        for folder in CLASSES:
+            (home / name / folder).mkdir(parents=True)
+            for number in range(5):
+                pixels = rng.integers(0, 256, (20, 18, 3), np.uint8)
+                Image.fromarray(pixels).save(home / name / folder / f"{number}.jpg")
+    for seed, name in enumerate(("zs", "ft")):
+        torch.manual_seed(seed)
+        state = open_clip.CLIP(**CONFIG["model_cfg"]).state_dict()
+        head = {"classification_head.weight": torch.randn(4, 16), "classification_head.bias": torch.zeros(4)}
+        towers = {key: tensor.contiguous() for key, tensor in state.items()}
+        metadata = {"open_clip_config": json.dumps(CONFIG)}
+        save_file(towers | head, home / f"{name}.safetensors", metadata)
+        save_file(towers, home / f"{name}-headless.safetensors", metadata)
+    return home
+
+
+@pytest.fixture
+def run(home, tmp_path):
+    """Evaluate on some of the folders, with records in ``results.jsonl``."""
+
+    def run(*names, model="zs", **options):
+        suite = ",".join(str(home / name) for name in names)
+        return evaluate(home / f"{model}.safetensors", suite, results=tmp_path / "results.jsonl", workers=0, **options)
+
+    return run
+
+
+@pytest.fixture
+def predicted(monkeypatch):
+    """Titles of the data sets that are predicted from here on, and for how many variants."""
+    seen, original = [], predicting.Engine.predict
+
+    def spied(engine, variants, dataset, *how, **more):
+        seen.append((dataset.title, len(variants)))
+        return original(engine, variants, dataset, *how, **more)
+
+    monkeypatch.setattr(predicting.Engine, "predict", spied)
+    return seen
+
+
+def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_path):
+    """Unless it is told to; then it appends again."""
+    first = run("one", "two")
+    assert first.added == len(first.records) == 2
+    again = run("one", "two")
+    assert (again.records, again.added) == (first.records, 0)
+    assert predicted == [("one", 1), ("two", 1)]
+    assert run("one", "two", redo=True).added == 2
+    assert len(read_records(tmp_path / "results.jsonl")) == 4
+
+
+def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
+    """What was complete stays, and only the rest is measured."""
+
+    def interrupt(what, done, total, unit):
+        if what == "two" and done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("one", "two", "three", progress=interrupt)
+    assert [record.title for record in read_records(tmp_path / "results.jsonl")] == ["one"]
+    predicted.clear()
+    rest = run("one", "two", "three")
+    assert [title for title, _ in predicted] == ["two", "three"]
+    assert [record.title for record in rest.records] == ["one", "two", "three"]
+    fresh = run("one", "two", "three", redo=True)
+    assert [(r.correct, r.key) for r in fresh.records] == [(r.correct, r.key) for r in rest.records]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "ft"},
+        {"precision": "bf16"},
+        {"limit": 9},
+        {"head": "zero-shot"},
+        {"per_sample": "samples"},
+        {"per_class": "classes"},
+    ],
+)
+def test_another_measurement_is_made(change, run, predicted, tmp_path):
+    """Where the number, or what is written beside it, depends on it."""
+    run("one")
+    run("one", **{key: tmp_path / value if key.startswith("per") else value for key, value in change.items()})
+    assert len(predicted) == 2
+
+
+def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
+    """The data's fingerprint is another."""
+    run("one")
+    Image.new("RGB", (99, 99)).save(home / "one" / "ant" / "0.jpg")
+    run("one")
+    assert len(predicted) == 2
+
+
+def test_what_names_do_not_change_is_not_measured_again(run, home, predicted, tmp_path):
+    """A sweep's weights are those of the merged file, whose records stand there under the file's own name too."""
+    results = tmp_path / "results.jsonl"
+    suite = f"{home / 'one'},{home / 'two'}"
+    ends = home / "zs.safetensors", home / "ft.safetensors"
+    swept = sweep(*ends, alphas=(0, 0.25, 1), suite=suite, results=results, workers=0)
+    assert (swept.added, len(swept.records)) == (6, 6)
+    merge(*ends, tmp_path / "merged.safetensors", alpha=0.25)
+    found = evaluate(tmp_path / "merged.safetensors", suite, results=results, workers=0)
+    assert found.added == 0
+    assert [r.model for r in found.records] == ["merged.safetensors"] * 2
+    assert [replace(r, model=swept.records[0].model) for r in found.records] == [
+        r for r in swept.records if r.alpha == 0.25
+    ]
+    assert len(read_records(results)) == 8
+    predicted.clear()
+    more = sweep(*ends, alphas=(0, 0.25, 0.5, 1), suite=suite, results=results, workers=0)
+    assert predicted == [("one", 1), ("two", 1)]
+    assert [(r.alpha, r.title) for r in more.records] == [(a, t) for a in (0, 0.25, 0.5, 1) for t in ("one", "two")]
+
+
+def test_a_sweep_without_heads_makes_one_for_each_alpha(home, tmp_path):
+    """Of the mixed text tower; the counts are those of the merged file."""
+    ends = home / "zs-headless.safetensors", home / "ft-headless.safetensors"
+    swept = sweep(*ends, alphas=(0.5, 1), suite=str(home / "one"), workers=0, per_sample=tmp_path / "swept")
+    merge(*ends, tmp_path / "merged.safetensors", alpha=0.5)
+    evaluate(tmp_path / "merged.safetensors", str(home / "one"), workers=0, per_sample=tmp_path / "merged")
+    lines = [json.loads(line) for line in (tmp_path / "swept").read_text().splitlines()]
+    merged = [json.loads(line) for line in (tmp_path / "merged").read_text().splitlines()]
+    assert [x["predicted"] for x in lines if x["alpha"] == 0.5] == [x["predicted"] for x in merged]
+    assert {x["alpha"] for x in lines} == {0.5, 1}
+    assert swept.recommendation.alpha in (0.5, 1)
+
+
+def test_an_unreadable_image_is_named_and_left_out(run, home):
+    """If as many are allowed; the record says how many. A record with more than are allowed now is not taken."""
+    path = home / "three" / "bee" / "3.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:60])
+    try:
+        with pytest.raises(SuiteError, match=str(path)):
+            run("three")
+        found = run("three", max_bad=1)
+        (record,) = found.records
+        assert (record.total, record.bad) == (19, 1)
+        assert any(str(path) in note for note in found.notes)
+        with pytest.raises(SuiteError, match="--max-bad"):
+            run("three")
+    finally:
+        path.write_bytes(whole)
+
+
+def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
+    """One that is larger than the data set takes all of it, and is no limit."""
+    (record,) = run("one", limit=8, seed=3).records
+    assert (record.total, record.limit, record.seed) == (8, 8, 3)
+    (record,) = run("one", limit=500).records
+    assert (record.total, record.limit, record.seed) == (20, None, None)
+
+
+def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
+    """A head that is always right about one class."""
+    bias = torch.tensor([0.0, 9.0, 0.0, 0.0])
+    save_file({"classification_head.weight": torch.zeros(4, 16), "classification_head.bias": bias}, tmp_path / "head")
+    (record,) = run("one", model="zs-headless", head=tmp_path / "head").records
+    assert (record.correct, record.total) == (5, 20)
+    assert record.head.startswith("head ")
+
+
+def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path):
+    """Before anything is measured."""
+    with pytest.raises(ModelError, match=r"expected a head of 4 classes, found one of 3.*wise zeroshot"):
+        save_file({"weight": torch.zeros(3, 16)}, tmp_path / "head")
+        run("one", model="zs-headless", head=tmp_path / "head")
+    with pytest.raises(UsageError, match="--head zero-shot"):
+        run("one", templates=("a {}.",))
+    run("one", templates=("a {}.",), head="zero-shot")
+
+
+def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
+    """At once."""
+    with pytest.raises(UsageError, match="--max-bad -1: expected 0 or more"):
+        run("one", max_bad=-1)
+    with pytest.raises(UsageError, match="--precision"):
+        run("one", precision="int8")
+    with pytest.raises(ResultsError, match="does not exist"):
+        evaluate(home / "zs.safetensors", str(home / "one"), results=tmp_path / "no" / "r")
+
+
+def test_what_is_missing_is_told_and_recorded(home, tmp_path):
+    """And is an error where that was asked for."""
+    (tmp_path / "root").mkdir()
+    names = f"{home / 'one'},imagenet-r"
+    found = evaluate(home / "zs.safetensors", names, data=tmp_path / "root", workers=0)
+    assert [part.name for part in found.missing] == ["imagenet-r"]
+    assert [record.missing for record in found.records] == [("imagenet-r",)]
+    with pytest.raises(SuiteError, match="imagenet-r"):
+        evaluate(home / "zs.safetensors", names, data=tmp_path / "root", strict=True)
+
+
+def test_weights_that_overflow_are_told(home, tmp_path):
+    """Their images count as wrong."""
+    from safetensors.torch import load_file
+
+    state = load_file(home / "zs.safetensors")
+    state["visual.proj"][:] = float("nan")
+    save_file(state, tmp_path / "nan", {"open_clip_config": json.dumps(CONFIG)})
+    found = evaluate(tmp_path / "nan", str(home / "one"), workers=0)
+    assert (found.records[0].correct, found.records[0].unsound) == (0, 20)
+    assert "the logits of 20 images are infinite or no numbers" in found.notes[0]

@@ -1,0 +1,35 @@
+"""What fine-tuning is watched by, apart from fine-tuning."""
+
+import json
+
+from safetensors.torch import load_file, save_file
+
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.checkpoint import closing
+from mergekit_wise.evaluation.distributed import ALONE
+from mergekit_wise.models.source import open_source
+from mergekit_wise.options import EvalOptions
+from mergekit_wise.training.validation import open_validator
+from tests.training.fakes import CONFIG, save_tiny
+
+
+def both_towers(path, seed):
+    """A model without a head of its own."""
+    whole = load_file(save_tiny(path, text=True, seed=seed))
+    towers = {name: tensor for name, tensor in whole.items() if "head" not in name}
+    save_file(towers, path, {"format": "pt", "open_clip_config": json.dumps(CONFIG)})
+    return path
+
+
+def test_every_epoch_has_a_head_of_its_own(tmp_path):
+    """Made by the text tower as it is then, not by that of the epoch before."""
+    zeroshot, *epochs = (both_towers(tmp_path / f"{seed}.safetensors", seed) for seed in range(3))
+    source = open_source(zeroshot)
+    setting = EvalOptions("digits-small", batch_size=64, workers=0)
+    with closing(source), open_validator(source, setting, ALONE, "cpu", print) as validate:
+        found = [validate(path) for path in epochs]
+    for path, validation in zip(epochs, found, strict=True):
+        swept = sweep(zeroshot, path, alphas=(0.5, 1.0), suite="digits-small", batch_size=64, workers=0).records
+        counts = [(record.correct, record.total) for record in swept]
+        assert [*validation.mixture.shifts, *validation.finetuned.shifts] == counts
+    assert found[0] != found[1]
