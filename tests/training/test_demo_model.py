@@ -14,7 +14,8 @@ from mergekit_wise.datasets.digits import CLASSNAMES
 from mergekit_wise.datasets.glyphs import TRAINING_FACES
 from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.transform import create_transform
-from mergekit_wise.training import demo, demo_model
+from mergekit_wise.api import demo
+from mergekit_wise.training import demo_model
 
 CONFIG = demo_model.OPEN_CLIP_CONFIG
 
