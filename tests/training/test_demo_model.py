@@ -8,13 +8,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from mergekit_wise.api import demo
 from mergekit_wise.api.finetune import finetune
 from mergekit_wise.datasets.demo_pairs import caption, plain_glyph, varied_glyph
 from mergekit_wise.datasets.digits import CLASSNAMES
 from mergekit_wise.datasets.glyphs import TRAINING_FACES
 from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.transform import create_transform
-from mergekit_wise.api import demo
 from mergekit_wise.training import demo_model
 
 CONFIG = demo_model.OPEN_CLIP_CONFIG
