@@ -1,5 +1,6 @@
 """The command around the commands: versions, devices, completion, and errors that nobody foresaw."""
 
+import os
 import platform
 import shutil
 import subprocess
@@ -144,9 +145,29 @@ def bash(tmp_path):
         (("merge", "--fish"), ["--fisher", "--fisher-floor"]),
         (("--no",), ["--no-config"]),
         (("merge", "zs"), []),
+        (("eval", "model", "--suite", "imagenet-sh"), ["imagenet-shifts"]),
+        (("eval", "model", "--suite", "digits,imagenet-sk"), ["digits,imagenet-sketch"]),
+        (("finetune", "model", "--train", "cifar100"), ["cifar100"]),
+        (("finetune", "model", "--augment", "crop"), ["crop", "crop-flip"]),
+        (("sweep", "zs", "ft", "--prefer", "re"), ["reference"]),
+        (("data", "fetch", "imagenet-r"), ["imagenet-r"]),
     ],
 )
 def test_bash_completes(words, found, bash, tmp_path):
-    """Commands and options, and files by bash's own completion. A broken wise.toml is not in the way."""
+    """Commands, options, choices, suites and data sets complete; a broken wise.toml is not in the way."""
     (tmp_path / "wise.toml").write_text("=")
     assert bash(*words) == found
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [("wise eval model --suite imagenet-sh", "imagenet-shifts"), ("wise eval model --precision b", "bf16")],
+)
+def test_zsh_gets_the_same_values(line, found, tmp_path):
+    """The words that zsh's completion function asks for are those that bash gets."""
+    asked = {"_WISE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
+    script = "import sys; sys.argv = ['wise']; from mergekit_wise.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **asked}
+    )
+    assert f'"{found}"' in done.stdout, done.stderr
