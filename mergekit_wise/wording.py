@@ -1,5 +1,6 @@
-"""Phrases that many messages share: suggestions, shortened lists, and numbers with their nouns."""
+"""Phrases that many messages share: suggestions, shortened lists, numbers with their nouns, names from files."""
 
+import re
 from collections.abc import Iterable
 
 MAX_LISTED = 8
@@ -35,3 +36,43 @@ def plural(count: int, noun: str) -> str:
     else:
         nouns = f"{noun}s"
     return f"{count:,} {nouns}"
+
+
+def shown(text: str, width: int = 60) -> str:
+    """A text from a file made safe for a message: on one line, without control characters, `width` characters long.
+
+    Control characters are escaped after the text is cut.
+    """
+    cut = text if len(text) <= width else text[: width - 3] + "..."
+    return cut if cut.isprintable() else cut.encode("unicode_escape").decode()
+
+
+NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
+def fold_names(names: Iterable[str]) -> list[str]:
+    """Tensor names with names that differ only in one number folded into one line: ``blocks.{0-11}.attn.weight``.
+
+    Every name can be read off the lines. The first number of a name is the one that is folded.
+    """
+    groups: dict[tuple[str, str] | str, list[int]] = {}
+    for name in names:
+        found = NUMBER.search(name)
+        if found and str(int(found[0])) == found[0]:
+            groups.setdefault((name[: found.start()], name[found.end() :]), []).append(int(found[0]))
+        else:
+            groups[name] = []
+    return [key if isinstance(key, str) else f"{key[0]}{_ranges(numbers)}{key[1]}" for key, numbers in groups.items()]
+
+
+def _ranges(numbers: list[int]) -> str:
+    numbers = sorted(numbers)
+    if len(numbers) == 1:
+        return str(numbers[0])
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return "{" + ",".join(f"{a}-{b}" if a != b else str(a) for a, b in runs) + "}"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, plan_output, refuse_overwriting
-from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in, writing_folder
+from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in
+from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.errors import NonFiniteError
 from mergekit_wise.merging import Fishers, Outcome, Pair, Rules, Step, describe, make_plan, match, open_fishers
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep

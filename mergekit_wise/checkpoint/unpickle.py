@@ -1,6 +1,6 @@
-"""Reads a pickle's structure without executing it: the instructions, and what each does to the machine.
+"""Reading a pickle without executing it: the instructions, and what each does to the machine.
 
-Python's own reader imports what a pickle names and calls it. This one walks the same instructions over plain data.
+Python's own reader imports and calls what a pickle names. This one runs the same instructions over plain data.
 """
 
 import codecs
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from mergekit_wise.checkpoint.pickle_machine import (
     MARK,
-    Hear,
     Machine,
+    Observe,
     Persistent,
     PickleError,
     Reduce,
@@ -22,14 +22,14 @@ MAX_INSTRUCTIONS = 5_000_000
 
 
 def load(
-    data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0, hear: Hear = lambda _: None
+    data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0, observe: Observe = lambda _: None
 ) -> tuple[object, int]:
     """Read one pickle from byte `start` of `data`; returns its value and the byte after its end.
 
-    `persistent` turns a persistent id into a value; `hear` is told of every class and function that is named. Raises
-    PickleError.
+    `reduce` returns the value of a call, `persistent` that of a persistent id; `observe` is called with every class and
+    function that is named. Raises PickleError.
     """
-    machine = Machine(data, reduce, persistent, start, hear)
+    machine = Machine(data, reduce, persistent, start, observe)
     try:
         value = _run(machine)
     except PickleError:
@@ -77,10 +77,10 @@ def _latin(machine: Machine, width: int) -> str:
 
 
 def _index(machine: Machine) -> int:
-    """A place in the memo, as text."""
+    """A memo index, written as text."""
     index = int(machine.line())
     if not 0 <= index < 2**32:
-        raise PickleError("the pickle remembers more than there is")
+        raise PickleError("the pickle uses an impossible memo index")
     return index
 
 
@@ -90,34 +90,34 @@ def _remember(machine: Machine, key: int) -> None:
 
 def _new_from_mark(machine: Machine) -> None:
     kind, *arguments = machine.since_mark()
-    machine.make(kind, tuple(arguments))
+    machine.push_stub(kind, tuple(arguments))
 
 
 def _instance(machine: Machine) -> None:
-    machine.name(machine.line(), machine.line())
+    machine.push_global(machine.line(), machine.line())
     kind = machine.pop()
-    machine.make(kind, tuple(machine.since_mark()))
+    machine.push_stub(kind, tuple(machine.since_mark()))
 
 
 def _new_extended(machine: Machine) -> None:
     keywords, arguments, kind = machine.pop(), machine.pop(), machine.pop()
-    machine.make(kind, (arguments, keywords))
+    machine.push_stub(kind, (arguments, keywords))
 
 
 def _new(machine: Machine) -> None:
     arguments, kind = machine.pop(), machine.pop()
-    machine.make(kind, arguments)
+    machine.push_stub(kind, arguments)
 
 
 def _pair_from_mark(machine: Machine) -> None:
     pairs = machine.since_mark()
     machine.push({})
-    machine.fill(pairs)
+    machine.set_items(pairs)
 
 
 def _stacked_name(machine: Machine) -> None:
     name, module = machine.pop(), machine.pop()
-    machine.name(module, name)
+    machine.push_global(module, name)
 
 
 def _one_item(machine: Machine) -> None:
@@ -127,14 +127,14 @@ def _one_item(machine: Machine) -> None:
 
 def _one_entry(machine: Machine) -> None:
     value, key = machine.pop(), machine.pop()
-    machine.fill([key, value])
+    machine.set_items([key, value])
 
 
 Action = Callable[[Machine], object]
 
 STOP = ord(".")
 
-# Left out of the actions: names by number, and data from outside.
+# Refused: classes by number, and data from outside the pickle.
 REFUSED = {0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER"}
 
 ACTIONS: dict[int, Action] = {
@@ -181,7 +181,7 @@ ACTIONS: dict[int, Action] = {
         (b"}", lambda m: m.push({})),
         (b"d", _pair_from_mark),
         (b"s", _one_entry),
-        (b"u", lambda m: m.fill(m.since_mark())),
+        (b"u", lambda m: m.set_items(m.since_mark())),
         (b"\x8f", lambda m: m.push(set())),
         (b"\x90", lambda m: m.add(m.since_mark())),
         (b"\x91", lambda m: m.push(frozenset(map(hashable, m.since_mark())))),
@@ -192,7 +192,7 @@ ACTIONS: dict[int, Action] = {
         (b"g", lambda m: m.push(m.memo[_index(m)])),
         (b"h", lambda m: m.push(m.memo[m.number(1)])),
         (b"j", lambda m: m.push(m.memo[m.number(4)])),
-        (b"c", lambda m: m.name(m.line(), m.line())),
+        (b"c", lambda m: m.push_global(m.line(), m.line())),
         (b"\x93", _stacked_name),
         (b"i", _instance),
         (b"o", _new_from_mark),

@@ -35,7 +35,7 @@ def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: opti
 
 
 def _missing(report: "DiffReport", first: str, second: str) -> list[str]:
-    from mergekit_wise.merging.names import fold_names
+    from mergekit_wise.wording import fold_names
 
     lines = []
     for title, names in (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging.align import align
-from mergekit_wise.merging.names import fold_names
 from mergekit_wise.merging.rules import Rules
+from mergekit_wise.wording import fold_names
 
 
 @dataclass(frozen=True, slots=True)

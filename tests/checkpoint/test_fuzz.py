@@ -171,14 +171,14 @@ ATTACKS = {
         archive(b"ccollections\nOrderedDict\n(](U\x01aNtq\x00ah\x00atR"),
         "occurs twice",
     ),
-    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "as a key"),
-    "one long tuple as every key": (archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000), "as a key"),
+    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "uses a key"),
+    "one long tuple as every key": (archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000), "uses a key"),
     "one long number as every key": (
         archive(b"}\x8b\x00\x00\x10\x00" + b"\x7f" * 2**20 + b"q\x010" + b"h\x01Ns" * 100_000),
-        "as a key",
+        "uses a key",
     ),
-    "a memo index of a thousand digits": (archive(b"Np" + b"9" * 1000 + b"\n"), "remembers more than there is"),
-    "a negative memo index": (archive(b"Np-1\n"), "remembers more than there is"),
+    "a memo index of a thousand digits": (archive(b"Np" + b"9" * 1000 + b"\n"), "impossible memo index"),
+    "a negative memo index": (archive(b"Np-1\n"), "impossible memo index"),
     "2^60 modules in three kilobytes": (modules(60), "more than 500,000 entries"),
     "modules in themselves": (modules(200), "nested too deeply|500,000 entries"),
     "modules under names of a megabyte": (modules(12, b"X\x00\x00\x10\x00" + b"n" * 2**20), "characters long"),
@@ -187,7 +187,7 @@ ATTACKS = {
             b"cm\nM\n)\x81}(U\x0b_parameters}(U\x03a.w" + tensor() + b"uU\x08_modules}U\x01a"
             b"cm\nM\n)\x81}U\x0b_parameters}U\x01w" + tensor() + b"ssbsub"
         ),
-        "two of its tensors are called 'a.w'",
+        "two of its tensors have the name 'a.w'",
     ),
     "a dictionary in itself": (archive(b"}q\x00U\x05modelh\x00s"), "nested too deeply"),
     "a call of a call, half a million times": (archive(b"cos\nsystem\n" + b")R" * 500_000), "holds a os.system"),
@@ -246,4 +246,4 @@ def test_a_note_names_keys_without_walking_into_them(tmp_path):
     """A stub of stubs as a key, 2^60 of them were each printed."""
     twice = b"cos\nsystem\n)R" + b"q\x010cos\nsystem\nh\x01h\x01\x86R" * 60
     (tmp_path / "x").write_bytes(archive(b"}(U\x01w" + tensor() + twice + b"Nu"))
-    assert open_checkpoint(tmp_path / "x").notes == ("left out what is no tensor: os.system",)
+    assert open_checkpoint(tmp_path / "x").notes == ("ignored entries that are no tensors: os.system",)

@@ -41,7 +41,7 @@ CALLS = {
     ),
     "a partial": (b"cfunctools\npartial\n(" + SYSTEM + TOUCH + b"tR)R", "functools.partial"),
     "in a list": (b"](N" + CALL + b"e", "os.system"),
-    "as a key": (b"}" + CALL + b"Ns", "os.system"),
+    "uses a key": (b"}" + CALL + b"Ns", "os.system"),
     "an ordered dictionary of calls": (b"ccollections\nOrderedDict\n(](S'w'\n" + CALL + b"tatR", "os.system"),
     "an ordered dictionary out of a call": (b"ccollections\nOrderedDict\n(" + CALL + b"tR", "os.system"),
     "a tensor on a call": (
@@ -120,7 +120,7 @@ def _unharmed(tmp_path, monkeypatch):
     assert not (tmp_path / "CANARY").exists()
 
 
-def told(content: bytes, tmp_path) -> str:
+def message_of(content: bytes, tmp_path) -> str:
     """What the user reads on opening the file; where it opens, the sound tensor is all there is in it."""
     (tmp_path / "x").write_bytes(content)
     try:
@@ -136,7 +136,7 @@ def told(content: bytes, tmp_path) -> str:
 @every_payload
 def test_a_call_beside_weights_is_named(program, called, around, storage, tmp_path):
     """The weights are read and the call is left out by name, or the file is refused for it."""
-    text = told(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
+    text = message_of(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
     assert called in text
 
 
@@ -155,7 +155,7 @@ def test_a_call_among_the_parameters_of_a_module_is_named(around, storage, tmp_p
     """As a parameter, and as a module."""
     entries = b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + CALL + b"u"
     program = b"cnet\nNet\n)\x81}(S'_parameters'\n" + entries + b"S'_modules'\n}S'part'\n" + CALL + b"sub"
-    text = told(around(program), tmp_path)
+    text = message_of(around(program), tmp_path)
     assert "evil (os.system), part (os.system)" in text
 
 
@@ -164,8 +164,8 @@ def test_a_call_beside_nested_weights_is_named(around, storage, tmp_path):
     """In the dictionary around the state dict, before entries that are harmless."""
     harmless = b"".join(b"S'k%d'\nN" % i for i in range(20))
     program = b"}(S'state_dict'\n}S'w'\n" + TENSOR % storage + b"s" + harmless + b"S'evil'\n" + CALL + b"u"
-    text = told(around(program), tmp_path)
-    assert "not read: evil (os.system), k0" in text
+    text = message_of(around(program), tmp_path)
+    assert "ignoring evil (os.system), k0" in text
     assert "and 13 more" in text
 
 
@@ -187,7 +187,7 @@ def test_a_call_that_stands_aside_is_named(program, around, storage, tmp_path):
     """As attacks that want to go unnoticed do it; the weights are read, and nothing runs."""
     tensor = TENSOR % storage
     filled = program.replace(b"%(tensor)s", tensor).replace(b"%(hooked)s", tensor.removesuffix(b"NtR") + CALL + b"tR")
-    assert "refers to os.system, which weights have no use for; it was not run" in told(around(filled), tmp_path)
+    assert "refers to os.system" in message_of(around(filled), tmp_path)
 
 
 @every_container
@@ -195,14 +195,14 @@ def test_names_that_weights_may_have_are_not_remarked(around, storage, tmp_path)
     """Of containers, of modules, of the settings beside them."""
     names = (b"collections\ndeque", b"net\nNet", b"argparse\nNamespace", b"builtins\ngetattr", b"pathlib\nPosixPath")
     aside = b"".join(b"c" + name + b"\n0" for name in names)
-    assert told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path) == ""
+    assert message_of(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path) == ""
 
 
 @every_container
 def test_a_note_on_calls_is_short(around, storage, tmp_path):
     """However many there are; each is named once."""
     aside = b"".join(b"cos\nf%d\n0cos\nf%d\n0" % (n, n) for n in range(50))
-    note = told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
+    note = message_of(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
     assert [note.count(f"os.f{n},") for n in range(10)] == [1] * 8 + [0] * 2
 
 
@@ -210,7 +210,7 @@ def test_a_note_on_calls_is_short(around, storage, tmp_path):
 def test_a_call_in_a_nested_stream_is_refused_by_name(program, called, tmp_path):
     """A byte string that torch itself would load with everything allowed."""
     nested = load_from_bytes(stream(program, ()))
-    text = told(b"\x80\x04}S'w'\n" + TENSOR % nested + b"s.", tmp_path)
+    text = message_of(b"\x80\x04}S'w'\n" + TENSOR % nested + b"s.", tmp_path)
     assert called in text
 
 
@@ -221,7 +221,7 @@ def test_streams_in_streams_are_not_followed(around, storage, depth, tmp_path):
     program = CALL
     for _ in range(depth):
         program = load_from_bytes(stream(program, ()))
-    text = told(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
+    text = message_of(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
     assert "torch.storage._load_from_bytes" in text or "os.system" in text
 
 

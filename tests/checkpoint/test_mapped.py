@@ -100,3 +100,22 @@ def test_headers_are_read_without_touching_the_map(tmp_path):
         file._map = None
         assert file.bytes_at(250, 300) == bytes(range(250, 256))
         assert file.bytes_at(300, 310) == b""
+
+
+def test_a_read_error_in_the_middle_is_told_and_leaves_nothing(pair, tmp_path, wise):
+    """A file that becomes shorter while it is read plainly."""
+    (tmp_path / "out").write_text("earlier")
+
+    class Short(MappedFile):
+        def _read(self, offset, size):
+            with self.path.open("r+b") as file:
+                file.truncate(offset + size - 1)
+            return super()._read(offset, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mergekit_wise.checkpoint.opening.MappedFile", Short)
+        result = wise("merge", *pair, "-o", tmp_path / "out", "--no-mmap")
+    assert result.exit_code == 1
+    assert "became shorter while it was being read" in result.stderr
+    assert (tmp_path / "out").read_text() == "earlier"
+    assert not list(tmp_path.glob(".out*"))

@@ -17,7 +17,7 @@ EVERY_DTYPE = {
 TENSORS = {**EVERY_DTYPE, "scalar": torch.tensor(1.5), "empty": torch.zeros(0, 3), "größe/模型": torch.ones(2, 3)}
 
 
-def carriers(path):
+def stored(path):
     checkpoint = open_checkpoint(path)
     return {name: (checkpoint.info(name), checkpoint.read(name)) for name in checkpoint.tensors}
 
@@ -26,14 +26,14 @@ def carriers(path):
 def test_written_file_equals_safetensors_own_byte_for_byte(metadata, tmp_path):
     """All dtypes, a scalar, an empty tensor and names in several scripts, in safetensors' order and padding."""
     save_file(TENSORS, tmp_path / "theirs", metadata or None)
-    write_safetensors(tmp_path / "ours", carriers(tmp_path / "theirs"), metadata)
+    write_safetensors(tmp_path / "ours", stored(tmp_path / "theirs"), metadata)
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_every_dtype_is_read_as_safetensors_reads_it(tmp_path):
     """Same names, shapes and bytes as ``load_file`` gives."""
     save_file(TENSORS, tmp_path / "file")
-    ours, theirs = carriers(tmp_path / "file"), load_file(tmp_path / "file")
+    ours, theirs = stored(tmp_path / "file"), load_file(tmp_path / "file")
     assert ours.keys() == theirs.keys()
     for name, (info, storage) in ours.items():
         assert info.shape == tuple(theirs[name].shape)
@@ -75,12 +75,12 @@ DAMAGED = {
     "overlap": (framed(header(y=entry(offsets=(4, 12))), bytes(12)), "starts at byte 4, not at 8"),
     "wrong size": (framed(header(y=entry(shape=(3,))), bytes(16)), "needs 12 bytes"),
     "overflowing shape": (framed(header(y=entry(shape=(2**62, 2**62)))), "needs"),
-    "negative shape": (framed(header(y=entry(shape=(-2,)))), "no natural number"),
-    "boolean shape": (framed(header(y=entry(shape=(True, 2)))), "no natural number"),
+    "negative shape": (framed(header(y=entry(shape=(-2,)))), "not a natural number"),
+    "boolean shape": (framed(header(y=entry(shape=(True, 2)))), "not a natural number"),
     "unknown dtype": (framed(header(y=entry(dtype="F7"))), "unknown dtype 'F7'"),
     "no offsets": (framed(header(y={"dtype": "F32", "shape": [1]})), "lacks"),
     "metadata of numbers": (framed(header(__metadata__={"a": 1})), "not a map of texts"),
-    "no tensors": (framed(b"{}", b""), "without a single tensor"),
+    "no tensors": (framed(b"{}", b""), "without tensors"),
 }
 
 

@@ -87,7 +87,7 @@ def test_no_space_on_the_disk(refused, pair, monkeypatch):
 
 def test_too_little_space_is_seen_before_writing(refused, pair, monkeypatch):
     """With how much is needed and how much there is."""
-    monkeypatch.setattr("mergekit_wise.checkpoint.writer._free_bytes", lambda _: 100)
+    monkeypatch.setattr("mergekit_wise.checkpoint.writing.free_bytes", lambda _: 100)
     assert "but only 100 are free" in refused(*pair)
 
 

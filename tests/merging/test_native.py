@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mergekit_wise.api.merge import merge
-from mergekit_wise.checkpoint.dtypes import BY_NAME as DTYPES
+from mergekit_wise.checkpoint.tensors import BY_NAME as DTYPES
 from mergekit_wise.merging.arithmetic import Scratch, combine, decode, encode
 from mergekit_wise.merging.native_backend import KINDS, mix_natively, native
 

@@ -6,7 +6,7 @@ import torch
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging import Rules, make_plan, match
-from mergekit_wise.merging.names import fold_names
+from mergekit_wise.wording import fold_names
 
 
 def checkpoints(tmp_path, a, b):
@@ -44,7 +44,7 @@ def test_one_prefix_that_one_side_has_throughout_is_taken_off(swapped, tmp_path)
     pair = match(*checkpoints(tmp_path, *sides))
     assert set(pair.names) == {"a", "b.c"}
     changed = pair.zeroshot if swapped else pair.finetuned
-    assert changed.notes == ("took the prefix 'visual.' off every name",)
+    assert changed.notes == ("removed prefix 'visual.' from all tensor names",)
 
 
 def test_dtypes_that_cannot_be_mixed_are_listed_by_name(tmp_path):

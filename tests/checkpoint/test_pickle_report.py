@@ -3,8 +3,8 @@
 import pytest
 
 from mergekit_wise.checkpoint import open_checkpoint
-from mergekit_wise.checkpoint.naming import SEARCHED, with_call
 from mergekit_wise.checkpoint.pickle_machine import Global, Stub
+from mergekit_wise.checkpoint.pickle_report import SEARCHED, with_call
 from mergekit_wise.errors import CheckpointError
 
 CALL = Stub(Stub(Global("os", "system"), ()), ())

@@ -65,12 +65,12 @@ def in_a_row(content):
 DAMAGED = {
     "protocol": (1, pickle.dumps(1002, 2), "its first numbers are not torch's"),
     "big endian": (2, pickle.dumps({"little_endian": False}, 2), "big-endian"),
-    "no list": (4, pickle.dumps("0", 2), "no list of names"),
-    "numbers": (4, pickle.dumps([0], 2), "no list of names"),
+    "no list": (4, pickle.dumps("0", 2), "not a list of names"),
+    "numbers": (4, pickle.dumps([0], 2), "not a list of names"),
     "twice": (4, pickle.dumps(["0", "0"], 2), "occurs twice"),
     "missing": (4, pickle.dumps([], 2), "a storage is missing"),
     "of no tensor": (4, pickle.dumps(["0", "1"], 2), "storage '1' belongs to no tensor"),
-    "a storage as list": (4, b"\x80\x02U\x010Q.", "a storage where none belongs"),
+    "a storage as list": (4, b"\x80\x02U\x010Q.", "a storage in an unexpected place"),
     "fewer elements": (5, bytes(8), "storage '0' reaches beyond the end"),
 }
 
