@@ -80,7 +80,7 @@ def test_a_shard_that_is_a_folder_is_refused(tmp_path):
     (tmp_path / "sub").mkdir()
     save_file(STATE, tmp_path / "sub" / "model.safetensors")
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "sub"}}))
-    with pytest.raises(CheckpointError, match="sub: a folder, where a checkpoint file was expected"):
+    with pytest.raises(CheckpointError, match="sub: a folder, but a checkpoint file was expected"):
         open_checkpoint(tmp_path / "i.json")
 
 

@@ -157,7 +157,7 @@ def test_a_damaged_archive_is_refused(change, message, tmp_path):
 def test_a_pickle_that_would_fill_the_memory_is_refused(tmp_path, monkeypatch):
     """It is read whole; where storages are what is large, it is a few megabytes."""
     monkeypatch.setattr("mergekit_wise.checkpoint.torch_zip.MAX_PICKLE", 100)
-    with pytest.raises(CheckpointError, match=r"data\.pkl is \d+ bytes long, too long to be true"):
+    with pytest.raises(CheckpointError, match=r"data\.pkl is \d+ bytes long"):
         saved({"w": torch.ones(2)}, tmp_path)
 
 

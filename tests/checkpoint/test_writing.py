@@ -252,8 +252,8 @@ def test_on_any_failure_no_folder_is_left(failure, tmp_path):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("full", "exists already"),
-        ("full/x", "exists already"),
+        ("full", "already exists"),
+        ("full/x", "already exists"),
         ("no/out", "does not exist. Create it"),
         ("n" * 250, "File name too long. Nothing was left behind"),
         ("n" * 300, "File name too long. Nothing was left behind"),
