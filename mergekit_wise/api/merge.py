@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 from mergekit_wise.api.merge_job import Job, opened_job, output_plan, placed, remarks, replanned, require_finite
 from mergekit_wise.checkpoint import OutputPlan, require_folder, writing_output
 from mergekit_wise.errors import UsageError
-from mergekit_wise.merging import Mixer, Outcome, Sink, Step, check_alpha, open_backend, relative_distance, stream
+from mergekit_wise.merging import Mixer, Outcome, Sink, TensorPlan, check_alpha, open_backend, relative_distance, stream
 from mergekit_wise.options import MergeKeywords, MergeOptions, parse_bytes
 from mergekit_wise.progress import Progress, silent
 
@@ -45,7 +45,7 @@ class MergeReport:
 class Preview:
     """What `merge` would do: the plan of every tensor, the size of the output, and the bytes free for it."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TensorPlan, ...]
     size: int
     files: int
     free: int
@@ -103,7 +103,7 @@ def _merge(requests: Sequence[MergeOptions], progress: Progress) -> tuple[MergeR
     """All requests ask for the same sources."""
     began = time.perf_counter()
     first = requests[0]
-    engine = open_backend(first.device, parse_bytes(first.memory, "--memory"))
+    backend = open_backend(first.device, parse_bytes(first.memory, "--memory"))
     with ExitStack() as stack:
         job = stack.enter_context(opened_job(first))
         jobs = [job, *(replanned(job, request) for request in requests[1:])]
@@ -112,7 +112,7 @@ def _merge(requests: Sequence[MergeOptions], progress: Progress) -> tuple[MergeR
             jobs = [replace(job, metadata=statistics.recorded(job.metadata)) for job in jobs]
         plans = [stack.enter_context(placed(*work)) for work in zip(requests, jobs, strict=True)]
         sinks = [_sink(job, plan, stack) for job, plan in zip(jobs, plans, strict=True)]
-        mixer = Mixer(job.pair, engine, job.fishers)
+        mixer = Mixer(job.pair, backend, job.fishers)
         outcomes = stream(mixer, sinks, progress)
         if not first.allow_non_finite:
             for found in outcomes:

@@ -9,7 +9,7 @@ from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, plan_outpu
 from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in
 from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.errors import NonFiniteError
-from mergekit_wise.merging import Fishers, Outcome, Pair, Rules, Step, describe, make_plan, match, open_fishers
+from mergekit_wise.merging import Fishers, Outcome, Pair, Rules, TensorPlan, describe, make_plan, match, open_fishers
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.pair_notes import SAME, readings, swapped
 from mergekit_wise.models.source import open_source
@@ -22,7 +22,7 @@ class Job:
 
     pair: Pair
     fishers: Fishers | None
-    steps: tuple[Step, ...]
+    steps: tuple[TensorPlan, ...]
     metadata: dict[str, str]
     notes: tuple[str, ...]
 
@@ -97,9 +97,9 @@ def placed(request: MergeOptions, job: Job) -> Iterator[OutputPlan]:
 
 def require_finite(outcomes: tuple[Outcome, ...]) -> None:
     """Raise NonFiniteError if mixing made infinities or NaN of finite numbers."""
-    broken = [outcome for outcome in outcomes if outcome.tally.broken]
+    broken = [outcome for outcome in outcomes if outcome.statistics.broken]
     if broken:
-        names = ", ".join(f"{o.name} ({o.tally.broken})" for o in broken[:8])
+        names = ", ".join(f"{o.name} ({o.statistics.broken})" for o in broken[:8])
         raise NonFiniteError(
             f"Mixing made infinities or NaN of finite numbers in {len(broken)} tensors: {names}. Choose an alpha "
             "nearer to [0, 1] or a wider --dtype; --allow-non-finite writes the file all the same."
@@ -110,9 +110,9 @@ def remarks(outcomes: tuple[Outcome, ...], *, recalibrated: bool = False) -> Ite
     """What the user should know of the result."""
     if all(outcome.source == "equal" for outcome in outcomes):
         yield SAME
-    spoiled = [outcome for outcome in outcomes if outcome.tally.inherited]
+    spoiled = [outcome for outcome in outcomes if outcome.statistics.inherited]
     if spoiled:
-        names = ", ".join(f"{o.name} ({o.tally.inherited})" for o in spoiled[:8])
+        names = ", ".join(f"{o.name} ({o.statistics.inherited})" for o in spoiled[:8])
         yield f"infinities or NaN of the inputs went into {len(spoiled)} tensors: {names}"
     mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
     if mixed and not recalibrated:

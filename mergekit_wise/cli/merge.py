@@ -121,12 +121,12 @@ def _summarise(report: "MergeReport") -> None:
 
 
 def _lines(report: "MergeReport") -> list[str]:
-    counts = Counter((outcome.step.action, outcome.source) for outcome in report.outcomes)
-    alphas = sorted({o.step.alpha for o in report.outcomes if o.source == "mixed"})
+    counts = Counter((outcome.plan.action, outcome.source) for outcome in report.outcomes)
+    alphas = sorted({o.plan.alpha for o in report.outcomes if o.source == "mixed"})
     mixed = counts["mix", "mixed"]
     equal = counts["mix", "equal"] + counts["choose", "equal"]
     chosen = [
-        outcome.name for outcome in report.outcomes if outcome.step.action == "choose" and outcome.source != "equal"
+        outcome.name for outcome in report.outcomes if outcome.plan.action == "choose" and outcome.source != "equal"
     ]
     lines = []
     if mixed:

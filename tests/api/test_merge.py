@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.errors import MismatchError, OutputError, UsageError
-from mergekit_wise.merging import devices
+from mergekit_wise.merging import backends
 
 
 def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
@@ -54,8 +54,8 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
     """One element at a time on three threads, or all at once on one."""
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
-        engine = devices.Engine(devices.mix_on_cpu, threads, block, chunk=100 * block)
-        monkeypatch.setattr("mergekit_wise.api.merge.open_engine", lambda *_, engine=engine: engine)
+        backend = backends.Backend(backends.mix_on_cpu, threads, block, chunk=100 * block)
+        monkeypatch.setattr("mergekit_wise.api.merge.open_backend", lambda *_, backend=backend: backend)
         merge(*pair, tmp_path / "b", alpha=0.7)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
@@ -143,12 +143,12 @@ def test_a_mismatch_leaves_an_earlier_output_alone(pair, tmp_path):
 
 SLOW_MERGE = """
 import sys, time
-from mergekit_wise.merging import devices
-real = devices.mix_on_cpu
+from mergekit_wise.merging import backends
+real = backends.mix_on_cpu
 def slow(*arguments):
     time.sleep(0.2)
     return real(*arguments)
-devices.mix_on_cpu = slow
+backends.mix_on_cpu = slow
 from mergekit_wise.cli.app import main
 sys.argv = ["wise", "merge", "zs", "ft", "-o", "out"]
 main()

@@ -61,5 +61,5 @@ def test_a_file_that_was_not_merged_here_has_no_origin(text, tmp_path):
 )
 def test_rules_that_are_none_are_refused(origin):
     """A file may say anything; verifying it is no defect."""
-    with pytest.raises(CheckpointError, match="the provenance of the file is not understood"):
+    with pytest.raises(CheckpointError, match="the provenance of the file cannot be understood"):
         read_rules(origin)
