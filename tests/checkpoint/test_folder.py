@@ -1,4 +1,4 @@
-"""Folders as Hugging Face lays them out."""
+"""Tests of folders as on the Hugging Face Hub."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def filled(folder, *names):
 
 
 def test_the_usual_name_is_taken_before_others(tmp_path):
-    """The index of shards before a whole file, safetensors before a pickle, a known name before any other."""
+    """An index is preferred to a whole file, safetensors to a pickle, and a usual name to any other."""
     folder = filled(tmp_path, "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "a.safetensors")
     for name in ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin", "a.safetensors"):
         assert weights_in(folder).name == name
@@ -32,7 +32,7 @@ def test_the_usual_name_is_taken_before_others(tmp_path):
     ids=str,
 )
 def test_of_several_weights_those_are_taken_that_a_configuration_describes(beside, taken, tmp_path):
-    """open_clip's repositories hold transformers' weights, too, or timm's of the image tower alone."""
+    """open_clip's repositories also hold transformers' weights, or timm's of the image encoder alone."""
     folder = filled(tmp_path, "model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin", *beside)
     found = weights_in(folder)
     assert found.name == taken
@@ -45,12 +45,12 @@ def test_of_several_weights_those_are_taken_that_a_configuration_describes(besid
 
 
 def test_a_configuration_of_open_clips_asks_for_no_other_weights(tmp_path):
-    """Where there are transformers' alone, they are converted."""
+    """A folder with open_clip's configuration and transformers' weights alone gives the latter, which are converted."""
     assert weights_in(filled(tmp_path, "open_clip_config.json", "model.safetensors")).name == "model.safetensors"
 
 
 def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
-    """Of two nobody knows which; a folder is no file."""
+    """One file with an unusual name is used, two are refused, and a folder does not count as a file."""
     folder = filled(tmp_path / "one", "mine.safetensors", "notes.txt")
     (folder / "older.safetensors").mkdir()
     assert weights_in(folder).name == "mine.safetensors"
@@ -60,7 +60,7 @@ def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
 
 
 def test_what_goes_with_the_weights_is_all_but_weights(tmp_path):
-    """Configuration and tokenizer; no weights of any framework, nothing hidden, no folder."""
+    """Configuration and tokenizer are listed, but no weights of any framework, no hidden file and no folder."""
     filled(tmp_path, "config.json", "merges.txt", "tokenizer.json", ".gitattributes")
     filled(tmp_path, "model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.safetensors.index.json")
     (tmp_path / "onnx").mkdir()

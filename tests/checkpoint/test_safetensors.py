@@ -1,4 +1,4 @@
-"""Reading and writing safetensors."""
+"""Tests of reading and writing safetensors."""
 
 import json
 
@@ -24,14 +24,14 @@ def stored(path):
 
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {}], ids=["metadata", "none"])
 def test_written_file_equals_safetensors_own_byte_for_byte(metadata, tmp_path):
-    """All dtypes, a scalar, an empty tensor and names in several scripts, in safetensors' order and padding."""
+    """Order and padding are safetensors' own for all dtypes, a scalar, an empty tensor and names in any script."""
     save_file(TENSORS, tmp_path / "theirs", metadata or None)
     write_safetensors(tmp_path / "ours", stored(tmp_path / "theirs"), metadata)
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_every_dtype_is_read_as_safetensors_reads_it(tmp_path):
-    """Same names, shapes and bytes as ``load_file`` gives."""
+    """Names, shapes and bytes are those that ``load_file`` returns."""
     save_file(TENSORS, tmp_path / "file")
     ours, theirs = stored(tmp_path / "file"), load_file(tmp_path / "file")
     assert ours.keys() == theirs.keys()
@@ -86,7 +86,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize(("content", "message"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_damaged_file_is_refused_with_its_path_and_reason(content, message, tmp_path):
-    """Every number in a header is distrusted; each kind of damage has its own words."""
+    """Every number in a header is checked, and each kind of damage has its own message."""
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         open_checkpoint(tmp_path / "file")
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_refused_with_its_path_and_reason(content, message, tm
 
 
 def test_metadata_order_does_not_change_the_bytes(tmp_path):
-    """safetensors itself writes several entries in a random order; here they are sorted."""
+    """Several entries, which safetensors itself writes in a random order, are sorted."""
     tensors = {"x": (TensorInfo("x", BY_TORCH["float32"], (1,)), np.zeros(1, np.float32))}
     write_safetensors(tmp_path / "a", tensors, {"k": "1", "b": "2", "z": "3"})
     write_safetensors(tmp_path / "b", tensors, {"z": "3", "b": "2", "k": "1"})

@@ -1,4 +1,4 @@
-"""A file is there whole or not at all."""
+"""Tests of atomic writing: a file or folder appears whole or not at all."""
 
 import errno
 import os
@@ -27,7 +27,7 @@ def folder_content(path):
 
 
 def test_the_output_appears_when_all_is_written(tmp_path):
-    """Until the block ends there is no output, afterwards nothing but the output."""
+    """There is no output until the block ends, and nothing else afterwards."""
     output = tmp_path / "out"
     with writing(output, 400) as write:
         write(200, DATA[50:])
@@ -39,7 +39,7 @@ def test_the_output_appears_when_all_is_written(tmp_path):
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, SystemExit])
 def test_on_any_failure_nothing_is_left_and_an_earlier_output_stays(failure, tmp_path):
-    """Ctrl-C included."""
+    """Any exception, Ctrl-C included, removes the partial file."""
     output = tmp_path / "out"
     output.write_text("earlier")
     with pytest.raises(failure), writing(output, 400) as write:
@@ -49,8 +49,8 @@ def test_on_any_failure_nothing_is_left_and_an_earlier_output_stays(failure, tmp
     assert folder_content(tmp_path) == ["out"]
 
 
-def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path, monkeypatch):
-    """ENOSPC in the middle of writing."""
+def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
+    """ENOSPC while writing is reported, and an earlier output stays."""
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -74,8 +74,8 @@ def test_a_disk_that_fills_up_is_told_and_leaves_nothing(tmp_path, monkeypatch):
     ],
     ids=errno.errorcode.get,
 )
-def test_what_the_system_refuses_is_told_with_what_to_do(error, advice, tmp_path, monkeypatch):
-    """Also by a system that refuses to remove what it refused to make, as a read-only disk does."""
+def test_what_the_system_refuses_is_reported_with_what_to_do(error, advice, tmp_path, monkeypatch):
+    """The advice fits the error, also where removing the partial file fails, too, as on a read-only disk."""
 
     def refuse(*_, **__):
         raise OSError(error, os.strerror(error))
@@ -87,8 +87,8 @@ def test_what_the_system_refuses_is_told_with_what_to_do(error, advice, tmp_path
 
 
 @pytest.mark.parametrize("length", [250, 300], ids=["with a suffix", "by itself"])
-def test_a_name_too_long_is_told(length, tmp_path):
-    """In the words of the output, not of the partial file beside it; and it is no input."""
+def test_a_name_too_long_is_reported(length, tmp_path):
+    """The error names the output, not the partial file."""
     output = tmp_path / ("n" * length)
     refuse_overwriting(output, (tmp_path,))
     with pytest.raises(OutputError, match="nnn: writing failed: File name too long"), writing(output, 4):
@@ -97,22 +97,22 @@ def test_a_name_too_long_is_told(length, tmp_path):
 
 
 def test_a_link_to_itself_is_replaced(tmp_path):
-    """There is no file behind it that could be."""
+    """A link that leads nowhere is no obstacle."""
     (tmp_path / "link").symlink_to(tmp_path / "link")
     with writing(tmp_path / "link", 400) as write:
         write(0, DATA)
     assert (tmp_path / "link").read_bytes() == DATA.tobytes()
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
-    """An exabyte does not fit."""
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(tmp_path):
+    """An exabyte is refused before a partial file is created."""
     with pytest.raises(OutputError, match="free"), writing(tmp_path / "out", 1 << 60):
         pass
     assert folder_content(tmp_path) == []
 
 
-def test_a_missing_folder_and_a_folder_in_place_of_a_file_are_told(tmp_path):
-    """With what to do about it."""
+def test_a_missing_folder_and_a_folder_in_place_of_a_file_are_reported(tmp_path):
+    """Both are refused with different messages."""
     with pytest.raises(OutputError, match="does not exist. Create it"), writing(tmp_path / "no" / "out", 4):
         pass
     with pytest.raises(OutputError, match="is a folder"), writing(tmp_path, 4):
@@ -129,7 +129,7 @@ def test_a_write_that_is_cut_short_is_continued(tmp_path, monkeypatch):
 
 
 def test_permissions_follow_the_umask(tmp_path):
-    """Not mode 0600, which would lock out the group that shares a folder."""
+    """The mode is not 0600, which would lock out the group that shares a folder."""
     old = os.umask(0o027)
     try:
         with writing(tmp_path / "out", 4):
@@ -140,7 +140,7 @@ def test_permissions_follow_the_umask(tmp_path):
 
 
 def test_a_link_to_the_output_keeps_pointing_to_it(tmp_path):
-    """The file behind the link is replaced, not the link."""
+    """The file that the link points to is replaced, not the link."""
     (tmp_path / "real").write_text("earlier")
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with writing(tmp_path / "link", 400) as write:
@@ -151,7 +151,7 @@ def test_a_link_to_the_output_keeps_pointing_to_it(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
 def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
-    """As /dev/null would be, by root."""
+    """Root could otherwise replace /dev/null."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="device or a pipe"), writing(tmp_path / "pipe", 10):
         pass
@@ -160,7 +160,7 @@ def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("content", ["größe", "größe".encode(), b"", ""], ids=repr)
 def test_a_text_or_bytes_replace_a_file_whole(content, tmp_path):
-    """An empty content is a content, too; an earlier file is replaced and nothing else is left in the folder."""
+    """Texts and bytes, empty ones included, replace an earlier file and leave nothing else in the folder."""
     for _ in range(2):
         write_atomically(tmp_path / "out", content)
         assert (tmp_path / "out").read_bytes() == (content.encode() if isinstance(content, str) else content)
@@ -168,7 +168,7 @@ def test_a_text_or_bytes_replace_a_file_whole(content, tmp_path):
 
 
 def test_an_orphan_is_removed_and_an_owned_one_is_not(tmp_path):
-    """Files and folders; and nothing of another output, whatever its name."""
+    """Unlocked partial files and folders of this output are removed, locked ones and other outputs' are not."""
     target = tmp_path / "out[1]*.safetensors"
     orphan, owned, folder = partial_name(target), partial_name(target), partial_name(target)
     other = tmp_path / ".out1x.safetensors.1-a.partial"
@@ -184,7 +184,7 @@ def test_an_orphan_is_removed_and_an_owned_one_is_not(tmp_path):
 
 
 def test_two_runs_to_one_output_both_finish(tmp_path):
-    """Neither takes the other's partial file for litter; the last to finish wins, whole."""
+    """No run removes the other's partial file, and the last to finish determines the output."""
     output = tmp_path / "out"
     with writing(output, 8) as first:
         with writing(output, 8) as second:
@@ -197,7 +197,7 @@ def test_two_runs_to_one_output_both_finish(tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_merge_that_is_killed_leaves_the_earlier_output_whole(seed, tmp_path):
-    """SIGKILL at a random point; the next merge cleans what it left."""
+    """After SIGKILL at a random point the output is whole, and the next merge removes the partial file."""
     for name, value in (("zs", 1.0), ("ft", 2.0)):
         save_file({f"w{i}": torch.full((1 << 21,), value) for i in range(16)}, tmp_path / name)
     merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.25)
@@ -226,7 +226,7 @@ def filled(folder, *names):
 
 @pytest.mark.parametrize("empty", [False, True], ids=["a new folder", "an empty folder"])
 def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
-    """With copies of what goes with it; until then nobody sees it."""
+    """The folder appears with copies of the source files when the block ends, and not before."""
     source, output = filled(tmp_path / "source", "config.json"), tmp_path / "out"
     if empty:
         output.mkdir()
@@ -242,7 +242,7 @@ def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, CheckpointError])
 def test_on_any_failure_no_folder_is_left(failure, tmp_path):
-    """Ctrl-C included."""
+    """Any exception, Ctrl-C included, removes the partial folder."""
     with pytest.raises(failure), writing_folder(tmp_path / "out", []) as folder:
         filled(folder, "model.safetensors")
         raise failure
@@ -260,16 +260,16 @@ def test_on_any_failure_no_folder_is_left(failure, tmp_path):
     ],
     ids=["a folder with files", "a file", "no parent", "too long with a suffix", "too long"],
 )
-def test_a_folder_that_cannot_be_made_is_told(output, message, tmp_path):
-    """And what is there stays."""
+def test_a_folder_that_cannot_be_made_is_reported(output, message, tmp_path):
+    """Nothing that existed before is changed."""
     filled(tmp_path / "full", "x")
     with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, []):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "x"]
 
 
-def test_a_file_beside_the_weights_that_cannot_be_copied_is_told(tmp_path):
-    """Nothing is left behind."""
+def test_a_file_beside_the_weights_that_cannot_be_copied_is_reported(tmp_path):
+    """A missing source file is reported, and nothing is left behind."""
     with pytest.raises(OutputError, match="No such file"), writing_folder(tmp_path / "out", [tmp_path / "gone.json"]):
         pass
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The arithmetic against torch, and against exact arithmetic."""
+"""Tests of the arithmetic against torch, and against exact arithmetic."""
 
 from fractions import Fraction
 
@@ -76,7 +76,7 @@ def test_the_torch_backend_gives_the_same_bytes(name):
 
 @pytest.mark.parametrize("name", FLOATS)
 def test_decoding_is_exact_and_encoding_turns_it_back(name):
-    """Every bit pattern survives the way through float32, and means what torch says it means."""
+    """Every bit pattern has the value that torch gives it, and encoding restores the pattern."""
     dtype, storage = BY_NAME[name], codes(name)
     kind = np.float64 if name == "F64" else np.float32
     numbers = decode(storage, dtype, kind, Scratch(), 0)
@@ -192,7 +192,7 @@ NUMBERS = st.floats(-(2.0**100), 2.0**100, width=32)
 
 @given(NUMBERS, NUMBERS, st.floats(0, 1))
 def test_float32_is_two_products_and_a_sum_each_rounded_once(a, b, alpha):
-    """Against exact rational arithmetic: no fused multiply-add, no rounding of alpha in between."""
+    """The result is that of exact rational arithmetic: no fused multiply-add, no further rounding of alpha."""
 
     def rounded(x: Fraction) -> Fraction:
         # Through float64 the second rounding could differ; there it is refused as an oracle.

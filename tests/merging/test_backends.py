@@ -95,7 +95,7 @@ def test_compiled_code_writes_exactly_the_elements_asked_for(name, count):
 
 @needs_compiled
 def test_compiled_code_refuses_lengths_that_differ_and_other_dtypes():
-    """The output is untouched then."""
+    """It raises ValueError and leaves the output untouched."""
     out = np.full(4, 7, np.float32)
     with pytest.raises(ValueError, match="as many elements"):
         compiled.mix(np.zeros(5, np.float32), np.zeros(4, np.float32), out, ("F32", "F32", "F32"), 0.5)
