@@ -155,7 +155,8 @@ def _eight_bit(dtype: DType) -> type[np.generic]:
     """The NumPy dtype of an 8-bit float, which a library adds; it is imported only where there are such tensors."""
     import ml_dtypes
 
-    return ml_dtypes.float8_e4m3fn if dtype.name == "F8_E4M3" else ml_dtypes.float8_e5m2
+    found: type[np.generic] = ml_dtypes.float8_e4m3fn if dtype.name == "F8_E4M3" else ml_dtypes.float8_e5m2
+    return found
 
 
 def _to_eight_bit(numbers: Numbers, dtype: DType) -> StorageArray:
