@@ -106,7 +106,7 @@ def test_open_clips_weights_are_taken_where_its_configuration_lies(tmp_path, wis
     a, b = (save_both(tmp_path / name, seed) for seed, name in enumerate(("zs", "ft")))
     report = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
     left = "using open_clip_model.safetensors from the folder; ignoring model.safetensors"
-    assert [note for note in report.notes if "left" in note] == [f"zs: {left}", f"ft: {left}"]
+    assert [note for note in report.notes if "ignoring" in note] == [f"zs: {left}", f"ft: {left}"]
     assert left in wise("inspect", tmp_path / "zs").stderr
     assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["open_clip_model.safetensors"]
     out = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").state_dict()
