@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergekit_wise.wording import did_you_mean, listed, plural
+from mergekit_wise.wording import did_you_mean, fold_names, listed, plural, shown
 
 
 def test_a_suggestion_names_the_words_that_look_alike():
@@ -36,3 +36,25 @@ def test_a_list_is_cut_after_the_number_of_items_asked_for(items, text):
 def test_the_noun_agrees_with_its_number(count, noun, text):
     """Every kind of noun that messages use has its right plural."""
     assert plural(count, noun) == text
+
+
+def test_folding_loses_no_name():
+    """Runs, gaps, other endings, leading zeros and names without a number can be read off the lines."""
+    names = ["b.0.w", "b.1.w", "b.2.w", "b.5.w", "b.0.v", "plain", "b.007.w"]
+    assert fold_names(names) == ["b.{0-2,5}.w", "b.0.v", "plain", "b.007.w"]
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("größe", "größe"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\nb", r"a\nb"),
+        ("\ud800", r"\ud800"),
+        ("n" * 99, "n" * 17 + "..."),
+    ],
+    ids=["plain", "control", "line", "surrogate", "long"],
+)
+def test_a_text_from_a_file_is_made_safe_for_a_message(text, safe):
+    """Control characters and halves of surrogate pairs are escaped, and long texts are cut."""
+    assert shown(text, 20) == safe

@@ -6,7 +6,7 @@ closed list of calls or an inert `Stub`. Everything else is plain data. The inst
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mergekit_wise.wording import shown
@@ -113,8 +113,8 @@ class Machine:
         """Put a value on the stack."""
         self.stack.append(value)
 
-    def since_mark(self) -> list[object]:
-        """Take off everything above the last mark, and the mark."""
+    def pop_mark(self) -> list[object]:
+        """Take everything above the last mark off the stack, and the mark."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is MARK:
                 items = self.stack[index + 1 :]
@@ -129,16 +129,15 @@ class Machine:
             raise PickleError("the pickle uses a mark as a value")
         return value
 
-    def pop_tuple(self, count: int) -> None:
-        """Replace the top `count` values by a tuple of them."""
-        values = tuple(self.pop() for _ in range(count))
-        self.push(values[::-1])
+    def pop_many(self, count: int) -> tuple[object, ...]:
+        """Take the top `count` values off the stack, the lowest first."""
+        return tuple(self.pop() for _ in range(count))[::-1]
 
     # Building
 
     def call(self) -> None:
         """REDUCE: replace a function and its arguments by what `reduce` returns."""
-        arguments, function = self.pop(), self.pop()
+        function, arguments = self.pop_many(2)
         if not isinstance(arguments, tuple):
             raise PickleError("the pickle calls a function with arguments that are not a tuple")
         value = self.reduce(function, arguments) if isinstance(function, Global) else Stub(function, arguments)
@@ -167,7 +166,7 @@ class Machine:
         elif not isinstance(target, Stub):
             raise PickleError("the pickle appends to something that is not a list")
 
-    def set_items(self, pairs: list[object]) -> None:
+    def set_items(self, pairs: Sequence[object]) -> None:
         """Set entries of the dictionary on the stack; `pairs` holds keys and values in turn."""
         target = self.stack[-1]
         if isinstance(target, Stub):

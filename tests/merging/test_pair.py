@@ -6,7 +6,6 @@ import torch
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging import Rules, make_plan, match
-from mergekit_wise.wording import fold_names
 
 
 def checkpoints(tmp_path, a, b):
@@ -53,12 +52,6 @@ def test_dtypes_that_cannot_be_mixed_are_listed_by_name(tmp_path):
     b = {"x": ONE, "y": ONE, "z": torch.ones(1, dtype=torch.int64)}
     with pytest.raises(MismatchError, match="y: int64 and float32\n  z: int32 and int64"):
         make_plan(match(*checkpoints(tmp_path, a, b)), Rules())
-
-
-def test_folding_loses_no_name():
-    """Runs, gaps, other endings, leading zeros and names without a number can be read off the lines."""
-    names = ["b.0.w", "b.1.w", "b.2.w", "b.5.w", "b.0.v", "plain", "b.007.w"]
-    assert fold_names(names) == ["b.{0-2,5}.w", "b.0.v", "plain", "b.007.w"]
 
 
 TOWER = ("conv1.weight", "ln_post.weight", "positional_embedding", "transformer.resblocks.0.attn.in_proj_weight")
