@@ -7,7 +7,9 @@ from pathlib import Path
 
 from mergekit_wise.analysis import Baseline
 from mergekit_wise.checkpoint import require_folder, write_atomically
+from mergekit_wise.declaration import files_of, takes
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
+from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.baseline import fitted
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
@@ -35,58 +37,32 @@ class ReportFiles:
     notes: tuple[str, ...]
 
 
-def report(
-    results: Sequence[str | Path],
-    *,
-    output: str | Path = "report.html",
-    suite: str | None = None,
-    png: str | Path | None = None,
-    svg: str | Path | None = None,
-    pdf: str | Path | None = None,
-    csv: str | Path | None = None,
-    markdown: str | Path | None = None,
-    latex: str | Path | None = None,
-    baseline: str | Path | None = None,
-    axis: str = "logit",
-) -> ReportFiles:
-    """Draw what `sweep` and `evaluate` left in files of results, several of them side by side.
+@takes(ReportOptions)
+def report(options: ReportOptions) -> ReportFiles:
+    """Draw what `sweep` and `evaluate` left in results files, several of them side by side.
 
-    Args:
-        results: JSON Lines files.
-        output: the page, one HTML file that needs nothing else.
-        suite: draw this one alone; by default every suite has its part.
-        png: folder for the plots as PNG, one file each; made where it is missing. All else lies in folders that are
-            there.
-        svg: likewise for SVG.
-        pdf: likewise for PDF.
-        csv: file for all numbers, a line each.
-        markdown: file for the tables.
-        latex: likewise.
-        baseline: a table of other models' accuracies (CSV: name, reference, a column for each shift), through which
-            the lines of effective robustness are drawn in place of the fitted ones.
-        axis: logit or probit, on which those lines are straight.
+    Folders for plots are made where they are missing; everything else is written into folders that exist.
 
     Raises:
         ResultsError: a file cannot be read, or none holds a record.
-        UsageError: no record is of the suite, two outputs are the same file, or there is no such axis.
-        OutputError: an output cannot be written, or would replace a file of results.
+        UsageError: no record is of the suite, or two outputs are the same file.
+        OutputError: an output cannot be written, or would replace a results file.
     """
-    if axis not in ("logit", "probit"):
-        raise UsageError(f"--axis {axis}: expected logit or probit.")
-    paths = [Path(path) for path in results]
-    tables = {"csv": csv, "markdown": markdown, "latex": latex}
-    wanted = {name: Path(path) for name, path in tables.items() if path is not None}
-    kinds: dict[Format, str | Path | None] = {"png": png, "svg": svg, "pdf": pdf}
-    folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
-    _check_outputs(paths, [Path(output), *wanted.values()], list(folders.values()))
-    reading = _of_suite(read_results(paths), suite)
-    lines = _lines(Path(baseline), axis) if baseline is not None else {}
+    paths = files_of(options.results)
+    tables = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex}
+    wanted = {name: path for name, path in tables.items() if path is not None}
+    kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
+    folders = {kind: path for kind, path in kinds.items() if path is not None}
+    output = Path(options.output)
+    _check_outputs(paths, [output, *wanted.values()], list(folders.values()))
+    reading = _of_suite(read_results(paths), options.suite)
+    lines = _lines(options.baseline, options.axis) if options.baseline is not None else {}
     comparisons = compare(reading.measurements, reading.findings, lines)
     stories = [Story(each, tuple(judge(each, curve) for curve in each.curves)) for each in comparisons]
     notes = (*reading.notes, *remarks(reading, comparisons))
     sheets = [accuracy_sheet(story.comparison, story.verdicts) for story in stories]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(sheets), "latex": as_latex(sheets)}
-    files = {Path(output): draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
+    files = {output: draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
@@ -135,6 +111,7 @@ def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) ->
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file, and create its folder if that is for plots."""
     try:
         path.parent.mkdir(exist_ok=True)
     except OSError as error:

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.errors import MismatchError, OutputError, UsageError
 from mergekit_wise.merging import backends
+from mergekit_wise.options import MergeOptions
 
 
 def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
@@ -178,7 +179,7 @@ def test_a_merge_that_is_interrupted_leaves_nothing(number, tmp_path):
 def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
     """The same files, from one reading of the sources."""
     alphas = (0.0, 0.25, 1.0)
-    reports = merge_each(*pair, str(tmp_path / "each-{alpha}.safetensors"), alphas, shard_size=shard_size)
+    reports = merge_each(MergeOptions(*pair, tmp_path / "each-{alpha}.safetensors", shard_size=shard_size), alphas)
     assert [report.alpha for report in reports] == list(alphas)
     for alpha, report in zip(alphas, reports, strict=True):
         (tmp_path / "one").mkdir(exist_ok=True)
@@ -194,8 +195,8 @@ def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
 def test_each_alpha_or_none(pair, tmp_path, monkeypatch):
     """A pattern without a place for alpha is refused; an output that cannot be written leaves none behind."""
     with pytest.raises(UsageError, match="{alpha}"):
-        merge_each(*pair, str(tmp_path / "x.safetensors"), (0.1, 0.2))
+        merge_each(MergeOptions(*pair, tmp_path / "x.safetensors"), (0.1, 0.2))
     (tmp_path / "y-0.2").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        merge_each(*pair, str(tmp_path / "y-{alpha}"), (0.1, 0.2))
+        merge_each(MergeOptions(*pair, tmp_path / "y-{alpha}"), (0.1, 0.2))
     assert not (tmp_path / "y-0.1").exists()

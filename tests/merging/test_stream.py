@@ -7,6 +7,7 @@ import pytest
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.merging import Mixer, Rules, Sink, make_plan, match, open_backend, stream
+from mergekit_wise.options import MergeOptions
 from mergekit_wise.progress import silent
 
 
@@ -30,7 +31,7 @@ def test_two_tensors_are_compared_once_for_all_outputs(alphas, pair, states):
 @pytest.mark.parametrize("alphas", [(0.25, 0.5), (0.0, 0.25, 0.75, 1.0)])
 def test_the_outputs_of_one_pass_are_those_of_single_merges(alphas, pair, tmp_path):
     """Every file has the bytes that a merge with its alpha alone writes."""
-    merge_each(*pair, str(tmp_path / "{alpha}.safetensors"), alphas)
+    merge_each(MergeOptions(*pair, tmp_path / "{alpha}.safetensors"), alphas)
     for alpha in alphas:
         merge(*pair, tmp_path / "one", alpha=alpha)
         assert (tmp_path / f"{alpha:g}.safetensors").read_bytes() == (tmp_path / "one").read_bytes()
