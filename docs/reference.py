@@ -7,7 +7,8 @@ from typing import Any
 import typer
 
 from mergekit_wise.cli.app import app
-from mergekit_wise.cli.command import Command, default_of
+from mergekit_wise.cli.command import Command
+from mergekit_wise.cli.parameters import default_of
 from mergekit_wise.declaration import Declared
 from mergekit_wise.options import GROUPS, options_of
 
@@ -40,9 +41,10 @@ def _commands(group: Any) -> list[Command]:
 
 
 def _section(command: Command) -> str:
-    context = command.make_context(f"wise {command.words}", ["--help"], resilient_parsing=True)
-    usage = " ".join([f"wise {command.words}", *command.collect_usage_pieces(context)])
-    parts = [f"## wise {command.words}\n", f"`{usage}`\n", f"{command.help}\n"]
+    words = command.table.replace("-", " ")
+    context = command.make_context(f"wise {words}", ["--help"], resilient_parsing=True)
+    usage = " ".join([f"wise {words}", *command.collect_usage_pieces(context)])
+    parts = [f"## wise {words}\n", f"`{usage}`\n", f"{command.help}\n"]
     if command.examples:
         parts.append("```sh\n" + "\n".join(command.examples) + "\n```\n")
     options = list(options_of(command.table).values())

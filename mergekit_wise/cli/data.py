@@ -1,8 +1,12 @@
 """The commands ``wise data ...``: getting data sets."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from mergekit_wise.options import FetchOptions
+if TYPE_CHECKING:
+    from mergekit_wise.options import FetchOptions
+
 
 data = typer.Typer(help="Get data sets.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -12,7 +16,7 @@ def _group() -> None:
     """Get data sets."""
 
 
-def fetch(options: FetchOptions, json: bool) -> None:
+def fetch(options: "FetchOptions", json: bool) -> None:
     """Download a data set from the Hugging Face hub and check it. Complete files are not fetched again."""
     from mergekit_wise.api.fetch_data import fetch_data
     from mergekit_wise.cli.console import in_bytes, out, show_json

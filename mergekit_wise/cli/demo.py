@@ -1,11 +1,13 @@
 """The command ``wise demo``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from mergekit_wise.options import DemoOptions
+if TYPE_CHECKING:
+    from mergekit_wise.options import DemoOptions
 
 
-def demo(options: DemoOptions) -> None:
+def demo(options: "DemoOptions") -> None:
     """Run the paper's experiment in two minutes: train a small CLIP, fine-tune it, and find the best mixture."""
     from mergekit_wise.api.demo import demo
     from mergekit_wise.cli.console import out, say

@@ -4,13 +4,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import DiffOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.diff import DiffReport
+    from mergekit_wise.options import DiffOptions
 
 
-def diff(options: DiffOptions, json: bool) -> None:
+def diff(options: "DiffOptions", json: bool) -> None:
     """Compare two checkpoints: names, shapes, and how far each layer moved."""
     from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, say, show, show_json

@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import EvalOptions, EvaluationOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.sweep import SweepReport
     from mergekit_wise.evaluation.measure import Measured
+    from mergekit_wise.options import EvalOptions, EvaluationOptions
 
 
-def evaluate(options: EvalOptions, json: bool) -> None:
+def evaluate(options: "EvalOptions", json: bool) -> None:
     """Measure the accuracy of a checkpoint on a reference data set and on shifts away from it."""
     from mergekit_wise.api.evaluate import evaluate
     from mergekit_wise.cli.console import notes, say, show, show_json
@@ -28,7 +27,7 @@ def evaluate(options: EvalOptions, json: bool) -> None:
     say_rest(measured, options)
 
 
-def say_rest(report: "Measured | SweepReport", options: EvaluationOptions) -> None:
+def say_rest(report: "Measured | SweepReport", options: "EvaluationOptions") -> None:
     """Print which data sets were missing and how to get them, and what was written."""
     from mergekit_wise.cli.console import say
 

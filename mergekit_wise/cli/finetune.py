@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from mergekit_wise.options import FinetuneOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.finetune import FinetuneReport
+    from mergekit_wise.options import FinetuneOptions
 
 INTERRUPTED = 130
 """The exit code that shells give a program that Ctrl-C ended."""
 
 
-def finetune(options: FinetuneOptions, json: bool) -> None:
+def finetune(options: "FinetuneOptions", json: bool) -> None:
     """Fine-tune a zero-shot checkpoint: the first step of WiSE-FT. Interrupted runs resume with the same command."""
     from mergekit_wise.api.finetune import finetune
     from mergekit_wise.cli.progress import perform
@@ -44,7 +43,7 @@ def stopping() -> Iterator[None]:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _print(report: "FinetuneReport", options: FinetuneOptions, json: bool) -> None:
+def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> None:
     from mergekit_wise.cli.console import out, show_json
 
     if json:

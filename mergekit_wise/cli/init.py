@@ -1,13 +1,16 @@
 """The command ``wise init``."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_wise import config
 from mergekit_wise.errors import UsageError
-from mergekit_wise.options import InitOptions
+
+if TYPE_CHECKING:
+    from mergekit_wise.options import InitOptions
 
 
-def init(options: InitOptions) -> None:
+def init(options: "InitOptions") -> None:
     """Write a commented wise.toml for the checkpoints and images in a folder."""
     from mergekit_wise.api.init import starting_config
     from mergekit_wise.cli.console import out

@@ -3,13 +3,12 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import InspectOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.inspect import Inspection
+    from mergekit_wise.options import InspectOptions
 
 
-def inspect(options: InspectOptions, json: bool) -> None:
+def inspect(options: "InspectOptions", json: bool) -> None:
     """Show what a checkpoint holds: tensors, metadata, provenance, architecture."""
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json

@@ -3,13 +3,12 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import MergeOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.merge import MergePreview, MergeReport
+    from mergekit_wise.options import MergeOptions
 
 
-def merge(options: MergeOptions, dry_run: bool) -> None:
+def merge(options: "MergeOptions", dry_run: bool) -> None:
     """Merge the weights of two checkpoints: (1 - alpha) * zeroshot + alpha * finetuned."""
     from mergekit_wise.api.merge import merge, preview
     from mergekit_wise.cli.console import notes

@@ -1,9 +1,12 @@
 """The command ``wise recipe``."""
 
-from mergekit_wise.options import RecipeOptions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mergekit_wise.options import RecipeOptions
 
 
-def recipe(options: RecipeOptions) -> None:
+def recipe(options: "RecipeOptions") -> None:
     """Run zeroshot, finetune, sweep and report from one file; only steps whose inputs changed are run again."""
     from mergekit_wise.api.recipe import recipe
     from mergekit_wise.cli.console import out

@@ -1,9 +1,12 @@
 """The command ``wise report``."""
 
-from mergekit_wise.options import ReportOptions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mergekit_wise.options import ReportOptions
 
 
-def report(options: ReportOptions) -> None:
+def report(options: "ReportOptions") -> None:
     """Create a self-contained HTML report: curves, plots, tables, analysis and how everything was measured."""
     from mergekit_wise.api.report import report
     from mergekit_wise.cli.console import notes, out

@@ -4,16 +4,15 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import SuitesOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.suites import Inventory, Shelf
+    from mergekit_wise.options import SuitesOptions
 
 _MANY = 20
 """Data sets of a suite that are listed one by one."""
 
 
-def suites(options: SuitesOptions, json: bool) -> None:
+def suites(options: "SuitesOptions", json: bool) -> None:
     """List data sets and suites: which were found, and how to get the rest."""
     from mergekit_wise.api.suites import suites
     from mergekit_wise.cli.console import say, show_json

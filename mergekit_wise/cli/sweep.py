@@ -3,13 +3,12 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mergekit_wise.options import SweepOptions
-
 if TYPE_CHECKING:
     from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.options import SweepOptions
 
 
-def sweep(options: SweepOptions, json: bool) -> None:
+def sweep(options: "SweepOptions", json: bool) -> None:
     """Evaluate every alpha in one pass over the images and recommend one."""
     from mergekit_wise.cli.console import notes, say
     from mergekit_wise.cli.evaluate import say_rest
@@ -34,7 +33,7 @@ def sweep(options: SweepOptions, json: bool) -> None:
         say(f"Wrote {options.plot}.")
 
 
-def _save(options: SweepOptions) -> None:
+def _save(options: "SweepOptions") -> None:
     """Write every mixture and evaluate none, which needs no torch."""
     from mergekit_wise.api.merge import merge_each, mixtures_of
     from mergekit_wise.cli.console import notes, say

@@ -1,11 +1,14 @@
 """The command ``wise verify``."""
 
+from typing import TYPE_CHECKING
+
 import typer
 
-from mergekit_wise.options import VerifyOptions
+if TYPE_CHECKING:
+    from mergekit_wise.options import VerifyOptions
 
 
-def verify(options: VerifyOptions) -> None:
+def verify(options: "VerifyOptions") -> None:
     """Recompute a merged file from its recorded provenance and compare it byte for byte."""
     from mergekit_wise.api.verify import verify
     from mergekit_wise.cli.console import notes, out

@@ -1,9 +1,12 @@
 """The command ``wise zeroshot``."""
 
-from mergekit_wise.options import ZeroshotOptions
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mergekit_wise.options import ZeroshotOptions
 
 
-def zeroshot(options: ZeroshotOptions) -> None:
+def zeroshot(options: "ZeroshotOptions") -> None:
     """Build a zero-shot classifier: the image encoder plus a head made from class names."""
     from mergekit_wise.api.zeroshot import zeroshot
     from mergekit_wise.cli.console import in_bytes, notes, out
