@@ -1,45 +1,45 @@
-"""Everything that can go wrong, as one tree. Knows nothing of how an error is shown.
+"""The tree of errors. Knows nothing of how an error is shown.
 
-    WiseError                  the work failed; the message says what to do next
-    ├── UsageError             a value that was asked for makes no sense (exit code 2)
+    WiseError                  the command failed; the message says what to do next
+    ├── UsageError             an option or argument has an impossible value (exit code 2)
     ├── CheckpointError        a file cannot be read as a checkpoint
     ├── MismatchError          two checkpoints do not fit each other
-    ├── NonFiniteError         mixing made infinities or NaN of finite numbers
-    ├── OutputError            the result cannot be written where it was asked for
-    ├── ModelError             a checkpoint cannot become a model, or lacks a head
+    ├── NonFiniteError         mixing finite numbers gave infinities or NaN
+    ├── OutputError            the output cannot be written
+    ├── ModelError             no model can be built from a checkpoint, or it lacks a head
     ├── SuiteError             a data set or suite is unknown, missing or damaged
-    └── ResultsError           a file of results cannot be read or written
+    └── ResultsError           a results file cannot be read or written
 
-A message states what was expected, what was found, where, and what to do, in one or two sentences.
+A message says what is wrong, what was found and where, and how to fix it, in one or two sentences.
 """
 
 
 class WiseError(Exception):
-    """The root of every error that is the user's business rather than a defect of the tool."""
+    """The root of all errors that the user can fix; any other exception is a defect of the tool."""
 
 
 class UsageError(WiseError):
-    """An argument is out of its range or cannot be understood."""
+    """An option or argument is out of range or cannot be understood."""
 
 
 class CheckpointError(WiseError):
-    """A file is missing, damaged, refused, or no checkpoint at all."""
+    """A file is missing, damaged, refused, or not a checkpoint."""
 
 
 class MismatchError(WiseError):
-    """Two checkpoints differ in names, shapes or dtypes in a way that forbids mixing."""
+    """Two checkpoints have names, shapes or dtypes that do not fit each other."""
 
 
 class NonFiniteError(WiseError):
-    """The mixture would hold infinities or NaN where both checkpoints hold numbers."""
+    """The merged model would hold infinities or NaN where both checkpoints hold finite numbers."""
 
 
 class OutputError(WiseError):
-    """The output cannot be written; an earlier output is as it was."""
+    """The output cannot be written; an earlier output is unchanged."""
 
 
 class ModelError(WiseError):
-    """No module with a head can be built from a checkpoint."""
+    """No model with a head can be built from a checkpoint."""
 
 
 class SuiteError(WiseError):

@@ -1,10 +1,10 @@
-"""How long work tells what it does. Knows nothing of who listens: only the command line draws."""
+"""The callback through which long jobs report progress. Only the command line draws it."""
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int, str], None]
-"""Called as ``progress(what, done, total, unit)``: a task by its name, and how much of it is done."""
+"""Called as ``progress(task, done, total, unit)``: the name of a task, and how much of it is done."""
 
 
-def silent(what: str, done: int, total: int, unit: str) -> None:
-    """The listener of those who do not listen."""
+def silent(task: str, done: int, total: int, unit: str) -> None:
+    """A progress callback that does nothing."""

@@ -31,11 +31,11 @@ def main() -> None:
     """Merge, look, verify; then everything that is imported from Python."""
     import mergekit_wise
     from mergekit_wise import evaluate, finetune, merge, sweep
-    from mergekit_wise.merging.native_backend import native
+    from mergekit_wise.merging.backends import compiled
 
     here = Path(mergekit_wise.__file__)
     assert not here.is_relative_to(Path(__file__).parents[1] / "mergekit_wise"), f"{here} was not installed"
-    assert native is not None, "the compiled arithmetic is missing"
+    assert compiled is not None, "the compiled arithmetic is missing"
     assert all(map(callable, (merge, sweep, evaluate, finetune)))
     assert mergekit_wise.__version__ in wise("--version")
     with tempfile.TemporaryDirectory() as name:

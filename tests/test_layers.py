@@ -11,6 +11,7 @@ ROOMS = (
     "__init__",
     "errors",
     "progress",
+    "wording",
     "checkpoint",
     "datasets",
     "analysis",

@@ -17,7 +17,8 @@ from mergekit_wise.checkpoint import (
     require_folder,
     writing_output,
 )
-from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in, writing_folder
+from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in
+from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.declaration import parse_size, takes
 from mergekit_wise.errors import NonFiniteError, UsageError
 from mergekit_wise.merging import (
@@ -27,7 +28,7 @@ from mergekit_wise.merging import (
     Pair,
     Rules,
     Sink,
-    Step,
+    TensorPlan,
     check_alpha,
     describe,
     make_plan,
@@ -74,7 +75,7 @@ class MergeReport:
 class MergePreview:
     """What `merge` would do: the plan of every tensor, the size of the output, and the bytes free for it."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TensorPlan, ...]
     size: int
     files: int
     free: int
@@ -88,7 +89,7 @@ class _Merge:
     options: MergeOptions
     pair: Pair
     fishers: Fishers | None
-    plan: tuple[Step, ...]
+    plan: tuple[TensorPlan, ...]
     metadata: dict[str, str]
     notes: tuple[str, ...]
 
@@ -276,9 +277,9 @@ def _report(job: _Merge, plan: OutputPlan, outcomes: tuple[Outcome, ...], second
 
 def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
     """Raise NonFiniteError if mixing produced infinities or NaN from finite numbers."""
-    broken = [outcome for outcome in outcomes if outcome.tally.broken]
+    broken = [outcome for outcome in outcomes if outcome.statistics.broken]
     if broken:
-        names = ", ".join(f"{o.name} ({o.tally.broken})" for o in broken[:8])
+        names = ", ".join(f"{o.name} ({o.statistics.broken})" for o in broken[:8])
         raise NonFiniteError(
             f"Mixing produced infinities or NaN from finite numbers in {len(broken)} tensors: {names}. Choose an alpha "
             "nearer to [0, 1] or a wider --dtype, or pass --allow-non-finite to write the file anyway."
@@ -289,9 +290,9 @@ def _notes(outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> Iterator[str
     """What the user should know of the result."""
     if all(outcome.source == "equal" for outcome in outcomes):
         yield SAME
-    spoiled = [outcome for outcome in outcomes if outcome.tally.inherited]
+    spoiled = [outcome for outcome in outcomes if outcome.statistics.inherited]
     if spoiled:
-        names = ", ".join(f"{o.name} ({o.tally.inherited})" for o in spoiled[:8])
+        names = ", ".join(f"{o.name} ({o.statistics.inherited})" for o in spoiled[:8])
         yield f"infinities or NaN in the inputs were mixed into {len(spoiled)} tensors: {names}"
     mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
     if mixed and not recalibrated:

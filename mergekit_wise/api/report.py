@@ -1,13 +1,12 @@
 """Results files as a page to hand on, and as plots and tables for papers. No model is touched."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.analysis import Baseline
-from mergekit_wise.checkpoint import require_folder
+from mergekit_wise.checkpoint import require_folder, write_atomically
 from mergekit_wise.declaration import files_of, takes
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.options import ReportOptions
@@ -112,14 +111,9 @@ def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) ->
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none: what stood there before stays until the new one is complete."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    """Write a file, and create its folder if that is for plots."""
     try:
         path.parent.mkdir(exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}. Choose another place.") from error
+        raise OutputError(f"{path.parent}: cannot be created: {error.strerror}. Choose another folder.") from error
+    write_atomically(path, content)

@@ -14,7 +14,7 @@ from mergekit_wise.errors import CheckpointError
 from mergekit_wise.merging import (
     Mixer,
     Pair,
-    Step,
+    TensorPlan,
     make_plan,
     match,
     open_backend,
@@ -23,7 +23,7 @@ from mergekit_wise.merging import (
     read_rules,
 )
 from mergekit_wise.merging.arithmetic import Scratch
-from mergekit_wise.merging.sources import blocks
+from mergekit_wise.merging.mixing import blocks
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
@@ -77,7 +77,7 @@ def verify(options: VerifyOptions) -> Verdict:
         return Verdict(len(plan), difference, (*_changed(pair, origin), *_passed_over(origin)))
 
 
-def _names(merged: Checkpoint, plan: tuple[Step, ...]) -> str | None:
+def _names(merged: Checkpoint, plan: tuple[TensorPlan, ...]) -> str | None:
     wanted = {step.info.name: step.info for step in plan}
     for name in sorted(wanted.keys() ^ merged.tensors.keys()):
         return f"{name} is only in the {'sources' if name in wanted else 'merged file'}"
@@ -89,14 +89,14 @@ def _names(merged: Checkpoint, plan: tuple[Step, ...]) -> str | None:
 
 
 def _bytes(
-    merged: Checkpoint, mixer: Mixer, plan: tuple[Step, ...], recalibrated: bool, progress: Progress
+    merged: Checkpoint, mixer: Mixer, plan: tuple[TensorPlan, ...], recalibrated: bool, progress: Progress
 ) -> str | None:
     scratch = Scratch()
     plan = tuple(step for step in plan if not (recalibrated and step.info.name.endswith(STATISTICS)))
     total, done = sum(step.info.nbytes for step in plan), 0
     for step in plan:
         source = mixer.source(step)
-        for start, stop in blocks(0, step.info.count, mixer.engine.block):
+        for start, stop in blocks(0, step.info.count, mixer.backend.block):
             wanted, _ = mixer.block(step, source, start, stop, scratch)
             found = merged.read(step.info.name, start, stop)
             differ = np.ascontiguousarray(wanted).view(np.uint8) != np.ascontiguousarray(found).view(np.uint8)

@@ -1,4 +1,4 @@
-"""A checkpoint: facts first, bytes only on request. Knows no alpha, no model and no terminal."""
+"""A checkpoint: facts at once, bytes on request. Knows no alpha, no model and no terminal."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,11 +19,11 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        kind: what the file is, for people ("safetensors", "torch.save zip").
-        tensors: name -> where it lies, in the file's order.
-        metadata: what the file says of itself; empty where its format has no place for that.
+        kind: the format, for people ("safetensors", "torch.save zip").
+        tensors: name -> the place of the tensor, in the file's order.
+        metadata: texts that the file holds about itself; empty if its format has none.
         digest: SHA-256, in hex, of the part of the file that describes the tensors.
-        notes: what was taken off or left out on opening, for the user to read.
+        notes: for the user: what was renamed or ignored when the file was opened.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Checkpoint:
 
     @property
     def files(self) -> tuple[MappedFile, ...]:
-        """The files behind the tensors, each once."""
+        """The files that hold the tensors, each once."""
         return tuple({id(stored.file): stored.file for stored in self.tensors.values()}.values())
 
     @property
@@ -55,8 +55,8 @@ class Checkpoint:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> NDArray[np.generic]:
         """Elements `start` to `stop` of a tensor flattened in C order.
 
-        Returns a 1-D read-only array of the dtype's storage: a view of the file where the elements lie densely, else
-        a copy of just those elements.
+        Returns a 1-D read-only array of the tensor's storage dtype: a view of the file where the elements lie densely,
+        else a copy of just those elements.
         """
         stored = self.tensors[name]
         info = stored.info
@@ -67,21 +67,21 @@ class Checkpoint:
         return _strided(stored).flat[start:stop]
 
     def expect(self, name: str, start: int, stop: int) -> None:
-        """Say that elements will be read soon, all of them."""
+        """Announce that all of these elements will be read soon."""
         stored = self.tensors[name]
         if stored.strides is None and stop > start:
             width = stored.info.dtype.itemsize
             stored.file.expect(stored.offset + start * width, stored.offset + stop * width)
 
     def forget(self, name: str, start: int, stop: int) -> None:
-        """Let the system take back the memory of elements that were read and are not needed again."""
+        """Let the system reclaim the memory of elements that are not needed again."""
         stored = self.tensors[name]
         if stored.strides is None:
             width = stored.info.dtype.itemsize
             stored.file.forget(stored.offset + start * width, stored.offset + stop * width)
 
     def renamed(self, names: Mapping[str, str], note: str) -> "Checkpoint":
-        """The same tensors under other names (old -> new), with a note that says what was done."""
+        """The same tensors under other names (old -> new), with a note about the change."""
         tensors = {
             names[old]: replace(stored, info=replace(stored.info, name=names[old]))
             for old, stored in self.tensors.items()
@@ -89,7 +89,7 @@ class Checkpoint:
         return replace(self, tensors=tensors, notes=(*self.notes, note))
 
     def close(self) -> None:
-        """Close the files behind the tensors."""
+        """Close the files that hold the tensors."""
         for file in self.files:
             file.close()
 
@@ -105,7 +105,7 @@ def _strided(stored: StoredTensor) -> NDArray[np.generic]:
 
 @contextmanager
 def closing(*checkpoints: Checkpoint) -> Iterator[None]:
-    """Close `checkpoints` at the end, whatever happened."""
+    """Close `checkpoints` when the block ends, also after an exception."""
     try:
         yield
     finally:

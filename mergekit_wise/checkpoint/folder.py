@@ -1,14 +1,8 @@
-"""A folder as Hugging Face lays it out: weights under a known name, and files that go with them."""
+"""Folders as on the Hugging Face Hub: weights under a usual name, and the files that go with them."""
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from mergekit_wise.checkpoint.litter import owning, partial_name, remove_litter
-from mergekit_wise.checkpoint.writer import require_folder
-from mergekit_wise.errors import CheckpointError, OutputError
+from mergekit_wise.errors import CheckpointError
 
 WEIGHTS = (
     "model.safetensors.index.json",
@@ -18,19 +12,19 @@ WEIGHTS = (
     "pytorch_model.bin",
     "open_clip_pytorch_model.bin",
 )
-"""Where the weights are, the preferred place first."""
+"""The usual names of weights, the preferred one first."""
 
 OPEN_CLIP = "open_clip_"
 OPEN_CLIP_JSON = f"{OPEN_CLIP}config.json"
-"""What describes the weights whose names begin like it; the others may be transformers', or timm's image tower."""
+"""Describes the weights whose names begin like it; other weights may be transformers' or timm's image encoder."""
 
 WEIGHT_KINDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf", ".index.json")
 
 
 def weights_in(folder: Path) -> Path:
-    """The file that holds the weights, or the index of its shards. Raises CheckpointError.
+    """The file that holds the weights, or the index of its shards. Raises CheckpointError if there is none.
 
-    Of several, it is the one that a configuration beside them describes, open_clip's if it is there.
+    Of several files, open_clip's is taken if its configuration file is in the folder, else the first in `WEIGHTS`.
     """
     usual = _usual(folder)
     described = [name for name in usual if name.startswith(OPEN_CLIP)] if (folder / OPEN_CLIP_JSON).is_file() else []
@@ -40,13 +34,13 @@ def weights_in(folder: Path) -> Path:
     if len(found) == 1:
         return found[0]
     raise CheckpointError(
-        f"{folder}: a folder without weights under a name that is known ({', '.join(WEIGHTS)}). "
-        "Name the checkpoint file in it."
+        f"{folder}: a folder without weights under a usual name ({', '.join(WEIGHTS)}). "
+        "Give the path of the checkpoint file in it."
     )
 
 
-def passed_over(folder: Path, taken: Path) -> list[str]:
-    """Names of the weights in a folder that are not those that were `taken`."""
+def other_weights(folder: Path, taken: Path) -> list[str]:
+    """Names of the weights in a folder other than those that were `taken`."""
     return [name for name in _usual(folder) if name != taken.name]
 
 
@@ -55,38 +49,9 @@ def _usual(folder: Path) -> list[str]:
 
 
 def side_files(folder: Path) -> list[Path]:
-    """What goes with the weights: configuration, tokenizer, preprocessor; nothing hidden and no other weights."""
+    """The files that go with the weights (configuration, tokenizer, preprocessor): all but weights and hidden files."""
     return sorted(
         path
         for path in folder.iterdir()
         if path.is_file() and not path.name.startswith(".") and not path.name.endswith(WEIGHT_KINDS)
     )
-
-
-@contextmanager
-def writing_folder(output: Path, sources: list[Path]) -> Iterator[Path]:
-    """A folder to fill, with copies of `sources` in it, that becomes `output` when the block ends without an error.
-
-    Raises OutputError if `output` exists and is not empty, or cannot be made.
-    """
-    target = Path(os.path.realpath(output))  # resolve() has no answer for a link in a circle
-    partial = partial_name(target)
-    try:
-        _check(output, target)
-        remove_litter(target)
-        partial.mkdir()
-        with owning(partial):
-            for source in sources:
-                shutil.copyfile(source, partial / source.name)
-            yield partial
-            partial.replace(target)
-    except OSError as error:
-        raise OutputError(f"{output}: writing failed: {error.strerror}. Nothing was left behind.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _check(output: Path, target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputError(f"{output}: exists already, and a folder is only written where none is. Give another name.")
-    require_folder(output)

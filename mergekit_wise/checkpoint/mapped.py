@@ -1,4 +1,4 @@
-"""A file whose bytes are mapped, not read. Knows nothing of what they mean."""
+"""A file that is mapped into memory. Knows nothing of what its bytes mean."""
 
 import mmap as memory
 import os
@@ -21,23 +21,23 @@ HUGE_PAGE = 2 << 20
 
 
 class MappedFile:
-    """A file opened for reading; its bytes come from the page cache when they are touched."""
+    """A file opened for reading; its bytes are loaded when they are accessed."""
 
     def __init__(self, path: Path, *, mmap: bool = True) -> None:
-        """Map `path`; without `mmap`, elements are read plainly all the same.
+        """Map `path`. Without `mmap`, elements are read with ordinary I/O nevertheless.
 
         Raises CheckpointError if it is missing, a folder, empty or unreadable.
         """
         self.path = path
         try:
             if not stat.S_ISREG(path.stat().st_mode) and not path.is_dir():
-                raise CheckpointError(f"{path}: a device or a pipe, where a checkpoint file was expected.")
+                raise CheckpointError(f"{path}: a device or a pipe, but a checkpoint file was expected.")
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: no such file. Check the path.") from None
         except IsADirectoryError:
-            raise CheckpointError(f"{path}: a folder, where a checkpoint file was expected.") from None
-        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise CheckpointError(f"{path}: a folder, but a checkpoint file was expected.") from None
+        except (OSError, ValueError) as error:  # ValueError: a path that no file can have
             raise CheckpointError(f"{str(path)!r}: cannot be opened: {error}.") from error
         self.size = os.fstat(self._file.fileno()).st_size
         if self.size == 0:
@@ -52,19 +52,20 @@ class MappedFile:
             raise CheckpointError(f"{path}: cannot be mapped into memory: {error}.") from error
 
     def view(self) -> memoryview:
-        """All bytes of the file, unread until they are touched."""
+        """All bytes of the file, loaded when they are accessed."""
         return memoryview(self._map)
 
     def bytes_at(self, start: int, stop: int) -> bytes:
-        """A copy of the bytes from `start` up to `stop`, or to the file's end; for headers, not for tensors.
+        """A copy of the bytes from `start` up to `stop` or the file's end; for headers, not for tensors.
 
-        Read plainly: Linux maps a whole huge page for a byte that is touched, and a zip has a header at each tensor.
+        They are read with ordinary I/O, because Linux maps a whole huge page for a single byte, and a zip archive has a
+        header at each tensor.
         """
         stop = min(stop, self.size)
         return bytes(self._read(start, stop - start)) if start < stop else b""
 
     def elements(self, storage: str, offset: int, count: int) -> NDArray[np.generic]:
-        """`count` elements from byte `offset` on: a view of the map, or a copy where the file is read plainly."""
+        """`count` elements from byte `offset` on: a view of the map, or a copy without `mmap`."""
         if count == 0:
             return np.empty(0, storage)
         if self._plain:
@@ -86,24 +87,24 @@ class MappedFile:
         return data
 
     def expect(self, start: int, stop: int) -> None:
-        """Map the pages between two bytes in one go, which costs a fraction of a fault for each few of them."""
+        """Map the pages between two bytes at once, which is much cheaper than a page fault for every few of them."""
         if sys.platform == "linux" and not self._plain:
             first = start // memory.PAGESIZE * memory.PAGESIZE
-            with suppress(OSError, ValueError):  # older systems do not know it, and need not
+            with suppress(OSError, ValueError):  # older systems lack it and work without
                 self._map.madvise(POPULATE_READ, first, min(stop, self.size) - first)
 
     def forget(self, start: int, stop: int) -> None:
-        """Unmap the pages between two bytes, and those that came with them; touching them again brings them back."""
+        """Unmap the pages between two bytes, and those mapped with them; accessing them again maps them again."""
         if sys.platform == "win32":
             return
-        # Linux maps a whole huge page where the cache holds one, for a single byte that is touched.
+        # Linux maps a whole huge page, if the cache holds one, when a single byte is accessed.
         first = start // HUGE_PAGE * HUGE_PAGE
         last = min(-(-stop // HUGE_PAGE) * HUGE_PAGE, self.size)
         if last > first:
             self._map.madvise(memory.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
-        """Close the file. The map itself lives as long as a view of it does."""
+        """Close the file. The map itself lives as long as a view of it."""
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -1,43 +1,43 @@
-"""Any checkpoint file, told apart by its content and never by its extension."""
+"""Opening any checkpoint file. Its content decides about the format, never its extension."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.folder import passed_over, weights_in
-from mergekit_wise.checkpoint.legacy import looks_like_legacy, open_legacy
+from mergekit_wise.checkpoint.folder import other_weights, weights_in
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.plain_pickle import looks_like_pickle, open_plain_pickle
-from mergekit_wise.checkpoint.safetensors_file import looks_like_safetensors, open_safetensors
+from mergekit_wise.checkpoint.safetensors import looks_like_safetensors, open_safetensors
 from mergekit_wise.checkpoint.shards import looks_like_index, open_shards
+from mergekit_wise.checkpoint.torch_pickle import looks_like_old_save, looks_like_pickle, open_old_save, open_pickle
 from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
 from mergekit_wise.errors import CheckpointError
 
-KINDS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
+FORMATS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
     (looks_like_zip, open_torch_zip),
-    (looks_like_legacy, open_legacy),
-    (looks_like_pickle, open_plain_pickle),
+    (looks_like_old_save, open_old_save),
+    (looks_like_pickle, open_pickle),
     (looks_like_safetensors, open_safetensors),
 )
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel and torch.compile add to every name."""
 
 
 def open_checkpoint(path: Path, *, mmap: bool = True) -> Checkpoint:
-    """Open a checkpoint file, an index of shards, or a folder that holds one of these; reads headers only.
+    """Open a checkpoint file, an index of shards, or a folder that holds one of these; read headers only.
 
-    Tensors are read from a map of the file, or, without `mmap`, in plain reads, which suits network disks better.
+    Tensors are read from a memory map of the file or, without `mmap`, with ordinary I/O, which suits network file
+    systems better.
 
-    Raises CheckpointError if the file is missing, empty, truncated, damaged, of another kind, or holds no tensors.
+    Raises CheckpointError if the file is missing, empty, truncated, damaged, of another format, or holds no tensors.
     """
     if not path.is_dir():
         return replace(_without_wrappers(_open(path, mmap)), path=path)
     file = weights_in(path)
     checkpoint = _open(file, mmap)
-    if others := passed_over(path, file):
-        note = f"took {file.name} out of the folder, and left {', '.join(others)}"
+    if others := other_weights(path, file):
+        note = f"using {file.name} from the folder; ignoring {', '.join(others)}"
         checkpoint = replace(checkpoint, notes=(note, *checkpoint.notes))
     return replace(_without_wrappers(checkpoint), path=path)
 
@@ -54,7 +54,7 @@ def _open_file(file: MappedFile) -> Checkpoint:
     try:
         checkpoint = _recognised(file)(file)
         if not checkpoint.tensors:
-            raise CheckpointError(f"{file.path}: a {checkpoint.kind} file without a single tensor.")
+            raise CheckpointError(f"{file.path}: a {checkpoint.kind} file without tensors.")
     except CheckpointError:
         file.close()
         raise
@@ -62,14 +62,13 @@ def _open_file(file: MappedFile) -> Checkpoint:
 
 
 def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:
-    for looks_like, opener in KINDS:
+    for looks_like, opener in FORMATS:
         if looks_like(file):
             return opener
     start = file.bytes_at(0, 8).hex(" ")
     raise CheckpointError(
-        f"{file.path}: neither a safetensors file nor anything that torch.save or pickle writes "
-        f"(it starts with the bytes {start}). "
-        "Give a state dict saved in one of these."
+        f"{file.path}: neither a safetensors file nor one written by torch.save or pickle "
+        f"(it starts with the bytes {start}). Give a state dict saved in one of these formats."
     )
 
 
@@ -77,5 +76,5 @@ def _without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
     for wrapper in WRAPPERS:
         if all(name.startswith(wrapper) for name in checkpoint.tensors):
             names = {name: name.removeprefix(wrapper) for name in checkpoint.tensors}
-            return _without_wrappers(checkpoint.renamed(names, f"took the prefix {wrapper!r} off every name"))
+            return _without_wrappers(checkpoint.renamed(names, f"removed prefix {wrapper!r} from all tensor names"))
     return checkpoint

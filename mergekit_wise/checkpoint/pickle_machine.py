@@ -1,36 +1,36 @@
-"""The stack machine that pickles are programs for, without the means to import or call anything. Knows no torch.
+"""The stack machine that runs pickles, without the means to import or call anything. Knows no torch.
 
-A name becomes a `Global`, and a call of one is handed to `reduce`, which answers from a closed list or with an inert
-`Stub`. Everything else is plain data. Which instruction does what stands in unpickle.py.
+The name of a class or function becomes a `Global`. A call of one is handed to `reduce`, which gives a value from a
+closed list of calls or an inert `Stub`. Everything else is plain data. The instructions are in unpickle.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.checks import shown
+from mergekit_wise.wording import shown
 
 Reduce = Callable[["Global", tuple[object, ...]], object]
 Persistent = Callable[[object], object]
-Hear = Callable[["Global"], object]
+Observe = Callable[["Global"], object]
 
 LONG_BYTES = 64
-"""Byte strings above this length are given as blobs, not as copies."""
+"""Byte strings above this length become blobs, not copies."""
 
 LINE_BYTES = 256
-"""How many bytes at once are searched for the end of a line."""
+"""How many bytes are searched at once for the end of a line."""
 
 MAX_KEY_PARTS = 8
 
 
 class PickleError(ValueError):
-    """The pickle is damaged, or asks for something that is never done."""
+    """The pickle is damaged, or asks for something that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """The name of a class or function: only ever a name."""
+    """The name of a class or function, which is never imported."""
 
     module: str
     name: str
@@ -41,7 +41,7 @@ class Global:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A long byte string where it lies: at byte `start` of the data, and a view of it."""
+    """A long byte string in place: it starts at byte `start` of the data, and `view` shows it."""
 
     start: int
     view: memoryview
@@ -49,7 +49,7 @@ class Blob:
 
 @dataclass(slots=True, eq=False)
 class Stub:
-    """What stands for an object that is not built: its class, its arguments, and its state; items are not kept."""
+    """Stands for an object that is not built: its class, its arguments and its state. Its items are not kept."""
 
     kind: object
     arguments: tuple[object, ...] = ()
@@ -64,16 +64,16 @@ MARK = _Mark()
 
 
 class Machine:
-    """The data, the place in it, the stack and the memo."""
+    """The data, the position in it, the stack and the memo."""
 
-    def __init__(self, data: memoryview, reduce: Reduce, persistent: Persistent, start: int, hear: Hear) -> None:
+    def __init__(self, data: memoryview, reduce: Reduce, persistent: Persistent, start: int, observe: Observe) -> None:
         self.data = data
         self.at = start
         self.stack: list[object] = []
         self.memo: dict[int, object] = {}
         self.reduce = reduce
         self.persistent = persistent
-        self.hear = hear
+        self.observe = observe
         self.copied = 0
 
     # Arguments of instructions
@@ -90,11 +90,11 @@ class Machine:
         return int.from_bytes(self.take(width), "little")
 
     def text(self, width: int) -> str:
-        """A text behind its length, a number of `width` bytes."""
+        """A text after its length, a number of `width` bytes."""
         return str(self.take(self.number(width)), "utf-8", "surrogatepass")
 
     def blob(self, width: int) -> bytes | Blob:
-        """A byte string behind its length; a long one stays where it lies."""
+        """A byte string after its length; a long one is not copied."""
         view = self.take(self.number(width))
         return bytes(view) if len(view) <= LONG_BYTES else Blob(self.at - len(view), view)
 
@@ -113,8 +113,8 @@ class Machine:
         """Put a value on the stack."""
         self.stack.append(value)
 
-    def since_mark(self) -> list[object]:
-        """Take off everything above the last mark, and the mark."""
+    def pop_mark(self) -> list[object]:
+        """Take everything above the last mark off the stack, and the mark."""
         for index in range(len(self.stack) - 1, -1, -1):
             if self.stack[index] is MARK:
                 items = self.stack[index + 1 :]
@@ -129,27 +129,26 @@ class Machine:
             raise PickleError("the pickle uses a mark as a value")
         return value
 
-    def pop_tuple(self, count: int) -> None:
-        """Replace the top `count` values by a tuple of them."""
-        values = tuple(self.pop() for _ in range(count))
-        self.push(values[::-1])
+    def pop_many(self, count: int) -> tuple[object, ...]:
+        """Take the top `count` values off the stack, the lowest first."""
+        return tuple(self.pop() for _ in range(count))[::-1]
 
     # Building
 
     def call(self) -> None:
-        """REDUCE: replace a name and its arguments by what `reduce` says."""
-        arguments, function = self.pop(), self.pop()
+        """REDUCE: replace a function and its arguments by what `reduce` returns."""
+        function, arguments = self.pop_many(2)
         if not isinstance(arguments, tuple):
-            raise PickleError("the pickle calls with arguments that are no tuple")
+            raise PickleError("the pickle calls a function with arguments that are not a tuple")
         value = self.reduce(function, arguments) if isinstance(function, Global) else Stub(function, arguments)
-        if isinstance(value, (dict, frozenset)):  # copied from a list, and one list can be given to many calls
+        if isinstance(value, (dict, frozenset)):  # copied from a list, which can be an argument of many calls
             self.copied += len(value)
             if self.copied > len(self.data):
                 raise PickleError("the pickle copies the same list over and over")
         self.push(value)
 
-    def make(self, kind: object, arguments: object) -> None:
-        """Put an object of a class on the stack: always a stub."""
+    def push_stub(self, kind: object, arguments: object) -> None:
+        """Put an object of a class on the stack, as a stub."""
         self.push(Stub(kind, arguments if isinstance(arguments, tuple) else (arguments,)))
 
     def build(self) -> None:
@@ -157,7 +156,7 @@ class Machine:
         state, value = self.pop(), self.stack[-1]
         if isinstance(value, Stub):
             value.state = state
-        # State of anything else is an attribute of a container, as OrderedDict's `_metadata`: of no use here.
+        # Any other state is an attribute of a container, such as OrderedDict's `_metadata`, and is not needed.
 
     def extend(self, items: list[object]) -> None:
         """Append to the list on the stack."""
@@ -165,15 +164,15 @@ class Machine:
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Stub):
-            raise PickleError("the pickle appends to something that is no list")
+            raise PickleError("the pickle appends to something that is not a list")
 
-    def fill(self, pairs: list[object]) -> None:
-        """Set entries of the dictionary on the stack: keys and values in turn."""
+    def set_items(self, pairs: Sequence[object]) -> None:
+        """Set entries of the dictionary on the stack; `pairs` holds keys and values in turn."""
         target = self.stack[-1]
         if isinstance(target, Stub):
             return
         if not isinstance(target, dict) or len(pairs) % 2:
-            raise PickleError("the pickle sets entries of something that is no dictionary")
+            raise PickleError("the pickle sets entries of something that is not a dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
             target[hashable(key)] = value
 
@@ -181,32 +180,30 @@ class Machine:
         """Add to the set on the stack."""
         target = self.stack[-1]
         if not isinstance(target, set):
-            raise PickleError("the pickle adds to something that is no set")
+            raise PickleError("the pickle adds to something that is not a set")
         target.update(hashable(item) for item in items)
 
-    def name(self, module: object, name: object) -> None:
+    def push_global(self, module: object, name: object) -> None:
         """Put the name of a class or function on the stack."""
         if not isinstance(module, str) or not isinstance(name, str):
-            raise PickleError("the pickle names a class by something that is no text")
+            raise PickleError("the pickle names a class by something that is not a text")
         named = Global(module, name)
-        self.hear(named)
+        self.observe(named)
         self.push(named)
 
 
 def hashable(key: object) -> object:
-    """`key`, if hashing it is harmless.
+    """Return `key` if hashing it is harmless. Raises PickleError otherwise.
 
-    A nested tuple would overflow the interpreter's stack, long ones and long integers take their time at every use, and
-    as Python's hashes of numbers are no secret, keys could be chosen that all collide.
+    A nested tuple would overflow the interpreter's stack, and long tuples and integers are slow to hash every time. As
+    Python's hashes of numbers are public, a file could hold keys that all collide.
     """
     if isinstance(key, Stub) or _is_harmless(key, 63):
         return key
     parts = key if isinstance(key, tuple) and len(key) <= MAX_KEY_PARTS else (key,)
     if all(_is_harmless(part, 31) and not isinstance(part, float) for part in parts):
         return key
-    raise PickleError(
-        f"the pickle uses something as a key that is too large or nested to be one ({type(key).__name__})"
-    )
+    raise PickleError(f"the pickle uses a key that is too large or too deeply nested ({type(key).__name__})")
 
 
 def _is_harmless(key: object, bits: int) -> bool:

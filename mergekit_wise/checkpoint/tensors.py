@@ -1,15 +1,67 @@
-"""Facts about tensors, apart from their bytes. Knows no file format."""
+"""Facts about tensors apart from their bytes: element types, shapes, places, and which of them can be true.
+
+Knows no file format and no arithmetic: which dtypes can be mixed, and how, is decided in ``merging``.
+"""
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from mergekit_wise.checkpoint.dtypes import DType
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.wording import shown
+
+
+@dataclass(frozen=True, slots=True)
+class DType:
+    """An element type under the names that safetensors (`name`) and torch (`torch`) give it.
+
+    ``storage`` is the storage dtype: the little-endian NumPy dtype in which elements lie in memory. It is the type
+    itself where NumPy has it, else an unsigned integer of the same width (for bfloat16 and the 8-bit floats).
+    """
+
+    name: str
+    torch: str
+    kind: Literal["float", "complex", "integer", "bool"]
+    itemsize: int
+    storage: str
+
+    def __str__(self) -> str:
+        return self.torch
+
+
+# In the order of safetensors' own enumeration, which decides the order of tensors in a file: see safetensors.py.
+DTYPES = (
+    DType("BOOL", "bool", "bool", 1, "u1"),
+    DType("U8", "uint8", "integer", 1, "u1"),
+    DType("I8", "int8", "integer", 1, "i1"),
+    DType("F8_E5M2", "float8_e5m2", "float", 1, "u1"),
+    DType("F8_E4M3", "float8_e4m3fn", "float", 1, "u1"),
+    DType("F8_E8M0", "float8_e8m0fnu", "float", 1, "u1"),
+    DType("F8_E4M3FNUZ", "float8_e4m3fnuz", "float", 1, "u1"),
+    DType("F8_E5M2FNUZ", "float8_e5m2fnuz", "float", 1, "u1"),
+    DType("I16", "int16", "integer", 2, "<i2"),
+    DType("U16", "uint16", "integer", 2, "<u2"),
+    DType("F16", "float16", "float", 2, "<f2"),
+    DType("BF16", "bfloat16", "float", 2, "<u2"),
+    DType("I32", "int32", "integer", 4, "<i4"),
+    DType("U32", "uint32", "integer", 4, "<u4"),
+    DType("F32", "float32", "float", 4, "<f4"),
+    DType("C64", "complex64", "complex", 8, "<c8"),
+    DType("F64", "float64", "float", 8, "<f8"),
+    DType("I64", "int64", "integer", 8, "<i8"),
+    DType("U64", "uint64", "integer", 8, "<u8"),
+)
+
+BY_NAME = {dtype.name: dtype for dtype in DTYPES}
+BY_TORCH = {dtype.torch: dtype for dtype in DTYPES}
+RANK = {dtype: rank for rank, dtype in enumerate(DTYPES)}
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a tensor is: its name, element type and shape."""
+    """The name, element type and shape of a tensor."""
 
     name: str
     dtype: DType
@@ -30,7 +82,7 @@ class TensorInfo:
 class StoredTensor:
     """A tensor and where its elements lie: ``offset`` in bytes from the file's start, ``strides`` in elements.
 
-    ``strides`` is None where the elements lie densely in C order, which is how nearly all do.
+    ``strides`` is None where the elements lie densely in C order, as nearly always.
     """
 
     info: TensorInfo
@@ -39,19 +91,63 @@ class StoredTensor:
     strides: tuple[int, ...] | None = None
 
 
-def dense_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides, in elements, of a C-ordered tensor of this shape."""
-    strides = []
+def is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """Whether elements with these strides (in elements) fill one run of memory in C order."""
     step = 1
-    for size in reversed(shape):
-        strides.append(step)
+    for size, stride in zip(reversed(shape), reversed(strides), strict=True):
+        if size > 1 and stride != step:
+            return 0 in shape
         step *= size
-    return tuple(reversed(strides))
+    return True
 
 
-def lies_densely(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether elements with these strides fill one run of memory in C order."""
-    if 0 in shape:
-        return True
-    wanted = dense_strides(shape)
-    return all(size == 1 or have == want for size, have, want in zip(shape, strides, wanted, strict=True))
+# Checks of what a file declares about its tensors: a few bytes can declare anything. Whatever passes them can be
+# computed with, allocated, written again and printed.
+
+MAX_NAME = 1000
+"""Characters of a tensor's name."""
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+MAX_DIMENSIONS = 64
+"""NumPy's limit."""
+
+MAX_BYTES = 2**63 - 1
+
+REPEATS = 16
+SPARE = 1 << 26
+"""Expanded and shared tensors may take `REPEATS` times the file's size, and `SPARE` bytes besides."""
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError if `name` is too long, holds control characters, or is not Unicode."""
+    if len(name) > MAX_NAME:
+        raise ValueError(f"the name {shown(name)!r} is {len(name):,} characters long, where {MAX_NAME:,} are allowed")
+    if CONTROL.search(name):
+        raise ValueError(f"the name '{shown(name)}' holds control characters")
+    check_text(name)
+
+
+def check_text(text: str) -> None:
+    """Raise ValueError if `text` holds halves of surrogate pairs, which JSON and pickle allow but UTF-8 does not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the text '{shown(text)}' is not Unicode") from None
+
+
+def check_shape(name: str, shape: Sequence[int], itemsize: int) -> None:
+    """Raise ValueError if no machine could hold a tensor of this shape, even with its empty dimensions left out."""
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"tensor {shown(name)!r} has {len(shape):,} dimensions, where {MAX_DIMENSIONS} are allowed")
+    if math.prod(size or 1 for size in shape) * itemsize > MAX_BYTES:
+        raise ValueError(f"tensor {shown(name)!r} of shape {list(shape)} needs more bytes than can be counted")
+
+
+def check_total(total: int, file_size: int) -> None:
+    """Raise ValueError if `total` bytes of tensors are out of all proportion to the file whose elements they view."""
+    if total > REPEATS * file_size + SPARE:
+        raise ValueError(
+            f"its tensors would take {total:,} bytes, out of a file of {file_size:,}: "
+            "it repeats the same elements (expanded tensors) too often to be plausible"
+        )

@@ -1,15 +1,15 @@
-"""What torch pickles, as descriptions: storages, and tensors that view them. Imports no torch.
+"""Descriptions of what torch pickles: storages, and tensors that view them. Does not import torch.
 
-`reduce` is the closed list of calls that mean something in a checkpoint. Every other call gives a stub.
+`reduce` holds the closed list of calls that mean something in a checkpoint. Every other call becomes a stub.
 """
 
 from collections.abc import Callable, Mapping, Sized
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint.checks import MAX_DIMENSIONS, shown
-from mergekit_wise.checkpoint.dtypes import BY_TORCH, DType
-from mergekit_wise.checkpoint.naming import with_call
 from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub, hashable
+from mergekit_wise.checkpoint.pickle_report import with_call
+from mergekit_wise.checkpoint.tensors import BY_TORCH, MAX_DIMENSIONS, DType
+from mergekit_wise.wording import shown
 
 STORAGE_DTYPES = {
     "DoubleStorage": "float64",
@@ -53,7 +53,7 @@ def storage_of(saved_id: object) -> Storage:
         case ("storage", Global(module="torch" | "torch.storage", name=kind), str(key), _, int(count), *_):
             pass
         case _:
-            raise PickleError(f"the pickle refers to outside data that is no torch storage{with_call(saved_id)}")
+            raise PickleError(f"the pickle refers to outside data that is not a torch storage{with_call(saved_id)}")
     if kind not in STORAGE_DTYPES:
         raise PickleError(f"tensors of {shown(kind)} (quantized or of a newer torch) cannot be read")
     if not 0 <= count < 2**63:
@@ -68,7 +68,7 @@ def reduce(function: Global, arguments: tuple[object, ...]) -> object:
 
 
 def _tensor(arguments: tuple[object, ...]) -> TensorView:
-    """``_rebuild_tensor(storage, offset, size, stride)`` and ``_rebuild_tensor_v2`` with more behind that."""
+    """``_rebuild_tensor(storage, offset, size, stride)``, and ``_rebuild_tensor_v2`` with more arguments."""
     match arguments:
         case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
             return _checked(TensorView(storage, storage.dtype, offset, shape, strides))
@@ -76,7 +76,7 @@ def _tensor(arguments: tuple[object, ...]) -> TensorView:
 
 
 def _tensor_v3(arguments: tuple[object, ...]) -> TensorView:
-    """``_rebuild_tensor_v3``: dtypes younger than typed storages, named beside an untyped storage."""
+    """``_rebuild_tensor_v3``: newer dtypes, named as an argument after an untyped storage."""
     match arguments:
         case (
             Storage() as storage,
@@ -110,7 +110,7 @@ def _first(arguments: tuple[object, ...]) -> object:
 
 
 def _subclass(arguments: tuple[object, ...]) -> object:
-    """``_rebuild_from_type_v2(function, type, arguments, state)``: what the function gives."""
+    """``_rebuild_from_type_v2(function, type, arguments, state)``: the value of the function."""
     match arguments:
         case (Global() as function, _, tuple(inner), *_):
             return reduce(function, inner)
@@ -140,7 +140,7 @@ def _set(arguments: tuple[object, ...]) -> frozenset[object]:
 
 
 def _require_each_once(built: Sized, items: list[object]) -> None:
-    """Raise PickleError if one of `items` came twice; what was built is then as large as the work that it took."""
+    """Raise PickleError if one of `items` occurs twice, so that what was built is as large as the list it came from."""
     if len(built) != len(items):
         raise PickleError("a name occurs twice in a dictionary or set")
 

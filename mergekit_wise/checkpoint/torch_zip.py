@@ -1,6 +1,6 @@
-"""Opening what ``torch.save`` writes since torch 1.6, and TorchScript archives: zips of a pickle and of storages.
+"""Files of ``torch.save`` since version 1.6, and TorchScript archives: zip archives of a pickle and of storages.
 
-The storages lie uncompressed in the archive, so tensors are mapped where they are.
+The storages lie uncompressed in the archive, so tensors are mapped in place.
 """
 
 import hashlib
@@ -9,22 +9,22 @@ import zipfile
 from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.checks import shown
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.placing import Region, place_all
-from mergekit_wise.checkpoint.state_dict import find_state_dict
-from mergekit_wise.checkpoint.suspects import Suspects
+from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
+from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.wording import plural, shown
 
 LOCAL_HEADER = 30
-"""Bytes of a zip member's own header, before its name."""
+"""Bytes of the header in front of a member's name."""
 
 ENCRYPTED = 1
-"""The bit of a member's flags."""
+"""A bit of a member's flags."""
 
 MAX_PICKLE = 1 << 30
+"""Bytes."""
 
 
 def looks_like_zip(file: MappedFile) -> bool:
@@ -33,23 +33,23 @@ def looks_like_zip(file: MappedFile) -> bool:
 
 
 def open_torch_zip(file: MappedFile) -> Checkpoint:
-    """Read the pickle's structure. Raises CheckpointError; executes nothing."""
+    """Open the archive without executing its pickle. Raises CheckpointError."""
+    suspicious = SuspiciousNames()
     try:
         members = _members(file)
         folder = _folder(members)
         text = _content(file, members[f"{folder}data.pkl"])
         _require_little_endian(file, members.get(f"{folder}byteorder"))
-        suspects = Suspects()
-        value, _ = load(memoryview(text), reduce, storage_of, hear=suspects.hear)
-        state = find_state_dict(value)
-        tensors = place_all(file, state, lambda storage: _locate(file, storage, members, folder))
+        value, _ = load(memoryview(text), reduce, storage_of, observe=suspicious.observe)
+        kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
+        digest = hashlib.sha256(text).hexdigest()
+        return torch_checkpoint(
+            file, kind, value, lambda storage: _locate(file, storage, members, folder), digest, suspicious
+        )
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
         ) from error
-    digest = hashlib.sha256(text).hexdigest()
-    kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
-    return Checkpoint(file.path, kind, tensors, state.metadata, digest, (*state.notes, *suspects.notes(state.notes)))
 
 
 def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
@@ -62,7 +62,7 @@ def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
 
 
 def _require_apart(members: list[zipfile.ZipInfo]) -> None:
-    """Raise ValueError if members overlap, which is how a small archive gets to hold a lot."""
+    """Raise ValueError if members overlap, which is how a small archive can seem to hold a lot."""
     members.sort(key=lambda member: member.header_offset)
     for member, following in pairwise(members):
         if member.header_offset + LOCAL_HEADER + member.compress_size > following.header_offset:
@@ -70,15 +70,15 @@ def _require_apart(members: list[zipfile.ZipInfo]) -> None:
 
 
 def _folder(members: dict[str, zipfile.ZipInfo]) -> str:
-    """The one folder that everything lies in, with its slash; torch names it after the file."""
+    """The folder that holds everything, with its slash; torch names it after the file."""
     pickles = [name for name in members if name == "data.pkl" or name.endswith("/data.pkl")]
     if len(pickles) != 1:
-        raise ValueError(f"a zip archive with {len(pickles)} data.pkl, where one was expected")
+        raise ValueError(f"a zip archive with {plural(len(pickles), 'data.pkl file')}, where 1 was expected")
     return pickles[0].removesuffix("data.pkl")
 
 
 def _start(file: MappedFile, member: zipfile.ZipInfo) -> int:
-    """The byte at which a member's content starts, checked to lie in the file whole and uncompressed."""
+    """The byte at which a member's content starts. Raises ValueError unless it is uncompressed and lies in the file."""
     if member.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{shown(member.filename)} is compressed, which torch.save never does; save the weights again")
     header = file.bytes_at(max(member.header_offset, 0), member.header_offset + LOCAL_HEADER)
@@ -96,13 +96,13 @@ def _start(file: MappedFile, member: zipfile.ZipInfo) -> int:
 def _content(file: MappedFile, member: zipfile.ZipInfo) -> bytes:
     start = _start(file, member)
     if member.file_size > MAX_PICKLE:
-        raise ValueError(f"{shown(member.filename)} is {member.file_size:,} bytes long, too long to be true")
+        raise ValueError(f"{shown(member.filename)} is {member.file_size:,} bytes long, which is implausible")
     return file.bytes_at(start, start + member.file_size)
 
 
 def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> None:
     if member is not None and _content(file, member) != b"little":
-        raise ValueError("its numbers are big-endian; save the weights again on an ordinary machine")
+        raise ValueError("its numbers are big-endian; save the weights again on a little-endian machine")
 
 
 def _locate(file: MappedFile, storage: Storage, members: dict[str, zipfile.ZipInfo], folder: str) -> Region:

@@ -1,6 +1,6 @@
-"""Reads a pickle's structure without executing it: the instructions, and what each does to the machine.
+"""Reading a pickle without executing it: the instructions, and what each does to the machine.
 
-Python's own reader imports what a pickle names and calls it. This one walks the same instructions over plain data.
+Python's own reader imports and calls what a pickle names. This one runs the same instructions over plain data.
 """
 
 import codecs
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from mergekit_wise.checkpoint.pickle_machine import (
     MARK,
-    Hear,
     Machine,
+    Observe,
     Persistent,
     PickleError,
     Reduce,
@@ -22,14 +22,14 @@ MAX_INSTRUCTIONS = 5_000_000
 
 
 def load(
-    data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0, hear: Hear = lambda _: None
+    data: memoryview, reduce: Reduce, persistent: Persistent, start: int = 0, observe: Observe = lambda _: None
 ) -> tuple[object, int]:
     """Read one pickle from byte `start` of `data`; returns its value and the byte after its end.
 
-    `persistent` turns a persistent id into a value; `hear` is told of every class and function that is named. Raises
-    PickleError.
+    `reduce` returns the value of a call, `persistent` that of a persistent id; `observe` is called with every class and
+    function that is named. Raises PickleError.
     """
-    machine = Machine(data, reduce, persistent, start, hear)
+    machine = Machine(data, reduce, persistent, start, observe)
     try:
         value = _run(machine)
     except PickleError:
@@ -50,10 +50,6 @@ def _run(machine: Machine) -> object:
             raise PickleError(f"the pickle uses the instruction {name}, which is refused")
         action(machine)
     raise PickleError(f"the pickle has more than {MAX_INSTRUCTIONS:,} instructions")
-
-
-def _pop_mark_or_value(machine: Machine) -> None:
-    machine.stack.pop()
 
 
 def _signed(view: memoryview) -> int:
@@ -77,10 +73,10 @@ def _latin(machine: Machine, width: int) -> str:
 
 
 def _index(machine: Machine) -> int:
-    """A place in the memo, as text."""
+    """A memo index, written as text."""
     index = int(machine.line())
     if not 0 <= index < 2**32:
-        raise PickleError("the pickle remembers more than there is")
+        raise PickleError("the pickle uses an impossible memo index")
     return index
 
 
@@ -89,52 +85,32 @@ def _remember(machine: Machine, key: int) -> None:
 
 
 def _new_from_mark(machine: Machine) -> None:
-    kind, *arguments = machine.since_mark()
-    machine.make(kind, tuple(arguments))
+    kind, *arguments = machine.pop_mark()
+    machine.push_stub(kind, tuple(arguments))
 
 
 def _instance(machine: Machine) -> None:
-    machine.name(machine.line(), machine.line())
+    machine.push_global(machine.line(), machine.line())
     kind = machine.pop()
-    machine.make(kind, tuple(machine.since_mark()))
+    machine.push_stub(kind, tuple(machine.pop_mark()))
 
 
 def _new_extended(machine: Machine) -> None:
-    keywords, arguments, kind = machine.pop(), machine.pop(), machine.pop()
-    machine.make(kind, (arguments, keywords))
-
-
-def _new(machine: Machine) -> None:
-    arguments, kind = machine.pop(), machine.pop()
-    machine.make(kind, arguments)
+    kind, arguments, keywords = machine.pop_many(3)
+    machine.push_stub(kind, (arguments, keywords))
 
 
 def _pair_from_mark(machine: Machine) -> None:
-    pairs = machine.since_mark()
+    pairs = machine.pop_mark()
     machine.push({})
-    machine.fill(pairs)
-
-
-def _stacked_name(machine: Machine) -> None:
-    name, module = machine.pop(), machine.pop()
-    machine.name(module, name)
-
-
-def _one_item(machine: Machine) -> None:
-    value = machine.pop()
-    machine.extend([value])
-
-
-def _one_entry(machine: Machine) -> None:
-    value, key = machine.pop(), machine.pop()
-    machine.fill([key, value])
+    machine.set_items(pairs)
 
 
 Action = Callable[[Machine], object]
 
 STOP = ord(".")
 
-# Left out of the actions: names by number, and data from outside.
+# Refused: classes by number, and data from outside the pickle.
 REFUSED = {0x82: "EXT1", 0x83: "EXT2", 0x84: "EXT4", 0x97: "NEXT_BUFFER", 0x98: "READONLY_BUFFER"}
 
 ACTIONS: dict[int, Action] = {
@@ -143,8 +119,8 @@ ACTIONS: dict[int, Action] = {
         (b"\x80", lambda m: m.take(1)),  # PROTO
         (b"\x95", lambda m: m.take(8)),  # FRAME
         (b"(", lambda m: m.push(MARK)),
-        (b"0", _pop_mark_or_value),
-        (b"1", lambda m: m.since_mark()),
+        (b"0", lambda m: m.stack.pop()),
+        (b"1", lambda m: m.pop_mark()),
         (b"2", lambda m: m.push(m.stack[-1])),
         (b"N", lambda m: m.push(None)),
         (b"\x88", lambda m: m.push(True)),
@@ -170,21 +146,21 @@ ACTIONS: dict[int, Action] = {
         (b"\x8e", lambda m: m.push(m.blob(8))),
         (b"\x96", lambda m: m.push(m.blob(8))),  # BYTEARRAY8
         (b")", lambda m: m.push(())),
-        (b"t", lambda m: m.push(tuple(m.since_mark()))),
-        (b"\x85", lambda m: m.pop_tuple(1)),
-        (b"\x86", lambda m: m.pop_tuple(2)),
-        (b"\x87", lambda m: m.pop_tuple(3)),
+        (b"t", lambda m: m.push(tuple(m.pop_mark()))),
+        (b"\x85", lambda m: m.push(m.pop_many(1))),
+        (b"\x86", lambda m: m.push(m.pop_many(2))),
+        (b"\x87", lambda m: m.push(m.pop_many(3))),
         (b"]", lambda m: m.push([])),
-        (b"l", lambda m: m.push(m.since_mark())),
-        (b"a", _one_item),
-        (b"e", lambda m: m.extend(m.since_mark())),
+        (b"l", lambda m: m.push(m.pop_mark())),
+        (b"a", lambda m: m.extend([m.pop()])),
+        (b"e", lambda m: m.extend(m.pop_mark())),
         (b"}", lambda m: m.push({})),
         (b"d", _pair_from_mark),
-        (b"s", _one_entry),
-        (b"u", lambda m: m.fill(m.since_mark())),
+        (b"s", lambda m: m.set_items(m.pop_many(2))),
+        (b"u", lambda m: m.set_items(m.pop_mark())),
         (b"\x8f", lambda m: m.push(set())),
-        (b"\x90", lambda m: m.add(m.since_mark())),
-        (b"\x91", lambda m: m.push(frozenset(map(hashable, m.since_mark())))),
+        (b"\x90", lambda m: m.add(m.pop_mark())),
+        (b"\x91", lambda m: m.push(frozenset(map(hashable, m.pop_mark())))),
         (b"p", lambda m: _remember(m, _index(m))),
         (b"q", lambda m: _remember(m, m.number(1))),
         (b"r", lambda m: _remember(m, m.number(4))),
@@ -192,11 +168,11 @@ ACTIONS: dict[int, Action] = {
         (b"g", lambda m: m.push(m.memo[_index(m)])),
         (b"h", lambda m: m.push(m.memo[m.number(1)])),
         (b"j", lambda m: m.push(m.memo[m.number(4)])),
-        (b"c", lambda m: m.name(m.line(), m.line())),
-        (b"\x93", _stacked_name),
+        (b"c", lambda m: m.push_global(m.line(), m.line())),
+        (b"\x93", lambda m: m.push_global(*m.pop_many(2))),
         (b"i", _instance),
         (b"o", _new_from_mark),
-        (b"\x81", _new),
+        (b"\x81", lambda m: m.push_stub(*m.pop_many(2))),
         (b"\x92", _new_extended),
         (b"R", lambda m: m.call()),
         (b"b", lambda m: m.build()),

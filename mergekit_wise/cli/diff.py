@@ -34,7 +34,7 @@ def diff(options: "DiffOptions", json: bool) -> None:
 
 
 def _missing(report: "DiffReport", first: str, second: str) -> list[str]:
-    from mergekit_wise.merging.names import fold_names
+    from mergekit_wise.wording import fold_names
 
     lines = []
     for title, names in (

@@ -26,8 +26,8 @@ def inspect(options: "InspectOptions", json: bool) -> None:
 
 
 def _lines(found: "Inspection") -> list[str]:
-    from mergekit_wise.checkpoint.checks import shown
     from mergekit_wise.cli.console import in_bytes
+    from mergekit_wise.wording import shown
 
     elements = sum(info.count for info in found.tensors)
     guess = found.architecture

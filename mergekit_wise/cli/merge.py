@@ -43,11 +43,11 @@ def _summarize(report: "MergeReport") -> None:
 
 
 def _lines(report: "MergeReport") -> list[str]:
-    counts = Counter((outcome.step.action, outcome.source) for outcome in report.outcomes)
-    alphas = sorted({o.step.alpha for o in report.outcomes if o.source == "mixed"})
+    counts = Counter((outcome.plan.action, outcome.source) for outcome in report.outcomes)
+    alphas = sorted({o.plan.alpha for o in report.outcomes if o.source == "mixed"})
     mixed = counts["mix", "mixed"]
     equal = counts["mix", "equal"] + counts["choose", "equal"]
-    chosen = [o.name for o in report.outcomes if o.step.action == "choose" and o.source != "equal"]
+    chosen = [o.name for o in report.outcomes if o.plan.action == "choose" and o.source != "equal"]
     lines = []
     if mixed:
         spread = f"alpha {alphas[0]:g}" if len(alphas) == 1 else f"alphas from {alphas[0]:g} to {alphas[-1]:g}"

@@ -7,14 +7,12 @@ the merged file would hold, rounding to its dtype included.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.evaluation.fingerprints import TensorData, tensor_digest
-from mergekit_wise.merging import Mixer, Pair, Rules, Step, make_plan, open_backend
-from mergekit_wise.merging.torch_backend import NAMES, mixture, torch_dtype
+from mergekit_wise.merging import Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
+from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
 from mergekit_wise.models.model import Model
 
 HEAD = "classification_head."
@@ -31,7 +29,7 @@ class InterpolatedWeights:
     pair: Pair
     _model: Model | None = None
     _ends: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _plans: dict[float, Mapping[str, Step]] = field(default_factory=dict)
+    _plans: dict[float, Mapping[str, TensorPlan]] = field(default_factory=dict)
     _digests: dict[str, str] = field(default_factory=dict)
 
     def read(self, alpha: float, name: str) -> TensorData:
@@ -83,24 +81,21 @@ class InterpolatedWeights:
         model.set_weights(same)
         self._model = model
 
-    def _plan(self, alpha: float) -> Mapping[str, Step]:
+    def _plan(self, alpha: float) -> Mapping[str, TensorPlan]:
         if alpha not in self._plans:
             self._plans[alpha] = {step.info.name: step for step in make_plan(self.pair, Rules(alpha))}
         return self._plans[alpha]
 
-    def _value(self, step: Step, zeroshot: Tensor, finetuned: Tensor) -> Tensor:
+    def _value(self, step: TensorPlan, zeroshot: Tensor, finetuned: Tensor) -> Tensor:
         if step.action != "mix":
             return zeroshot if step.action == "zeroshot" else finetuned
         name, out = step.info.name, step.info.dtype
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
-        if NAMES.issuperset(dtype.name for dtype in dtypes):
+        if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes):
             return mixture(zeroshot, finetuned, torch_dtype(out), step.alpha)
         mixed = self._mixer.whole(step)
-        return torch.from_numpy(mixed.view(np.uint8)).view(torch_dtype(out)).view(step.info.shape)
+        return as_tensor(step.info, mixed)
 
 
 def _tensor(side: Checkpoint, name: str) -> Tensor:
-    info = side.info(name)
-    # Copied: torch takes no read-only memory, and a mapped file's is.
-    raw = torch.from_numpy(np.array(side.read(name)).view(np.uint8))
-    return raw.view(torch_dtype(info.dtype)).view(info.shape)
+    return as_tensor(side.info(name), side.read(name))

@@ -15,7 +15,7 @@ from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import default_workers
 from mergekit_wise.evaluation.recalibration import batch_norms, recalibrate
-from mergekit_wise.merging import KEY, Mixer, Pair, Step
+from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.model import Model
@@ -45,7 +45,9 @@ class Recalibration:
         }
         return {**metadata, KEY: json.dumps(origin)}
 
-    def of(self, mixer: Mixer, plan: Sequence[Step], progress: Progress) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    def of(
+        self, mixer: Mixer, plan: Sequence[TensorPlan], progress: Progress
+    ) -> Iterator[tuple[str, NDArray[np.generic]]]:
         """Names and contents of the output's tensors that hold statistics. Raises SuiteError."""
         model, device = self.model, open_device(self.device)
         steps = {step.info.name: step for step in plan}
@@ -68,7 +70,7 @@ class Recalibration:
 
 
 def open_recalibration(
-    names: str, root: Path | None, model: str | None, device: str, pair: Pair, plan: Sequence[Step]
+    names: str, root: Path | None, model: str | None, device: str, pair: Pair, plan: Sequence[TensorPlan]
 ) -> Recalibration:
     """On the one data set that `names` names; of a suite, its reference.
 

@@ -1,20 +1,18 @@
 """Two checkpoints and an alpha become one checkpoint. Knows no file format and no architecture."""
 
-from mergekit_wise.merging.align import align
-from mergekit_wise.merging.alphas import check_alpha, parse_alphas
-from mergekit_wise.merging.backends import open_backend
+from mergekit_wise.merging.backends import Backend, open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
-from mergekit_wise.merging.mixing import Mixer
+from mergekit_wise.merging.mixing import Mixer, blocks
 from mergekit_wise.merging.movement import Movement, movements
-from mergekit_wise.merging.outcomes import Outcome, relative_distance
-from mergekit_wise.merging.pair import Differences, Pair, differences, match
-from mergekit_wise.merging.plan import Step, make_plan
+from mergekit_wise.merging.pair import Differences, Pair, align, differences, match
+from mergekit_wise.merging.plan import TensorPlan, make_plan
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
-from mergekit_wise.merging.rules import Rules
-from mergekit_wise.merging.stream import Sink, stream
+from mergekit_wise.merging.rules import Rules, check_alpha, parse_alphas
+from mergekit_wise.merging.stream import Outcome, Sink, relative_distance, stream
 
 __all__ = [
     "KEY",
+    "Backend",
     "Differences",
     "Fishers",
     "Mixer",
@@ -23,8 +21,9 @@ __all__ = [
     "Pair",
     "Rules",
     "Sink",
-    "Step",
+    "TensorPlan",
     "align",
+    "blocks",
     "check_alpha",
     "describe",
     "differences",

@@ -1,7 +1,7 @@
-/* (1 - alpha) * a + alpha * b in one pass over the bytes: decode, mix, look, round.
+/* (1 - alpha) * a + alpha * b in one pass over the bytes: decode, mix, sum, round.
 
-   What arithmetic.py does in a dozen passes of NumPy, rounding for rounding: the same bytes come out, and a machine
-   without a C compiler lacks nothing but the speed. Blocks stay in the first-level cache; every loop is written so that
+   arithmetic.py does the same in a dozen passes of NumPy, with the same roundings and the same bytes, so an installation
+   without a C compiler is only slower. Blocks stay in the first-level cache; every loop is written so that
    compilers turn it into vector instructions. Compiled with -ffp-contract=off: a fused multiply-add rounds once less. */
 
 #define PY_SSIZE_T_CLEAN
@@ -26,31 +26,31 @@
 #define INLINE static inline
 #endif
 
-/* Intel's and AMD's own conversions of float16, on processors that have them; asked for when the module is loaded. */
+/* Intel's and AMD's own conversions of float16, on processors that have them; detected when the module is loaded. */
 #if defined(__GNUC__) && defined(__x86_64__)
 #include <immintrin.h>
-#define HALVES_IN_HARDWARE __attribute__((target("avx,f16c")))
-static int halves_in_hardware;
+#define WITH_F16C __attribute__((target("avx,f16c")))
+static int has_f16c;
 
-HALVES_IN_HARDWARE static size_t decode_halves(const uint16_t *halves, size_t count, float *room) {
+WITH_F16C static size_t decode_halves(const uint16_t *halves, size_t count, float *buffer) {
     size_t i = 0;
     for (; i + 8 <= count; i += 8)
-        _mm256_storeu_ps(room + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(halves + i))));
+        _mm256_storeu_ps(buffer + i, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(halves + i))));
     return i;
 }
 
-HALVES_IN_HARDWARE static size_t encode_halves(const float *numbers, size_t count, uint16_t *halves) {
+WITH_F16C static size_t encode_halves(const float *numbers, size_t count, uint16_t *halves) {
     size_t i = 0;
     for (; i + 8 <= count; i += 8)
         _mm_storeu_si128((__m128i *)(halves + i), _mm256_cvtps_ph(_mm256_loadu_ps(numbers + i), _MM_FROUND_TO_NEAREST_INT));
     return i;
 }
-#define ASK_PROCESSOR (halves_in_hardware = __builtin_cpu_supports("f16c"))
+#define DETECT_F16C (has_f16c = __builtin_cpu_supports("f16c"))
 #else
-#define halves_in_hardware 0
-#define decode_halves(halves, count, room) 0
+#define has_f16c 0
+#define decode_halves(halves, count, buffer) 0
 #define encode_halves(numbers, count, halves) 0
-#define ASK_PROCESSOR 0
+#define DETECT_F16C 0
 #endif
 
 enum kind { F32, BF16, F16 };
@@ -87,19 +87,19 @@ INLINE uint16_t to_bfloat16(float number) {
     return (uint16_t)((bits & 0x7FFFFFFF) > 0x7F800000 ? 0x7FC0 : rounded);
 }
 
-INLINE const float *decode(const char *data, enum kind kind, size_t start, size_t count, float *room) {
+INLINE const float *decode(const char *data, enum kind kind, size_t start, size_t count, float *buffer) {
     const uint16_t *halves = (const uint16_t *)data + start;
     if (kind == F32) return (const float *)data + start;
-    if (kind == BF16) for (size_t i = 0; i < count; i++) room[i] = as_float((uint32_t)halves[i] << 16);
-    else for (size_t i = halves_in_hardware ? decode_halves(halves, count, room) : 0; i < count; i++)
-        room[i] = from_half(halves[i]);
-    return room;
+    if (kind == BF16) for (size_t i = 0; i < count; i++) buffer[i] = as_float((uint32_t)halves[i] << 16);
+    else for (size_t i = has_f16c ? decode_halves(halves, count, buffer) : 0; i < count; i++)
+        buffer[i] = from_half(halves[i]);
+    return buffer;
 }
 
 INLINE void encode(const float *numbers, enum kind kind, size_t start, size_t count, char *data) {
     uint16_t *halves = (uint16_t *)data + start;
     if (kind == BF16) for (size_t i = 0; i < count; i++) halves[i] = to_bfloat16(numbers[i]);
-    else for (size_t i = halves_in_hardware ? encode_halves(numbers, count, halves) : 0; i < count; i++)
+    else for (size_t i = has_f16c ? encode_halves(numbers, count, halves) : 0; i < count; i++)
         halves[i] = to_half(numbers[i]);
 }
 
@@ -112,12 +112,12 @@ INLINE double total(const float *lanes) {
 FOR_EVERY_PROCESSOR
 static void mix_blocks(const char *a, enum kind a_kind, const char *b, enum kind b_kind, char *out, enum kind out_kind,
                        size_t count, float first, float second, double *moved, double *norm) {
-    float x_room[BLOCK], y_room[BLOCK], out_room[BLOCK];
+    float x_buffer[BLOCK], y_buffer[BLOCK], out_buffer[BLOCK];
     *moved = *norm = 0;
     for (size_t start = 0; start < count; start += BLOCK) {
         size_t length = count - start < BLOCK ? count - start : BLOCK;
-        const float *x = decode(a, a_kind, start, length, x_room), *y = decode(b, b_kind, start, length, y_room);
-        float *mixed = out_kind == F32 ? (float *)out + start : out_room;
+        const float *x = decode(a, a_kind, start, length, x_buffer), *y = decode(b, b_kind, start, length, y_buffer);
+        float *mixed = out_kind == F32 ? (float *)out + start : out_buffer;
         float distances[LANES] = {0}, squares[LANES] = {0};
         size_t i = 0;
         for (; i + LANES <= length; i += LANES)
@@ -143,7 +143,7 @@ static int kind_of(const char *name, enum kind *kind) {
     const char *names[] = {"F32", "BF16", "F16"};
     for (int i = 0; i < 3; i++)
         if (!strcmp(name, names[i])) { *kind = (enum kind)i; return 1; }
-    PyErr_Format(PyExc_ValueError, "no such kind of number here: %s", name);
+    PyErr_Format(PyExc_ValueError, "unknown dtype: %s", name);
     return 0;
 }
 
@@ -181,6 +181,6 @@ static PyModuleDef_Slot slots[] = {{0, NULL}};
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", NULL, 0, methods, slots, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__native(void) {
-    (void)ASK_PROCESSOR;
+    (void)DETECT_F16C;
     return PyModuleDef_Init(&definition);
 }

@@ -1,37 +1,30 @@
-"""Where the arithmetic runs: on the CPU compiled or with NumPy, elsewhere with torch. The bytes are the same."""
+"""The choice of where a merge is computed: on the CPU, compiled or with NumPy, or on a torch device.
 
-import os
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
-
-from mergekit_wise.checkpoint import DType
-from mergekit_wise.merging.arithmetic import Scratch, combine, computing_type, decode, distance, encode, squares
-from mergekit_wise.merging.native_backend import mix_natively
-
-Sums = tuple[float, float]
-"""Of (b - a)^2 and of a^2; not finite if an input is not."""
-
-Mix = Callable[
-    [NDArray[np.generic], NDArray[np.generic], tuple[DType, DType], DType, float, Scratch],
-    tuple[NDArray[np.generic], Sums],
-]
-"""(1 - alpha) * a + alpha * b of two carriers and their dtypes, as the storage of an output dtype, and `Sums`.
-
-The result may lie in the scratch, or in a buffer of the thread: it is good until the thread mixes again.
+All backends give the same bytes. The arithmetic itself is in arithmetic.py.
 """
 
+import os
+from dataclasses import dataclass
+from typing import Protocol
+
+from mergekit_wise.checkpoint import DType
+from mergekit_wise.merging.arithmetic import Mix, Scratch, StorageArray, Sums, mix
+
 BYTES_AN_ELEMENT = 48
-"""An element of a block in flight: both inputs and the output, decoded at most to float64, with temporaries."""
+"""Memory for an element of a block in flight: two inputs and the output, at most as float64, and temporaries."""
+
+COMPILED_DTYPES = frozenset({"F32", "BF16", "F16"})
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
-    """How to mix, how many threads keep it busy, and how many elements a thread takes and mixes at once.
+class Backend:
+    """A form of the arithmetic, and how to use it well.
 
-    A thread takes a `chunk` of a tensor and mixes it block by block.
+    Attributes:
+        mix: the function that mixes a block.
+        threads: how many threads keep it busy.
+        block: elements that a thread mixes at once.
+        chunk: elements of a tensor that a thread takes over at once, and mixes block by block.
     """
 
     mix: Mix
@@ -40,35 +33,40 @@ class Engine:
     chunk: int = 1 << 22
 
 
-def open_backend(device: str, memory: int = 256 << 20) -> Engine:
-    """The engine of a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; `memory` is in bytes, for blocks in flight.
+def open_backend(device: str, memory: int = 256 << 20) -> Backend:
+    """The backend for a device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``. `memory` limits the bytes of blocks in flight.
 
     Raises UsageError if there is no such device.
     """
     if device == "cpu":
-        # Blocks that stay in a core's second-level cache.
         threads = min(os.cpu_count() or 1, 8)
-        return Engine(mix_on_cpu, threads, max(1, min(1 << 18, memory // (threads * BYTES_AN_ELEMENT))))
+        largest = 1 << 18  # blocks that stay in the second-level cache of a core
+        return Backend(mix_on_cpu, threads, max(1, min(largest, memory // (threads * BYTES_AN_ELEMENT))))
     from mergekit_wise.merging.torch_backend import open_torch
 
-    threads = 4  # one block on its way there, one at work, one on its way back, one being written
-    return Engine(open_torch(device), threads, max(1, min(1 << 21, memory // (threads * BYTES_AN_ELEMENT))))
+    threads = 4  # one block on its way to the device, one computed, one on its way back, one being written
+    return Backend(open_torch(device), threads, max(1, min(1 << 21, memory // (threads * BYTES_AN_ELEMENT))))
+
+
+class _Compiled(Protocol):
+    def mix(
+        self, a: StorageArray, b: StorageArray, out: StorageArray, kinds: tuple[str, str, str], alpha: float
+    ) -> Sums: ...
+
+
+compiled: _Compiled | None
+try:
+    from mergekit_wise.merging import _native as compiled  # type: ignore[attr-defined, no-redef, unused-ignore]
+except ImportError:  # installed without a C compiler
+    compiled = None
 
 
 def mix_on_cpu(
-    a: NDArray[np.generic],
-    b: NDArray[np.generic],
-    dtypes: tuple[DType, DType],
-    out: DType,
-    alpha: float,
-    scratch: Scratch,
-) -> tuple[NDArray[np.generic], Sums]:
-    """A `Mix` without torch."""
-    room = scratch.take(2, out.storage, len(a))
-    sums = mix_natively(a, b, room, (*dtypes, out), alpha)
-    if sums is not None:
-        return room, sums
-    kind = computing_type(dtypes)
-    x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
-    sums = (distance(x, y, scratch), squares(x))
-    return encode(combine(x, y, alpha, scratch), out, scratch), sums
+    a: StorageArray, b: StorageArray, dtypes: tuple[DType, DType], out: DType, alpha: float, scratch: Scratch
+) -> tuple[StorageArray, Sums]:
+    """A `Mix` by the compiled module where it exists and knows the dtypes, else by NumPy."""
+    kinds = (dtypes[0].name, dtypes[1].name, out.name)
+    if compiled is None or not COMPILED_DTYPES.issuperset(kinds):
+        return mix(a, b, dtypes, out, alpha, scratch)
+    result = scratch.take(2, out.storage, len(a))
+    return result, compiled.mix(a, b, result, kinds, alpha)

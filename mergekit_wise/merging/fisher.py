@@ -1,4 +1,4 @@
-"""Fisher information of both models, which weighs each element's share in the mixture. Knows no file format."""
+"""Fisher information of both models, which weights each element in the merge. Knows no file format."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,8 @@ import numpy as np
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging.align import align
-from mergekit_wise.merging.arithmetic import Numbers, Scratch, decode
-from mergekit_wise.merging.pair import Pair
+from mergekit_wise.merging.arithmetic import Numbers, Real, Scratch, decode
+from mergekit_wise.merging.pair import Pair, align
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,36 +18,34 @@ class Fishers:
     finetuned: Checkpoint
     floor: float
 
-    def read(
-        self, name: str, start: int, stop: int, kind: type[np.float32] | type[np.float64]
-    ) -> tuple[Numbers, Numbers] | None:
-        """Both sides' values for elements `start` to `stop`; None for a tensor that has none."""
+    def read(self, name: str, start: int, stop: int, real: Real) -> tuple[Numbers, Numbers] | None:
+        """Both sides' values for elements `start` to `stop`; None for a tensor without Fisher information."""
         if name not in self.zeroshot.tensors:
             return None
         values = []
         for side in (self.zeroshot, self.finetuned):
-            numbers = decode(side.read(name, start, stop), side.info(name).dtype, kind, Scratch(), 0)
-            values.append(np.maximum(numbers, kind(self.floor)))
+            numbers = decode(side.read(name, start, stop), side.info(name).dtype, real, Scratch(), 0)
+            values.append(np.maximum(numbers, real(self.floor)))
         return values[0], values[1]
 
 
 def open_fishers(pair: Pair, zeroshot: Checkpoint, finetuned: Checkpoint, floor: float) -> Fishers:
-    """Check that the two belong to the pair.
+    """Check that two files of Fisher information belong to the pair.
 
-    Raises MismatchError unless every tensor that one of them covers is covered by the other, in the weights' shape.
+    Raises MismatchError unless both cover the same tensors, in the shapes of the weights.
     """
     _, zeroshot = align(pair.zeroshot, zeroshot)
     _, finetuned = align(pair.zeroshot, finetuned)
-    faults = []
+    wrong = []
     for name in sorted((zeroshot.tensors.keys() | finetuned.tensors.keys()) & set(pair.names)):
         shapes = [side.info(name).shape for side in (zeroshot, finetuned) if name in side.tensors]
         if shapes != [pair.zeroshot.info(name).shape] * 2:
-            faults.append(f"  {name}")
-    if faults:
+            wrong.append(f"  {name}")
+    if wrong:
         raise MismatchError(
             f"{zeroshot.path} and {finetuned.path}: these tensors lack Fisher information on one side, or have it in "
-            "another shape than the weights:\n" + "\n".join(faults)
+            "a different shape than the weights:\n" + "\n".join(wrong)
         )
     if not zeroshot.tensors.keys() & set(pair.names):
-        raise MismatchError(f"{zeroshot.path}: holds no Fisher information for any of the weights' names.")
+        raise MismatchError(f"{zeroshot.path}: holds no Fisher information for these weights. Check its tensor names.")
     return Fishers(zeroshot, finetuned, floor)

@@ -1,123 +1,154 @@
-"""Blocks of the mixture: read from both sides, mixed, and looked at. Knows no output."""
+"""Blocks of the merged model: read from both checkpoints, mixed, and checked. Knows no output."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import Checkpoint, DType
+from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging.arithmetic import (
     Numbers,
     Scratch,
+    StorageArray,
+    combine_fisher,
     computing_type,
     decode,
-    distance,
     encode,
-    mix_fisher,
-    squares,
+    squared_distance,
+    squared_norm,
 )
-from mergekit_wise.merging.backends import Engine
+from mergekit_wise.merging.backends import Backend
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
-from mergekit_wise.merging.plan import Step
-from mergekit_wise.merging.sources import TensorSource, blocks, find_source, source_checkpoint
+from mergekit_wise.merging.plan import TensorPlan
+
+PROBE = 1024
+"""Elements of the first comparison of two tensors: those that changed differ at once."""
+
+TensorSource = Literal["mixed", "equal", "zeroshot", "finetuned"]
+"""`equal`: copied, because both checkpoints hold the same bytes. `zeroshot`, `finetuned`: copied from that side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """Sums over elements that were mixed: (b - a)^2, a^2, and how many results are infinite or NaN.
+class MixStatistics:
+    """Sums over elements that were mixed.
 
-    ``inherited`` are those at which an input is so too; ``broken`` those that only mixing made so.
+    Attributes:
+        squared_distance: of (b - a)^2.
+        squared_norm: of a^2.
+        inherited: infinite or NaN results with an infinite or NaN input.
+        broken: infinite or NaN results of finite inputs.
     """
 
-    moved: float = 0.0
-    norm: float = 0.0
+    squared_distance: float = 0.0
+    squared_norm: float = 0.0
     inherited: int = 0
     broken: int = 0
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.moved + other.moved,
-            self.norm + other.norm,
+    def __add__(self, other: "MixStatistics") -> "MixStatistics":
+        return MixStatistics(
+            self.squared_distance + other.squared_distance,
+            self.squared_norm + other.squared_norm,
             self.inherited + other.inherited,
             self.broken + other.broken,
         )
 
 
-NOTHING = Tally()
+NOTHING = MixStatistics()
 
 
 @dataclass(frozen=True, slots=True)
 class Mixer:
-    """What it takes to compute any block of the mixture."""
+    """Computes any block of the merged model."""
 
     pair: Pair
-    engine: Engine
+    backend: Backend
     fishers: Fishers | None = None
 
-    def source(self, step: Step) -> TensorSource:
-        """What happens to a tensor; reads both sources up to their first difference."""
-        return find_source(self.pair, step, self.engine.block)
+    def source(self, plan: TensorPlan) -> TensorSource:
+        """Whether a tensor is mixed or copied; compares the bytes of both sides up to the first difference."""
+        if plan.action in ("zeroshot", "finetuned"):
+            return plan.action
+        if self._equal(plan.info.name):
+            return "equal"
+        return "mixed" if plan.action == "mix" else "finetuned"
 
-    def checkpoints(self, step: Step, source: TensorSource) -> tuple[Checkpoint, ...]:
-        """The files that a tensor is read from."""
-        return (
-            (self.pair.zeroshot, self.pair.finetuned) if source == "mixed" else (source_checkpoint(self.pair, source),)
-        )
+    def checkpoints(self, source: TensorSource) -> tuple[Checkpoint, ...]:
+        """The checkpoints that a tensor of this source is read from."""
+        if source == "mixed":
+            return (self.pair.zeroshot, self.pair.finetuned)
+        return (self.pair.finetuned if source == "finetuned" else self.pair.zeroshot,)
 
     def block(
-        self, step: Step, source: TensorSource, start: int, stop: int, scratch: Scratch
-    ) -> tuple[NDArray[np.generic], Tally]:
-        """Elements `start` to `stop` of a tensor of the output, as its dtype's storage.
+        self, plan: TensorPlan, source: TensorSource, start: int, stop: int, scratch: Scratch
+    ) -> tuple[StorageArray, MixStatistics]:
+        """Elements `start` to `stop` of an output tensor in its storage dtype, 1-D.
 
-        The array may lie in `scratch`: it is good until the next block is asked for with that.
+        The array may lie in `scratch`, so it is valid until that is used again.
         """
-        name = step.info.name
-        if source != "mixed":
-            checkpoint = source_checkpoint(self.pair, source)
-            data = checkpoint.read(name, start, stop)
-            return _converted(data, checkpoint.info(name).dtype, step.info.dtype, scratch), NOTHING
-        return self._mixed(step, start, stop, scratch)
+        if source == "mixed":
+            return self._mixed(plan, start, stop, scratch)
+        (checkpoint,) = self.checkpoints(source)
+        data, dtype = checkpoint.read(plan.info.name, start, stop), checkpoint.info(plan.info.name).dtype
+        if dtype != plan.info.dtype:
+            numbers = decode(data, dtype, computing_type((dtype, dtype)), scratch, 0)
+            data = encode(numbers, plan.info.dtype, scratch)
+        return data, NOTHING
 
-    def whole(self, step: Step) -> NDArray[np.generic]:
-        """One tensor of the mixture in memory, flattened: the bytes that a merged file would hold."""
-        source = self.source(step)
-        spans = blocks(0, step.info.count, self.engine.block) if step.info.count else [(0, 0)]
-        scratch = Scratch()
-        return np.concatenate([self.block(step, source, *span, scratch)[0].copy() for span in spans])
+    def whole(self, plan: TensorPlan) -> StorageArray:
+        """One tensor of the merged model, flattened: the bytes that a merged file would hold."""
+        source, scratch = self.source(plan), Scratch()
+        spans = blocks(0, plan.info.count, self.backend.block) if plan.info.count else [(0, 0)]
+        return np.concatenate([self.block(plan, source, *span, scratch)[0].copy() for span in spans])
 
-    def _mixed(self, step: Step, start: int, stop: int, scratch: Scratch) -> tuple[NDArray[np.generic], Tally]:
-        name, out = step.info.name, step.info.dtype
+    def _mixed(self, plan: TensorPlan, start: int, stop: int, scratch: Scratch) -> tuple[StorageArray, MixStatistics]:
+        name, out = plan.info.name, plan.info.dtype
         a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
-        kind = computing_type(dtypes)
-        fisher = self.fishers.read(name, start, stop, kind) if self.fishers is not None else None
+        real = computing_type(dtypes)
+        fisher = self.fishers.read(name, start, stop, real) if self.fishers is not None else None
         if fisher is None:
-            data, sums = self.engine.mix(a, b, dtypes, out, step.alpha, scratch)
+            data, sums = self.backend.mix(a, b, dtypes, out, plan.alpha, scratch)
         else:
-            x, y = decode(a, dtypes[0], kind, scratch, 0), decode(b, dtypes[1], kind, scratch, 1)
-            sums = (distance(x, y, scratch), squares(x))
-            data = encode(mix_fisher(x, y, *fisher, step.alpha), out, scratch)
-        convex = 0 <= step.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
-        # Sums that are finite show that all inputs are, and then so is a convex mixture in no narrower dtype.
+            x, y = decode(a, dtypes[0], real, scratch, 0), decode(b, dtypes[1], real, scratch, 1)
+            sums = (squared_distance(x, y, scratch), squared_norm(x))
+            data = encode(combine_fisher(x, y, *fisher, plan.alpha), out, scratch)
+        convex = 0 <= plan.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
+        # Finite sums show that all inputs are finite; then so is a convex combination in a dtype that is no narrower.
         if convex and fisher is None and all(map(math.isfinite, sums)):
-            return data, Tally(*sums)
+            return data, MixStatistics(*sums)
         results, x, y = (
-            decode(storage, dtype, kind, Scratch(), 0)
+            decode(storage, dtype, real, Scratch(), 0)
             for storage, dtype in ((data, out), (a, dtypes[0]), (b, dtypes[1]))
         )
-        return data, Tally(*sums, *_not_finite(results, x, y))
+        return data, MixStatistics(*sums, *_count_not_finite(results, x, y))
+
+    def _equal(self, name: str) -> bool:
+        a, b = self.pair.zeroshot.info(name), self.pair.finetuned.info(name)
+        if a.dtype != b.dtype:
+            return False
+        first = min(PROBE, a.count)
+        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, a.count, self.backend.block)])
+
+    def _equal_span(self, name: str, start: int, stop: int) -> bool:
+        sides = (self.pair.zeroshot, self.pair.finetuned)
+        a, b = (np.ascontiguousarray(side.read(name, start, stop)) for side in sides)
+        # As integers: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
+        equal = np.array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))
+        for side in sides:  # mapped pages count as memory of the process
+            side.forget(name, start, stop)
+        return equal
 
 
-def _converted(storage: NDArray[np.generic], have: DType, want: DType, scratch: Scratch) -> NDArray[np.generic]:
-    if have == want:
-        return storage
-    return encode(decode(storage, have, computing_type((have, have)), scratch, 0), want, scratch)
+def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
+    """The consecutive spans of at most `block` elements from `start` to `stop`."""
+    return ((at, min(at + block, stop)) for at in range(start, stop, block))
 
 
-def _not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
-    """How many of the results are infinite or NaN with an input that is so, and how many without."""
+def _count_not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
+    """How many results are infinite or NaN where an input is, and how many where both inputs are finite."""
     wrong = ~np.isfinite(result)
     inherited = wrong & ~(np.isfinite(x) & np.isfinite(y))
     return int(inherited.sum()), int(wrong.sum()) - int(inherited.sum())

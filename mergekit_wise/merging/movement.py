@@ -1,4 +1,4 @@
-"""How far the weights moved from one checkpoint to the other: per tensor, and per class of a head."""
+"""How far weights moved between two checkpoints: per tensor, and per class of a head."""
 
 import math
 from collections.abc import Iterator
@@ -9,25 +9,25 @@ from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging.arithmetic import Scratch, decode
-from mergekit_wise.merging.dtypes import MIXABLE
-from mergekit_wise.merging.sources import blocks
+from mergekit_wise.merging.mixing import blocks
+from mergekit_wise.merging.plan import MIXABLE
 from mergekit_wise.progress import Progress
 
-BLOCK = 1 << 20
+ELEMENTS_AT_ONCE = 1 << 20
 HEADS = ("classification_head.weight", "head.weight", "fc.weight", "classifier.weight")
 
 
 @dataclass(frozen=True, slots=True)
 class Movement:
-    """One tensor's way from a (zero-shot) to b (fine-tuned).
+    """The change of one tensor from a (zero-shot) to b (fine-tuned).
 
     Attributes:
-        name: of the tensor.
-        relative: |b - a| / |a| (Frobenius norms); infinite where a is zero and b is not; None where values cannot be
-            subtracted (integers, which are only compared).
-        cosine: of the angle between a and b, flattened; None where either is zero or not a number.
-        equal: all values are the same.
-        by_class: for a head, the cosine of each class's row.
+        name: the name of the tensor.
+        relative: ||b - a|| / ||a|| (Frobenius norms); infinite if a is zero and b is not; None for integers, which
+            are only compared.
+        cosine: the cosine similarity of a and b, flattened; None if either is zero, or for integers.
+        equal: whether all values are the same.
+        by_class: for a head, the cosine similarity of each class's weights.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Movement:
 
 
 def movements(a: Checkpoint, b: Checkpoint, progress: Progress) -> tuple[Movement, ...]:
-    """Every tensor that both hold in one shape, the one that moved furthest first; sums in float64."""
+    """Compare all tensors that both checkpoints hold in the same shape, largest change first; sums are float64."""
     shared = [name for name in a.tensors if name in b.tensors and a.info(name).shape == b.info(name).shape]
     total, done = sum(a.info(name).count for name in shared), 0
     found = []
@@ -84,7 +84,7 @@ def _by_class(a: Checkpoint, b: Checkpoint, name: str) -> tuple[float, ...]:
 
 def _numbers(a: Checkpoint, b: Checkpoint, name: str) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
     scratch = Scratch()
-    for span in blocks(0, a.info(name).count, BLOCK):
+    for span in blocks(0, a.info(name).count, ELEMENTS_AT_ONCE):
         x = decode(a.read(name, *span), a.info(name).dtype, np.float64, scratch, 0)
         y = decode(b.read(name, *span), b.info(name).dtype, np.float64, scratch, 1)
         yield np.asarray(x, np.float64), np.asarray(y, np.float64)

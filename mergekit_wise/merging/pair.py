@@ -1,20 +1,26 @@
-"""Two checkpoints that fit each other, or one error that says everything in which they do not."""
+"""Pairing two checkpoints by the names and shapes of their tensors, or one error that lists all differences.
 
-from collections.abc import Iterable, Sequence
+Names may differ by a prefix that only one side uses, which is bridged.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import MismatchError, UsageError
-from mergekit_wise.merging.align import align
-from mergekit_wise.merging.names import fold_names
 from mergekit_wise.merging.rules import Rules
+from mergekit_wise.wording import fold_names
+
+PROBES = 64
+"""Names of one side that are searched for in the other: a prefix that matters shows in any few of them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A zero-shot and a fine-tuned checkpoint, and the names of the mixture.
+    """A zero-shot and a fine-tuned checkpoint, and the names of the merged model.
 
-    A name is in both with one shape, unless a rule takes the tensor from one side.
+    Both hold each name with the same shape, unless a rule takes the tensor from one side.
     """
 
     zeroshot: Checkpoint
@@ -24,7 +30,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """In what two checkpoints differ, each as names in order."""
+    """The names of the tensors in which two checkpoints differ, in order."""
 
     only_zeroshot: tuple[str, ...]
     only_finetuned: tuple[str, ...]
@@ -45,17 +51,17 @@ def differences(zeroshot: Checkpoint, finetuned: Checkpoint) -> Differences:
 
 
 def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None) -> Pair:
-    """Pair up the two. Raises MismatchError that lists every difference that no rule resolves.
+    """Pair two checkpoints. Raises MismatchError that lists every difference that no rule resolves.
 
     Raises UsageError if a pattern of `rules` matches no tensor.
     """
     rules = rules or Rules()
     zeroshot, finetuned = align(zeroshot, finetuned)
     every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
-    if slips := rules.unmatched(every):
+    if unmatched := rules.unmatched(every):
         raise UsageError(
-            f"No tensor has a name that matches {' or '.join(map(repr, slips))}. "
-            f"Look at the names with: wise inspect {finetuned.path}"
+            f"No tensor name matches {' or '.join(map(repr, unmatched))}. "
+            f"List the names with: wise inspect {finetuned.path}"
         )
     names = tuple(name for name in every if rules.wants(name))
     found = _unresolved(zeroshot, finetuned, names, rules)
@@ -64,8 +70,28 @@ def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = Non
     return Pair(zeroshot, finetuned, names)
 
 
+def align(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+    """Rename the tensors of one checkpoint so that as many names as possible are shared; a note says how.
+
+    One prefix is removed from the side that has it (``module.``, ``image_encoder.model.``), or added to every name of
+    an image encoder alone (``visual.``) where removing it would mix up the two encoders of the other file.
+    """
+    names, others = zeroshot.tensors.keys(), finetuned.tensors.keys()
+    if names == others:
+        return zeroshot, finetuned
+    prefix, gain = _best_prefix(names, others)
+    other_prefix, other_gain = _best_prefix(others, names)
+    shared = len(names & others)
+    if max(gain, other_gain) <= shared:
+        return zeroshot, finetuned
+    if gain >= other_gain:
+        return _bridge(zeroshot, finetuned, prefix)
+    finetuned, zeroshot = _bridge(finetuned, zeroshot, other_prefix)
+    return zeroshot, finetuned
+
+
 def _unresolved(zeroshot: Checkpoint, finetuned: Checkpoint, names: Iterable[str], rules: Rules) -> Differences:
-    """The differences in `names`, without those that a rule settles by taking one side's tensor."""
+    """The differences in `names` that no rule resolves by taking one side's tensor."""
     sides = {"zeroshot": zeroshot.tensors, "finetuned": finetuned.tensors}
     open_names = {name for name in names if name not in sides.get(rules.kept(name) or "", ())}
     found = differences(zeroshot, finetuned)
@@ -92,26 +118,49 @@ def _explain(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) ->
 
 
 def _advice(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> list[str]:
-    """The options that would settle the differences, where the two are recognisably the same model."""
+    """The options that would resolve the differences, if most names are shared; else what to do instead."""
     different = len(found.only_zeroshot) + len(found.only_finetuned) + len(found.shapes)
     shared = len(zeroshot.tensors.keys() & finetuned.tensors.keys())
     if different > shared:
         notes = [f"{side.path.name}: {note}" for side in (zeroshot, finetuned) for note in side.notes]
-        return [*notes, "Give two checkpoints of the same model; 'wise diff' shows how they relate."]
+        return [*notes, "Give two checkpoints of the same model; 'wise diff' compares them."]
     options = [f"--keep zs:{pattern}" for pattern in _patterns(found.only_zeroshot, zeroshot)]
     options += [f"--keep ft:{pattern}" for pattern in _patterns(found.only_finetuned, finetuned)]
     options += [f"--keep ft:{name}" for name in found.shapes[:4]]
     return [
-        "Add to take these from the side that has them (zs: zero-shot, ft: fine-tuned): " + " ".join(options),
-        "Or leave them out by naming what to write: --only PATTERN. Nothing is ever cropped or broadcast.",
+        "To take these tensors from one side (zs: zero-shot, ft: fine-tuned), add: " + " ".join(options),
+        "To leave them out, name the tensors to write: --only PATTERN. Tensors are never cropped or broadcast.",
     ]
 
 
 def _patterns(names: Sequence[str], checkpoint: Checkpoint) -> list[str]:
-    """Few shell patterns that match these names and none of the file's others."""
+    """A few shell patterns that match these names and no others of the file."""
     patterns: dict[str, None] = {}
     for name in names:
         head = name.split(".")[0] + "."
         alone = "." in name and all(other in names for other in checkpoint.tensors if other.startswith(head))
         patterns[f"'{head}*'" if alone else name] = None
     return list(patterns)
+
+
+def _best_prefix(names: Collection[str], others: Collection[str]) -> tuple[str, int]:
+    """The prefix that the most of `names` have in `others`, and how many those are."""
+    probes = sorted(names, key=len, reverse=True)[:PROBES]
+    found = Counter(other.removesuffix(name) for name in probes for other in others if other.endswith("." + name))
+    counts = {prefix: sum(prefix + name in others for name in names) for prefix, _ in found.most_common(3)}
+    best = max(counts, key=lambda prefix: counts[prefix], default="")
+    return best, counts.get(best, 0)
+
+
+def _bridge(bare: Checkpoint, prefixed: Checkpoint, prefix: str) -> tuple[Checkpoint, Checkpoint]:
+    """Remove the prefix from `prefixed`, or add it to `bare` if that is one part of `prefixed`."""
+    throughout = all(name.startswith(prefix) for name in prefixed.tensors)
+    stripped = {name: name.removeprefix(prefix) for name in prefixed.tensors}
+    is_part = all(prefix + name in prefixed.tensors for name in bare.tensors)
+    if throughout or (not is_part and len(set(stripped.values())) == len(stripped)):
+        where = "all tensor names" if throughout else "the tensor names that have it"
+        return bare, prefixed.renamed(stripped, f"removed prefix {prefix!r} from {where}")
+    if is_part:
+        added = {name: prefix + name for name in bare.tensors}
+        return bare.renamed(added, f"added prefix {prefix!r} to all tensor names"), prefixed
+    return bare, prefixed

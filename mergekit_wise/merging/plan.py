@@ -1,71 +1,78 @@
-"""What becomes of each tensor, decided from facts alone: no tensor is read here."""
+"""Decides from facts alone what becomes of each tensor, and in which dtype: no tensor is read here."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from mergekit_wise.checkpoint import Checkpoint, DType, TensorInfo
+from mergekit_wise.checkpoint import BY_NAME, Checkpoint, DType, TensorInfo
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging.dtypes import MIXABLE, mixed_dtype
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.rules import Rules, Side
 
-Action = Literal["mix", "choose", "zeroshot", "finetuned"]
+MIXABLE = ("F8_E4M3", "F8_E5M2", "F16", "BF16", "F32", "F64", "C64")
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One tensor of the output.
+class TensorPlan:
+    """One tensor of the output: its facts, its alpha, and one of these actions.
 
-    ``mix``: (1 - alpha) * a + alpha * b, unless the two are equal byte for byte: then copied.
-    ``choose``: not a number that can be mixed; copied where equal, else the fine-tuned one.
-    ``zeroshot``, ``finetuned``: that side's tensor, because alpha is 0 or 1 or because a rule says so.
+    ``mix``: (1 - alpha) * a + alpha * b; copied if the two are equal byte for byte.
+    ``choose``: not numbers that can be mixed; copied if equal, else the fine-tuned tensor.
+    ``zeroshot``, ``finetuned``: that side's tensor, because alpha is 0 or 1 or because of a rule.
     """
 
     info: TensorInfo
-    action: Action
+    action: Literal["mix", "choose", "zeroshot", "finetuned"]
     alpha: float
 
 
-def make_plan(pair: Pair, rules: Rules) -> tuple[Step, ...]:
-    """Decide for every tensor. Raises MismatchError that lists all tensors whose dtypes forbid mixing."""
+def make_plan(pair: Pair, rules: Rules) -> tuple[TensorPlan, ...]:
+    """Decide for every tensor. Raises MismatchError that lists all tensors whose dtypes cannot be mixed."""
     alphas = rules.alphas(pair.names)
-    steps = [_step(pair, name, alphas[name], rules) for name in pair.names]
-    refused = [name for name, step in zip(pair.names, steps, strict=True) if step is None]
-    if refused:
+    plans = {name: _plan(pair, name, alphas[name], rules) for name in pair.names}
+    if refused := [name for name, plan in plans.items() if plan is None]:
         lines = [
             f"  {name}: {pair.zeroshot.info(name).dtype} and {pair.finetuned.info(name).dtype}" for name in refused
         ]
         raise MismatchError(
             "Tensors of these dtypes cannot be mixed:\n"
             + "\n".join(lines)
-            + "\nSave both checkpoints in one floating-point dtype, or take them from one side with --keep."
+            + "\nSave both checkpoints in one floating-point dtype, or take these tensors from one side with --keep."
         )
-    return tuple(step for step in steps if step is not None)
+    return tuple(plan for plan in plans.values() if plan is not None)
 
 
-def _step(pair: Pair, name: str, alpha: float, rules: Rules) -> Step | None:
-    """None where the dtypes forbid mixing."""
-    side = rules.kept(name) or _end(alpha)
+def mixed_dtype(a: DType, b: DType) -> DType | None:
+    """The dtype of a mixture of `a` and `b`, which is torch's promotion of the two; None where they cannot be mixed.
+
+    float16 with bfloat16 gives float32. An 8-bit float mixes only with its own dtype, as in torch, and complex only
+    with complex: next to a real tensor it is a sign of two different models.
+    """
+    if a.name not in MIXABLE or b.name not in MIXABLE:
+        return None
+    if a == b:
+        return a
+    if a.itemsize == 1 or b.itemsize == 1 or "complex" in (a.kind, b.kind):
+        return None
+    return BY_NAME["F64" if "F64" in (a.name, b.name) else "F32"]
+
+
+def _plan(pair: Pair, name: str, alpha: float, rules: Rules) -> TensorPlan | None:
+    """None where the dtypes cannot be mixed."""
+    sides: dict[Side, Checkpoint] = {"zeroshot": pair.zeroshot, "finetuned": pair.finetuned}
+    endpoints: dict[float, Side] = {0.0: "zeroshot", 1.0: "finetuned"}
+    side = rules.kept(name) or endpoints.get(alpha)
     if side is not None:
-        return _from_side(getattr(pair, side), name, side, alpha, rules.dtype)
+        info = sides[side].info(name)
+        return TensorPlan(TensorInfo(name, _output_dtype(info.dtype, rules.dtype), info.shape), side, alpha)
     a, b = pair.zeroshot.info(name), pair.finetuned.info(name)
     dtype = mixed_dtype(a.dtype, b.dtype)
     if dtype is not None:
-        return Step(TensorInfo(name, _wanted(dtype, rules.dtype), a.shape), "mix", alpha)
+        return TensorPlan(TensorInfo(name, _output_dtype(dtype, rules.dtype), a.shape), "mix", alpha)
     if a.dtype == b.dtype and a.dtype.kind in ("integer", "bool"):
-        return Step(a, "choose", alpha)
+        return TensorPlan(a, "choose", alpha)
     return None
 
 
-def _end(alpha: float) -> Side | None:
-    return {0.0: "zeroshot", 1.0: "finetuned"}.get(alpha)  # type: ignore[return-value]
-
-
-def _from_side(checkpoint: Checkpoint, name: str, side: Side, alpha: float, dtype: DType | None) -> Step:
-    info = checkpoint.info(name)
-    return Step(TensorInfo(name, _wanted(info.dtype, dtype), info.shape), side, alpha)
-
-
-def _wanted(dtype: DType, asked: DType | None) -> DType:
-    """What was asked for, where a tensor is of real floating-point numbers."""
-    return asked if asked and dtype.name in MIXABLE and dtype.kind == "float" else dtype
+def _output_dtype(dtype: DType, requested: DType | None) -> DType:
+    """The requested dtype for tensors of real floating-point numbers, else `dtype`."""
+    return requested if requested and dtype.name in MIXABLE and dtype.kind == "float" else dtype

@@ -1,4 +1,4 @@
-"""What a merged file says of where it comes from: no clock and no path, so the same inputs give the same bytes."""
+"""The provenance in a merged file's metadata: no time and no path, so the same inputs give the same bytes."""
 
 import json
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.rules import SIDES, Rules, Side
 
 KEY = "mergekit_wise"
-"""The metadata entry that holds it, as JSON."""
+"""The metadata entry that holds the provenance, as JSON."""
 
 _SIDES: Mapping[str, Side] = {side: side for side in SIDES.values()}
 
 
 def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The metadata of the mixture, and the keys on which the two sources disagree.
+    """The metadata of the merged file, and the keys on which the two sources disagree.
 
-    What the sources said of themselves (the architecture, the preprocessing) is carried over; where they disagree the
-    fine-tuned one's word is taken, because the mixture is used as that one is.
+    The sources' metadata (architecture, preprocessing) are kept. Where they disagree the fine-tuned checkpoint decides,
+    because the merged model is used in its place.
     """
     inherited = {**pair.zeroshot.metadata, **pair.finetuned.metadata}
     inherited.pop(KEY, None)
@@ -41,12 +41,12 @@ def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[
             "finetuned": _source(fishers.finetuned),
             "floor": fishers.floor,
         }
-    # "format": what transformers asks of every safetensors file before it loads it.
+    # transformers requires "format" in every safetensors file.
     return {"format": "pt", **inherited, KEY: json.dumps(origin)}, tuple(disputed)
 
 
 def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The provenance that a merged file carries; None for any other file."""
+    """The provenance in a merged file; None for any other file."""
     try:
         origin = json.loads(checkpoint.metadata.get(KEY, "null"))
     except (ValueError, RecursionError):
@@ -55,7 +55,7 @@ def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
 
 
 def _rules(rules: Rules) -> dict[str, object]:
-    """Those that were used; empty for a merge with one alpha."""
+    """The rules in use; empty for a merge with a single alpha."""
     used: dict[str, object] = {
         "alpha_for": [list(rule) for rule in rules.alpha_for],
         "depth": list(rules.depth or ()),
@@ -67,7 +67,7 @@ def _rules(rules: Rules) -> dict[str, object]:
 
 
 def read_rules(origin: Mapping[str, Any]) -> Rules:
-    """The rules that a provenance holds. Raises CheckpointError if it holds none that are understood."""
+    """The rules in a provenance. Raises CheckpointError if they cannot be understood."""
     try:
         rules = origin.get("rules", {})
         depth = rules.get("depth")
@@ -81,7 +81,7 @@ def read_rules(origin: Mapping[str, Any]) -> Rules:
             extrapolate=True,
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, UsageError) as error:
-        raise CheckpointError(f"the provenance of the file is not understood: {error!r}.") from error
+        raise CheckpointError(f"the provenance of the file cannot be understood: {error!r}.") from error
 
 
 def _source(checkpoint: Checkpoint) -> dict[str, object]:

@@ -1,37 +1,40 @@
-"""What a user may ask of a merge beyond one alpha. Knows names, not weights."""
+"""The alpha of every tensor, and the other rules of a merge; their text forms. Knows names, not weights."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from math import isfinite
 from typing import Literal
 
 from mergekit_wise.checkpoint import BY_TORCH, DType
 from mergekit_wise.errors import UsageError
-from mergekit_wise.merging.alphas import check_alpha
 
 Side = Literal["zeroshot", "finetuned"]
 SIDES: Mapping[str, Side] = {"zs": "zeroshot", "ft": "finetuned"}
-BLOCK = re.compile(r"(?:resblocks|layers|blocks|layer[1-4]|stages\.\d+\.blocks)\.\d+\.")
+MODEL_BLOCK = re.compile(r"(?:resblocks|layers|blocks|layer[1-4]|stages\.\d+\.blocks)\.\d+\.")
 """A block of a transformer or a ResNet, in the names of open_clip, transformers and timm."""
+
+MAX_ALPHAS = 1001
+"""More alphas than this in one list are almost certainly a typo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which tensor gets what.
+    """Rules that say what becomes of each tensor.
 
     Attributes:
-        alpha: for every tensor to which nothing else applies.
-        alpha_for: (pattern, alpha); the first pattern that matches a name wins.
-        depth: alphas of the first and the last block; those between rise linearly (LiNeS, Wang et al., ICLR 2025).
-            What is in no block takes the first. Comes after `alpha_for`.
-        keep: (side, pattern): tensors to take from one side as they are. Comes before everything else.
-        only: patterns of the tensors to write; none means all.
-        dtype: of every mixable tensor of the output; None leaves it to promotion.
-        extrapolate: alphas outside [0, 1] are meant.
+        alpha: for every tensor to which no other rule applies.
+        alpha_for: (pattern, alpha); the first pattern that matches a name decides.
+        depth: alphas of the first and the last block, with linear interpolation between them (LiNeS, Wang et al.,
+            ICLR 2025). Tensors outside blocks take the first alpha. `alpha_for` has priority.
+        keep: (side, pattern): tensors to copy from one side. Has priority over all alphas.
+        only: patterns of the tensors to write; empty for all.
+        dtype: for every mixable tensor of the output; None for torch's promotion of the inputs.
+        extrapolate: allow alphas outside [0, 1].
 
-    Patterns are those of the shell, over whole names: ``visual.*``, ``*.bias``.
+    Patterns are shell patterns that match whole names: ``visual.*``, ``*.bias``.
     """
 
     alpha: float = 0.5
@@ -51,17 +54,17 @@ class Rules:
                 raise UsageError(f"{given}: expected a finite number.")
 
     def _given(self) -> Iterator[tuple[str, float]]:
-        """Every alpha, behind the option that gives it."""
+        """Every alpha with the option that sets it."""
         yield f"--alpha {self.alpha:g}", self.alpha
         yield from ((f"--alpha-for {pattern}={alpha:g}", alpha) for pattern, alpha in self.alpha_for)
         yield from ((f"--depth-alpha {':'.join(f'{end:g}' for end in self.depth or ())}", a) for a in self.depth or ())
 
     def kept(self, name: str) -> Side | None:
-        """The side that a tensor is taken from as it is, if one was named."""
+        """The side that a tensor is copied from, or None if no `keep` pattern matches."""
         return next((side for side, pattern in self.keep if fnmatchcase(name, pattern)), None)
 
     def wants(self, name: str) -> bool:
-        """Whether a tensor is to be written at all."""
+        """Whether a tensor is written at all."""
         return not self.only or any(fnmatchcase(name, pattern) for pattern in self.only)
 
     def alphas(self, names: Iterable[str]) -> dict[str, float]:
@@ -77,10 +80,34 @@ class Rules:
         }
 
     def unmatched(self, names: Iterable[str]) -> list[str]:
-        """Patterns that match none of `names`: most likely slips of the pen."""
+        """Patterns that match none of `names`, which are probably typos."""
         names = list(names)
         patterns = [*(p for p, _ in self.alpha_for), *(p for _, p in self.keep), *self.only]
         return [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
+
+
+def check_alpha(alpha: float, given: str) -> float:
+    """Return `alpha` if it lies in [0, 1]; -0.0 becomes 0.0.
+
+    Raises UsageError that begins with `given`, the option and its value.
+    """
+    if not 0 <= alpha <= 1:
+        raise UsageError(f"{given}: expected an alpha from 0 (zero-shot) to 1 (fine-tuned), found {alpha:g}.")
+    return alpha + 0.0
+
+
+def parse_alphas(text: str) -> tuple[float, ...]:
+    """Parse a list of numbers and ranges: ``0:1:0.1``, ``0,0.5,1``, ``0:0.4:0.2,0.5,1``.
+
+    A range is start:stop:step and includes its end. Numbers are exact decimals, so that the fourth alpha of
+    ``0:1:0.1`` is 0.3. Returns the alphas in ascending order, each once. Raises UsageError.
+    """
+    alphas: set[float] = set()
+    for part in text.split(","):
+        alphas.update(check_alpha(float(value), f"--alphas {text}") for value in _expand(part.strip(), text))
+        if len(alphas) > MAX_ALPHAS:
+            raise UsageError(f"--alphas {text}: more than {MAX_ALPHAS} alphas. Take a larger step.")
+    return tuple(sorted(alphas))
 
 
 def parse_keep(text: str) -> tuple[Side, str]:
@@ -95,7 +122,9 @@ def parse_alpha_for(text: str) -> tuple[str, float]:
     """``PATTERN=ALPHA``. Raises UsageError."""
     pattern, _, alpha = text.rpartition("=")
     try:
-        return (pattern or _fail()), float(alpha)
+        if pattern:
+            return pattern, float(alpha)
+        raise ValueError
     except ValueError:
         raise UsageError(f"--alpha-for {text}: expected PATTERN=ALPHA, for example 'visual.*=0.4'.") from None
 
@@ -119,16 +148,12 @@ def parse_dtype(text: str) -> DType:
     return BY_TORCH[name]
 
 
-def _fail() -> str:
-    raise ValueError
-
-
 def _depth_alphas(names: Iterable[str], first: float, last: float) -> dict[str, float]:
     """The alpha of block l of the L blocks of its tower: first + (last - first) * l / (L - 1); else the first."""
     blocks: dict[str, list[str]] = {}
     places: dict[str, tuple[str, str]] = {}
     for name in names:
-        if found := BLOCK.search(name):
+        if found := MODEL_BLOCK.search(name):
             tower = re.sub(r"layer[1-4]$|stages$", "", name[: found.start()])
             block = name[: found.end()]
             places[name] = (tower, block)
@@ -148,3 +173,28 @@ def _depth_alphas(names: Iterable[str], first: float, last: float) -> dict[str, 
 def _natural(text: str) -> list[tuple[int, str]]:
     """For sorting: block 10 comes after block 9."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
+
+
+def _expand(part: str, text: str) -> list[Decimal]:
+    numbers = [_number(piece, text) for piece in part.split(":")]
+    if len(numbers) == 1:
+        return numbers
+    if len(numbers) != 3:
+        raise UsageError(f"--alphas {text}: {part!r} is neither a number nor start:stop:step.")
+    start, stop, step = numbers
+    if step <= 0 or stop < start:
+        raise UsageError(f"--alphas {text}: {part!r} needs start <= stop and a step above 0.")
+    count = int((stop - start) / step) + 1
+    if count > MAX_ALPHAS:
+        raise UsageError(f"--alphas {text}: {part!r} has more than {MAX_ALPHAS} alphas.")
+    return [start + index * step for index in range(count)]
+
+
+def _number(piece: str, text: str) -> Decimal:
+    try:
+        number = Decimal(piece)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise UsageError(f"--alphas {text}: {piece!r} is not a number. Write for example 0:1:0.1 or 0,0.5,1.")
+    return number

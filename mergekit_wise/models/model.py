@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ModelError
+from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.places import Place
 from mergekit_wise.models.timm_classifier import TimmClassifier
@@ -136,6 +137,4 @@ def fill(
 def _tensor(info: TensorInfo, storage: NDArray[np.generic] | Tensor) -> Tensor:
     if isinstance(storage, Tensor):
         return storage.view(info.shape)
-    # Copied: torch takes no read-only memory, and a mapped file's is.
-    raw = torch.from_numpy(np.array(storage).reshape(-1).view(np.uint8))
-    return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)
+    return as_tensor(info, storage)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mergekit_wise.analysis import Candidate
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from mergekit_wise.checkpoint import TensorInfo
-from mergekit_wise.merging import Movement, Step
+from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.results import Record
 
 
@@ -77,7 +77,7 @@ def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
     return Table(("Tensor", "dtype", "Shape", "Bytes"), rows, (False,) * len(rows))
 
 
-def plan_table(steps: Sequence[Step]) -> Table:
+def plan_table(steps: Sequence[TensorPlan]) -> Table:
     """One row a tensor of a merge to come: its dtype and shape, and what it gets."""
     what = {
         "mix": "alpha {:g}",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise.errors import OutputError
+from mergekit_wise.checkpoint import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,7 @@ class StepCache:
         return known if sound else {}
 
     def _write(self, known: Mapping[str, Any]) -> None:
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        try:
-            partial.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-            partial.replace(self.path)
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}. Choose another folder.") from error
+        write_atomically(self.path, json.dumps(known, indent=2) + "\n")
 
 
 def _digest(inputs: Mapping[str, Any]) -> str:

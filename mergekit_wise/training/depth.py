@@ -7,7 +7,7 @@ before it `decay` times the rate of the next, and what comes before the first bl
 import re
 from collections.abc import Iterable
 
-from mergekit_wise.merging.rules import BLOCK
+from mergekit_wise.merging.rules import MODEL_BLOCK
 
 STEM = re.compile(
     r"(?:^|\.)(?:conv\d|bn\d|stem|patch_embed|ln_pre|norm_pre|class_embedding|cls_token|cls_emb|pos_embed"
@@ -41,7 +41,7 @@ def _distance(name: str, order: dict[str, list[tuple[int, ...]]]) -> int:
 
 def _block(name: str) -> tuple[str, tuple[int, ...]] | None:
     """The tower of a block's tensor, and the block's numbers: stage and place of a ResNet's, place of others."""
-    found = BLOCK.search(name)
+    found = MODEL_BLOCK.search(name)
     if found is None:
         return None
     tower = re.sub(r"(?:layer[1-4]|stages)\.?$", "", name[: found.start()])

@@ -26,11 +26,11 @@ from mergekit_wise.errors import CheckpointError, OutputError, SuiteError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.decoding import decoded
 from mergekit_wise.evaluation.forward import Precision
+from mergekit_wise.merging.torch_backend import as_stored, as_tensor
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress
 from mergekit_wise.training.data import place_of
-from mergekit_wise.training.state import as_stored, as_tensor
 
 NAME = "features"
 SUM = "sha256"

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from mergekit_wise.checkpoint import BY_TORCH, TensorInfo, closing, open_checkpoint, write_safetensors
+from mergekit_wise.checkpoint import closing, open_checkpoint, write_safetensors
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.merging.torch_backend import as_stored, as_tensor
 
 KEY = "mergekit_wise_training"
 """The metadata entry that holds the facts, as JSON."""
@@ -35,17 +33,3 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise CheckpointError(f"{path}: holds no state of a run of this tool. Remove it.") from error
         tensors = {name: as_tensor(stored.info, checkpoint.read(name)) for name, stored in checkpoint.tensors.items()}
     return tensors, facts
-
-
-def as_stored(name: str, tensor: Tensor) -> tuple[TensorInfo, NDArray[np.generic]]:
-    """A tensor's facts and the storage of its elements, as `write_safetensors` takes them; a view where it can be."""
-    dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    storage = flat.view(torch.uint8).numpy().view(dtype.storage)
-    return TensorInfo(name, dtype, tuple(tensor.shape)), storage
-
-
-def as_tensor(info: TensorInfo, storage: NDArray[np.generic]) -> Tensor:
-    """A tensor of its own from a stored one's facts and elements."""
-    raw = torch.from_numpy(np.array(storage).reshape(-1).view(np.uint8))
-    return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)

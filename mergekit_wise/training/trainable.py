@@ -15,6 +15,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.answers import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
+from mergekit_wise.merging.torch_backend import as_stored
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.declared_config import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.model import Model
@@ -23,7 +24,6 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.places import Place, StorageArray
 from mergekit_wise.models.towers import encode_texts
 from mergekit_wise.options import FinetuneOptions
-from mergekit_wise.training.state import as_stored
 
 Stored = dict[str, tuple[TensorInfo, StorageArray]]
 

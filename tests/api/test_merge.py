@@ -55,8 +55,8 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
     """One element at a time on three threads, or all at once on one."""
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
-        engine = backends.Engine(backends.mix_on_cpu, threads, block, chunk=100 * block)
-        monkeypatch.setattr("mergekit_wise.api.merge.open_engine", lambda *_, engine=engine: engine)
+        backend = backends.Backend(backends.mix_on_cpu, threads, block, chunk=100 * block)
+        monkeypatch.setattr("mergekit_wise.api.merge.open_backend", lambda *_, backend=backend: backend)
         merge(*pair, tmp_path / "b", alpha=0.7)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 

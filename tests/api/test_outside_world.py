@@ -67,7 +67,7 @@ def test_a_folder_in_shards_loads_too(folders, tmp_path):
 def test_a_folder_is_never_written_over(folders, tmp_path):
     """Neither one that holds something, nor a file; and a failure leaves none behind."""
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="already exists"):
         merge(*folders, folders[0])
     with pytest.raises(OutputError, match="does not exist"):
         merge(*folders, tmp_path / "no" / "out")
@@ -105,8 +105,8 @@ def test_open_clips_weights_are_taken_where_its_configuration_lies(tmp_path, wis
     """Told, with what was left; the folder that comes out is one that open_clip loads."""
     a, b = (save_both(tmp_path / name, seed) for seed, name in enumerate(("zs", "ft")))
     report = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
-    left = "took open_clip_model.safetensors out of the folder, and left model.safetensors"
-    assert [note for note in report.notes if "left" in note] == [f"zs: {left}", f"ft: {left}"]
+    left = "using open_clip_model.safetensors from the folder; ignoring model.safetensors"
+    assert [note for note in report.notes if "ignoring" in note] == [f"zs: {left}", f"ft: {left}"]
     assert left in wise("inspect", tmp_path / "zs").stderr
     assert [path.name for path in (tmp_path / "out").glob("*.safetensors")] == ["open_clip_model.safetensors"]
     out = open_clip.create_model(f"local-dir:{tmp_path / 'out'}").state_dict()
@@ -123,7 +123,7 @@ def test_weights_that_were_left_are_named_where_nothing_fits(tmp_path):
     """They may be what was meant."""
     save_both(tmp_path / "zs", 0)
     save_file({"blocks.0.weight": torch.ones(1)}, tmp_path / "tower")
-    with pytest.raises(MismatchError, match="zs: took open_clip_model.safetensors .* and left model.safetensors"):
+    with pytest.raises(MismatchError, match="zs: using open_clip_model.safetensors .* ignoring model.safetensors"):
         merge(tmp_path / "zs", tmp_path / "tower", tmp_path / "out")
 
 

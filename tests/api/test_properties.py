@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.merge import merge
-from mergekit_wise.merging.backends import Engine, mix_on_cpu
-from mergekit_wise.merging.native_backend import native
+from mergekit_wise.merging.backends import Backend, compiled, mix_on_cpu
 
 FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 OTHERS = (torch.int64, torch.uint8, torch.bool)
@@ -51,11 +50,11 @@ def save(named, path, form):
         save_file({name: tensor.contiguous().clone() for name, tensor in named.items()}, path)
 
 
-def merged(paths, output, alpha, engine, compiled):
-    module = native if compiled else None
+def merged(paths, output, alpha, backend, use_compiled):
+    module = compiled if use_compiled else None
     with (
-        patch("mergekit_wise.api.merge.open_engine", lambda *_: engine),
-        patch("mergekit_wise.merging.native_backend.native", module),
+        patch("mergekit_wise.api.merge.open_backend", lambda *_: backend),
+        patch("mergekit_wise.merging.backends.compiled", module),
     ):
         merge(*paths, output, alpha=alpha, allow_non_finite=True)
     return output.read_bytes()
@@ -79,11 +78,11 @@ def _smallest(info):
     pairs=st.lists(tensors(), min_size=1, max_size=4),
     alpha=st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.floats(0, 1)),
     forms=st.tuples(*[st.sampled_from(["pt", "legacy", "safetensors"])] * 2),
-    engines=st.tuples(
-        *[st.builds(Engine, st.just(mix_on_cpu), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90))] * 2
+    backends=st.tuples(
+        *[st.builds(Backend, st.just(mix_on_cpu), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90))] * 2
     ),
 )
-def test_any_files_at_any_alpha(pairs, alpha, forms, engines):
+def test_any_files_at_any_alpha(pairs, alpha, forms, backends):
     """Near float64's result; the same bytes for other blocks, threads and without compiled code; ends are copies."""
     sides = [{f"t{number}": pair[side] for number, pair in enumerate(pairs)} for side in (0, 1)]
     with TemporaryDirectory() as name:
@@ -91,8 +90,8 @@ def test_any_files_at_any_alpha(pairs, alpha, forms, engines):
         paths = [folder / f"{side}.{form}" for side, form in enumerate(forms)]
         for side, path, form in zip(sides, paths, forms, strict=True):
             save(side, path, form)
-        data = merged(paths, folder / "one.safetensors", alpha, engines[0], compiled=True)
-        assert data == merged(paths, folder / "two.safetensors", alpha, engines[1], compiled=False)
+        data = merged(paths, folder / "one.safetensors", alpha, backends[0], use_compiled=True)
+        assert data == merged(paths, folder / "two.safetensors", alpha, backends[1], use_compiled=False)
         result = load_file(folder / "one.safetensors")
     for key, (a, b) in zip(sides[0], pairs, strict=True):
         out = result[key]

@@ -110,7 +110,7 @@ def test_what_cannot_be_written_is_told(results, tmp_path):
     with pytest.raises(OutputError, match=r"r.html: the folder .*file does not exist. Create it first."):
         report([results], output=tmp_path / "file" / "r.html")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="is a folder"):
         report([results], output=tmp_path / "folder")
     assert (tmp_path / "file").read_text() == "kept"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "results.jsonl"]

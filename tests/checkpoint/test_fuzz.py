@@ -54,7 +54,7 @@ def _patience():
 
 
 def test_the_files_that_cases_are_made_of_are_sound(files, tmp_path):
-    """Else the fuzzer would only ever see refusals."""
+    """All undamaged files open; otherwise the fuzzer would only ever see refusals."""
     for content in files.values():
         (tmp_path / "x").write_bytes(content)
         assert fuzz.outcome(tmp_path / "x") == "opened"
@@ -62,7 +62,7 @@ def test_the_files_that_cases_are_made_of_are_sound(files, tmp_path):
 
 @pytest.mark.parametrize("start", range(0, 2000, 500))
 def test_a_damaged_file_is_refused_or_read_soundly(start, files, tmp_path):
-    """One to four changes to a file of any kind; nothing but a CheckpointError escapes."""
+    """After one to four changes to a file of any format, no error but CheckpointError is raised."""
     outcomes = {fuzz.one(number, files, tmp_path / "x") for number in range(start, start + 500)}
     assert {result for _, result in outcomes} == {"opened", "refused"}
 
@@ -80,7 +80,7 @@ FORMERLY_FAILING = {
 
 @pytest.mark.parametrize("numbers", FORMERLY_FAILING.values(), ids=FORMERLY_FAILING.keys())
 def test_what_once_failed_does_so_no_more(numbers, files, tmp_path):
-    """Each is a defect that the fuzzer found."""
+    """Every defect that the fuzzer has found stays fixed."""
     for number in numbers:
         assert fuzz.one(number, files, tmp_path / "x")[1] in ("opened", "refused")
 
@@ -171,14 +171,14 @@ ATTACKS = {
         archive(b"ccollections\nOrderedDict\n(](U\x01aNtq\x00ah\x00atR"),
         "occurs twice",
     ),
-    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "as a key"),
-    "one long tuple as every key": (archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000), "as a key"),
+    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "uses a key"),
+    "one long tuple as every key": (archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000), "uses a key"),
     "one long number as every key": (
         archive(b"}\x8b\x00\x00\x10\x00" + b"\x7f" * 2**20 + b"q\x010" + b"h\x01Ns" * 100_000),
-        "as a key",
+        "uses a key",
     ),
-    "a memo index of a thousand digits": (archive(b"Np" + b"9" * 1000 + b"\n"), "remembers more than there is"),
-    "a negative memo index": (archive(b"Np-1\n"), "remembers more than there is"),
+    "a memo index of a thousand digits": (archive(b"Np" + b"9" * 1000 + b"\n"), "impossible memo index"),
+    "a negative memo index": (archive(b"Np-1\n"), "impossible memo index"),
     "2^60 modules in three kilobytes": (modules(60), "more than 500,000 entries"),
     "modules in themselves": (modules(200), "nested too deeply|500,000 entries"),
     "modules under names of a megabyte": (modules(12, b"X\x00\x00\x10\x00" + b"n" * 2**20), "characters long"),
@@ -187,7 +187,7 @@ ATTACKS = {
             b"cm\nM\n)\x81}(U\x0b_parameters}(U\x03a.w" + tensor() + b"uU\x08_modules}U\x01a"
             b"cm\nM\n)\x81}U\x0b_parameters}U\x01w" + tensor() + b"ssbsub"
         ),
-        "two of its tensors are called 'a.w'",
+        "two of its tensors have the name 'a.w'",
     ),
     "a dictionary in itself": (archive(b"}q\x00U\x05modelh\x00s"), "nested too deeply"),
     "a call of a call, half a million times": (archive(b"cos\nsystem\n" + b")R" * 500_000), "holds a os.system"),
@@ -219,7 +219,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize(("content", "message"), ATTACKS.values(), ids=ATTACKS.keys())
 def test_an_attack_is_refused_in_its_own_words(content, message, tmp_path):
-    """Small files that describe something huge, endless, or impossible."""
+    """Small files that describe something huge, endless or impossible are refused for that reason."""
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         open_checkpoint(tmp_path / "x")
@@ -227,13 +227,13 @@ def test_an_attack_is_refused_in_its_own_words(content, message, tmp_path):
 
 
 def test_the_stride_of_a_single_element_is_never_walked(tmp_path):
-    """Torch leaves anything there; as bytes it would overflow NumPy's strides."""
+    """Torch leaves any stride there, which would overflow NumPy's strides in bytes."""
     (tmp_path / "x").write_bytes(state(tensor((2, 1), (3, 2**62))))
     assert fuzz.outcome(tmp_path / "x") == "opened"
 
 
 def test_a_nested_stream_is_read_once(tmp_path):
-    """However often the pickle asks for it: twenty thousand times here, of three hundred thousand instructions."""
+    """A byte string of 300,000 instructions that a pickle loads 20,000 times is read a single time."""
     inner = nested_stream(b"\x80\x02" + b"]0" * 150_000 + LEGACY_STORAGE[2:], ["0"], FOUR)
     blob = b"B" + struct.pack("<I", len(inner)) + inner + b"\x85q\x01"
     call = b"ctorch.storage\n_load_from_bytes\nq\x00" + blob + b"h\x00h\x01R0" * 20_000 + b"00}."
@@ -243,7 +243,7 @@ def test_a_nested_stream_is_read_once(tmp_path):
 
 
 def test_a_note_names_keys_without_walking_into_them(tmp_path):
-    """A stub of stubs as a key, 2^60 of them were each printed."""
+    """A key that nests 2^60 stubs is named by the outermost one."""
     twice = b"cos\nsystem\n)R" + b"q\x010cos\nsystem\nh\x01h\x01\x86R" * 60
     (tmp_path / "x").write_bytes(archive(b"}(U\x01w" + tensor() + twice + b"Nu"))
-    assert open_checkpoint(tmp_path / "x").notes == ("left out what is no tensor: os.system",)
+    assert open_checkpoint(tmp_path / "x").notes == ("ignored entries that are no tensors: os.system",)

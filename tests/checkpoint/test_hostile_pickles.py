@@ -41,7 +41,7 @@ CALLS = {
     ),
     "a partial": (b"cfunctools\npartial\n(" + SYSTEM + TOUCH + b"tR)R", "functools.partial"),
     "in a list": (b"](N" + CALL + b"e", "os.system"),
-    "as a key": (b"}" + CALL + b"Ns", "os.system"),
+    "uses a key": (b"}" + CALL + b"Ns", "os.system"),
     "an ordered dictionary of calls": (b"ccollections\nOrderedDict\n(](S'w'\n" + CALL + b"tatR", "os.system"),
     "an ordered dictionary out of a call": (b"ccollections\nOrderedDict\n(" + CALL + b"tR", "os.system"),
     "a tensor on a call": (
@@ -120,7 +120,7 @@ def _unharmed(tmp_path, monkeypatch):
     assert not (tmp_path / "CANARY").exists()
 
 
-def told(content: bytes, tmp_path) -> str:
+def message_of(content: bytes, tmp_path) -> str:
     """What the user reads on opening the file; where it opens, the sound tensor is all there is in it."""
     (tmp_path / "x").write_bytes(content)
     try:
@@ -135,15 +135,15 @@ def told(content: bytes, tmp_path) -> str:
 @every_container
 @every_payload
 def test_a_call_beside_weights_is_named(program, called, around, storage, tmp_path):
-    """The weights are read and the call is left out by name, or the file is refused for it."""
-    text = told(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
+    """The weights are read and a note names the call, or the file is refused and the error names it."""
+    text = message_of(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
     assert called in text
 
 
 @every_container
 @every_payload
 def test_a_call_in_place_of_weights_is_refused_by_name(program, called, around, storage, tmp_path):
-    """There is nothing else in the file."""
+    """A file that holds nothing but a call is refused with the call's name."""
     (tmp_path / "x").write_bytes(around(program, ()))
     with pytest.raises(CheckpointError) as caught:
         open_checkpoint(tmp_path / "x")
@@ -152,20 +152,20 @@ def test_a_call_in_place_of_weights_is_refused_by_name(program, called, around, 
 
 @every_container
 def test_a_call_among_the_parameters_of_a_module_is_named(around, storage, tmp_path):
-    """As a parameter, and as a module."""
+    """A call in place of a parameter or a submodule is named."""
     entries = b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + CALL + b"u"
     program = b"cnet\nNet\n)\x81}(S'_parameters'\n" + entries + b"S'_modules'\n}S'part'\n" + CALL + b"sub"
-    text = told(around(program), tmp_path)
+    text = message_of(around(program), tmp_path)
     assert "evil (os.system), part (os.system)" in text
 
 
 @every_container
 def test_a_call_beside_nested_weights_is_named(around, storage, tmp_path):
-    """In the dictionary around the state dict, before entries that are harmless."""
+    """A call in the dictionary around the state dict is listed before harmless entries."""
     harmless = b"".join(b"S'k%d'\nN" % i for i in range(20))
     program = b"}(S'state_dict'\n}S'w'\n" + TENSOR % storage + b"s" + harmless + b"S'evil'\n" + CALL + b"u"
-    text = told(around(program), tmp_path)
-    assert "not read: evil (os.system), k0" in text
+    text = message_of(around(program), tmp_path)
+    assert "ignoring evil (os.system), k0" in text
     assert "and 13 more" in text
 
 
@@ -184,44 +184,44 @@ ASIDE = {
 @every_container
 @pytest.mark.parametrize("program", ASIDE.values(), ids=ASIDE.keys())
 def test_a_call_that_stands_aside_is_named(program, around, storage, tmp_path):
-    """As attacks that want to go unnoticed do it; the weights are read, and nothing runs."""
+    """Calls whose result is dropped, as in attacks that want to go unnoticed, are named; the weights are read."""
     tensor = TENSOR % storage
     filled = program.replace(b"%(tensor)s", tensor).replace(b"%(hooked)s", tensor.removesuffix(b"NtR") + CALL + b"tR")
-    assert "refers to os.system, which weights have no use for; it was not run" in told(around(filled), tmp_path)
+    assert "refers to os.system" in message_of(around(filled), tmp_path)
 
 
 @every_container
 def test_names_that_weights_may_have_are_not_remarked(around, storage, tmp_path):
-    """Of containers, of modules, of the settings beside them."""
+    """Containers, modules and settings cause no note on suspicious names."""
     names = (b"collections\ndeque", b"net\nNet", b"argparse\nNamespace", b"builtins\ngetattr", b"pathlib\nPosixPath")
     aside = b"".join(b"c" + name + b"\n0" for name in names)
-    assert told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path) == ""
+    assert message_of(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path) == ""
 
 
 @every_container
 def test_a_note_on_calls_is_short(around, storage, tmp_path):
-    """However many there are; each is named once."""
+    """Each call is named once, and only the first few of many."""
     aside = b"".join(b"cos\nf%d\n0cos\nf%d\n0" % (n, n) for n in range(50))
-    note = told(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
+    note = message_of(around(aside + b"}S'w'\n" + TENSOR % storage + b"s"), tmp_path)
     assert [note.count(f"os.f{n},") for n in range(10)] == [1] * 8 + [0] * 2
 
 
 @every_payload
 def test_a_call_in_a_nested_stream_is_refused_by_name(program, called, tmp_path):
-    """A byte string that torch itself would load with everything allowed."""
+    """A call in a byte string, which torch itself would load without restrictions, is refused."""
     nested = load_from_bytes(stream(program, ()))
-    text = told(b"\x80\x04}S'w'\n" + TENSOR % nested + b"s.", tmp_path)
+    text = message_of(b"\x80\x04}S'w'\n" + TENSOR % nested + b"s.", tmp_path)
     assert called in text
 
 
 @pytest.mark.parametrize("depth", [1, 2, 50])
 @every_container
 def test_streams_in_streams_are_not_followed(around, storage, depth, tmp_path):
-    """However deep the call lies; torch's own loading follows them all."""
+    """Nested streams that torch itself would load are refused however deep the call lies."""
     program = CALL
     for _ in range(depth):
         program = load_from_bytes(stream(program, ()))
-    text = told(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
+    text = message_of(around(b"}(S'w'\n" + TENSOR % storage + b"S'evil'\n" + program + b"u"), tmp_path)
     assert "torch.storage._load_from_bytes" in text or "os.system" in text
 
 
@@ -243,7 +243,7 @@ for _ in range(100):
 
 @pytest.mark.parametrize("name", ["os.system", "eval", "getattr of an import", "INST", "__setstate__", "a partial"])
 def test_python_itself_would_have_run_it(name, tmp_path):
-    """Else a payload that does nothing anywhere would show nothing."""
+    """Each payload works in Python itself; otherwise these tests would prove nothing."""
     program = b"\x80\x04" + CALLS[name][0] + b"."
     subprocess.run([sys.executable, "-c", EXECUTE], input=program, cwd=tmp_path, check=True)
     assert (tmp_path / "CANARY").exists()
@@ -251,7 +251,7 @@ def test_python_itself_would_have_run_it(name, tmp_path):
 
 
 def test_torch_itself_would_have_run_what_is_nested(tmp_path):
-    """Two streams deep, through a function of its own."""
+    """A payload two streams deep works in torch itself; otherwise these tests would prove nothing."""
     program = b"\x80\x04" + load_from_bytes(stream(load_from_bytes(stream(CALL, ())), ())) + b"."
     subprocess.run([sys.executable, "-c", EXECUTE], input=program, cwd=tmp_path, check=True)
     assert (tmp_path / "CANARY").exists()

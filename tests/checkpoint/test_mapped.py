@@ -1,4 +1,4 @@
-"""Files whose bytes are mapped, or read plainly."""
+"""Tests of files that are mapped, or read with ordinary I/O."""
 
 import errno
 import io
@@ -43,15 +43,15 @@ def plainly(tmp_path, monkeypatch):
 
 
 def test_a_read_that_is_cut_short_is_continued(plainly):
-    """Up to the last byte; beyond it the file became shorter."""
+    """Short reads are continued up to the last byte, and a file that became shorter is an error."""
     with plainly(Cut) as file:
         assert file.elements("u1", 3, 253).tolist() == list(range(3, 256))
         with pytest.raises(CheckpointError, match="became shorter while it was being read"):
             file.elements("u1", 4, 253)
 
 
-def test_a_disk_that_fails_is_told_with_the_place(plainly):
-    """And with the file's name."""
+def test_a_disk_that_fails_is_reported_with_the_place(plainly):
+    """The error names the file and the byte."""
     with plainly(Broken) as file, pytest.raises(CheckpointError, match="file: reading failed at byte 3: Input/output"):
         file.elements("u1", 3, 5)
 
@@ -70,8 +70,8 @@ except CheckpointError as error:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
-def test_a_file_that_does_not_fit_into_the_address_space_is_told(tmp_path):
-    """As under `ulimit -v` on a cluster's login node."""
+def test_a_file_that_does_not_fit_into_the_address_space_is_reported(tmp_path):
+    """Under `ulimit -v`, as on a cluster's login node, a file that is too large is reported with its name."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(1 << 37)
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path / "large"], capture_output=True, text=True)
@@ -79,7 +79,7 @@ def test_a_file_that_does_not_fit_into_the_address_space_is_told(tmp_path):
 
 
 def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):
-    """It lies behind the last page, of which nothing can be expected or forgotten."""
+    """An empty tensor after the last page can be announced, read and forgotten."""
     state = {"a": torch.ones(HUGE_PAGE - 1000, dtype=torch.uint8), "b": torch.ones(0, dtype=torch.uint8)}
     save_file(state, tmp_path / "x")
     state["a"] = torch.ones(HUGE_PAGE - 1000 + HUGE_PAGE - (tmp_path / "x").stat().st_size, dtype=torch.uint8)
@@ -94,9 +94,28 @@ def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):
 
 
 def test_headers_are_read_without_touching_the_map(tmp_path):
-    """A page that is touched may bring two megabytes with it, and a zip has a header at each of its tensors."""
+    """Headers are read with ordinary I/O, because accessing a page can map two megabytes."""
     (tmp_path / "file").write_bytes(bytes(range(256)))
     with MappedFile(tmp_path / "file") as file:
         file._map = None
         assert file.bytes_at(250, 300) == bytes(range(250, 256))
         assert file.bytes_at(300, 310) == b""
+
+
+def test_a_read_error_in_the_middle_is_reported_and_leaves_nothing(pair, tmp_path, wise):
+    """A file that becomes shorter while it is read gives an error and leaves the earlier output."""
+    (tmp_path / "out").write_text("earlier")
+
+    class Short(MappedFile):
+        def _read(self, offset, size):
+            with self.path.open("r+b") as file:
+                file.truncate(offset + size - 1)
+            return super()._read(offset, size)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mergekit_wise.checkpoint.opening.MappedFile", Short)
+        result = wise("merge", *pair, "-o", tmp_path / "out", "--no-mmap")
+    assert result.exit_code == 1
+    assert "became shorter while it was being read" in result.stderr
+    assert (tmp_path / "out").read_text() == "earlier"
+    assert not list(tmp_path.glob(".out*"))

@@ -1,4 +1,4 @@
-"""Files that are no checkpoints."""
+"""Tests of files that are not checkpoints."""
 
 import os
 
@@ -10,7 +10,7 @@ from mergekit_wise.errors import CheckpointError
 
 
 def test_the_content_decides_and_not_the_extension(tmp_path):
-    """A torch.save file by the name of the other kind."""
+    """A torch.save file with the extension of safetensors is read as a torch.save file."""
     torch.save({"w": torch.ones(2)}, tmp_path / "x.safetensors")
     assert open_checkpoint(tmp_path / "x.safetensors").kind == "torch.save zip"
 
@@ -25,7 +25,7 @@ def test_the_content_decides_and_not_the_extension(tmp_path):
     ],
 )
 def test_what_is_no_checkpoint_is_refused_with_its_path(content, message, tmp_path):
-    """One sentence that names the file and the trouble."""
+    """The error names the file and the reason."""
     path = tmp_path / "file"
     if content is not None:
         path.write_bytes(content)
@@ -35,13 +35,13 @@ def test_what_is_no_checkpoint_is_refused_with_its_path(content, message, tmp_pa
 
 
 def test_a_folder_is_refused(tmp_path):
-    """It is not opened as a file."""
+    """A folder without weights is not opened as a file."""
     with pytest.raises(CheckpointError, match="a folder"):
         open_checkpoint(tmp_path)
 
 
 def test_a_pipe_is_refused(tmp_path):
-    """Opening one would wait for ever."""
+    """A pipe is refused without being opened, which would wait for ever."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="a device or a pipe"):
         open_checkpoint(tmp_path / "pipe")

@@ -1,4 +1,4 @@
-"""Reading and writing safetensors."""
+"""Tests of reading and writing safetensors."""
 
 import json
 
@@ -17,23 +17,23 @@ EVERY_DTYPE = {
 TENSORS = {**EVERY_DTYPE, "scalar": torch.tensor(1.5), "empty": torch.zeros(0, 3), "größe/模型": torch.ones(2, 3)}
 
 
-def carriers(path):
+def stored(path):
     checkpoint = open_checkpoint(path)
     return {name: (checkpoint.info(name), checkpoint.read(name)) for name in checkpoint.tensors}
 
 
 @pytest.mark.parametrize("metadata", [{"format": "pt"}, {}], ids=["metadata", "none"])
 def test_written_file_equals_safetensors_own_byte_for_byte(metadata, tmp_path):
-    """All dtypes, a scalar, an empty tensor and names in several scripts, in safetensors' order and padding."""
+    """Order and padding are safetensors' own for all dtypes, a scalar, an empty tensor and names in any script."""
     save_file(TENSORS, tmp_path / "theirs", metadata or None)
-    write_safetensors(tmp_path / "ours", carriers(tmp_path / "theirs"), metadata)
+    write_safetensors(tmp_path / "ours", stored(tmp_path / "theirs"), metadata)
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
 
 
 def test_every_dtype_is_read_as_safetensors_reads_it(tmp_path):
-    """Same names, shapes and bytes as ``load_file`` gives."""
+    """Names, shapes and bytes are those that ``load_file`` returns."""
     save_file(TENSORS, tmp_path / "file")
-    ours, theirs = carriers(tmp_path / "file"), load_file(tmp_path / "file")
+    ours, theirs = stored(tmp_path / "file"), load_file(tmp_path / "file")
     assert ours.keys() == theirs.keys()
     for name, (info, storage) in ours.items():
         assert info.shape == tuple(theirs[name].shape)
@@ -75,18 +75,18 @@ DAMAGED = {
     "overlap": (framed(header(y=entry(offsets=(4, 12))), bytes(12)), "starts at byte 4, not at 8"),
     "wrong size": (framed(header(y=entry(shape=(3,))), bytes(16)), "needs 12 bytes"),
     "overflowing shape": (framed(header(y=entry(shape=(2**62, 2**62)))), "needs"),
-    "negative shape": (framed(header(y=entry(shape=(-2,)))), "no natural number"),
-    "boolean shape": (framed(header(y=entry(shape=(True, 2)))), "no natural number"),
+    "negative shape": (framed(header(y=entry(shape=(-2,)))), "not a natural number"),
+    "boolean shape": (framed(header(y=entry(shape=(True, 2)))), "not a natural number"),
     "unknown dtype": (framed(header(y=entry(dtype="F7"))), "unknown dtype 'F7'"),
     "no offsets": (framed(header(y={"dtype": "F32", "shape": [1]})), "lacks"),
     "metadata of numbers": (framed(header(__metadata__={"a": 1})), "not a map of texts"),
-    "no tensors": (framed(b"{}", b""), "without a single tensor"),
+    "no tensors": (framed(b"{}", b""), "without tensors"),
 }
 
 
 @pytest.mark.parametrize(("content", "message"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_a_damaged_file_is_refused_with_its_path_and_reason(content, message, tmp_path):
-    """Every number in a header is distrusted; each kind of damage has its own words."""
+    """Every number in a header is checked, and each kind of damage has its own message."""
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CheckpointError, match=message) as caught:
         open_checkpoint(tmp_path / "file")
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_refused_with_its_path_and_reason(content, message, tm
 
 
 def test_metadata_order_does_not_change_the_bytes(tmp_path):
-    """safetensors itself writes several entries in a random order; here they are sorted."""
+    """Several entries, which safetensors itself writes in a random order, are sorted."""
     tensors = {"x": (TensorInfo("x", BY_TORCH["float32"], (1,)), np.zeros(1, np.float32))}
     write_safetensors(tmp_path / "a", tensors, {"k": "1", "b": "2", "z": "3"})
     write_safetensors(tmp_path / "b", tensors, {"z": "3", "b": "2", "k": "1"})

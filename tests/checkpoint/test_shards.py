@@ -1,4 +1,4 @@
-"""Checkpoints in several files."""
+"""Tests of checkpoints in several files."""
 
 import json
 
@@ -24,7 +24,7 @@ def sharded(tmp_path, save, names=("a", "b")):
 
 @pytest.mark.parametrize("save", [save_file, torch.save], ids=["safetensors", "torch.save"])
 def test_shards_are_one_checkpoint(save, tmp_path):
-    """By the index, and by the folder; of both kinds."""
+    """Shards of both formats are opened by their index and by their folder."""
     for path in (sharded(tmp_path, save), tmp_path):
         checkpoint = open_checkpoint(path)
         assert checkpoint.tensors.keys() == STATE.keys()
@@ -35,9 +35,9 @@ def test_shards_are_one_checkpoint(save, tmp_path):
 
 @pytest.mark.parametrize("shard", ["../a", "/etc/passwd", "", ".", "x/y", 5])
 def test_an_index_reaches_only_the_files_beside_it(shard, tmp_path):
-    """A downloaded index must not name what it likes."""
+    """A downloaded index cannot name files outside its folder."""
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": shard}}))
-    with pytest.raises(CheckpointError, match="no file beside it"):
+    with pytest.raises(CheckpointError, match="not a file next to the index"):
         open_checkpoint(tmp_path / "i.json")
 
 
@@ -52,14 +52,14 @@ def test_an_index_reaches_only_the_files_beside_it(shard, tmp_path):
     ],
 )
 def test_json_that_is_no_index_is_refused(text, message, tmp_path):
-    """A config.json, for example."""
+    """JSON files without a valid weight_map are refused."""
     (tmp_path / "i.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
         open_checkpoint(tmp_path / "i.json")
 
 
 def test_json_of_a_size_that_no_index_has_is_refused(tmp_path):
-    """Before it is read: parsed, it would take many times its size of memory."""
+    """A file that is too large is refused before it is parsed, which would take many times its size of memory."""
     with (tmp_path / "i.json").open("wb") as file:
         file.write(b'{"weight_map": {')
         file.truncate(1 << 40)
@@ -69,33 +69,33 @@ def test_json_of_a_size_that_no_index_has_is_refused(tmp_path):
 
 @pytest.mark.parametrize("shard", ["a\0b", "\ud800"])
 def test_a_shard_by_a_name_that_no_file_can_have_is_refused(shard, tmp_path):
-    """JSON can write more texts than file systems take."""
+    """Names that JSON can express and file systems cannot are refused."""
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": shard}}))
     with pytest.raises(CheckpointError, match="cannot be opened"):
         open_checkpoint(tmp_path / "i.json")
 
 
 def test_a_shard_that_is_a_folder_is_refused(tmp_path):
-    """Even one with weights in it: an index lists files."""
+    """An index lists files, so even a folder with weights in it is refused."""
     (tmp_path / "sub").mkdir()
     save_file(STATE, tmp_path / "sub" / "model.safetensors")
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "sub"}}))
-    with pytest.raises(CheckpointError, match="sub: a folder, where a checkpoint file was expected"):
+    with pytest.raises(CheckpointError, match="sub: a folder, but a checkpoint file was expected"):
         open_checkpoint(tmp_path / "i.json")
 
 
 def test_an_index_that_names_itself_is_refused(tmp_path):
-    """It is no checkpoint, and no way into endless recursion."""
+    """An index is not opened as a shard, so it cannot cause endless recursion."""
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "i.json"}}))
     with pytest.raises(CheckpointError, match="neither a safetensors file"):
         open_checkpoint(tmp_path / "i.json")
 
 
 def test_a_missing_shard_and_a_missing_tensor_are_named(tmp_path):
-    """With the file that they should be in."""
+    """The error names the file, and the tensor that it should hold."""
     index = sharded(tmp_path, save_file)
     save_file({"other": torch.ones(1)}, tmp_path / "b")
-    with pytest.raises(CheckpointError, match=r"layer.4.weight is in b, where it is not"):
+    with pytest.raises(CheckpointError, match=r"layer.4.weight should be in b"):
         open_checkpoint(index)
     (tmp_path / "b").unlink()
     with pytest.raises(CheckpointError, match="no such file"):
@@ -103,13 +103,13 @@ def test_a_missing_shard_and_a_missing_tensor_are_named(tmp_path):
 
 
 def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):
-    """The usual names."""
+    """The error lists the usual names."""
     with pytest.raises(CheckpointError, match=r"model\.safetensors\.index\.json"):
         open_checkpoint(tmp_path)
 
 
 def test_shards_that_are_written_can_be_read(tmp_path):
-    """By safetensors, and again as one checkpoint; none is larger than was asked for, and the index lists all."""
+    """No shard exceeds the size asked for, the index lists all, and safetensors and this tool read them."""
     save_file(STATE, tmp_path / "in")
     source = open_checkpoint(tmp_path / "in")
     plan = plan_output(tmp_path / "out.safetensors", [source.info(n) for n in source.tensors], {"format": "pt"}, 1000)

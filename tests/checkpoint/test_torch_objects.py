@@ -1,4 +1,4 @@
-"""What torch's own functions in a pickle are given, where torch would never have written it."""
+"""Tests of calls of torch's own functions with arguments that torch would never write."""
 
 import pytest
 
@@ -23,13 +23,13 @@ def read(data):
 
 @pytest.mark.parametrize(("data", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_a_call_of_torch_that_torch_does_not_make_is_refused(data, message):
-    """With what was wrong with it."""
+    """Each is refused with what is wrong with it."""
     with pytest.raises(PickleError, match=message):
         read(data)
 
 
 def test_the_same_call_as_torch_makes_it_is_a_tensor():
-    """Else the refusals above would show nothing."""
+    """The call with torch's own arguments gives a tensor; otherwise the refusals would prove nothing."""
     tensor = read(V3 + STORAGE + b"K\x00(K\x02K\x02t(K\x02K\x01t\x89Nctorch\nuint16\ntR.")
     assert isinstance(tensor, TensorView)
     assert (str(tensor.dtype), tensor.shape, tensor.strides) == ("uint16", (2, 2), (2, 1))

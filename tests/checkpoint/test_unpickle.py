@@ -1,4 +1,4 @@
-"""The structural unpickler against Python's own, and against streams that Python's own should not be given."""
+"""Tests of the structural unpickler against Python's own, and with streams that Python's own should not be given."""
 
 import collections
 import pickle
@@ -30,19 +30,19 @@ def read(data: bytes) -> object:
 
 @given(nested(ATOMS), st.integers(0, 5))
 def test_plain_data_is_read_as_python_reads_it(value, protocol):
-    """Any nesting of plain values, in every pickle protocol."""
+    """Any nesting of plain values is read in every pickle protocol."""
     assert read(pickle.dumps(value, protocol)) == value
 
 
 @given(nested(ATOMS | st.binary() | st.frozensets(KEYS)), st.integers(4, 5))
 def test_bytes_and_sets_are_read_as_python_reads_them(value, protocol):
-    """In the protocols that have instructions for them; older ones call functions."""
+    """Bytes and sets are read in the protocols that have instructions for them."""
     assert read(pickle.dumps(value, protocol)) == value
 
 
 @given(st.binary(max_size=200))
 def test_bytes_at_random_give_a_value_or_a_pickle_error(data):
-    """Nothing else escapes."""
+    """No other error is raised."""
     try:
         read(data)
     except PickleError:
@@ -50,7 +50,7 @@ def test_bytes_at_random_give_a_value_or_a_pickle_error(data):
 
 
 def test_mutated_streams_give_a_value_or_a_pickle_error():
-    """Ten thousand pickles with a few bytes changed."""
+    """Ten thousand pickles with a few changed bytes raise no other error."""
     rng = random.Random(0)
     good = pickle.dumps({"a": [1, (2.5, "x" * 300)], "b": {None: b"y" * 100}, "c": collections.OrderedDict(z=1)})
     for _ in range(10_000):
@@ -76,7 +76,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_call_becomes_an_inert_stub(data):
-    """Whatever way a pickle has of calling something, what comes out is the name and the arguments."""
+    """Every way to call something gives a stub with the name and the arguments."""
     value = read(data)
     assert isinstance(value, Stub)
     assert isinstance(value.kind, Global)
@@ -100,21 +100,21 @@ REFUSED = {
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 def test_a_stream_that_makes_no_sense_is_refused(data):
-    """With a PickleError, at once, and without the memory that it asks for."""
+    """A PickleError is raised at once, without the memory that the stream asks for."""
     with pytest.raises(PickleError):
         read(data)
 
 
 def test_deep_nesting_neither_overflows_nor_hangs():
-    """A million tuples in each other, and one used as a key."""
+    """A million nested tuples are read, and refused as a key."""
     deep = b")" + b"\x85" * 1_000_000
     read(deep + b".")
-    with pytest.raises(PickleError, match="as a key"):
+    with pytest.raises(PickleError, match="uses a key"):
         read(b"}" + deep + b"K\x01s.")
 
 
 def test_long_bytes_are_views_of_the_stream():
-    """A nested checkpoint of gigabytes costs nothing to walk past."""
+    """A long byte string is not copied, so nested checkpoints of gigabytes cost nothing."""
     blob = read(pickle.dumps(b"x" * 1000))
     assert isinstance(blob, Blob)
     assert bytes(blob.view) == b"x" * 1000

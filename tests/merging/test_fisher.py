@@ -1,4 +1,4 @@
-"""Fisher information that belongs to a pair, and such that does not; ``recipes/test_merge_rules.py`` mixes with it."""
+"""Tests of Fisher information that belongs to a pair or does not; ``api/test_merge_rules.py`` merges with it."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def opened(tmp_path, first, second):
 
 
 def test_values_below_the_floor_are_the_floor(tmp_path):
-    """In the names of the weights, whatever stands before them; a tensor without information has none."""
+    """Values are found under the weights' names despite a prefix; tensors without information have none."""
     first, second = {"module.b.w": torch.tensor([0.0, 0.5, 0.125, 1])}, {"b.w": torch.tensor([[2.0, 0.0], [0.0, 3.0]])}
     first["module.b.w"] = first["module.b.w"].reshape(2, 2)
     fishers = opened(tmp_path, first, second)
@@ -34,12 +34,12 @@ def test_values_below_the_floor_are_the_floor(tmp_path):
     ("first", "second", "message"),
     [
         ({"a.w": torch.ones(3)}, {"b.w": torch.ones(2, 2)}, r"lack Fisher information on one side.*\n  a\.w\n  b\.w"),
-        ({"a.w": torch.ones(4)}, {"a.w": torch.ones(4)}, r"another shape than the weights:\n  a\.w"),
-        ({"c.w": torch.ones(3)}, {"c.w": torch.ones(3)}, "f0: holds no Fisher information for any"),
+        ({"a.w": torch.ones(4)}, {"a.w": torch.ones(4)}, r"a different shape than the weights:\n  a\.w"),
+        ({"c.w": torch.ones(3)}, {"c.w": torch.ones(3)}, "f0: holds no Fisher information"),
     ],
     ids=["one side", "shape", "other names"],
 )
 def test_what_does_not_belong_to_the_pair_is_refused(first, second, message, tmp_path):
-    """All faults at once, by name."""
+    """The error names all tensors that are wrong."""
     with pytest.raises(MismatchError, match=message):
         opened(tmp_path, first, second)

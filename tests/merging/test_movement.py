@@ -1,4 +1,4 @@
-"""How far weights moved, against torch in float64."""
+"""Tests of how far weights moved, against torch in float64."""
 
 import math
 
@@ -18,7 +18,7 @@ def moved(tmp_path, a, b):
 
 
 def test_norms_and_cosines_are_torchs(states, tmp_path):
-    """For each dtype; the largest comes first."""
+    """Norms and cosines agree for each dtype, and the largest change comes first."""
     found = moved(tmp_path, *states)
     order = [m.relative for m in found.values() if m.relative is not None]
     assert order == sorted(order, reverse=True)
@@ -33,7 +33,7 @@ def test_norms_and_cosines_are_torchs(states, tmp_path):
 
 
 def test_a_head_is_compared_class_by_class(tmp_path):
-    """The cosine of each class's weights before and after."""
+    """Each class has the cosine similarity of its weights."""
     a, b = torch.randn(5, 8), torch.randn(5, 8)
     found = moved(tmp_path, {"classification_head.weight": a}, {"classification_head.weight": b})
     wanted = torch.cosine_similarity(a.double(), b.double()).tolist()
@@ -41,7 +41,7 @@ def test_a_head_is_compared_class_by_class(tmp_path):
 
 
 def test_weights_that_start_at_zero_moved_infinitely_far(tmp_path):
-    """And those that stay at zero did not move."""
+    """Weights that stay at zero did not move."""
     zero, one = torch.zeros(3), torch.ones(3)
     found = moved(tmp_path, {"grew": zero, "stayed": zero}, {"grew": one, "stayed": zero})
     assert (found["grew"].relative, found["grew"].cosine) == (math.inf, None)

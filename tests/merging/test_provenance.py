@@ -1,4 +1,4 @@
-"""What a merged file says of where it comes from, read back."""
+"""Tests of the provenance in a merged file, read back."""
 
 import json
 
@@ -30,7 +30,7 @@ def saying(tmp_path, text):
 
 @pytest.mark.parametrize("rules", [EVERY, Rules(alpha=0.3, extrapolate=True)], ids=["every rule", "none"])
 def test_rules_come_back_as_they_were(rules, tmp_path):
-    """By way of the file."""
+    """Rules survive being written to the metadata and read again."""
     source = saying(tmp_path, None)
     metadata, _ = describe(match(source, source), rules)
     assert read_rules(read_origin(saying(tmp_path, metadata[KEY]))) == rules
@@ -40,7 +40,7 @@ def test_rules_come_back_as_they_were(rules, tmp_path):
     "text", [None, "", "{", "[" * 99_999, "null", "[1]", '"merged"'], ids=lambda text: str(text)[:9]
 )
 def test_a_file_that_was_not_merged_here_has_no_origin(text, tmp_path):
-    """Whatever it says under that name."""
+    """Other content of the metadata entry is not a provenance."""
     assert read_origin(saying(tmp_path, text)) is None
 
 
@@ -60,6 +60,6 @@ def test_a_file_that_was_not_merged_here_has_no_origin(text, tmp_path):
     ids=json.dumps,
 )
 def test_rules_that_are_none_are_refused(origin):
-    """A file may say anything; verifying it is no defect."""
-    with pytest.raises(CheckpointError, match="the provenance of the file is not understood"):
+    """Any content of a file gives a CheckpointError, never another error."""
+    with pytest.raises(CheckpointError, match="the provenance of the file cannot be understood"):
         read_rules(origin)

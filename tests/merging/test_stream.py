@@ -1,27 +1,37 @@
-"""Several outputs from one reading."""
+"""Several outputs from one pass over the two checkpoints."""
 
 from collections import Counter
 
 import pytest
 
 from mergekit_wise.api.merge import merge, merge_each
-from mergekit_wise.merging import mixing
+from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.merging import Mixer, Rules, Sink, make_plan, match, open_backend, stream
 from mergekit_wise.options import MergeOptions
+from mergekit_wise.progress import silent
 
 
 @pytest.mark.parametrize("alphas", [(0.25, 0.5), (0.0, 0.25, 0.75, 1.0)])
-def test_two_tensors_are_compared_once_for_all_outputs(alphas, pair, states, tmp_path, monkeypatch):
-    """However many alphas mix them; the files are those of one merge after the other."""
-    asked, find_source = Counter(), mixing.find_source
+def test_two_tensors_are_compared_once_for_all_outputs(alphas, pair, states):
+    """However many alphas mix two tensors, their bytes are compared once."""
+    asked = Counter()
 
-    def counted(pair, step, block):
-        asked[step.info.name, step.action] += 1
-        return find_source(pair, step, block)
+    class CountingMixer(Mixer):
+        def source(self, plan):
+            asked[plan.info.name, plan.action] += 1
+            return super().source(plan)
 
-    monkeypatch.setattr(mixing, "find_source", counted)
-    merge_each(MergeOptions(*pair, tmp_path / "{alpha}.safetensors"), alphas)
+    matched = match(*map(open_checkpoint, pair))
+    sinks = [Sink(make_plan(matched, Rules(alpha)), lambda *_: None) for alpha in alphas]
+    stream(CountingMixer(matched, open_backend("cpu")), sinks, silent)
     assert set(asked.values()) == {1}
     assert {name for name, _ in asked} == states[0].keys()
+
+
+@pytest.mark.parametrize("alphas", [(0.25, 0.5), (0.0, 0.25, 0.75, 1.0)])
+def test_the_outputs_of_one_pass_are_those_of_single_merges(alphas, pair, tmp_path):
+    """Every file has the bytes that a merge with its alpha alone writes."""
+    merge_each(MergeOptions(*pair, tmp_path / "{alpha}.safetensors"), alphas)
     for alpha in alphas:
         merge(*pair, tmp_path / "one", alpha=alpha)
         assert (tmp_path / f"{alpha:g}.safetensors").read_bytes() == (tmp_path / "one").read_bytes()

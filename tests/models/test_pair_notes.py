@@ -81,7 +81,7 @@ def test_how_files_were_read_is_told_of_each_end(model, tmp_path):
         wrapped,
         {"open_clip_config": json.dumps(CONFIG)},
     )
-    took = "took the prefix 'module.' off every name"
+    took = "removed prefix 'module.' from all tensor names"
     options = {"suite": "digits-noisy", "limit": 20}
     assert f"wrapped: {took}" in merge(wrapped, model, tmp_path / "out").notes
     assert f"wrapped: {took}" in sweep(model, wrapped, alphas=(0.5,), **options).notes

@@ -1,16 +1,33 @@
-"""The safetensors header, in both directions. Knows the format; touches no file.
+"""The safetensors format, read and written.
 
 The order of tensors and the padding are those of safetensors' own ``save_file``, so that the same tensors and metadata
-give the same bytes. Where that leaves the order open (several metadata entries), they are sorted by key.
+give the same bytes. Several metadata entries, which that leaves in any order, are sorted by key. Reading checks every
+number in the header.
 """
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from mergekit_wise.checkpoint.checks import check_name, check_shape, check_text, shown
-from mergekit_wise.checkpoint.dtypes import BY_NAME, RANK
-from mergekit_wise.checkpoint.tensors import TensorInfo
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.tensors import (
+    BY_NAME,
+    RANK,
+    StoredTensor,
+    TensorInfo,
+    check_name,
+    check_shape,
+    check_text,
+)
+from mergekit_wise.checkpoint.writing import writing
+from mergekit_wise.errors import CheckpointError
+from mergekit_wise.wording import shown
 
 MAX_HEADER = 100_000_000
 """Bytes; the limit that safetensors' own reader sets."""
@@ -18,7 +35,7 @@ MAX_HEADER = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything goes in a file to be written: offsets are from the file's first byte."""
+    """The plan of a file to be written: its header, and for each tensor the offset of its first byte in the file."""
 
     header: bytes
     infos: tuple[TensorInfo, ...]
@@ -27,13 +44,10 @@ class Layout:
 
 
 def plan_layout(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> Layout:
-    """Lay out `infos` as safetensors does: widest dtype first, then by name."""
+    """Order `infos` as safetensors does: the widest dtype first, then by name."""
     ordered = sorted(infos, key=lambda info: (-RANK[info.dtype], info.name.encode()))
-    described: dict[str, object] = {}
-    if metadata:
-        described["__metadata__"] = dict(sorted(metadata.items()))
-    begins = []
-    end = 0
+    described: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    begins, end = [], 0
     for info in ordered:
         begins.append(end)
         end += info.nbytes
@@ -49,12 +63,53 @@ def plan_layout(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> Lay
     return Layout(header, tuple(ordered), offsets, len(header) + end)
 
 
-def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, int]], dict[str, str]]:
-    """Read a header's JSON; returns (tensor, offset from the end of the header) in file order, and the metadata.
+def write_safetensors(
+    output: Path, tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic]]], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors that are in memory, as arrays of their dtypes' storage dtypes. Raises OutputError."""
+    layout = plan_layout((info for info, _ in tensors.values()), metadata)
+    with writing(output, layout.size) as write:
+        write(0, layout.header)
+        for info in layout.infos:
+            write(layout.offsets[info.name], np.ascontiguousarray(tensors[info.name][1]))
 
-    Raises ValueError with what is wrong: every byte of the body must belong to exactly one tensor.
+
+def looks_like_safetensors(file: MappedFile) -> bool:
+    """Whether the file starts with a length and the opening brace of a JSON object."""
+    return file.size >= 9 and file.bytes_at(8, 9) == b"{"
+
+
+def open_safetensors(file: MappedFile) -> Checkpoint:
+    """Read the header. Raises CheckpointError if the file is damaged or truncated."""
+    length = int.from_bytes(file.bytes_at(0, 8), "little")
+    body = 8 + length
+    if length > MAX_HEADER:
+        raise CheckpointError(
+            f"{file.path}: looks like safetensors, but its header would be {length:,} bytes long "
+            f"(at most {MAX_HEADER:,} are allowed). The file is damaged or of another kind."
+        )
+    if body > file.size:
+        raise CheckpointError(
+            f"{file.path}: truncated: the header needs {body:,} bytes, the file has {file.size:,}. "
+            "Copy or download it again."
+        )
+    text = file.bytes_at(8, body)
+    try:
+        placed, metadata = parse_header(text, file.size - body)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file.path}: damaged safetensors file: {error}. Copy or download it again.") from error
+    tensors = {info.name: StoredTensor(info, file, body + begin) for info, begin in placed}
+    return Checkpoint(file.path, "safetensors", tensors, metadata, hashlib.sha256(text).hexdigest())
+
+
+def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, int]], dict[str, str]]:
+    """Parse a header's JSON.
+
+    Returns (tensor, offset from the end of the header) in file order, and the metadata.
+
+    Raises ValueError that says what is wrong: every byte of the body must belong to exactly one tensor.
     """
-    # An object: files of this format are known by the brace that the header begins with.
+    # The value is an object: the opening brace is how files of this format are recognised.
     described = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
     metadata = _parse_metadata(described.pop("__metadata__", {}))
     # Empty tensors share their start with the next one: the end decides.
@@ -73,7 +128,7 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
 
 
 def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """For ``json.loads``, which by itself keeps the last of several entries of one name. Raises ValueError."""
+    """For ``json.loads``, which by itself keeps the last of several entries with one name. Raises ValueError."""
     entries = dict(pairs)
     if len(entries) != len(pairs):
         raise ValueError("a name occurs twice in it")
@@ -98,7 +153,7 @@ def _parse_tensor(name: str, entry: object) -> tuple[TensorInfo, int]:
     if dtype not in BY_NAME:
         raise ValueError(f"tensor {name!r} has the unknown dtype {shown(dtype)!r}")
     if not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError(f"tensor {name!r} has a shape or offset that is no natural number")
+        raise ValueError(f"tensor {name!r} has a shape or offset that is not a natural number")
     check_shape(name, shape, BY_NAME[dtype].itemsize)
     info = TensorInfo(name, BY_NAME[dtype], tuple(shape))
     if end - begin != info.nbytes:

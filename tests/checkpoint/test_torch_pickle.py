@@ -1,4 +1,4 @@
-"""Old torch.save files, plain pickles and TorchScript archives, against the modules that they were made of."""
+"""Tests of old torch.save files, plain pickles and TorchScript archives against the modules they were made from."""
 
 import io
 import pickle
@@ -46,7 +46,7 @@ def net():
 
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "state dict"])
 def test_the_format_before_torch_1_6(whole, net, tmp_path):
-    """Five pickles in a row and the storages behind them."""
+    """Modules and state dicts in five pickles in a row, with the storages behind them, are read."""
     value = net if whole else {"epoch": 1, "state_dict": net.state_dict()}
     torch.save(value, tmp_path / "x", _use_new_zipfile_serialization=False)
     assert_holds(tmp_path / "x", net.state_dict(), "torch.save before 1.6")
@@ -65,19 +65,19 @@ def in_a_row(content):
 DAMAGED = {
     "protocol": (1, pickle.dumps(1002, 2), "its first numbers are not torch's"),
     "big endian": (2, pickle.dumps({"little_endian": False}, 2), "big-endian"),
-    "no list": (4, pickle.dumps("0", 2), "no list of names"),
-    "numbers": (4, pickle.dumps([0], 2), "no list of names"),
+    "no list": (4, pickle.dumps("0", 2), "not a list of names"),
+    "numbers": (4, pickle.dumps([0], 2), "not a list of names"),
     "twice": (4, pickle.dumps(["0", "0"], 2), "occurs twice"),
     "missing": (4, pickle.dumps([], 2), "a storage is missing"),
     "of no tensor": (4, pickle.dumps(["0", "1"], 2), "storage '1' belongs to no tensor"),
-    "a storage as list": (4, b"\x80\x02U\x010Q.", "a storage where none belongs"),
+    "a storage as list": (4, b"\x80\x02U\x010Q.", "a storage in an unexpected place"),
     "fewer elements": (5, bytes(8), "storage '0' reaches beyond the end"),
 }
 
 
 @pytest.mark.parametrize(("place", "part", "message"), DAMAGED.values(), ids=DAMAGED.keys())
 def test_an_old_file_with_one_part_changed_is_refused(place, part, message, tmp_path):
-    """Whichever part it is, in words of its own."""
+    """A change of any part is refused with a message of its own."""
     torch.save({"w": torch.ones(2)}, tmp_path / "x", _use_new_zipfile_serialization=False)
     parts = list(in_a_row((tmp_path / "x").read_bytes()))
     key = pickle.loads(parts[4])[0]
@@ -94,20 +94,20 @@ def test_an_old_file_with_one_part_changed_is_refused(place, part, message, tmp_
 @pytest.mark.parametrize("whole", [True, False], ids=["module", "state dict"])
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_a_plain_pickle(protocol, whole, net, tmp_path):
-    """Each storage is a complete old torch.save inside a byte string."""
+    """Storages that are old torch.save files inside byte strings are read, in all protocols from 3 on."""
     (tmp_path / "x").write_bytes(pickle.dumps(net if whole else dict(net.state_dict()), protocol))
     assert_holds(tmp_path / "x", net.state_dict(), "plain pickle")
 
 
 def test_a_plain_pickle_of_protocol_2_says_what_to_do(net, tmp_path):
-    """It keeps bytes as text, which cannot be mapped."""
+    """Protocol 2 keeps bytes as text, which cannot be mapped; the error says to use torch.save."""
     (tmp_path / "x").write_bytes(pickle.dumps(net, 2))
     with pytest.raises(CheckpointError, match="protocol 2 or older.*torch.save"):
         open_checkpoint(tmp_path / "x")
 
 
 def test_a_torchscript_archive(net, tmp_path):
-    """OpenAI's CLIP files are such."""
+    """TorchScript archives, such as OpenAI's CLIP files, are read."""
     torch.jit.save(torch.jit.trace(net.eval(), torch.randn(2, 3)), tmp_path / "x")
     wanted = torch.jit.load(tmp_path / "x").state_dict()
     assert_holds(tmp_path / "x", wanted, "TorchScript archive")
@@ -148,7 +148,7 @@ torch.save(model.state_dict(), sys.argv[1] + ".state")
 
 
 def test_the_authors_own_files_merge_like_any_other(wise, tmp_path):
-    """A pickled ImageClassifier whose classes are not installed here, as zero-shot and as fine-tuned."""
+    """Pickled ImageClassifiers, whose classes are not installed here, are merged."""
     for name, seed in (("zs", "0"), ("ft", "1")):
         subprocess.run([sys.executable, "-c", AUTHORS, str(tmp_path / name), seed], check=True)
     result = wise("merge", tmp_path / "zs", tmp_path / "ft", "--alpha", "0.3", "-o", tmp_path / "out")
@@ -166,7 +166,7 @@ def test_the_authors_own_files_merge_like_any_other(wise, tmp_path):
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("old", [True, False])
 def test_a_file_that_was_cut_off_is_refused(old, kept, net, tmp_path):
-    """Early or late, of either kind."""
+    """A file that was cut off anywhere is refused, in both formats."""
     if old:
         torch.save(net, tmp_path / "x", _use_new_zipfile_serialization=False)
     else:

@@ -1,0 +1,275 @@
+"""Tests of atomic writing: a file or folder appears whole or not at all."""
+
+import errno
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mergekit_wise.api.merge import merge
+from mergekit_wise.checkpoint import refuse_overwriting, write_atomically
+from mergekit_wise.checkpoint.writing import locked, partial_name, remove_abandoned, writing, writing_folder
+from mergekit_wise.errors import CheckpointError, OutputError
+
+DATA = np.arange(100, dtype=np.float32)
+
+
+def folder_content(path):
+    return sorted(entry.name for entry in path.iterdir())
+
+
+def test_the_output_appears_when_all_is_written(tmp_path):
+    """There is no output until the block ends, and nothing else afterwards."""
+    output = tmp_path / "out"
+    with writing(output, 400) as write:
+        write(200, DATA[50:])
+        write(0, DATA[:50])
+        assert not output.exists()
+    assert output.read_bytes() == DATA.tobytes()
+    assert folder_content(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ValueError, SystemExit])
+def test_on_any_failure_nothing_is_left_and_an_earlier_output_stays(failure, tmp_path):
+    """Any exception, Ctrl-C included, removes the partial file."""
+    output = tmp_path / "out"
+    output.write_text("earlier")
+    with pytest.raises(failure), writing(output, 400) as write:
+        write(0, DATA[:50])
+        raise failure
+    assert output.read_text() == "earlier"
+    assert folder_content(tmp_path) == ["out"]
+
+
+def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
+    """ENOSPC while writing is reported, and an earlier output stays."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    output = tmp_path / "out"
+    output.write_text("earlier")
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OutputError, match="No space left"), writing(output, 400) as write:
+        write(0, DATA)
+    assert output.read_text() == "earlier"
+    assert folder_content(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (errno.EDQUOT, "Free some space"),
+        (errno.EACCES, "Choose a folder that you may write to"),
+        (errno.EROFS, "Choose a folder that you may write to"),
+        (errno.EIO, "an earlier output is untouched"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_what_the_system_refuses_is_reported_with_what_to_do(error, advice, tmp_path, monkeypatch):
+    """The advice fits the error, also where removing the partial file fails, too, as on a read-only disk."""
+
+    def refuse(*_, **__):
+        raise OSError(error, os.strerror(error))
+
+    for name in ("touch", "unlink"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    with pytest.raises(OutputError, match=f"{os.strerror(error)}. .*{advice}"), writing(tmp_path / "out", 400):
+        pass
+
+
+@pytest.mark.parametrize("length", [250, 300], ids=["with a suffix", "by itself"])
+def test_a_name_too_long_is_reported(length, tmp_path):
+    """The error names the output, not the partial file."""
+    output = tmp_path / ("n" * length)
+    refuse_overwriting(output, (tmp_path,))
+    with pytest.raises(OutputError, match="nnn: writing failed: File name too long"), writing(output, 4):
+        pass
+    assert folder_content(tmp_path) == []
+
+
+def test_a_link_to_itself_is_replaced(tmp_path):
+    """A link that leads nowhere is no obstacle."""
+    (tmp_path / "link").symlink_to(tmp_path / "link")
+    with writing(tmp_path / "link", 400) as write:
+        write(0, DATA)
+    assert (tmp_path / "link").read_bytes() == DATA.tobytes()
+
+
+def test_a_disk_that_is_too_small_is_reported_before_anything_is_written(tmp_path):
+    """An exabyte is refused before a partial file is created."""
+    with pytest.raises(OutputError, match="free"), writing(tmp_path / "out", 1 << 60):
+        pass
+    assert folder_content(tmp_path) == []
+
+
+def test_a_missing_folder_and_a_folder_in_place_of_a_file_are_reported(tmp_path):
+    """Both are refused with different messages."""
+    with pytest.raises(OutputError, match="does not exist. Create it"), writing(tmp_path / "no" / "out", 4):
+        pass
+    with pytest.raises(OutputError, match="is a folder"), writing(tmp_path, 4):
+        pass
+
+
+def test_a_write_that_is_cut_short_is_continued(tmp_path, monkeypatch):
+    """A signal or a nearly full disk lets pwrite write less than it was given."""
+    whole = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: whole(fd, data[:7], at))
+    with writing(tmp_path / "out", 400) as write:
+        write(0, DATA)
+    assert (tmp_path / "out").read_bytes() == DATA.tobytes()
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    """The mode is not 0600, which would lock out the group that shares a folder."""
+    old = os.umask(0o027)
+    try:
+        with writing(tmp_path / "out", 4):
+            pass
+    finally:
+        os.umask(old)
+    assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == 0o640
+
+
+def test_a_link_to_the_output_keeps_pointing_to_it(tmp_path):
+    """The file that the link points to is replaced, not the link."""
+    (tmp_path / "real").write_text("earlier")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with writing(tmp_path / "link", 400) as write:
+        write(0, DATA)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == DATA.tobytes()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
+    """Root could otherwise replace /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="device or a pipe"), writing(tmp_path / "pipe", 10):
+        pass
+    assert not (tmp_path / "pipe").is_file()
+
+
+@pytest.mark.parametrize("content", ["größe", "größe".encode(), b"", ""], ids=repr)
+def test_a_text_or_bytes_replace_a_file_whole(content, tmp_path):
+    """Texts and bytes, empty ones included, replace an earlier file and leave nothing else in the folder."""
+    for _ in range(2):
+        write_atomically(tmp_path / "out", content)
+        assert (tmp_path / "out").read_bytes() == (content.encode() if isinstance(content, str) else content)
+    assert folder_content(tmp_path) == ["out"]
+
+
+def test_an_orphan_is_removed_and_an_owned_one_is_not(tmp_path):
+    """Unlocked partial files and folders of this output are removed, locked ones and other outputs' are not."""
+    target = tmp_path / "out[1]*.safetensors"
+    orphan, owned, folder = partial_name(target), partial_name(target), partial_name(target)
+    other = tmp_path / ".out1x.safetensors.1-a.partial"
+    for path in (orphan, owned, other):
+        path.touch()
+    folder.mkdir()
+    (folder / "x").touch()
+    with locked(owned):
+        remove_abandoned(target)
+        assert {path.name for path in tmp_path.iterdir()} == {owned.name, other.name}
+    remove_abandoned(target)
+    assert {path.name for path in tmp_path.iterdir()} == {other.name}
+
+
+def test_two_runs_to_one_output_both_finish(tmp_path):
+    """No run removes the other's partial file, and the last to finish determines the output."""
+    output = tmp_path / "out"
+    with writing(output, 8) as first:
+        with writing(output, 8) as second:
+            second(0, np.full(2, 2.0, np.float32))
+        assert output.read_bytes() == np.full(2, 2.0, np.float32).tobytes()
+        first(0, np.full(2, 1.0, np.float32))
+    assert output.read_bytes() == np.full(2, 1.0, np.float32).tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_merge_that_is_killed_leaves_the_earlier_output_whole(seed, tmp_path):
+    """After SIGKILL at a random point the output is whole, and the next merge removes the partial file."""
+    for name, value in (("zs", 1.0), ("ft", 2.0)):
+        save_file({f"w{i}": torch.full((1 << 21,), value) for i in range(16)}, tmp_path / name)
+    merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.25)
+    earlier = (tmp_path / "out").read_bytes()
+    words = [sys.executable, "-m", "mergekit_wise", "merge", "zs", "ft", "-o", "out"]
+    process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob(".out.*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(random.Random(seed).random() * 0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    now = (tmp_path / "out").read_bytes()
+    merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out")
+    finished = (tmp_path / "out").read_bytes()
+    assert now in (earlier, finished)
+    assert {path.name for path in tmp_path.iterdir()} == {"zs", "ft", "out"}
+
+
+def filled(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_text(name)
+    return folder
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["a new folder", "an empty folder"])
+def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
+    """The folder appears with copies of the source files when the block ends, and not before."""
+    source, output = filled(tmp_path / "source", "config.json"), tmp_path / "out"
+    if empty:
+        output.mkdir()
+    with writing_folder(output, [source / "config.json"]) as folder:
+        filled(folder, "model.safetensors")
+        assert folder.parent == tmp_path
+        assert not output.exists() or not list(output.iterdir())
+    assert {path.name: path.read_text() for path in output.iterdir()} == {
+        name: name for name in ("config.json", "model.safetensors")
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"source", "out"}
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, CheckpointError])
+def test_on_any_failure_no_folder_is_left(failure, tmp_path):
+    """Any exception, Ctrl-C included, removes the partial folder."""
+    with pytest.raises(failure), writing_folder(tmp_path / "out", []) as folder:
+        filled(folder, "model.safetensors")
+        raise failure
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("full", "already exists"),
+        ("full/x", "already exists"),
+        ("no/out", "does not exist. Create it"),
+        ("n" * 250, "File name too long. Nothing was left behind"),
+        ("n" * 300, "File name too long. Nothing was left behind"),
+    ],
+    ids=["a folder with files", "a file", "no parent", "too long with a suffix", "too long"],
+)
+def test_a_folder_that_cannot_be_made_is_reported(output, message, tmp_path):
+    """Nothing that existed before is changed."""
+    filled(tmp_path / "full", "x")
+    with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, []):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["full", "x"]
+
+
+def test_a_file_beside_the_weights_that_cannot_be_copied_is_reported(tmp_path):
+    """A missing source file is reported, and nothing is left behind."""
+    with pytest.raises(OutputError, match="No such file"), writing_folder(tmp_path / "out", [tmp_path / "gone.json"]):
+        pass
+    assert not list(tmp_path.iterdir())

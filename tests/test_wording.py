@@ -1,0 +1,60 @@
+"""Tests of the phrases that messages share."""
+
+import pytest
+
+from mergekit_wise.wording import did_you_mean, fold_names, listed, plural, shown
+
+
+def test_a_suggestion_names_the_words_that_look_alike():
+    """A misspelt word is followed by the known word, an unlike word by nothing."""
+    assert did_you_mean("imagnet", ["imagenet", "cifar"]) == " Did you mean 'imagenet'?"
+    assert did_you_mean("xyz", ["imagenet", "cifar"]) == ""
+    assert did_you_mean("dept", ["depth", "deps", "kept"], most=1) == " Did you mean 'depth'?"
+
+
+@pytest.mark.parametrize(
+    ("items", "text"),
+    [("", ""), ("ab", "a, b"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more")],
+)
+def test_a_list_is_cut_after_the_number_of_items_asked_for(items, text):
+    """Lists that fit are whole, and longer ones end with the number of items left out."""
+    assert listed(items, 3) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "noun", "text"),
+    [
+        (1, "tensor", "1 tensor"),
+        (2, "tensor", "2 tensors"),
+        (0, "tensor", "0 tensors"),
+        (2048, "class", "2,048 classes"),
+        (3, "entry", "3 entries"),
+        (3, "key", "3 keys"),
+        (2, "batch", "2 batches"),
+    ],
+)
+def test_the_noun_agrees_with_its_number(count, noun, text):
+    """Every kind of noun that messages use has its right plural."""
+    assert plural(count, noun) == text
+
+
+def test_folding_loses_no_name():
+    """Runs, gaps, other endings, leading zeros and names without a number can be read off the lines."""
+    names = ["b.0.w", "b.1.w", "b.2.w", "b.5.w", "b.0.v", "plain", "b.007.w"]
+    assert fold_names(names) == ["b.{0-2,5}.w", "b.0.v", "plain", "b.007.w"]
+
+
+@pytest.mark.parametrize(
+    ("text", "safe"),
+    [
+        ("größe", "größe"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\nb", r"a\nb"),
+        ("\ud800", r"\ud800"),
+        ("n" * 99, "n" * 17 + "..."),
+    ],
+    ids=["plain", "control", "line", "surrogate", "long"],
+)
+def test_a_text_from_a_file_is_made_safe_for_a_message(text, safe):
+    """Control characters and halves of surrogate pairs are escaped, and long texts are cut."""
+    assert shown(text, 20) == safe
