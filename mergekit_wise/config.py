@@ -5,13 +5,13 @@ Knows what options there are and checks values as the command line does; does no
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mergekit_wise.declaration import Declared, OptionError, shown
+from mergekit_wise.declaration import Declared, OptionError, as_written
 from mergekit_wise.errors import UsageError
 from mergekit_wise.options import COMMANDS, options_of
+from mergekit_wise.wording import did_you_mean
 
 T = TypeVar("T")
 
@@ -54,14 +54,15 @@ def faults(settings: Mapping[str, Any]) -> Iterator[str]:
         takers = [keys(command)[_key(key)] for command in COMMANDS if _key(key) in keys(command)]
         if not takers:
             everything = [name for command in COMMANDS for name in _proper_keys(command)]
-            yield f"no command has an option '{shown(key)}'" + (_guess(key, everything, "'{}'") or ".")
+            yield f"no command has an option '{as_written(key)}'.{_suggestion(key, everything)}"
         wrong = [fault for option in takers if (fault := _fault(option, key, value))]
         yield from wrong[:1] if len(wrong) == len(takers) else ()  # what only some refuse is checked by the command
 
 
 def _faults_of_table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
     if name not in COMMANDS:
-        yield f"[{shown(name)}] is no command" + (_guess(name, COMMANDS, "[{}]") or ".")
+        tables = [f"[{command}]" for command in COMMANDS]
+        yield f"[{as_written(name)}] is no command.{did_you_mean(f'[{name}]', tables, most=1)}"
         return
     known = keys(name)
     for key, value in table.items():
@@ -72,15 +73,15 @@ def _faults_of_table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
             yield from [f"[{name}] {fault}"] if fault else []
             continue
         owners = [f"[{other}]" for other in COMMANDS if _key(key) in {*keys(other), *OWN_KEYS.get(other, ())}]
-        hint = _guess(key, _proper_keys(name), "'{}'") or (f"; it belongs in {', '.join(owners)}." if owners else ".")
-        yield f"[{name}] has no option '{shown(key)}'{hint}"
+        suggestion = _suggestion(key, _proper_keys(name)) or (f" It belongs in {', '.join(owners)}." if owners else "")
+        yield f"[{name}] has no option '{as_written(key)}'.{suggestion}"
 
 
 def _fault(option: Declared, key: str, value: Any) -> str:
     try:
         option.convert(as_typed(value))
     except OptionError as error:
-        return f"{shown(key)} = {shown(value)}: {error.reason}"
+        return f"{as_written(key)} = {as_written(value)}: {error.reason}"
     return ""
 
 
@@ -161,6 +162,5 @@ def _key(key: str) -> str:
     return key.replace("_", "-")
 
 
-def _guess(word: str, known: Iterable[str], form: str) -> str:
-    close = get_close_matches(_key(word).lower(), list(known), n=1)
-    return f"; did you mean {form.format(close[0])}?" if close else ""
+def _suggestion(key: str, known: Iterable[str]) -> str:
+    return did_you_mean(_key(key).lower(), known, most=1)

@@ -19,6 +19,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 from mergekit_wise.errors import UsageError, WiseError
+from mergekit_wise.wording import shown
 
 if TYPE_CHECKING:
     pass
@@ -52,6 +53,9 @@ Files = FilePath | Sequence[FilePath]
 
 Words = str | Path | Sequence[str]
 """A file of texts, the name of a well-known set of texts, or the texts themselves."""
+
+LONGEST_VALUE = 200
+"""Characters of a value that a message shows."""
 
 ABSENT: Any = None
 """The default of an optional `Kind`: none was given."""
@@ -227,7 +231,7 @@ class OptionError(UsageError):
     """An option has a value that it cannot have. ``name`` is the field's, ``reason`` says what was expected."""
 
     def __init__(self, name: str, value: object, reason: str) -> None:
-        super().__init__(f"--{name.replace('_', '-')} {shown(value)}: {reason}")
+        super().__init__(f"--{name.replace('_', '-')} {as_written(value)}: {reason}")
         self.name, self.reason = name, reason
 
 
@@ -336,14 +340,13 @@ def parse_size(text: str, option: str) -> int:
     return size
 
 
-def shown(value: object) -> str:
-    """A value for people, without control characters."""
+def as_written(value: object) -> str:
+    """A value for people as a file would hold it, without control characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(shown, value))}]"
-    text = str(value)
-    return text if text.isprintable() else repr(text)
+        return f"[{', '.join(map(as_written, value))}]"
+    return shown(str(value), LONGEST_VALUE)
 
 
 COMMAND_LINE = re.compile(r"(\bwise (?:data )?[a-z]+ .*?(?:'|\n|;|\. |$))")

@@ -43,6 +43,7 @@ from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtyp
 from mergekit_wise.models.pair_notes import SAME, readings, swapped
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import MergeOptions, SweepOptions
+from mergekit_wise.wording import listed, plural
 
 if TYPE_CHECKING:
     from mergekit_wise.evaluation.recalibrated_merge import Recalibration
@@ -279,9 +280,9 @@ def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
     """Raise NonFiniteError if mixing produced infinities or NaN from finite numbers."""
     broken = [outcome for outcome in outcomes if outcome.statistics.broken]
     if broken:
-        names = ", ".join(f"{o.name} ({o.statistics.broken})" for o in broken[:8])
+        names = listed(f"{o.name} ({o.statistics.broken})" for o in broken)
         raise NonFiniteError(
-            f"Mixing produced infinities or NaN from finite numbers in {len(broken)} tensors: {names}. Choose an alpha "
+            f"Mixing produced infinities or NaN from finite numbers in {plural(len(broken), 'tensor')}: {names}. Choose an alpha "
             "nearer to [0, 1] or a wider --dtype, or pass --allow-non-finite to write the file anyway."
         )
 
@@ -292,8 +293,8 @@ def _notes(outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> Iterator[str
         yield SAME
     spoiled = [outcome for outcome in outcomes if outcome.statistics.inherited]
     if spoiled:
-        names = ", ".join(f"{o.name} ({o.statistics.inherited})" for o in spoiled[:8])
-        yield f"infinities or NaN in the inputs were mixed into {len(spoiled)} tensors: {names}"
+        names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)
+        yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
     mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
     if mixed and not recalibrated:
         yield (

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.options import FetchOptions
 
@@ -29,4 +31,6 @@ def fetch(options: "FetchOptions", json: bool) -> None:
         return
     of = f" of {fetched.expected:,}" if fetched.expected not in (None, fetched.images) else ""
     size = in_bytes(fetched.size)
-    out.print(f"{fetched.folder}: {fetched.images:,}{of} images in {fetched.files} files, {size}", soft_wrap=True)
+    out.print(
+        f"{fetched.folder}: {fetched.images:,}{of} images in {plural(fetched.files, 'file')}, {size}", soft_wrap=True
+    )

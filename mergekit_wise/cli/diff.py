@@ -4,6 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.api.diff import DiffReport
     from mergekit_wise.options import DiffOptions
@@ -30,7 +32,7 @@ def diff(options: "DiffOptions", json: bool) -> None:
         out.print()
         show(class_table(head), f"{head.name}, class by class")
     equal = len(report.movements) - len(moved)
-    say("1 tensor is equal." if equal == 1 else f"{equal} tensors are equal.")
+    say(f"{plural(equal, 'tensor')} {'is' if equal == 1 else 'are'} equal.")
 
 
 def _missing(report: "DiffReport", first: str, second: str) -> list[str]:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.api.sweep import SweepReport
     from mergekit_wise.evaluation.measure import Measured
@@ -38,12 +40,8 @@ def say_rest(report: "Measured | SweepReport", options: "EvaluationOptions") -> 
         say(f"  {part.title}: {part.hint}")
     reused = len(report.records) - report.added
     say(
-        (f"{_results(reused)} reused from {options.results} (--redo to re-run). " if reused else "")
-        + (f"{_results(report.added)} added to {options.results}." if report.added or not reused else "")
+        (f"{plural(reused, 'result')} reused from {options.results} (--redo to re-run). " if reused else "")
+        + (f"{plural(report.added, 'result')} added to {options.results}." if report.added or not reused else "")
     )
     for file in filter(None, (options.per_class, options.per_sample)):
         say(f"Wrote {file}.")
-
-
-def _results(count: int) -> str:
-    return "1 result" if count == 1 else f"{count} results"

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.api.merge import MergePreview, MergeReport
     from mergekit_wise.options import MergeOptions
@@ -51,19 +53,17 @@ def _lines(report: "MergeReport") -> list[str]:
     lines = []
     if mixed:
         spread = f"alpha {alphas[0]:g}" if len(alphas) == 1 else f"alphas from {alphas[0]:g} to {alphas[-1]:g}"
-        lines.append(f"{_tensors(mixed)} mixed at {spread}")
+        lines.append(f"{plural(mixed, 'tensor')} mixed at {spread}")
     if equal:
-        lines.append(f"{_tensors(equal)} copied, equal in both files")
+        lines.append(f"{plural(equal, 'tensor')} copied, equal in both files")
     for side, name in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
         if taken := counts[side, side]:  # type: ignore[index]
-            lines.append(f"{_tensors(taken)} copied from the {name} file")
+            lines.append(f"{plural(taken, 'tensor')} copied from the {name} file")
     if chosen:
         names = ", ".join(chosen)
-        lines.append(f"{_tensors(len(chosen))} of integers that differ copied from the fine-tuned file: {names}")
+        lines.append(
+            f"{plural(len(chosen), 'tensor')} of integers that differ copied from the fine-tuned file: {names}"
+        )
     if report.distance is not None:
         lines.append(f"relative change in fine-tuning: ||ft - zs|| / ||zs|| = {report.distance:.3g}")
     return lines
-
-
-def _tensors(count: int) -> str:
-    return "1 tensor" if count == 1 else f"{count} tensors"

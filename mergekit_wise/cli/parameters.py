@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from mergekit_wise import config
-from mergekit_wise.declaration import Declared, OptionError, shown
+from mergekit_wise.declaration import Declared, OptionError, as_written
 from mergekit_wise.errors import UsageError
 from mergekit_wise.options import ADVANCED, COMMANDS, GROUPS, options_of
 
@@ -39,7 +39,7 @@ def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
         if error.name not in used:
             raise
         key, value = used[error.name]
-        raise UsageError(f"{config.FILE}: {key} = {shown(value)}: {error.reason}") from None
+        raise UsageError(f"{config.FILE}: {key} = {as_written(value)}: {error.reason}") from None
 
 
 def _in_place(table: str, typed: Mapping[str, Any], settings: Mapping[str, object]) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def _checked(content: dict[str, Any], words: str) -> dict[str, Any]:
 
 def _report_settings(used: Iterable[tuple[str, Any]], notes: Sequence[str]) -> None:
     """Print what came from the file; of several processes of one run, the first does."""
-    lines = ", ".join(f"{key} = {shown(value)}" for key, value in used)
+    lines = ", ".join(f"{key} = {as_written(value)}" for key, value in used)
     if (lines or notes) and os.environ.get("RANK", "0") == "0":
         from mergekit_wise.cli.console import notes as show_notes
         from mergekit_wise.cli.console import say

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.options import ReportOptions
 
@@ -17,4 +19,4 @@ def report(options: "ReportOptions") -> None:
     for path in found.files:
         out.print(f"Wrote {path}", soft_wrap=True)
     for folder, count in found.folders.items():
-        out.print(f"Wrote {count} {'plot' if count == 1 else 'plots'} to {folder}", soft_wrap=True)
+        out.print(f"Wrote {plural(count, 'plot')} to {folder}", soft_wrap=True)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.options import ZeroshotOptions
 
@@ -14,6 +16,6 @@ def zeroshot(options: "ZeroshotOptions") -> None:
 
     report = perform(zeroshot, options)
     notes((*report.notes, f"architecture: {report.architecture}"))
-    templates = "1 template" if len(report.templates) == 1 else f"{len(report.templates)} templates"
+    classes, templates = plural(len(report.classnames), "class"), plural(len(report.templates), "template")
     size = in_bytes(report.output.stat().st_size)
-    out.print(f"{report.output}: {len(report.classnames)} classes x {templates}, {size}", soft_wrap=True)
+    out.print(f"{report.output}: {classes} x {templates}, {size}", soft_wrap=True)

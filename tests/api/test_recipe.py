@@ -171,8 +171,8 @@ def test_former_keys_are_still_understood(home):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("epochs = 1", "epoch = 1", r"\[finetune\] has no option 'epoch'; did you mean 'epochs'"),
-        ("[sweep]", "[swep]", r"\[swep\] is no command; did you mean \[sweep\]"),
+        ("epochs = 1", "epoch = 1", r"\[finetune\] has no option 'epoch'\. Did you mean 'epochs'"),
+        ("[sweep]", "[swep]", r"\[swep\] is no command\. Did you mean '\[sweep\]'"),
         ('train = "digits"', "", r"\[finetune\] with train"),
         ('suite = "digits-small,digits-faded"', "", r"\[sweep\] with suite"),
         ('checkpoint = "clip.safetensors"', "", "names no checkpoint"),

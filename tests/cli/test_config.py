@@ -207,7 +207,7 @@ def test_a_key_that_a_command_reads_itself_is_let_through(write, heard, capsys):
     write('[sweep]\nfolder = "out"\n')
     with pytest.raises(AssertionError, match="^2"):
         heard("recipe")
-    assert "[sweep] has no option 'folder'; it belongs in " in capsys.readouterr().err
+    assert "[sweep] has no option 'folder'. It belongs in " in capsys.readouterr().err
 
 
 def test_a_flag_of_the_file_can_be_switched_off(write, heard):
@@ -292,13 +292,13 @@ def test_a_broken_file_is_in_the_way_of_no_help(words, write, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("suit = 'digits'", "'suit'; did you mean 'suite'?"),
+        ("suit = 'digits'", "'suit'. Did you mean 'suite'?"),
         ("quux = 1", "no command has an option 'quux'."),
-        ("[swep]\nsuite = 'digits'", "[swep] is no command; did you mean [sweep]?"),
+        ("[swep]\nsuite = 'digits'", "[swep] is no command. Did you mean '[sweep]'?"),
         ("[options]\nsuite = 'digits'", "[options] is no command."),
-        ("suite = {name = 'digits'}", "[suite] is no command; did you mean [suites]?"),
-        ("[merge]\nalphas = '0:1:0.1'", "[merge] has no option 'alphas'; did you mean 'alpha'?"),
-        ("[merge]\nsuite = 'digits'", "[merge] has no option 'suite'; it belongs in ["),
+        ("suite = {name = 'digits'}", "[suite] is no command. Did you mean '[suites]'?"),
+        ("[merge]\nalphas = '0:1:0.1'", "[merge] has no option 'alphas'. Did you mean 'alpha'?"),
+        ("[merge]\nsuite = 'digits'", "[merge] has no option 'suite'. It belongs in ["),
         ("[merge]\nzzz = 1", "[merge] has no option 'zzz'."),
         ("[merge]\nno-mmap = 'yes'", "[merge] no-mmap = yes: expected true or false."),
         ("[finetune]\nlinear = 'no'", "[finetune] linear = no: expected true or false."),
