@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.analysis.intervals import clopper_pearson
+from mergekit_wise.analysis.estimate import clopper_pearson
 from mergekit_wise.datasets.dataset import Metric
 
 Classes = NDArray[np.int64]

@@ -6,19 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.analysis import Baseline
+from mergekit_wise.analysis import Axis, Baseline, fit_baselines
 from mergekit_wise.checkpoint import require_folder
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
-from mergekit_wise.report.baseline import fitted
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.figures import Format, draw_panels
-from mergekit_wise.report.page import Story, draw_page
-from mergekit_wise.report.panels import alpha_panels, scatter_panels
-from mergekit_wise.report.reading import Reading, read_results
-from mergekit_wise.report.sheet import accuracy_sheet
-from mergekit_wise.report.summary import judge
-from mergekit_wise.report.warnings import remarks
+from mergekit_wise.report.figures import Format, draw_plots
+from mergekit_wise.report.page import render_page
+from mergekit_wise.report.page_tables import results_table
+from mergekit_wise.report.plots import alpha_plots, scatter_plots
+from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.warnings import warnings
+from mergekit_wise.results import Reading, read_results
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,31 +74,30 @@ def report(
     if axis not in ("logit", "probit"):
         raise UsageError(f"--axis {axis}: expected logit or probit.")
     paths = [Path(path) for path in results]
-    tables = {"csv": csv, "markdown": markdown, "latex": latex}
-    wanted = {name: Path(path) for name, path in tables.items() if path is not None}
+    exports = {name: Path(path) for name, path in {"csv": csv, "markdown": markdown, "latex": latex}.items() if path}
     kinds: dict[Format, str | Path | None] = {"png": png, "svg": svg, "pdf": pdf}
     folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
-    _check_outputs(paths, [Path(output), *wanted.values()], list(folders.values()))
+    _check_outputs(paths, [Path(output), *exports.values()], list(folders.values()))
     reading = _of_suite(read_results(paths), suite)
-    lines = _lines(Path(baseline), axis) if baseline is not None else {}
-    comparisons = compare(reading.measurements, reading.findings, lines)
-    stories = [Story(each, tuple(judge(each, curve) for curve in each.curves)) for each in comparisons]
-    notes = (*reading.notes, *remarks(reading, comparisons))
-    sheets = [accuracy_sheet(story.comparison, story.verdicts) for story in stories]
-    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(sheets), "latex": as_latex(sheets)}
-    files = {Path(output): draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
+    lines = _read_baselines(Path(baseline), axis) if baseline is not None else {}  # type: ignore[arg-type]
+    comparisons = compare(reading, lines)
+    summaries = [summarize(comparison) for comparison in comparisons]
+    notes = (*reading.notes, *warnings(reading, comparisons))
+    tables = [results_table(summary) for summary in summaries]
+    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
+    files = {Path(output): render_page(summaries, notes), **{path: texts[name] for name, path in exports.items()}}
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
 
 
-def _lines(path: Path, axis: str) -> dict[str, Baseline]:
+def _read_baselines(path: Path, axis: Axis) -> dict[str, Baseline]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: the table of other models cannot be read: {error}.") from error
-    return fitted(text, path.name, axis)
+        raise ResultsError(f"{path}: the table of other models' accuracies cannot be read: {error}.") from error
+    return fit_baselines(text, path.name, axis)
 
 
 def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:
@@ -121,17 +119,15 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     measurements = tuple(row for row in reading.measurements if row.suite == suite)
     if not measurements:
         there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
-        raise UsageError(f"No record is of the suite {suite!r}. There are records of: {there}.")
+        raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
     return Reading(measurements, findings, reading.notes)
 
 
 def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    panels = [panel for each in comparisons for panel in (*scatter_panels(each), *alpha_panels(each))]
+    plots = [plot for comparison in comparisons for plot in (*scatter_plots(comparison), *alpha_plots(comparison))]
     return {
-        folder / name: content
-        for kind, folder in folders.items()
-        for name, content in draw_panels(panels, kind).items()
+        folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }
 
 

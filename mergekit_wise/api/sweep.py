@@ -31,7 +31,7 @@ from mergekit_wise.models.pair_notes import SAME, readings, swapped, template
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalKeywords, EvalOptions
 from mergekit_wise.results import Analysis, Record
-from mergekit_wise.results.candidates import to_candidates
+from mergekit_wise.results.record import to_candidates
 
 Paths = tuple[Path, ...]
 DEFAULT_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

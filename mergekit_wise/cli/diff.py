@@ -15,7 +15,7 @@ def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: opti
     from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, say, show, show_json
     from mergekit_wise.cli.progress import bars
-    from mergekit_wise.report.table import class_table, movement_table
+    from mergekit_wise.report.terminal_tables import class_table, movement_table
 
     with bars() as progress:
         report = diff(zeroshot, finetuned, progress=progress)

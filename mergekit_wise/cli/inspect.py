@@ -13,7 +13,7 @@ def inspect(file: options.File, as_json: options.AsJson = False) -> None:
     """What a checkpoint holds: tensors, metadata, where it comes from, its architecture."""
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json
-    from mergekit_wise.report.table import tensor_table
+    from mergekit_wise.report.terminal_tables import tensor_table
 
     found = inspect(file)
     notes(found.notes)

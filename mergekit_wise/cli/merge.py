@@ -103,7 +103,7 @@ def merge(
 
 def _show_plan(found: "Preview") -> None:
     from mergekit_wise.cli.console import in_bytes, notes, out, show
-    from mergekit_wise.report.table import plan_table
+    from mergekit_wise.report.terminal_tables import plan_table
 
     notes(found.notes)
     show(plan_table(found.steps), "What each tensor would get")

@@ -75,7 +75,7 @@ def sweep(
         _save(zeroshot, finetuned, save, alphas, device)
         return
     from mergekit_wise.api.sweep import sweep
-    from mergekit_wise.report.scatter import draw_scatter, require_drawable
+    from mergekit_wise.report.figures import draw_scatter, require_drawable
 
     if plot is not None:
         require_drawable(plot)
@@ -152,8 +152,7 @@ def _print_json(report: "SweepReport") -> None:
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """The table of a sweep, what 0.5 costs, and the recommended alpha, on stdout."""
     from mergekit_wise.cli.console import out, show
-    from mergekit_wise.report.sweep_tables import loss_table
-    from mergekit_wise.report.table import sweep_table
+    from mergekit_wise.report.terminal_tables import loss_table, sweep_table
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
@@ -166,7 +165,7 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
 def _show_more(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show
-    from mergekit_wise.report.sweep_tables import ENSEMBLE, analysis_table, connectivity_table, ensemble_table
+    from mergekit_wise.report.terminal_tables import ENSEMBLE, analysis_table, connectivity_table, ensemble_table
 
     names = {name for analysis in report.analyses for name in analysis.values}
     if any(name.startswith(ENSEMBLE) for name in names):

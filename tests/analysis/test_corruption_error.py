@@ -20,8 +20,7 @@ def test_alexnet_makes_an_error_of_one():
     """Whatever its five severities are, as long as their mean is the published one."""
     errors = {name: [mean - 0.05, mean - 0.02, mean, mean + 0.02, mean + 0.05] for name, mean in ALEXNET_ERRORS.items()}
     found = mean_corruption_error(errors)
-    assert found.mean == pytest.approx(1)
-    assert set(found.each) == set(ALEXNET_ERRORS)
+    assert found == pytest.approx(1)
 
 
 def test_alexnets_errors_are_those_that_others_divide_by():
@@ -35,7 +34,7 @@ def test_it_is_the_mean_of_ratios_of_sums():
     rng = np.random.default_rng(0)
     errors = {name: rng.random(5).tolist() for name in ALEXNET_ERRORS}
     ratios = [sum(five) / (5 * ALEXNET_ERRORS[name]) for name, five in errors.items()]
-    assert mean_corruption_error(errors).mean == pytest.approx(sum(ratios) / 15)
+    assert mean_corruption_error(errors) == pytest.approx(sum(ratios) / 15)
 
 
 @pytest.mark.parametrize("errors", [{}, {"gaussian_noise": [0.5] * 4}, {"speckle_noise": [0.5] * 5}])

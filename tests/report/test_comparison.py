@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from mergekit_wise.report.comparison import BOTH, SHIFTS, compare
-from mergekit_wise.report.reading import read_results
-from mergekit_wise.report.summary import judge
-from mergekit_wise.report.warnings import remarks
+from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.warnings import warnings
+from mergekit_wise.results import read_results
 
 
 @pytest.fixture
 def compared(tmp_path, lines):
-    """(comparisons, remarks) of files with the given lines."""
+    """A function that returns the comparisons and the warnings of files with the given lines."""
 
     def build(*files):
         paths = [lines.write(tmp_path / f"file{number}.jsonl", content) for number, content in enumerate(files)]
         reading = read_results(paths)
-        comparisons = compare(reading.measurements, reading.findings)
-        return comparisons, remarks(reading, comparisons)
+        comparisons = compare(reading)
+        return comparisons, warnings(reading, comparisons)
 
     return build
 
@@ -64,7 +64,7 @@ def test_the_latest_of_equal_measurements_counts(compared, lines):
     again = lines.entry("imagenet", 0.5, correct=1, total=10)
     ((comparison,), said) = compared([*lines.sweep([0, 0.5, 1]), again])
     assert comparison.curves[0].result(0.5, comparison.reference).value == 0.1
-    assert "Measured more than once, of which the latest counts: alpha 0.5 on imagenet." in said
+    assert any("more than once" in each and "alpha 0.5 on imagenet" in each for each in said)
 
 
 def test_alphas_that_differ_by_rounding_are_one(compared, lines):
@@ -77,14 +77,14 @@ def test_suites_are_drawn_apart(compared, lines):
     """Their averages have nothing in common."""
     (comparisons, said) = compared([*lines.sweep(), *lines.sweep(suite="other")])
     assert [each.suite for each in comparisons] == ["imagenet-shifts", "other"]
-    assert "The records are of 2 suites (imagenet-shifts, other): each by itself. --suite NAME draws one." in said
+    assert any("2 suites (imagenet-shifts, other)" in each and "--suite" in each for each in said)
 
 
 def test_models_in_one_file_are_drawn_apart(compared, lines):
     """A curve each, named by the model."""
     ((comparison,), said) = compared([*lines.sweep(), *lines.sweep(model="c + d")])
     assert [curve.name for curve in comparison.curves] == ["zs.pt + ft.pt", "c + d"]
-    assert "file0 holds 2 models (zs.pt + ft.pt, c + d) on imagenet-shifts: each is drawn by itself." in said
+    assert any("file0 holds 2 models (zs.pt + ft.pt, c + d)" in each for each in said)
 
 
 def test_files_are_compared_by_their_names(compared, lines):
@@ -99,7 +99,7 @@ def test_averages_are_over_shifts_that_every_model_has(compared, lines):
     ((comparison,), said) = compared([*lines.sweep(), *part])
     assert column(comparison, SHIFTS).title == "Average of 2 shifts"
     assert set(column(comparison, SHIFTS).parts) == {"imagenet-v2", "imagenet-sketch"}
-    assert "imagenet-shifts: not every model was measured on ImageNet-A: left out of averages." in said
+    assert any("ImageNet-A" in each and "averages" in each for each in said)
 
 
 def test_a_hole_is_a_hole(compared, lines):
@@ -110,34 +110,34 @@ def test_a_hole_is_a_hole(compared, lines):
     assert curve.result(0.3, column(comparison, "imagenet-a")) is None
     assert curve.result(0.3, column(comparison, SHIFTS)) is None
     assert curve.result(0.3, column(comparison, "imagenet")) is not None
-    assert "zs.pt + ft.pt: not measured: alpha 0.3 on imagenet-a." in said
+    assert any("alpha 0.3 on imagenet-a" in each for each in said)
 
 
 @pytest.mark.parametrize(("end", "name"), [(0.0, "zero-shot"), (1.0, "fine-tuned")])
 def test_a_missing_end_is_said(compared, lines, end, name):
     """Nothing can be compared with it, and all else is there."""
     ((comparison,), said) = compared([each for each in lines.sweep() if each["alpha"] != end])
-    assert f"zs.pt + ft.pt: alpha {end:g} ({name}) was not measured, so nothing is compared with it." in said
-    verdict = judge(comparison, comparison.curves[0])
-    assert verdict.connectivity == {}
-    assert verdict.recommendation.alpha == 0.5
+    assert any(f"zs.pt + ft.pt: alpha {end:g} ({name})" in each for each in said)
+    summary = summarize(comparison)
+    assert summary.connectivities == ({},)
+    assert summary.recommendations[0].alpha == 0.5
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"versions": {"torch": "2.7.0"}}, "different versions, which may change numbers: torch 2.15.0, 2.7.0"),
+        ({"versions": {"torch": "2.7.0"}}, "torch 2.15.0, 2.7.0"),
         ({"weights": "ff"}, "zs.pt + ft.pt: alpha 1 was measured with different weights"),
-        ({"total": 12345, "correct": 12000}, "Some records of ImageNet are of another number of images (50000, 12345)"),
-        ({"metric": "macro-f1"}, "Some records of ImageNet are of another metric (top-1, macro-f1)"),
-        ({"data": "0a"}, "Some records of ImageNet are of other images (none, 0a)"),
-        ({"prompts": "0a"}, "Some records of ImageNet are of other class names or templates (none, 0a)"),
-        ({"precision": "bf16"}, "Some records of ImageNet are of another precision (none, bf16)"),
-        ({"expected": 50001}, "ImageNet: 50,000 images of 50,001 in the complete data set."),
-        ({"limit": 50000, "expected": 90000}, "A part of the images alone, with --limit 50000: ImageNet."),
-        ({"bad": 3}, "ImageNet: images that could not be read and are not in the counts: 3."),
-        ({"unsound": 3}, "ImageNet: images whose outputs were infinite or no numbers, which count as wrong: 3."),
-        ({"missing": ["objectnet"]}, "Of the suite imagenet-shifts these data sets were not there: objectnet."),
+        ({"total": 12345, "correct": 12000}, "ImageNet have different numbers of images (50000, 12345)"),
+        ({"metric": "macro-f1"}, "ImageNet have different metrics (top-1, macro-f1)"),
+        ({"data": "0a"}, "ImageNet have different images (none, 0a)"),
+        ({"prompts": "0a"}, "ImageNet have different class names or templates (none, 0a)"),
+        ({"precision": "bf16"}, "ImageNet have different precisions (none, bf16)"),
+        ({"expected": 50001}, "ImageNet: 50,000 images; the complete data set has 50,001"),
+        ({"limit": 50000, "expected": 90000}, "--limit 50000): ImageNet"),
+        ({"bad": 3}, "ImageNet: 3 images could not be read"),
+        ({"unsound": 3}, "ImageNet: 3 images had infinite or NaN outputs"),
+        ({"missing": ["objectnet"]}, "imagenet-shifts that were not found: objectnet"),
     ],
     ids=str,
 )
@@ -157,14 +157,14 @@ def test_without_a_reference_shifts_are_still_compared(compared, lines):
     assert comparison.reference is None
     assert [each.name for each in comparison.columns] == ["imagenet-v2", "imagenet-a", SHIFTS]
     assert any("no reference was measured" in each for each in said)
-    verdict = judge(comparison, comparison.curves[0])
-    assert set(verdict.losses) >= {"imagenet-v2", "imagenet-a", SHIFTS}
+    (losses,) = summarize(comparison).losses
+    assert set(losses) >= {"imagenet-v2", "imagenet-a", SHIFTS}
 
 
 def test_losses_are_against_the_best_alpha_of_each_column(compared, lines):
     """The paper's Table 3, by hand."""
     ((comparison,), _) = compared(lines.sweep())
-    found = judge(comparison, comparison.curves[0]).losses
+    found = summarize(comparison).losses[0]
     for name in ("imagenet", "imagenet-v2", "imagenet-sketch", "imagenet-a"):
         shares = {row["alpha"]: row["correct"] / row["total"] for row in lines.sweep() if row["dataset"] == name}
         assert shares[found[name].alpha] == max(shares.values())
@@ -176,7 +176,7 @@ def test_a_model_of_no_known_alpha_has_a_place(compared, lines):
     ((comparison,), said) = compared([*lines.sweep(), *lines.sweep([None], model="other.pt")])
     assert comparison.curves[1].alphas == (None,)
     assert comparison.curves[1].mixtures == ()
-    assert judge(comparison, comparison.curves[1]).recommendation is None
+    assert summarize(comparison).recommendations[1] is None
     assert not any("was not measured" in each for each in said)
 
 

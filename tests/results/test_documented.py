@@ -11,7 +11,7 @@ import pytest
 from mergekit_wise.analysis import Disagreement
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.pair_analysis import ensemble_name, flattened
-from mergekit_wise.report.exports import HEADS
+from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
 from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
 from mergekit_wise.results.details import COLUMNS
 
@@ -78,4 +78,4 @@ def test_every_detail_is_told(tmp_path):
 
 def test_the_columns_of_a_report_are_told():
     """In their order."""
-    assert ", ".join(f"`{name}`" for name in HEADS) in PAGE.replace("\n", " ")
+    assert ", ".join(f"`{name}`" for name in REPORT_COLUMNS) in PAGE.replace("\n", " ")

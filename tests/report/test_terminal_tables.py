@@ -5,7 +5,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
-from mergekit_wise.report.table import accuracy_table
+from mergekit_wise.report.terminal_tables import accuracy_table
 from mergekit_wise.results import Record
 
 REFERENCE = Record("m", "w", None, "s", "imagenet", "ImageNet", "reference", 38000, 50000, top5=47000)
