@@ -1,4 +1,4 @@
-"""The mean corruption error of ImageNet-C. Knows errors by corruption; knows no images."""
+"""The mean corruption error (mCE) of ImageNet-C. Knows errors by corruption; knows no images."""
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType

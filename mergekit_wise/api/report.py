@@ -1,4 +1,4 @@
-"""Results files as a page to hand on, and as plots and tables for papers. No model is touched."""
+"""Results files as a self-contained HTML page, and as plots and tables for papers. No model is loaded."""
 
 import os
 from collections import Counter
@@ -22,12 +22,12 @@ from mergekit_wise.results import Reading, read_results
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What was written, and what a reader must know of the records; the page says it too.
+    """The files that were written, and the notes that are also on the page.
 
     Attributes:
-        files: the page, then tables.
-        folders: how many plots were written to each.
-        notes: sentences.
+        files: the page, then the exported tables.
+        folders: the number of plots written to each folder.
+        notes: lines that were skipped, and warnings about records that cannot be compared.
     """
 
     files: tuple[Path, ...]
@@ -49,27 +49,27 @@ def report(
     baseline: str | Path | None = None,
     axis: str = "logit",
 ) -> ReportFiles:
-    """Draw what `sweep` and `evaluate` left in files of results, several of them side by side.
+    """Create a report from the results files of `sweep` and `evaluate`; several files are compared side by side.
 
     Args:
         results: JSON Lines files.
-        output: the page, one HTML file that needs nothing else.
-        suite: draw this one alone; by default every suite has its part.
-        png: folder for the plots as PNG, one file each; made where it is missing. All else lies in folders that are
-            there.
-        svg: likewise for SVG.
-        pdf: likewise for PDF.
-        csv: file for all numbers, a line each.
-        markdown: file for the tables.
-        latex: likewise.
-        baseline: a table of other models' accuracies (CSV: name, reference, a column for each shift), through which
-            the lines of effective robustness are drawn in place of the fitted ones.
-        axis: logit or probit, on which those lines are straight.
+        output: the page, one HTML file that makes no network requests.
+        suite: include only this suite; by default the page has a section for each.
+        png: folder for the plots as PNG, one file each; created if it is missing. The folders of all other outputs
+            must exist.
+        svg: folder for the plots as SVG.
+        pdf: folder for the plots as PDF.
+        csv: file for all numbers, one line each.
+        markdown: file for the results table in Markdown.
+        latex: file for the results table in LaTeX.
+        baseline: a table of other models' accuracies (CSV: name, reference, one column per shift). The baselines of
+            effective robustness are fitted to it instead of taken from the published ones.
+        axis: logit or probit, the scale on which those baselines are straight lines.
 
     Raises:
-        ResultsError: a file cannot be read, or none holds a record.
-        UsageError: no record is of the suite, two outputs are the same file, or there is no such axis.
-        OutputError: an output cannot be written, or would replace a file of results.
+        ResultsError: a file cannot be read, or no file holds a record.
+        UsageError: no record belongs to the suite, two outputs are the same file, or the axis is unknown.
+        OutputError: an output cannot be written, or would replace a results file.
     """
     if axis not in ("logit", "probit"):
         raise UsageError(f"--axis {axis}: expected logit or probit.")
@@ -107,9 +107,9 @@ def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Se
         require_folder(path)
     for path in outputs:
         if path.resolve() in read:
-            raise OutputError(f"{path} is a file of results and would be replaced. Choose another file.")
+            raise OutputError(f"{path} is a results file and would be replaced. Choose another file.")
         if path.resolve() in seen:
-            raise UsageError(f"{path} is asked for twice. Give each output a file of its own.")
+            raise UsageError(f"{path} is given for two outputs. Give each output a file of its own.")
         seen.add(path.resolve())
 
 
@@ -132,7 +132,7 @@ def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) ->
 
 
 def _write(path: Path, content: bytes) -> None:
-    """The whole file or none: what stood there before stays until the new one is complete."""
+    """Write the whole file or nothing: an earlier file stays until the new one is complete."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(exist_ok=True)

@@ -165,7 +165,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
 def _show_more(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show
-    from mergekit_wise.report.terminal_tables import ENSEMBLE, analysis_table, connectivity_table, ensemble_table
+    from mergekit_wise.report.terminal_tables import analysis_table, connectivity_table, ensemble_table
+    from mergekit_wise.results import ENSEMBLE
 
     names = {name for analysis in report.analyses for name in analysis.values}
     if any(name.startswith(ENSEMBLE) for name in names):

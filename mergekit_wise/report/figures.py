@@ -148,10 +148,10 @@ def _label_marks(axes: Any, plot: Plot, trace: Trace, recommended: float) -> Non
 
     Alphas are on the outer side of the curve, as many as do not crowd each other.
     """
-    colour = COLOURS[trace.index % len(COLOURS)]
     marks = trace.mixtures
     for mark in marks:
         if mark.alpha in ENDPOINTS:
+            colour = COLOURS[list(ENDPOINTS).index(mark.alpha)]
             style = {"marker": MARKERS[mark.alpha], "s": 58, "color": colour, "zorder": 5, "clip_on": False}
             axes.scatter(*_place(plot, mark), label=f"{ENDPOINTS[mark.alpha]} (α = {mark.alpha:g})", **style)
         if mark.alpha == recommended:

@@ -128,17 +128,17 @@ def _incomplete(rows: Sequence[Measurement]) -> Iterable[str]:
         f"Random subset of the images (--limit {limit}): {listed(titles)}." for limit, titles in limited.items()
     )
     yield from found
-    for (title, field), count in largest.items():
-        images, verb = ("1 image", "is") if count == 1 else (f"{count:,} images", "are")
+    for (title, field), number in largest.items():
+        images, verb = ("1 image", "is") if number == 1 else (f"{number:,} images", "are")
         yield f"{title}: {images} {DEFECTS[field].format(verb)}."
 
 
 def _of_curve(curve: Curve) -> Iterable[str]:
     rows = list(curve.rows.values())
     if len(curve.mixtures) > 1:
-        for alpha, name in ENDPOINTS.items():
-            if alpha not in curve.mixtures:
-                yield f"{curve.name}: alpha {alpha:g} ({name}) was not measured, so nothing is compared with it."
+        for endpoint, name in ENDPOINTS.items():
+            if endpoint not in curve.mixtures:
+                yield f"{curve.name}: alpha {endpoint:g} ({name}) was not measured, so nothing is compared with it."
     datasets = dict.fromkeys(row.dataset for row in rows)
     missing = [f"{_alpha(a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows]
     if missing:

@@ -24,7 +24,7 @@ def models(number, back=expit, a=0.92, b=-0.5, noise=0.05, seed=0):
 
 @pytest.mark.parametrize(("axis", "forth", "back"), AXES)
 def test_the_line_is_scipys(axis, forth, back):
-    """Slope, intercept and R^2."""
+    """Slope and intercept agree with SciPy's linear regression on the axis."""
     points = models(40, back)
     wanted = linregress(forth([p.reference for p in points]), forth([p.shift for p in points]))
     found = fit_baseline(points, axis)
@@ -65,7 +65,7 @@ def test_shifts_that_are_all_the_same_give_a_flat_line():
     ],
 )
 def test_what_has_no_line_is_refused(points, said):
-    """By name."""
+    """Too few models, equal accuracies and numbers outside [0, 1] are errors that name the cause."""
     with pytest.raises(ResultsError, match=said):
         fit_baseline(points, shift="imagenet-v2")
 
@@ -87,7 +87,7 @@ def test_a_table_gives_points_for_each_shift():
 
 
 def test_shares_stay_as_they_are():
-    """None is above 1. Blank lines, spaces, CR and a byte-order mark are nothing."""
+    """A table without a number above 1 holds shares; blank lines, spaces, CR and a byte-order mark are ignored."""
     text = "\ufeffname, reference, r\r\n\r\na, 0.9, 1\r\n b ,0.8,0.00\r\n,,\r\n"
     assert parse_points(text, "x") == {"r": (Point("a", 0.9, 1.0), Point("b", 0.8, 0.0))}
 
@@ -113,15 +113,15 @@ def test_shares_stay_as_they_are():
         ('name,reference,r\n"a,0.5,0.5\n', "line 2"),
     ],
 )
-def test_what_is_no_such_table_is_told_by_line_and_column(text, said):
-    """With the file's name."""
+def test_what_is_not_such_a_table_is_reported_by_line_and_column(text, said):
+    """Every error names the file, and the line and column where they are known."""
     with pytest.raises(ResultsError, match=f"^mine.csv: .*{said}"):
         parse_points(text, "mine.csv")
 
 
 @given(st.text(st.sampled_from('a0.,1"\n\r -%\0'), max_size=60))
 def test_any_text_is_a_table_or_an_error_of_ours(text):
-    """Never another exception."""
+    """Arbitrary text gives points in [0, 1] or a WiseError, never another exception."""
     try:
         points = parse_points(text, "x")
     except WiseError:

@@ -1,4 +1,4 @@
-"""Measurements side by side."""
+"""Measurements side by side, the warnings about them, and what analysis says of them."""
 
 import math
 
@@ -29,7 +29,7 @@ def column(comparison, name):
 
 
 def test_columns_are_the_reference_then_shifts_then_averages(compared, lines):
-    """Whatever the order of lines."""
+    """The order of columns does not depend on the order of lines."""
     ((comparison,), said) = compared(list(reversed(lines.sweep())))
     assert comparison.columns[0].name == "imagenet"
     assert {each.name for each in comparison.columns[1:4]} == {"imagenet-v2", "imagenet-sketch", "imagenet-a"}
@@ -49,7 +49,7 @@ def test_averages_are_means_of_data_sets(compared, lines):
 
 
 def test_the_interval_of_an_average_holds_95_percent(compared, lines):
-    """Against a simulation of the data sets' binomial counts."""
+    """The interval agrees with a simulation of the data sets' binomial counts."""
     ((comparison,), _) = compared(lines.sweep([0.5]))
     result = comparison.curves[0].result(0.5, column(comparison, SHIFTS))
     draw = np.random.default_rng(0)
@@ -60,7 +60,7 @@ def test_the_interval_of_an_average_holds_95_percent(compared, lines):
 
 
 def test_the_latest_of_equal_measurements_counts(compared, lines):
-    """And it is said."""
+    """Of repeated measurements the latest is used, and a warning names them."""
     again = lines.entry("imagenet", 0.5, correct=1, total=10)
     ((comparison,), said) = compared([*lines.sweep([0, 0.5, 1]), again])
     assert comparison.curves[0].result(0.5, comparison.reference).value == 0.1
@@ -68,33 +68,33 @@ def test_the_latest_of_equal_measurements_counts(compared, lines):
 
 
 def test_alphas_that_differ_by_rounding_are_one(compared, lines):
-    """0.1 + 0.2 is 0.3."""
+    """The sum 0.1 + 0.2 is the same alpha as 0.3."""
     ((comparison,), _) = compared([lines.entry("imagenet", 0.1 + 0.2), lines.entry("imagenet-v2", 0.3)])
     assert comparison.curves[0].alphas == (0.3,)
 
 
-def test_suites_are_drawn_apart(compared, lines):
-    """Their averages have nothing in common."""
+def test_suites_are_shown_separately(compared, lines):
+    """Every suite is a comparison of its own, and a warning names the suites."""
     (comparisons, said) = compared([*lines.sweep(), *lines.sweep(suite="other")])
     assert [each.suite for each in comparisons] == ["imagenet-shifts", "other"]
     assert any("2 suites (imagenet-shifts, other)" in each and "--suite" in each for each in said)
 
 
-def test_models_in_one_file_are_drawn_apart(compared, lines):
-    """A curve each, named by the model."""
+def test_models_in_one_file_are_shown_separately(compared, lines):
+    """Every model of a file has a curve of its own, named after the model."""
     ((comparison,), said) = compared([*lines.sweep(), *lines.sweep(model="c + d")])
     assert [curve.name for curve in comparison.curves] == ["zs.pt + ft.pt", "c + d"]
     assert any("file0 holds 2 models (zs.pt + ft.pt, c + d)" in each for each in said)
 
 
 def test_files_are_compared_by_their_names(compared, lines):
-    """With the model where a file holds several."""
+    """Curves are named after their files, and after the model too if a file holds several."""
     ((comparison,), _) = compared(lines.sweep(), [*lines.sweep(), *lines.sweep(model="c + d")])
     assert [curve.name for curve in comparison.curves] == ["file0", "file1: zs.pt + ft.pt", "file1: c + d"]
 
 
 def test_averages_are_over_shifts_that_every_model_has(compared, lines):
-    """Anything else would compare means of different things; what is left out is named."""
+    """Shifts that a model lacks are left out of averages, and a warning names them."""
     part = [each for each in lines.sweep(model="part") if each["dataset"] != "imagenet-a"]
     ((comparison,), said) = compared([*lines.sweep(), *part])
     assert column(comparison, SHIFTS).title == "Average of 2 shifts"
@@ -102,8 +102,8 @@ def test_averages_are_over_shifts_that_every_model_has(compared, lines):
     assert any("ImageNet-A" in each and "averages" in each for each in said)
 
 
-def test_a_hole_is_a_hole(compared, lines):
-    """No average where a part of it was not measured."""
+def test_a_gap_leaves_no_average(compared, lines):
+    """There is no average if a part of it was not measured, and a warning names the gap."""
     kept = [each for each in lines.sweep() if (each["alpha"], each["dataset"]) != (0.3, "imagenet-a")]
     ((comparison,), said) = compared(kept)
     (curve,) = comparison.curves
@@ -114,8 +114,8 @@ def test_a_hole_is_a_hole(compared, lines):
 
 
 @pytest.mark.parametrize(("end", "name"), [(0.0, "zero-shot"), (1.0, "fine-tuned")])
-def test_a_missing_end_is_said(compared, lines, end, name):
-    """Nothing can be compared with it, and all else is there."""
+def test_a_missing_model_is_reported(compared, lines, end, name):
+    """Without one of the two models there is a warning and no connectivity, and all else is there."""
     ((comparison,), said) = compared([each for each in lines.sweep() if each["alpha"] != end])
     assert any(f"zs.pt + ft.pt: alpha {end:g} ({name})" in each for each in said)
     summary = summarize(comparison)
@@ -141,8 +141,8 @@ def test_a_missing_end_is_said(compared, lines, end, name):
     ],
     ids=str,
 )
-def test_records_that_do_not_belong_together_are_told(compared, lines, change, said):
-    """One record of forty-four differs."""
+def test_records_that_are_not_comparable_are_reported(compared, lines, change, said):
+    """A warning appears if one record of twenty differs in what makes numbers comparable."""
     _, found = compared([*lines.sweep(ALL_BUT_ONE), *lines.sweep([1], LAST), lines.entry("imagenet", 1.0, **change)])
     assert any(said in each for each in found), found
 
@@ -152,7 +152,7 @@ LAST = ("imagenet-v2", "imagenet-sketch", "imagenet-a")
 
 
 def test_without_a_reference_shifts_are_still_compared(compared, lines):
-    """And that is said."""
+    """Shifts have averages and losses without a reference, and a warning says that it is missing."""
     ((comparison,), said) = compared(lines.sweep(names=("imagenet-v2", "imagenet-a")))
     assert comparison.reference is None
     assert [each.name for each in comparison.columns] == ["imagenet-v2", "imagenet-a", SHIFTS]
@@ -162,7 +162,7 @@ def test_without_a_reference_shifts_are_still_compared(compared, lines):
 
 
 def test_losses_are_against_the_best_alpha_of_each_column(compared, lines):
-    """The paper's Table 3, by hand."""
+    """The losses are those of the paper's Table 3, computed by hand."""
     ((comparison,), _) = compared(lines.sweep())
     found = summarize(comparison).losses[0]
     for name in ("imagenet", "imagenet-v2", "imagenet-sketch", "imagenet-a"):
@@ -171,8 +171,8 @@ def test_losses_are_against_the_best_alpha_of_each_column(compared, lines):
         assert found[name].loss == pytest.approx(max(shares.values()) - shares[0.5])
 
 
-def test_a_model_of_no_known_alpha_has_a_place(compared, lines):
-    """As `wise eval` leaves it for any checkpoint."""
+def test_a_model_of_unknown_alpha_has_a_curve(compared, lines):
+    """A checkpoint from `wise eval` has a curve without mixtures and without a recommendation."""
     ((comparison,), said) = compared([*lines.sweep(), *lines.sweep([None], model="other.pt")])
     assert comparison.curves[1].alphas == (None,)
     assert comparison.curves[1].mixtures == ()
@@ -181,7 +181,7 @@ def test_a_model_of_no_known_alpha_has_a_place(compared, lines):
 
 
 def test_an_unknown_interval_makes_the_averages_unknown(compared, lines):
-    """Not narrower."""
+    """An average over a number without an interval has no interval, rather than one that is too narrow."""
     odd = [
         {**each, "metric": "macro-f1", "value": 0.25} if each["dataset"] == "imagenet-a" else each
         for each in lines.sweep()

@@ -1,4 +1,4 @@
-"""Tables as files."""
+"""Tables as CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -28,7 +28,7 @@ def build(tmp_path, lines):
 
 
 def test_csv_holds_every_number(build, lines):
-    """A line for each record, and for the averages; counts as they were."""
+    """CSV has a line for each record and each average, with the counts of the records."""
     comparisons, _ = build(lines.sweep())
     rows = list(csv.DictReader(io.StringIO(as_csv(comparisons))))
     assert len(rows) == 11 * (4 + 2)
@@ -40,7 +40,7 @@ def test_csv_holds_every_number(build, lines):
 
 
 def test_markdown_is_a_table_with_the_best_in_bold(build, lines):
-    """One decimal, an interval beside it; as many cells in each line."""
+    """Numbers have one decimal and their interval, and every line has as many cells as the head."""
     _, tables = build(lines.sweep())
     found = [line for line in as_markdown(tables).splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found]
@@ -62,7 +62,7 @@ def test_markdown_is_a_table_with_the_best_in_bold(build, lines):
 
 
 def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
-    """As many cells in each line as columns, rules of booktabs, one bold number a column."""
+    """Every line has as many cells as columns, the rules are booktabs', and one number per column is bold."""
     _, tables = build(lines.sweep())
     text = as_latex(tables)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
@@ -74,7 +74,7 @@ def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
 
 
 def test_names_cannot_do_harm(build, lines):
-    """No command in LaTeX, no markup in Markdown, no formula in a spreadsheet."""
+    """Names become no command in LaTeX, no markup in Markdown and no formula in a spreadsheet."""
     content = [
         {**each, "title": HOSTILE, "model": HOSTILE, "suite": HOSTILE} for each in lines.sweep([0, 1], ("imagenet",))
     ]
