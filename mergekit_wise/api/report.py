@@ -79,8 +79,8 @@ def report(
     folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
     _check_outputs(paths, [Path(output), *exports.values()], list(folders.values()))
     reading = _of_suite(read_results(paths), suite)
-    lines = _read_baselines(Path(baseline), axis) if baseline is not None else {}  # type: ignore[arg-type]
-    comparisons = compare(reading, lines)
+    baselines = _read_baselines(Path(baseline), axis) if baseline is not None else {}  # type: ignore[arg-type]
+    comparisons = compare(reading, baselines)
     summaries = [summarize(comparison) for comparison in comparisons]
     notes = (*reading.notes, *warnings(reading, comparisons))
     tables = [results_table(summary) for summary in summaries]

@@ -68,14 +68,14 @@ class Comparison:
         columns: the reference, the shifts, other data sets, then averages.
         averaged: the names of the shifts that averages are over: those on which every model with any shift was
             measured.
-        lines: the user's own baselines of effective robustness, by shift.
+        baselines: the user's own baselines of effective robustness, by shift.
     """
 
     suite: str
     columns: tuple[Column, ...]
     averaged: tuple[str, ...]
     curves: tuple[Curve, ...]
-    lines: Mapping[str, Baseline]
+    baselines: Mapping[str, Baseline]
 
     @property
     def reference(self) -> Column | None:
@@ -89,20 +89,20 @@ class Comparison:
         return columns or self.columns[:3]
 
 
-def compare(reading: Reading, lines: Mapping[str, Baseline] | None = None) -> tuple[Comparison, ...]:
+def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -> tuple[Comparison, ...]:
     """One comparison per suite, in the order in which suites appear; of repeated measurements the latest is used."""
     suites: dict[str, list[Measurement]] = {}
     for row in reading.measurements:
         suites.setdefault(row.suite, []).append(row)
-    return tuple(_comparison(suite, rows, reading.findings, lines or {}) for suite, rows in suites.items())
+    return tuple(_comparison(suite, rows, reading.findings, baselines or {}) for suite, rows in suites.items())
 
 
 def _comparison(
-    suite: str, rows: Sequence[Measurement], findings: Sequence[Finding], lines: Mapping[str, Baseline]
+    suite: str, rows: Sequence[Measurement], findings: Sequence[Finding], baselines: Mapping[str, Baseline]
 ) -> Comparison:
     averaged = _shared_shifts(rows)
     curves = _curves(rows, [finding for finding in findings if finding.suite == suite])
-    return Comparison(suite, _columns(rows, averaged), averaged, curves, lines)
+    return Comparison(suite, _columns(rows, averaged), averaged, curves, baselines)
 
 
 def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:

@@ -58,8 +58,8 @@ def baseline_of(comparison: Comparison, shift: Column) -> Baseline | None:
     For ImageNet-R, ImageNet-A and ObjectNet the published line predicts from ImageNet restricted to their classes,
     which is not the reference; see `robustness`.
     """
-    if shift.name in comparison.lines:
-        return comparison.lines[shift.name]
+    if shift.name in comparison.baselines:
+        return comparison.baselines[shift.name]
     line = BASELINES.get(shift.name)
     same = comparison.reference is not None and comparison.reference.name == "imagenet"
     return line if same and line is not None and line.reference == "ImageNet" else None

@@ -111,7 +111,7 @@ def _trace(plot: Plot, trace: Trace) -> str:
         else:
             dots.append(f"M{x} {y}h0")
     parts += [f'<path class="dots" d="{"".join(dots)}"/>'] if dots else []
-    parts += [f'<path class="ends" d="{"".join(symbols)}"/>'] if symbols else []
+    parts += [f'<path class="symbols" d="{"".join(symbols)}"/>'] if symbols else []
     return f'<g class="{colour(trace.index)}">{"".join(parts)}</g>'
 
 

@@ -54,7 +54,7 @@ def test_shifts_that_are_all_the_same_give_a_flat_line():
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         ([], "at least 3 models.*found 0"),
         ([Point("a", 0.5, 0.4), Point("b", 0.6, 0.5)], "at least 3 models.*found 2"),
@@ -64,9 +64,9 @@ def test_shifts_that_are_all_the_same_give_a_flat_line():
         ([*models(3), Point("bad", 0.5, float("nan"))], "from 0 to 1; bad has others"),
     ],
 )
-def test_what_has_no_line_is_refused(points, said):
+def test_what_has_no_line_is_refused(points, message):
     """Too few models, equal accuracies and numbers outside [0, 1] are errors that name the cause."""
-    with pytest.raises(ResultsError, match=said):
+    with pytest.raises(ResultsError, match=message):
         fit_baseline(points, shift="imagenet-v2")
 
 
@@ -93,7 +93,7 @@ def test_shares_stay_as_they_are():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "found no models"),
         ("name,reference,r\n", "found no models"),
@@ -113,9 +113,9 @@ def test_shares_stay_as_they_are():
         ('name,reference,r\n"a,0.5,0.5\n', "line 2"),
     ],
 )
-def test_what_is_not_such_a_table_is_reported_by_line_and_column(text, said):
+def test_what_is_not_such_a_table_is_reported_by_line_and_column(text, message):
     """Every error names the file, and the line and column where they are known."""
-    with pytest.raises(ResultsError, match=f"^mine.csv: .*{said}"):
+    with pytest.raises(ResultsError, match=f"^mine.csv: .*{message}"):
         parse_points(text, "mine.csv")
 
 

@@ -155,7 +155,7 @@ def test_without_a_reference_the_shifts_decide(prefer):
 
 
 @pytest.mark.parametrize(
-    ("candidates", "said"),
+    ("candidates", "message"),
     [
         ([], "no alpha"),
         ([Candidate(0.5, UNMEASURED, ())], "Neither a reference nor a shift"),
@@ -165,10 +165,10 @@ def test_without_a_reference_the_shifts_decide(prefer):
         ([Candidate(0.5, (1, 2), (), ("a",)), Candidate(0.6, (1, 2), (), ("b",))], "alpha 0.6"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(candidates, said):
+def test_what_cannot_be_compared_is_refused(candidates, message):
     """Every function that compares candidates refuses those measured on different images."""
     for compare in (recommend, refine, lambda c: select_on(c, "reference")):
-        with pytest.raises(ResultsError, match=said):
+        with pytest.raises(ResultsError, match=message):
             compare(candidates)
 
 

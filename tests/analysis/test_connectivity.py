@@ -57,10 +57,10 @@ def test_observations_are_those_of_exact_arithmetic(zeroshot, finetuned, thousan
     assert found.first.margin.low <= found.first.margin.value <= found.first.margin.high
 
 
-@pytest.mark.parametrize("ends", [(0, 1000), (1000, 0), (130, 730), (990, 10)])
-def test_a_straight_line_holds_the_first(ends):
+@pytest.mark.parametrize("counts", [(0, 1000), (1000, 0), (130, 730), (990, 10)])
+def test_a_straight_line_holds_the_first(counts):
     """A straight line holds the first observation, and one image fewer at any alpha fails it."""
-    points = [(k / 100, ((100 - k) * ends[0] + k * ends[1]) // 10, 10_000) for k in range(101)]
+    points = [(k / 100, ((100 - k) * counts[0] + k * counts[1]) // 10, 10_000) for k in range(101)]
     assert connectivity(points).first.holds
     for k in (1, 37, 99):
         below = [(alpha, correct - (alpha == k / 100), total) for alpha, correct, total in points]
@@ -75,7 +75,7 @@ def test_alphas_outside_0_and_1_are_ignored():
 
 
 @pytest.mark.parametrize(
-    ("points", "said"),
+    ("points", "message"),
     [
         ([(0.5, 1, 2), (1.0, 1, 2)], r"alpha 0 \(zero-shot\) was not measured.*--alphas"),
         ([(0.0, 1, 2), (0.5, 1, 2)], r"alpha 1 \(fine-tuned\) was not measured"),
@@ -86,7 +86,7 @@ def test_alphas_outside_0_and_1_are_ignored():
         ([(0.0, 0, 0), (0.5, 0, 0), (1.0, 0, 0)], "found counts of 0 images"),
     ],
 )
-def test_incomplete_or_unequal_measurements_are_refused(points, said):
+def test_incomplete_or_unequal_measurements_are_refused(points, message):
     """Missing alphas, repeated alphas and different totals are errors that name the cause."""
-    with pytest.raises(ResultsError, match=said):
+    with pytest.raises(ResultsError, match=message):
         connectivity(points)

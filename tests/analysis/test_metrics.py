@@ -137,7 +137,7 @@ def test_intervals_are_the_same_every_time_and_hold_the_value(kind):
 
 
 @pytest.mark.parametrize(
-    ("predictions", "labels", "said"),
+    ("predictions", "labels", "message"),
     [
         ([], [], "nothing to score"),
         ([0, 1], [0], "nothing to score"),
@@ -147,9 +147,9 @@ def test_intervals_are_the_same_every_time_and_hold_the_value(kind):
         ([0], [-1], "out of the range"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(predictions, labels, said):
+def test_what_cannot_be_scored_is_refused(predictions, labels, message):
     """Zero images, different lengths and unknown classes are errors."""
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         score(Metric(), np.array(predictions, np.int64), np.array(labels, np.int64), 3)
 
 

@@ -15,16 +15,16 @@ SETS = (
 )
 
 
-def accuracy(ends, alpha: float) -> float:
+def accuracy(shares, alpha: float) -> float:
     """A parabola through the three points."""
-    low, middle, high = ends
+    low, middle, high = shares
     return low + alpha * (4 * middle - 3 * low - high) + alpha**2 * (2 * low - 4 * middle + 2 * high)
 
 
 def entry(name: str, alpha: float | None, *, loss: float = 0.0, **other):
     """One line of a results file, before it is JSON; `loss` is subtracted from the accuracy."""
-    _, title, role, total, ends = next(each for each in SETS if each[0] == name)
-    share = accuracy(ends, 0.5 if alpha is None else alpha) - loss
+    _, title, role, total, shares = next(each for each in SETS if each[0] == name)
+    share = accuracy(shares, 0.5 if alpha is None else alpha) - loss
     found = {
         "model": "zs.pt + ft.pt",
         "weights": f"{round((alpha or 0) * 1000):016x}",

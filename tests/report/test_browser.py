@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: the page of wise report was not tried in a browser"
 )
 
-# Where a plot says a point stands, read off its own ticks: [[value, pixel], ...] of an axis.
+# The values of a plot, read off its own ticks: [[value, pixel], ...] of an axis.
 TICKS = """(svg, name) => [...svg.querySelectorAll(`text.${name}:not(.name)`)]
     .map(text => [Number(text.textContent), Number(text.getAttribute(name))])"""
 
@@ -108,7 +108,7 @@ def on_axis(ticks, pixel, curved):
 
 @pytest.mark.parametrize("stop", [0, 3, 7, 10])
 def test_the_slider_moves_every_point_to_its_alpha(visit, lines, stop):
-    """Read off each plot's own ticks, a point stands at the accuracy that the records have at that alpha."""
+    """Read off each plot's own ticks, a point is at the accuracy that the records have at that alpha."""
     page = visit(lines.sweep())
     set_slider(page, stop)
     page.wait_for_timeout(200)
@@ -172,8 +172,8 @@ def test_the_keyboard_is_enough(visit, lines):
     reference, *shifts = (100 * row["correct"] / row["total"] for row in lines.sweep([0]))
     mean = sum(shifts) / 3
     both = f"Average of 3 shifts {mean:.1f} %, Average of both {(reference + mean) / 2:.1f} %"
-    said = f"α = 0, zero-shot. ImageNet {reference:.1f} %, {both}."
-    sync_api.expect(live).to_have_text(said)
+    announced = f"α = 0, zero-shot. ImageNet {reference:.1f} %, {both}."
+    sync_api.expect(live).to_have_text(announced)
     head = page.locator("th", has_text="ImageNet-A").first
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")

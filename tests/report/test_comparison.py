@@ -30,11 +30,11 @@ def column(comparison, name):
 
 def test_columns_are_the_reference_then_shifts_then_averages(compared, lines):
     """The order of columns does not depend on the order of lines."""
-    ((comparison,), said) = compared(list(reversed(lines.sweep())))
+    ((comparison,), warned) = compared(list(reversed(lines.sweep())))
     assert comparison.columns[0].name == "imagenet"
     assert {each.name for each in comparison.columns[1:4]} == {"imagenet-v2", "imagenet-sketch", "imagenet-a"}
     assert [each.title for each in comparison.columns[4:]] == ["Average of 3 shifts", "Average of both"]
-    assert said == ()
+    assert warned == ()
 
 
 def test_averages_are_means_of_data_sets(compared, lines):
@@ -62,9 +62,9 @@ def test_the_interval_of_an_average_holds_95_percent(compared, lines):
 def test_the_latest_of_equal_measurements_counts(compared, lines):
     """Of repeated measurements the latest is used, and a warning names them."""
     again = lines.entry("imagenet", 0.5, correct=1, total=10)
-    ((comparison,), said) = compared([*lines.sweep([0, 0.5, 1]), again])
+    ((comparison,), warned) = compared([*lines.sweep([0, 0.5, 1]), again])
     assert comparison.curves[0].result(0.5, comparison.reference).value == 0.1
-    assert any("more than once" in each and "alpha 0.5 on imagenet" in each for each in said)
+    assert any("more than once" in each and "alpha 0.5 on imagenet" in each for each in warned)
 
 
 def test_alphas_that_differ_by_rounding_are_one(compared, lines):
@@ -75,16 +75,16 @@ def test_alphas_that_differ_by_rounding_are_one(compared, lines):
 
 def test_suites_are_shown_separately(compared, lines):
     """Every suite is a comparison of its own, and a warning names the suites."""
-    (comparisons, said) = compared([*lines.sweep(), *lines.sweep(suite="other")])
+    (comparisons, warned) = compared([*lines.sweep(), *lines.sweep(suite="other")])
     assert [each.suite for each in comparisons] == ["imagenet-shifts", "other"]
-    assert any("2 suites (imagenet-shifts, other)" in each and "--suite" in each for each in said)
+    assert any("2 suites (imagenet-shifts, other)" in each and "--suite" in each for each in warned)
 
 
 def test_models_in_one_file_are_shown_separately(compared, lines):
     """Every model of a file has a curve of its own, named after the model."""
-    ((comparison,), said) = compared([*lines.sweep(), *lines.sweep(model="c + d")])
+    ((comparison,), warned) = compared([*lines.sweep(), *lines.sweep(model="c + d")])
     assert [curve.name for curve in comparison.curves] == ["zs.pt + ft.pt", "c + d"]
-    assert any("file0 holds 2 models (zs.pt + ft.pt, c + d)" in each for each in said)
+    assert any("file0 holds 2 models (zs.pt + ft.pt, c + d)" in each for each in warned)
 
 
 def test_files_are_compared_by_their_names(compared, lines):
@@ -96,35 +96,35 @@ def test_files_are_compared_by_their_names(compared, lines):
 def test_averages_are_over_shifts_that_every_model_has(compared, lines):
     """Shifts that a model lacks are left out of averages, and a warning names them."""
     part = [each for each in lines.sweep(model="part") if each["dataset"] != "imagenet-a"]
-    ((comparison,), said) = compared([*lines.sweep(), *part])
+    ((comparison,), warned) = compared([*lines.sweep(), *part])
     assert column(comparison, SHIFTS).title == "Average of 2 shifts"
     assert set(column(comparison, SHIFTS).parts) == {"imagenet-v2", "imagenet-sketch"}
-    assert any("ImageNet-A" in each and "averages" in each for each in said)
+    assert any("ImageNet-A" in each and "averages" in each for each in warned)
 
 
 def test_a_gap_leaves_no_average(compared, lines):
     """There is no average if a part of it was not measured, and a warning names the gap."""
     kept = [each for each in lines.sweep() if (each["alpha"], each["dataset"]) != (0.3, "imagenet-a")]
-    ((comparison,), said) = compared(kept)
+    ((comparison,), warned) = compared(kept)
     (curve,) = comparison.curves
     assert curve.result(0.3, column(comparison, "imagenet-a")) is None
     assert curve.result(0.3, column(comparison, SHIFTS)) is None
     assert curve.result(0.3, column(comparison, "imagenet")) is not None
-    assert any("alpha 0.3 on imagenet-a" in each for each in said)
+    assert any("alpha 0.3 on imagenet-a" in each for each in warned)
 
 
 @pytest.mark.parametrize(("end", "name"), [(0.0, "zero-shot"), (1.0, "fine-tuned")])
 def test_a_missing_model_is_reported(compared, lines, end, name):
     """Without one of the two models there is a warning and no connectivity, and all else is there."""
-    ((comparison,), said) = compared([each for each in lines.sweep() if each["alpha"] != end])
-    assert any(f"zs.pt + ft.pt: alpha {end:g} ({name})" in each for each in said)
+    ((comparison,), warned) = compared([each for each in lines.sweep() if each["alpha"] != end])
+    assert any(f"zs.pt + ft.pt: alpha {end:g} ({name})" in each for each in warned)
     summary = summarize(comparison)
     assert summary.connectivities == ({},)
     assert summary.recommendations[0].alpha == 0.5
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "warning"),
     [
         ({"versions": {"torch": "2.7.0"}}, "torch 2.15.0, 2.7.0"),
         ({"weights": "ff"}, "zs.pt + ft.pt: alpha 1 was measured with different weights"),
@@ -141,10 +141,10 @@ def test_a_missing_model_is_reported(compared, lines, end, name):
     ],
     ids=str,
 )
-def test_records_that_are_not_comparable_are_reported(compared, lines, change, said):
+def test_records_that_are_not_comparable_are_reported(compared, lines, change, warning):
     """A warning appears if one record of twenty differs in what makes numbers comparable."""
     _, found = compared([*lines.sweep(ALL_BUT_ONE), *lines.sweep([1], LAST), lines.entry("imagenet", 1.0, **change)])
-    assert any(said in each for each in found), found
+    assert any(warning in each for each in found), found
 
 
 ALL_BUT_ONE = (0.0, 0.25, 0.5, 0.75)
@@ -153,10 +153,10 @@ LAST = ("imagenet-v2", "imagenet-sketch", "imagenet-a")
 
 def test_without_a_reference_shifts_are_still_compared(compared, lines):
     """Shifts have averages and losses without a reference, and a warning says that it is missing."""
-    ((comparison,), said) = compared(lines.sweep(names=("imagenet-v2", "imagenet-a")))
+    ((comparison,), warned) = compared(lines.sweep(names=("imagenet-v2", "imagenet-a")))
     assert comparison.reference is None
     assert [each.name for each in comparison.columns] == ["imagenet-v2", "imagenet-a", SHIFTS]
-    assert any("no reference was measured" in each for each in said)
+    assert any("no reference was measured" in each for each in warned)
     (losses,) = summarize(comparison).losses
     assert set(losses) >= {"imagenet-v2", "imagenet-a", SHIFTS}
 
@@ -173,11 +173,11 @@ def test_losses_are_against_the_best_alpha_of_each_column(compared, lines):
 
 def test_a_model_of_unknown_alpha_has_a_curve(compared, lines):
     """A checkpoint from `wise eval` has a curve without mixtures and without a recommendation."""
-    ((comparison,), said) = compared([*lines.sweep(), *lines.sweep([None], model="other.pt")])
+    ((comparison,), warned) = compared([*lines.sweep(), *lines.sweep([None], model="other.pt")])
     assert comparison.curves[1].alphas == (None,)
     assert comparison.curves[1].mixtures == ()
     assert summarize(comparison).recommendations[1] is None
-    assert not any("was not measured" in each for each in said)
+    assert not any("was not measured" in each for each in warned)
 
 
 def test_an_unknown_interval_makes_the_averages_unknown(compared, lines):

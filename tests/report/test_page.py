@@ -134,15 +134,15 @@ def test_how_it_was_measured_is_shown(page, lines):
     """The page shows models, fingerprints, versions, counts and every other field of the records."""
     _, reader = page(lines.sweep(architecture="ViT-B-32", head="own", data="d1d2", tiles="4x4"))
     text = " ".join(text for _, text in reader.texts)
-    for told in ("zs.pt + ft.pt", f"{500:016x}", "torch 2.15.0", "50,000", "ViT-B-32", "d1d2", "tiles", "4x4"):
-        assert told in text, told
+    for expected in ("zs.pt + ft.pt", f"{500:016x}", "torch 2.15.0", "50,000", "ViT-B-32", "d1d2", "tiles", "4x4"):
+        assert expected in text, expected
 
 
 @pytest.mark.parametrize(
     "content",
     [
         "one",
-        "ends",
+        "two models",
         "no reference",
         "unknown alpha",
         "only reference",
@@ -155,7 +155,7 @@ def test_there_is_a_page_whatever_was_measured(page, lines, content):
     """A page is drawn from a single record, without a reference, with gaps and with extrapolation."""
     made = {
         "one": [lines.entry("imagenet-v2", 0.5)],
-        "ends": lines.sweep([0, 1]),
+        "two models": lines.sweep([0, 1]),
         "no reference": lines.sweep(names=("imagenet-v2", "imagenet-a")),
         "unknown alpha": lines.sweep([None]),
         "only reference": lines.sweep(names=("imagenet",)),
@@ -181,7 +181,7 @@ def test_analysis_is_tables(tmp_path, page, lines):
     append_records(tmp_path / "found.jsonl", [Analysis(**about, values=values), Analysis(**about, values=ensembles)])
     html, reader = page([*lines.sweep(), *(tmp_path / "found.jsonl").read_text().splitlines()])
     texts = [text for _, text in reader.texts]
-    for told in (
+    for expected in (
         "prediction diversity",
         "overrides: zero-shot",
         "0.1234",
@@ -189,7 +189,7 @@ def test_analysis_is_tables(tmp_path, page, lines):
         "Effective robustness",
         "Linear mode connectivity",
     ):
-        assert told in texts
+        assert expected in texts
     weights = lines.entry("imagenet", 0.5)
     assert f"weights +{100 * weights['correct'] / weights['total'] - 80:.1f}" in texts
     assert html.count('class="guide outputs c0"') == 1

@@ -35,19 +35,19 @@ def test_logits_are_scipys(share):
 
 
 def test_logit_axes_are_straight_in_logits():
-    """The middle of an axis is the mean of the logits of its ends."""
+    """The middle of an axis is the mean of the logits of its bounds."""
     axis = logit_scale([0.6, 0.95])
     middle = expit((logit(axis.low) + logit(axis.high)) / 2)
     assert axis.place(float(middle)) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
-    ("alphas", "ends", "labels"),
+    ("alphas", "bounds", "labels"),
     [([0.5], (0, 1), ("0", "0.25", "0.5", "0.75", "1")), ([0, 1.5], (0, 1.5), None), ([-1, 1], (-1, 1), None)],
 )
-def test_alpha_goes_from_0_to_1_or_further(alphas, ends, labels):
+def test_alpha_goes_from_0_to_1_or_further(alphas, bounds, labels):
     """The axis of alpha grows to hold extrapolated alphas."""
     axis = alpha_scale(alphas)
-    assert (axis.low, axis.high) == ends
+    assert (axis.low, axis.high) == bounds
     assert labels is None or axis.labels == labels
     assert 3 <= len(axis.ticks) <= 8

@@ -37,18 +37,18 @@ def tables(heading: str) -> list[list[list[str]]]:
 
 
 def names(rows: list[list[str]]) -> list[str]:
-    """What stands in backticks in the first cells."""
+    """The names in backticks in the first cells."""
     return [name for row in rows for name in re.findall(r"`(.+?)`", row[0])]
 
 
 @pytest.mark.parametrize(
-    ("heading", "kind", "entry", "beside"),
+    ("heading", "kind", "entry", "more"),
     [("A record", Record, as_entry(RECORD), {"accuracy"}), ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"})],
 )
-def test_every_field_is_documented_with_its_type(heading, kind, entry, beside):
+def test_every_field_is_documented_with_its_type(heading, kind, entry, more):
     """The page has one row per field, with the type that the field has in JSON."""
     rows = tables(heading)[0]
-    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | beside)
+    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | more)
     as_read = json.loads(json.dumps(entry))
     for name, row in zip(names(rows), rows, strict=True):
         assert isinstance(as_read[name], TYPES[row[1]]), name

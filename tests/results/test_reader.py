@@ -72,17 +72,17 @@ def test_the_interval_is_clopper_pearsons_by_default(tmp_path, lines, correct):
     assert (found.result.low, found.result.high) == pytest.approx((exact.low, exact.high))
 
 
-@pytest.mark.parametrize("told", [None, "wide", [0.1, "x"], [0.9, 0.95], [0.9], [math.nan, math.nan]])
-def test_an_impossible_interval_is_dropped(tmp_path, lines, told):
+@pytest.mark.parametrize("interval", [None, "wide", [0.1, "x"], [0.9, 0.95], [0.9], [math.nan, math.nan]])
+def test_an_impossible_interval_is_dropped(tmp_path, lines, interval):
     """An interval that does not hold its value is dropped, and the counts' interval does not replace it."""
-    line = lines.entry("imagenet", 0.5, metric="macro-f1", value=0.4, interval=told)
+    line = lines.entry("imagenet", 0.5, metric="macro-f1", value=0.4, interval=interval)
     (found,) = read(lines.write(tmp_path / "r.jsonl", [line])).measurements
     assert found.result.value == 0.4
     assert math.isnan(found.result.low)
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "problem"),
     [
         ("not json", "not JSON"),
         ("[1, 2]", "not a JSON object"),
@@ -103,14 +103,14 @@ def test_an_impossible_interval_is_dropped(tmp_path, lines, told):
     ],
     ids=str,
 )
-def test_a_line_that_is_not_a_record_is_noted_and_the_rest_is_read(tmp_path, lines, line, complaint):
+def test_a_line_that_is_not_a_record_is_noted_and_the_rest_is_read(tmp_path, lines, line, problem):
     """A note has the number of the line and its problem."""
     path = lines.write(tmp_path / "r.jsonl", [lines.entry("imagenet", 0), line, lines.entry("imagenet", 1)])
     found = read(path)
     assert [each.alpha for each in found.measurements] == [0, 1]
     (note,) = found.notes
     assert note.startswith("r.jsonl: line 2 ")
-    assert complaint in note
+    assert problem in note
 
 
 def test_an_incomplete_last_line_is_noted(tmp_path, lines):
