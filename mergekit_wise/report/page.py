@@ -166,7 +166,6 @@ def _headline(index: int, curve: Curve, column: Column, slider: Slider) -> dict[
 
 def _figure(plot: Plot, comparison: Comparison, slider: Slider, ident: str) -> dict[str, Any]:
     """A plot, and below it the numbers of each curve that was swept."""
-    assert plot.column is not None
     return {
         "heading": heading(plot.column),
         "svg": Markup(draw(plot, ident, slider.stops, slider.start)),

@@ -70,7 +70,7 @@ class Plot:
     kind: Literal["alpha", "scatter"]
     name: str
     title: str
-    column: Column | None
+    column: Column
     x_label: str
     y_label: str
     x: Scale
@@ -107,7 +107,7 @@ def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
         kind="scatter",
         name="sweep",
         title="Interpolating zero-shot and fine-tuned weights",
-        column=None,
+        column=Column(SHIFTS, "Average of the shifts", "average", "", {}),
         x_label="Accuracy on the reference (%)",
         y_label=f"Average accuracy on {shifts} shifts (%)" if shifts > 1 else "Accuracy on the shift (%)",
         x=logit_scale(x for mark in marks for x in (mark.x, *(mark.x_interval or ()))),

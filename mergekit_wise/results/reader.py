@@ -96,7 +96,10 @@ def _lines(path: Path) -> Iterator[_Line]:
         if not line.strip():
             continue
         try:
-            entry = json.loads(line)
+            entry = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            yield _Line(number, {}, "not JSON")  # also as the last line: runs write ASCII, so this is another file
+            continue
         except (ValueError, RecursionError):
             yield _Line(number, {}, INCOMPLETE if number == len(lines) else "not JSON")
             continue

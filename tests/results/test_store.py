@@ -126,6 +126,13 @@ def test_a_file_that_cannot_be_written_or_read_is_an_error(tmp_path):
         read_records(tmp_path / "no")
 
 
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    """A binary file is not mistaken for an incomplete line, which the next run would remove."""
+    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(ResultsError, match="line 1"):
+        read_records(tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize(
     "change",
     [
