@@ -1,81 +1,77 @@
-"""Writes docs/commands.md from the commands themselves. Run as ``make docs``; a test fails when the file is stale."""
+"""Writes docs/commands.md from the declared options. Run as ``make docs``; a test fails when the page is stale."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
 from mergekit_wise.cli.app import app
+from mergekit_wise.cli.command import Command, default_of
+from mergekit_wise.declaration import Declared
+from mergekit_wise.options import GROUPS, options_of
 
 PAGE = Path(__file__).parent / "commands.md"
 
+INTRODUCTION = """# Commands
+
+Written from the declared options by `make docs`. Every command also answers `--help`.
+
+Options of a command can also be given in [`wise.toml`](configuration.md), where an option `--batch-size` is the key
+`batch-size`. Every flag has a negative that begins with `--no-`.
+
+Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 interrupted.
+"""
+
 
 def reference() -> str:
-    """The page: every command with its arguments, options and defaults."""
+    """The page: every command with its arguments, options, choices and defaults."""
     wise: Any = typer.main.get_command(app)
-    parts = [
-        "# Commands\n\nWritten from the commands by `make docs`. Every command also answers `--help`.\n",
-        "Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 interrupted.\n",
-        "## wise\n\n" + _table(wise),
-        *(_section(name, command) for name, command in _commands(wise)),
-    ]
+    own = [(f"`{', '.join(param.opts)}`", "", param.help) for param in wise.params]
+    return "\n".join([INTRODUCTION, "## wise\n", _table(own), *map(_section, _commands(wise))])
+
+
+def _commands(group: Any) -> list[Command]:
+    """Every command; of a group those in it."""
+    found: list[Command] = []
+    for command in group.commands.values():
+        found += [command] if isinstance(command, Command) else _commands(command)
+    return found
+
+
+def _section(command: Command) -> str:
+    context = command.make_context(f"wise {command.words}", ["--help"], resilient_parsing=True)
+    usage = " ".join([f"wise {command.words}", *command.collect_usage_pieces(context)])
+    parts = [f"## wise {command.words}\n", f"`{usage}`\n", f"{command.help}\n"]
+    if command.examples:
+        parts.append("```sh\n" + "\n".join(command.examples) + "\n```\n")
+    options = list(options_of(command.table).values())
+    groups = {"Arguments": [option for option in options if option.option.is_argument]}
+    for group in GROUPS:
+        groups[group] = [o for o in options if o.option.group == group and not o.option.is_argument]
+    parts += [f"**{group}**\n\n{_table(map(_row, found))}" for group, found in groups.items() if found]
     return "\n".join(parts)
 
 
-def _commands(group: Any, path: str = "wise") -> Iterator[tuple[str, Any]]:
-    """Commands with all their words; of a group those in it."""
-    for name, command in group.commands.items():
-        if isinstance(command, TyperGroup):
-            yield from _commands(command, f"{path} {name}")
-        else:
-            yield f"{path} {name}", command
+def _row(option: Declared) -> tuple[str, str, str]:
+    if option.option.is_argument:
+        name = f"`{option.metavar}{'...' if option.is_repeated else ''}`"
+    else:
+        short = f"`{option.option.short}`, " if option.option.short else ""
+        negative = "no-" if option.is_flag and option.default else ""
+        name = f"{short}`{f'--{negative}{option.key} {option.metavar}'.rstrip()}`"
+    default = "required" if option.required else default_of(option)
+    return name, default and f"{default}" if default == "required" else default and f"`{default}`", option.option.help
 
 
-def _section(name: str, command: Any) -> str:
-    arguments = [_usage(param) for param in command.params if param.param_type_name == "argument"]
-    usage = " ".join([name, *arguments, "[OPTIONS]"])
-    return f"## {name}\n\n`{usage}`\n\n{command.help}\n\n{_table(command)}"
+def _table(rows: Any) -> str:
+    lines = [f"| {_cell(name)} | {_cell(default)} | {_cell(_quoted(text))} |" for name, default, text in rows]
+    return "\n".join(["| | default | |", "| --- | --- | --- |", *lines, ""])
 
 
-def _usage(argument: Any) -> str:
-    """As it stands in a usage line: what may be left out in brackets, what may be repeated with dots."""
-    name = _metavar(argument) + ("..." if argument.nargs == -1 else "")
-    return name if argument.required else f"[{name}]"
-
-
-def _table(command: Any) -> str:
-    rows = "\n".join(f"| {_names(p)} | {_default(p)} | {_cell(_help(p))} |" for p in command.params)
-    return f"| | default | |\n| --- | --- | --- |\n{rows}\n"
-
-
-def _names(param: Any) -> str:
-    """An argument as the help shows it; an option by all its names, the first one with its value."""
-    if param.param_type_name == "argument":
-        return f"`{_metavar(param)}`"
-    first, *others = param.opts
-    value = f" {param.metavar}" if param.metavar else ""
-    return ", ".join([f"`{_cell(first + value)}`", *(f"`{name}`" for name in others)])
-
-
-def _metavar(param: Any) -> str:
-    return str(param.metavar or param.name.upper())
-
-
-def _default(param: Any) -> str:
-    if param.required:
-        return "required"
-    return "" if param.default is None or param.default is False else f"`{param.default}`"
-
-
-def _help(param: Any) -> str:
-    repeated = param.param_type_name == "option" and param.multiple
-    more = " May be repeated." if repeated and "repeated" not in param.help else ""
-    text = re.sub(r"(?<!\S)--[a-z][a-z-]*", r"`\g<0>`", param.help)
-    usual = f" By default `{param.show_default}`." if isinstance(param.show_default, str) else ""
-    return f"{text}{more}{usual}" + (f" Else `{param.envvar}`, if it is set." if param.envvar else "")
+def _quoted(text: str) -> str:
+    """A text with names of options as code."""
+    return re.sub(r"(?<![\S`])--[a-z][a-z-]*", r"`\g<0>`", text)
 
 
 def _cell(text: str) -> str:

@@ -1,372 +1,854 @@
-"""Every option of the commands, as a user writes it."""
+"""Every option of every command, declared once: see `declaration` for what follows from it. Imports nothing heavy.
 
-import re
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from decimal import Decimal
-from math import inf
+A class holds the arguments of a command and of the Python function of the same name. Fields before the keyword-only
+ones are positional in Python. What only a terminal needs (``--json``, ``--dry-run``) is a constant at the end.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, Any
 
+from mergekit_wise.declaration import (
+    ABSENT,
+    EMPTY,
+    Declared,
+    Dtype,
+    FilePath,
+    Files,
+    Names,
+    Numbers,
+    Option,
+    OptionalNames,
+    OptionalPath,
+    Options,
+    Pair,
+    Source,
+    Texts,
+    Words,
+    declared_options,
+)
 from mergekit_wise.errors import UsageError
 from mergekit_wise.progress import Progress, silent
 
+MAX_SEED = 2**63 - 1
+"""The largest seed that torch's generators take."""
+
+ZERO_SHOT_HEAD = "zero-shot"
+"""The value of ``--head`` for a head made from class names, even where the checkpoint has a head."""
+
+PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+OBJECTIVES = ("cross-entropy", "contrastive")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
 
-``crop`` is what the authors' code does: 90 to 100 % of the image, as CLIP was trained. ``crop-flip`` is what ImageNet
-is usually learned with: 8 to 100 % of the image, half of them mirrored. ``strong`` adds RandAugment (Cubuk et al.,
-arXiv 1909.13719; two changes of magnitude 9).
+``crop`` is what the authors' code does: 90 to 100 % of the image, as CLIP was trained. ``crop-flip`` is the usual
+training augmentation of ImageNet: 8 to 100 % of the image, half of them mirrored. ``strong`` adds RandAugment (Cubuk et
+al., arXiv 1909.13719; two changes of magnitude 9).
 """
 
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+RULES, DATA, MODEL, MEASURE = "Merging rules", "Data", "Model", "Evaluation"
+TRAINING, OUTPUT, ADVANCED = "Training", "Output", "Advanced"
+GROUPS = (RULES, TRAINING, DATA, MODEL, MEASURE, "Options", OUTPUT, ADVANCED)
+"""Headings in the help, in their order."""
+
+# The default of a field that holds another type than it is given: see `declaration.Kind`.
+DIGITS: Any = "digits"
+
+# Shared by several commands.
+Zeroshot = Annotated[Source, Option(help="Checkpoint of the zero-shot model.", is_argument=True, path="input")]
+Finetuned = Annotated[
+    Source, Option(help="Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")
+]
+Checkpoint = Annotated[
+    Source,
+    Option(
+        help="Checkpoint: a file, a folder, hf-hub:ORG/NAME, or open_clip's MODEL/TAG.",
+        is_argument=True,
+        path="input",
+        aliases=("file",),
+    ),
+]
+DataRoot = Annotated[
+    OptionalPath,
+    Option(
+        help="Root folder of the data sets.",
+        metavar="ROOT",
+        group=DATA,
+        default="$WISE_DATA",
+        envvar="WISE_DATA",
+        path="input",
+    ),
+]
+ClassNames = Annotated[
+    Words | None,
+    Option(
+        help="Text file with one class name per line, in place of the data set's names.",
+        metavar="FILE",
+        group=DATA,
+        path="input",
+    ),
+]
+Templates = Annotated[
+    Words | None,
+    Option(
+        help="Prompt templates for zero-shot heads: OpenAI's 80, their 7 best, 'a photo of a {}.', or a text file with "
+        "one per line, where {} is the class name.",
+        metavar="openai|simple|plain|FILE",
+        group=DATA,
+        default="the data set's own",
+        path="input",
+    ),
+]
+MaxBad = Annotated[
+    int, Option(help="Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)
+]
+Model = Annotated[
+    str | None,
+    Option(
+        help="Model architecture, if the checkpoint does not record it: open_clip's NAME or NAME/TAG, or timm:NAME.",
+        metavar="NAME",
+        group=MODEL,
+        path="input",
+    ),
+]
+Device = Annotated[
+    str, Option(help="Device: cpu, cuda, cuda:1, mps. 'wise --devices' lists those available.", group=ADVANCED)
+]
+Precision = Annotated[
+    str,
+    Option(
+        help="Precision of the forward pass; auto is fp32 on the CPU, and bf16, or else fp16, on a GPU.",
+        group=MODEL,
+        choices=PRECISIONS,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    Option(
+        help="Processes that decode images (0: decode in the main process).",
+        metavar="N",
+        group=ADVANCED,
+        minimum=0,
+        default="one per core, up to 8",
+    ),
+]
+OutputFile = Annotated[
+    FilePath,
+    Option(help="Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output"),
+]
 
 
-class MergeKeywords(TypedDict, total=False):
-    """The options of `merge` and `preview`, named as on the command line. See `MergeOptions`."""
-
-    alpha: float
-    alpha_for: tuple[str, ...]
-    depth_alpha: str | None
-    keep: tuple[str, ...]
-    only: tuple[str, ...]
-    fisher: tuple[str | Path, str | Path] | None
-    fisher_floor: float
-    extrapolate: bool
-    allow_non_finite: bool
-    dtype: str | None
-    shard_size: str | None
-    memory: str
-    mmap: bool
-    device: str
-    recalibrate: str | None
-    data: Path | None
-    model: str | None
+# Shared by evaluations.
+SUITE = Option(
+    help="Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them).",
+    metavar="NAMES",
+    group=DATA,
+    path="input",
+    completes="suites",
+)
+Strict = Annotated[bool, Option(help="Fail if a data set of the suite is missing.", group=DATA)]
+Limit = Annotated[
+    int | None,
+    Option(
+        help="Evaluate a class-balanced random subset of N images per data set.", metavar="N", group=DATA, minimum=1
+    ),
+]
+LimitSeed = Annotated[int, Option(help="Random seed for --limit.", metavar="N", group=DATA, minimum=0)]
+Head = Annotated[
+    Source | None,
+    Option(
+        help="Use the head in this file, or 'zero-shot' to build one from class names.",
+        metavar="FILE",
+        group=MODEL,
+        default="the checkpoint's own head, if it has one",
+        path="input",
+    ),
+]
+BatchSize = Annotated[
+    int, Option(help="Images per batch; halved when memory runs out.", metavar="N", group=ADVANCED, minimum=1)
+]
+ResultsFile = Annotated[
+    OptionalPath,
+    Option(
+        help="Results file (JSON Lines). Results already in it are reused.",
+        metavar="FILE",
+        group=OUTPUT,
+        cli_default="results.jsonl",
+        path="output",
+    ),
+]
+Redo = Annotated[bool, Option(help="Ignore earlier results and run every measurement again.", group=OUTPUT)]
+PerClass = Annotated[
+    OptionalPath,
+    Option(
+        help="Write the accuracy of each class as CSV; re-runs every measurement.",
+        metavar="FILE",
+        group=OUTPUT,
+        path="output",
+    ),
+]
+PerSample = Annotated[
+    OptionalPath,
+    Option(
+        help="Write the prediction for each image as JSON Lines; re-runs every measurement.",
+        metavar="FILE",
+        group=OUTPUT,
+        path="output",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
-class MergeOptions:
-    """One merge.
+class ZeroshotOptions(Options):
+    """The options of ``wise zeroshot``."""
 
-    Attributes:
-        zeroshot, finetuned: a file, an index of shards, a folder, ``hf-hub:ORG/NAME`` or open_clip's
-            ``MODEL/PRETRAINED``.
-        output: the safetensors file to write; a folder where a source is one.
-        alpha: for every tensor to which nothing else applies.
-        alpha_for: ``PATTERN=ALPHA``; the first that matches a name wins.
-        depth_alpha: ``FIRST:LAST``, alphas of the first and last block.
-        keep: ``zs:PATTERN`` or ``ft:PATTERN``: tensors to take from one side.
-        only: patterns of the tensors to write.
-        fisher: files of Fisher information, zero-shot and fine-tuned.
-        fisher_floor: smaller values count as this.
-        extrapolate: alphas outside [0, 1] are meant.
-        allow_non_finite: write the file even where mixing made infinities or NaN.
-        dtype: of the output's floating-point tensors, for example ``bf16``.
-        shard_size: for example ``2GB``: write several files and an index.
-        memory: the budget for blocks in flight, for example ``256MB``.
-        mmap: map the sources; False reads them plainly, which network disks like better.
-        device: where the arithmetic runs.
-        recalibrate: the data set, or folder of images, on which batch-norm statistics are estimated again.
-        data: the folder under which data sets are looked for.
-        model: the architecture, where the checkpoint does not tell it; asked for by `recalibrate` alone.
-    """
-
-    zeroshot: str | Path
-    finetuned: str | Path
-    output: Path
-    alpha: float = 0.5
-    alpha_for: tuple[str, ...] = ()
-    depth_alpha: str | None = None
-    keep: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    fisher: tuple[str | Path, str | Path] | None = None
-    fisher_floor: float = 1e-8
-    extrapolate: bool = False
-    allow_non_finite: bool = False
-    dtype: str | None = None
-    shard_size: str | None = None
-    memory: str = "256MB"
-    mmap: bool = True
-    device: str = "cpu"
-    recalibrate: str | None = None
-    data: Path | None = None
-    model: str | None = None
-
-
-def parse_bytes(text: str, option: str) -> int:
-    """A positive number of bytes: ``300000``, ``256MB``, ``1.5 GiB``. Raises UsageError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    unit = UNITS.get(found[2].upper()) if found else None
-    if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
-        raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
-    return size
-
-
-Words = str | Path | Sequence[str] | None
-
-ZERO_SHOT = "zero-shot"
-"""What `head` is for a head of class names, even where the checkpoint has one of its own."""
-
-
-class EvalKeywords(TypedDict, total=False):
-    """The options of `evaluate` and `sweep`, named as on the command line. See `EvalOptions`."""
-
-    data: Path | None
-    strict: bool
-    classnames: Words
-    templates: Words
-    limit: int | None
-    seed: int
-    model: str | None
-    head: str | Path | None
-    device: str
-    precision: str
-    batch_size: int
-    workers: int | None
-    max_bad: int
-    results: Path | None
-    redo: bool
-    per_class: Path | None
-    per_sample: Path | None
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class EvalOptions:
-    """On what models are evaluated, and how.
-
-    Attributes:
-        suite: names of suites and data sets, or paths, with commas between them.
-        data: the folder under which data sets are looked for; None: what ``WISE_DATA`` names.
-        strict: whether a missing data set is an error.
-        classnames, templates: in place of those of the data sets, for zero-shot heads and tables: files or lists.
-        limit, seed: how many images of each data set are taken, balanced by class, and with what they are drawn; None:
-            all.
-        model: the architecture, where the checkpoint does not say it.
-        head: the file of a head to use, or ``zero-shot`` for one of class names; None: the checkpoint's own, or, where
-            it has none, one of class names.
-        device: a torch device.
-        precision: fp32, bf16, fp16, or auto: fp32 on the CPU, bf16 or fp16 on CUDA.
-        batch_size: images at a time; another number changes nothing beyond rounding.
-        workers: processes that decode images; None: one a core, at most 8.
-        max_bad: how many images of a data set may be unreadable.
-        results: a JSON Lines file that records are appended to; what stands there is not measured again.
-        redo: measure also what stands there.
-        per_class: a CSV file for the accuracy of each class.
-        per_sample: a JSON Lines file for the prediction of each image. With either, everything is measured.
-        progress: called as work goes on.
-    """
-
-    suite: str = "digits"
-    data: Path | None = None
-    strict: bool = False
-    classnames: Words = None
-    templates: Words = None
-    limit: int | None = None
-    seed: int = 0
-    model: str | None = None
-    head: str | Path | None = None
-    device: str = "cpu"
-    precision: str = "auto"
-    batch_size: int = 128
-    workers: int | None = None
-    max_bad: int = 0
-    results: Path | None = None
-    redo: bool = False
-    per_class: Path | None = None
-    per_sample: Path | None = None
+    checkpoint: Checkpoint
+    output: OutputFile
+    _: KW_ONLY
+    classes: Annotated[
+        Words,
+        Option(
+            help="ImageNet's class names, or a text file with one class name per line.",
+            metavar="imagenet|FILE",
+            group=DATA,
+            path="input",
+        ),
+    ] = "imagenet"
+    templates: Annotated[
+        Words | None,
+        Option(
+            help="Prompt templates: OpenAI's 80 for ImageNet, their 7 best, 'a photo of a {}.', or a text file with "
+            "one per line, where {} is the class name.",
+            metavar="openai|simple|plain|FILE",
+            group=DATA,
+            default="openai for ImageNet's classes, plain for others",
+            path="input",
+        ),
+    ] = None
+    model: Model = None
+    device: Device = "cpu"
     progress: Progress = silent
 
-    def __post_init__(self) -> None:
-        """Raises UsageError for a number that makes no sense."""
-        for name in ("data", "results", "per_class", "per_sample"):
-            if isinstance(value := getattr(self, name), str):  # from Python
-                object.__setattr__(self, name, Path(value))
-        lowest = {"limit": 1, "batch_size": 1, "workers": 0, "max_bad": 0, "seed": 0}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: expected {least} or more.")
-
-
-OBJECTIVES = ("cross-entropy", "contrastive")
-RATE, LINEAR_RATE = 3e-5, 1e-3
-WARMUP = 500
-
-MOST_SEED = 2**63 - 1
-"""What torch's generators take."""
-
-NUMBERS = {
-    "epochs": (1, None),
-    "batch_size": (2, None),
-    "micro_batch": (1, None),
-    "lr": (0, None),
-    "weight_decay": (0, None),
-    "warmup": (0, None),
-    "clip": (0, None),
-    "label_smoothing": (0, 1),
-    "ema": (0, 1),
-    "layer_decay": (0, 1),
-    "mixup": (0, None),
-    "seed": (0, MOST_SEED),
-    "workers": (0, None),
-    "max_bad": (0, None),
-}
-"""The smallest and the largest that each may be."""
-
-LEFT_TO_IMAGES = {"augment": ("none",), "freeze": (), "layer_decay": (1.0,), "objective": ("cross-entropy",)}
-"""Options that mean nothing to a head on features that do not change, and what they may be nevertheless."""
-
-
-class FinetuneKeywords(TypedDict, total=False):
-    """The options of `finetune`, named as on the command line. See `FinetuneOptions`."""
-
-    linear: bool
-    objective: str
-    epochs: int
-    batch_size: int
-    micro_batch: int | None
-    lr: float | None
-    weight_decay: float
-    warmup: int | None
-    clip: float
-    label_smoothing: float
-    freeze: tuple[str, ...]
-    ema: float | None
-    layer_decay: float
-    mixup: float
-    augment: str | None
-    seed: int
-    model: str | None
-    root: Path | None
-    classnames: str | Path | Sequence[str] | None
-    templates: str | Path | Sequence[str] | None
-    precision: str
-    device: str
-    workers: int | None
-    max_bad: int
-    validate: str | None
-    log: Path | None
-    cache: Path | None
-    state: Path | None
-    restart: bool
-    keep_epochs: bool
-
 
 @dataclass(frozen=True, slots=True)
-class FinetuneOptions:
-    """One run of fine-tuning. Defaults are the paper's (section 4), augmentation that of its authors' code.
+class FinetuneOptions(Options):
+    """The options of ``wise finetune``. Defaults are the paper's (section 4), augmentation that of their code."""
 
-    Attributes:
-        checkpoint: the zero-shot model: image tower and head; for the contrastive objective, both towers.
-        data: the images to learn from: the name of a data set, a folder of class folders, a TOML file, or ``digits``.
-        output: the safetensors file to write.
-        linear: learn the head alone, from features that are computed once.
-        objective: ``cross-entropy``, or ``contrastive``: as the model was pre-trained, both towers (FLYP).
-        epochs, batch_size: how often each image comes, and how many make a step.
-        micro_batch: images that are computed at once; a batch's gradients add up. By default as many as fit.
-        lr: the highest learning rate; by default 3e-5, with `linear` 1e-3.
-        weight_decay, clip: of matrices; the largest norm of all gradients together.
-        warmup: steps; by default 500, or a tenth of a run that has no more steps than that.
-        label_smoothing: the share of a label that is spread over all classes.
-        freeze: patterns of the tensors that stay as they are.
-        ema: the decay of an exponential moving average of the weights, which is then what is written.
-        layer_decay: what the learning rate is multiplied with from each layer to the one below.
-        mixup: the parameter of the distribution that pairs of images are mixed by; 0 mixes none.
-        augment: ``none``, ``crop``, ``crop-flip`` or ``strong``; by default ``crop``, with `linear` ``none``.
-        seed: of all random numbers.
-        model: the architecture, where the checkpoint does not say it.
-        root: the folder under which data sets are looked for by their names.
-        classnames, templates: in place of the data set's own.
-        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: what the device is fast in.
-        device: where to compute.
-        workers: processes that decode; by default as many as there are cores, at most 8.
-        max_bad: how many images may be unreadable.
-        validate: a suite to measure after every epoch, with the mixture at alpha 0.5 beside the fine-tuned model.
-        log: a JSON Lines file that tells of every step and epoch.
-        cache: the folder for features.
-        state: the folder of what it takes to go on; by default beside the output.
-        restart: begin anew where an earlier run could be gone on with.
-        keep_epochs: keep the checkpoint of every epoch.
-    """
-
-    checkpoint: str | Path
-    data: str | Path
-    output: Path
-    linear: bool = False
-    objective: str = "cross-entropy"
-    epochs: int = 10
-    batch_size: int = 512
-    micro_batch: int | None = None
-    lr: float | None = None
-    weight_decay: float = 0.1
-    warmup: int | None = None
-    clip: float = 1.0
-    label_smoothing: float = 0.0
-    freeze: tuple[str, ...] = ()
-    ema: float | None = None
-    layer_decay: float = 1.0
-    mixup: float = 0.0
-    augment: str | None = None
-    seed: int = 0
-    model: str | None = None
-    root: Path | None = None
-    classnames: str | Path | Sequence[str] | None = None
-    templates: str | Path | Sequence[str] | None = None
-    precision: str = "auto"
-    device: str = "cpu"
-    workers: int | None = None
-    max_bad: int = 0
-    validate: str | None = None
-    log: Path | None = None
-    cache: Path | None = None
-    state: Path | None = None
-    restart: bool = False
-    keep_epochs: bool = False
+    checkpoint: Annotated[
+        Source,
+        Option(
+            help="Zero-shot model: image encoder and head (see 'wise zeroshot'), or both encoders for --objective "
+            "contrastive.",
+            is_argument=True,
+            path="input",
+            aliases=("file",),
+        ),
+    ]
+    train: Annotated[
+        Source,
+        Option(
+            help="Training data: a folder with one folder per class, a TOML file, or the name of a data set.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ]
+    output: OutputFile
+    _: KW_ONLY
+    linear: Annotated[
+        bool, Option(help="Train only the classification head, on cached features (linear probe).", group=TRAINING)
+    ] = False
+    objective: Annotated[
+        str,
+        Option(
+            help="Training objective; contrastive trains both encoders as in pre-training (FLYP).",
+            group=TRAINING,
+            choices=OBJECTIVES,
+        ),
+    ] = "cross-entropy"
+    epochs: Annotated[
+        int, Option(help="Number of passes over the training set.", metavar="N", group=TRAINING, minimum=1)
+    ] = 10
+    batch_size: Annotated[
+        int,
+        Option(help="Images per optimizer step, over all processes.", metavar="N", group=TRAINING, minimum=2),
+    ] = 512
+    micro_batch: Annotated[
+        int | None,
+        Option(
+            help="Micro-batch size (gradient accumulation).",
+            metavar="N",
+            group=ADVANCED,
+            minimum=1,
+            default="as large as memory allows",
+        ),
+    ] = None
+    lr: Annotated[
+        float | None,
+        Option(
+            help="Peak learning rate.", metavar="X", group=TRAINING, minimum=0, default="3e-5, or 1e-3 with --linear"
+        ),
+    ] = None
+    weight_decay: Annotated[float, Option(help="AdamW weight decay.", metavar="X", group=TRAINING, minimum=0)] = 0.1
+    warmup: Annotated[
+        int | None,
+        Option(
+            help="Warm-up steps.",
+            metavar="N",
+            group=TRAINING,
+            minimum=0,
+            default="500, or 10 % of the run if it is shorter",
+        ),
+    ] = None
+    clip: Annotated[
+        float, Option(help="Clip the gradient norm to this value.", metavar="X", group=TRAINING, minimum=0)
+    ] = 1.0
+    label_smoothing: Annotated[
+        float, Option(help="Label smoothing.", metavar="X", group=TRAINING, minimum=0, maximum=1)
+    ] = 0.0
+    freeze: Annotated[
+        Texts,
+        Option(help="Do not train tensors whose names match. May be repeated.", metavar="PATTERN", group=TRAINING),
+    ] = EMPTY
+    ema: Annotated[
+        float | None,
+        Option(
+            help="Write the exponential moving average of the weights, with this decay.",
+            metavar="DECAY",
+            group=TRAINING,
+            minimum=0,
+            maximum=1,
+        ),
+    ] = None
+    layer_decay: Annotated[
+        float, Option(help="Layer-wise learning-rate decay.", metavar="X", group=TRAINING, minimum=0, maximum=1)
+    ] = 1.0
+    mixup: Annotated[
+        float,
+        Option(
+            help="Mix pairs of images with weights from Beta(X, X); 0 mixes none.",
+            metavar="X",
+            group=TRAINING,
+            minimum=0,
+        ),
+    ] = 0.0
+    augment: Annotated[
+        str | None,
+        Option(help="Data augmentation.", group=TRAINING, choices=AUGMENTATIONS, default="crop, or none with --linear"),
+    ] = None
+    seed: Annotated[int, Option(help="Random seed.", metavar="N", group=TRAINING, minimum=0, maximum=MAX_SEED)] = 0
+    model: Model = None
+    data: Annotated[
+        OptionalPath,
+        Option(
+            help="Root folder of the data sets.",
+            metavar="ROOT",
+            group=DATA,
+            default="$WISE_DATA",
+            envvar="WISE_DATA",
+            path="input",
+            aliases=("root",),
+        ),
+    ] = ABSENT
+    classnames: ClassNames = None
+    templates: Annotated[
+        Words | None,
+        Option(
+            help="Caption templates for --objective contrastive: OpenAI's 80, their 7 best, 'a photo of a {}.', or a "
+            "text file with one per line, where {} is the class name.",
+            metavar="openai|simple|plain|FILE",
+            group=DATA,
+            default="the data set's own",
+            path="input",
+        ),
+    ] = None
+    precision: Precision = "auto"
+    device: Device = "cpu"
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    validate: Annotated[
+        OptionalNames,
+        Option(
+            help="Suite to evaluate after each epoch, for the fine-tuned model and for the mixture at alpha 0.5.",
+            metavar="NAMES",
+            group=DATA,
+            path="input",
+            completes="suites",
+        ),
+    ] = ABSENT
+    log: Annotated[
+        OptionalPath,
+        Option(
+            help="JSON Lines file with a line for each step and epoch.",
+            metavar="FILE",
+            group=OUTPUT,
+            default="next to the output",
+            path="output",
+        ),
+    ] = ABSENT
+    cache: Annotated[
+        OptionalPath,
+        Option(
+            help="Feature cache folder.",
+            metavar="DIR",
+            group=ADVANCED,
+            default="~/.cache/mergekit_wise/features",
+            path="output",
+        ),
+    ] = ABSENT
+    state: Annotated[
+        OptionalPath,
+        Option(
+            help="Folder for the resumable training state.",
+            metavar="DIR",
+            group=ADVANCED,
+            default="next to the output",
+            path="output",
+        ),
+    ] = ABSENT
+    restart: Annotated[bool, Option(help="Discard a saved training state and start over.", group=ADVANCED)] = False
+    keep_epochs: Annotated[bool, Option(help="Keep the checkpoint of every epoch.", group=ADVANCED)] = False
+    progress: Progress = silent
+    note: Callable[[str], object] = str
 
     def __post_init__(self) -> None:
-        """Check what can be checked without opening anything. Raises UsageError."""
-        for name in ("output", "root", "log", "cache", "state"):
-            if isinstance(path := getattr(self, name), str):  # from Python
-                object.__setattr__(self, name, Path(path))
-        for name, (least, most) in NUMBERS.items():
-            value = getattr(self, name)
-            if value is not None and not (value >= least and (value < inf if most is None else value <= most)):
-                upto = f" and at most {most}" if most is not None else " and no infinity" if value == inf else ""
-                raise UsageError(f"--{name.replace('_', '-')} {value}: expected at least {least}{upto}.")
-        for option, known in (("objective", OBJECTIVES), ("augment", (None, *AUGMENTATIONS))):
-            if getattr(self, option) not in known:
-                words = ", ".join(filter(None, known))
-                raise UsageError(f"--{option} {getattr(self, option)}: expected one of {words}.")
+        """Raises UsageError for a value that an option cannot have, and for options that contradict each other."""
+        Options.__post_init__(self)
         if self.linear:
-            self._require_sense()
+            for name, allowed in UNUSED_BY_LINEAR.items():
+                if getattr(self, name) not in allowed:
+                    raise UsageError(
+                        f"--linear trains the head on cached features, and --{name.replace('_', '-')} has no effect "
+                        "there. Leave one of the two out."
+                    )
         if self.objective == "contrastive" and (self.mixup or self.label_smoothing):
-            raise UsageError("--objective contrastive: has no labels to smooth or to mix; leave those options out.")
-
-    def _require_sense(self) -> None:
-        for option, allowed in LEFT_TO_IMAGES.items():
-            value = getattr(self, option)
-            if value is not None and value not in allowed and value != ():
-                raise UsageError(
-                    f"--linear learns the head from features that are computed once; --{option.replace('_', '-')} "
-                    "has no place there. Leave one of the two out."
-                )
+            raise UsageError(
+                "--objective contrastive has no labels for --label-smoothing and --mixup. Leave those options out."
+            )
 
     @property
     def augmentation(self) -> str:
-        """What is done to images."""
+        """The augmentation, which depends on ``linear`` if none was chosen."""
         return self.augment or ("none" if self.linear else "crop")
 
     @property
     def folder(self) -> Path:
-        """Where the state of the run is kept."""
-        return self.state or self.output.with_name(f"{self.output.name.removesuffix('.safetensors')}.training")
+        """The folder of the resumable state."""
+        output = Path(self.output)
+        return self.state or output.with_name(f"{output.name.removesuffix('.safetensors')}.training")
 
     def settings(self) -> dict[str, object]:
-        """What the weights that come out depend on, beside the checkpoint and the images; as JSON has it."""
+        """What the trained weights depend on, besides the checkpoint and the images; as JSON has it."""
         names = (
             *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip"),
-            *("label_smoothing", "freeze", "ema", "layer_decay", "mixup", "seed", "precision"),
+            *("label_smoothing", "ema", "layer_decay", "mixup", "seed", "precision"),
         )
-        told = asdict(self)
-        return {name: told[name] for name in names} | {"augment": self.augmentation, "freeze": list(self.freeze)}
+        found = {name: getattr(self, name) for name in names}
+        return {**found, "augment": self.augmentation, "freeze": list(self.freeze)}
+
+
+UNUSED_BY_LINEAR = {
+    "augment": (None, "none"),
+    "freeze": ((),),
+    "layer_decay": (1.0,),
+    "objective": ("cross-entropy",),
+}
+"""Options without effect on a head that is trained on cached features, and the values that they may have anyway."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOptions(Options):
+    """The options of ``wise merge``."""
+
+    zeroshot: Zeroshot
+    finetuned: Finetuned
+    output: Annotated[
+        FilePath,
+        Option(
+            help="Checkpoint to write, as safetensors; a folder if an input is a folder.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ]
+    _: KW_ONLY
+    alpha: Annotated[
+        float, Option(help="Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
+    ] = 0.5
+    alpha_for: Annotated[
+        Texts,
+        Option(
+            help="Alpha of the tensors whose names match; the first match wins. May be repeated.",
+            metavar="PATTERN=ALPHA",
+            group=RULES,
+        ),
+    ] = EMPTY
+    depth_alpha: Annotated[
+        str | None,
+        Option(
+            help="Let alpha rise with depth, from the first block to the last (LiNeS).",
+            metavar="FIRST:LAST",
+            group=RULES,
+        ),
+    ] = None
+    keep: Annotated[
+        Texts,
+        Option(
+            help="Copy the tensors whose names match from one side, zs or ft. May be repeated.",
+            metavar="SIDE:PATTERN",
+            group=RULES,
+        ),
+    ] = EMPTY
+    only: Annotated[
+        Texts,
+        Option(help="Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES),
+    ] = EMPTY
+    fisher: Annotated[
+        Pair | None,
+        Option(
+            help="Weight each parameter by its (diagonal) Fisher information.",
+            metavar="ZS_FISHER FT_FISHER",
+            group=RULES,
+            path="input",
+        ),
+    ] = None
+    fisher_floor: Annotated[
+        float, Option(help="Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)
+    ] = 1e-8
+    extrapolate: Annotated[bool, Option(help="Allow alpha outside [0, 1].", group=RULES)] = False
+    allow_non_finite: Annotated[
+        bool, Option(help="Write the output even if mixing produced infinities or NaN.", group=OUTPUT)
+    ] = False
+    dtype: Annotated[
+        Dtype,
+        Option(
+            help="Output dtype, for example fp32, bf16 or fp16.",
+            group=OUTPUT,
+            default="same as the inputs",
+        ),
+    ] = ABSENT
+    shard_size: Annotated[
+        str | None,
+        Option(
+            help="Write several files of at most this size, for example 2GB, and an index.",
+            metavar="SIZE",
+            group=OUTPUT,
+        ),
+    ] = None
+    recalibrate: Annotated[
+        str | None,
+        Option(
+            help="Recompute batch-norm statistics on this data set, ideally the training images.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ] = None
+    data: DataRoot = ABSENT
+    model: Model = None
+    device: Device = "cpu"
+    memory: Annotated[str, Option(help="Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
+    mmap: Annotated[
+        bool,
+        Option(
+            help="Map input files into memory. Switch it off for network file systems, to read with ordinary I/O.",
+            group=ADVANCED,
+        ),
+    ] = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class EvalOptions(Options):
+    """The options of ``wise eval``."""
+
+    checkpoint: Checkpoint
+    suite: Annotated[Names, SUITE] = DIGITS
+    _: KW_ONLY
+    data: DataRoot = ABSENT
+    strict: Strict = False
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    seed: LimitSeed = 0
+    model: Model = None
+    head: Head = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    results: ResultsFile = ABSENT
+    redo: Redo = False
+    per_class: PerClass = ABSENT
+    per_sample: PerSample = ABSENT
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions(Options):
+    """The options of ``wise sweep``."""
+
+    zeroshot: Zeroshot
+    finetuned: Finetuned
+    _: KW_ONLY
+    suite: Annotated[OptionalNames, SUITE] = ABSENT
+    alphas: Annotated[
+        Numbers,
+        Option(
+            help="Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both.", metavar="LIST", group=MEASURE
+        ),
+    ] = "0:1:0.1"
+    prefer: Annotated[
+        str, Option(help="What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
+    ] = "average"
+    select_on: Annotated[
+        str | None,
+        Option(
+            help="Choose alpha on this held-out data set.",
+            metavar="DATASET",
+            group=MEASURE,
+            path="input",
+            completes="data sets",
+        ),
+    ] = None
+    refine: Annotated[
+        bool, Option(help="Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)
+    ] = False
+    output_ensemble: Annotated[
+        bool,
+        Option(help="Also evaluate the output-space ensemble (1 - alpha) f(x, zs) + alpha f(x, ft).", group=MEASURE),
+    ] = False
+    analyze: Annotated[
+        bool,
+        Option(help="Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE),
+    ] = False
+    save: Annotated[
+        str | None,
+        Option(
+            help="Also write every merged checkpoint: 'out/wise-{alpha}.safetensors'.",
+            metavar="PATH",
+            group=OUTPUT,
+            path="output",
+        ),
+    ] = None
+    plot: Annotated[
+        OptionalPath,
+        Option(help="Plot shifts against the reference.", metavar="FILE", group=OUTPUT, path="output"),
+    ] = ABSENT
+    data: DataRoot = ABSENT
+    strict: Strict = False
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    seed: LimitSeed = 0
+    model: Model = None
+    head: Head = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    results: ResultsFile = ABSENT
+    redo: Redo = False
+    per_class: PerClass = ABSENT
+    per_sample: PerSample = ABSENT
+    progress: Progress = silent
+
+
+EvaluationOptions = EvalOptions | SweepOptions
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions(Options):
+    """The options of ``wise report``."""
+
+    results: Annotated[
+        Files,
+        Option(help="Results files (JSON Lines); several are compared.", is_argument=True, path="input"),
+    ]
+    _: KW_ONLY
+    output: Annotated[
+        FilePath,
+        Option(
+            help="The report: one HTML file that needs nothing else.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ] = "report.html"
+    suite: Annotated[str | None, Option(help="Include only this suite.", metavar="NAME", group=DATA)] = None
+    png: Annotated[
+        OptionalPath,
+        Option(help="Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+    ] = ABSENT
+    svg: Annotated[
+        OptionalPath,
+        Option(help="Write each plot as SVG into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+    ] = ABSENT
+    pdf: Annotated[
+        OptionalPath,
+        Option(help="Write each plot as PDF into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+    ] = ABSENT
+    csv: Annotated[
+        OptionalPath, Option(help="Write all numbers as CSV.", metavar="FILE", group=OUTPUT, path="output")
+    ] = ABSENT
+    markdown: Annotated[
+        OptionalPath, Option(help="Write the tables in Markdown.", metavar="FILE", group=OUTPUT, path="output")
+    ] = ABSENT
+    latex: Annotated[
+        OptionalPath, Option(help="Write the tables in LaTeX.", metavar="FILE", group=OUTPUT, path="output")
+    ] = ABSENT
+    baseline: Annotated[
+        OptionalPath,
+        Option(
+            help="CSV of other models' accuracies (name, reference, a column per shift), for effective robustness.",
+            metavar="FILE",
+            group=DATA,
+            path="input",
+        ),
+    ] = ABSENT
+    axis: Annotated[
+        str,
+        Option(help="Axis scale for the effective-robustness fit.", group=DATA, choices=("logit", "probit")),
+    ] = "logit"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeOptions(Options):
+    """The options of ``wise recipe``."""
+
+    path: Annotated[
+        FilePath,
+        Option(
+            help="TOML file with the tables [zeroshot], [finetune], [sweep] and [report].",
+            metavar="RECIPE",
+            is_argument=True,
+            aliases=("recipe",),
+        ),
+    ] = "wise.toml"
+    _: KW_ONLY
+    progress: Progress = silent
+    note: Callable[[str], object] = str
+
+
+@dataclass(frozen=True, slots=True)
+class SuitesOptions(Options):
+    """The options of ``wise suites``."""
+
+    data: DataRoot = ABSENT
+    _: KW_ONLY
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class FetchOptions(Options):
+    """The options of ``wise data fetch``; `endpoint` is the address of another hub than the usual one."""
+
+    name: Annotated[str, Option(help="A data set, as 'wise suites' lists it.", is_argument=True, completes="data sets")]
+    data: DataRoot = ABSENT
+    _: KW_ONLY
+    endpoint: str | None = None
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions(Options):
+    """The options of ``wise verify``."""
+
+    merged: Annotated[
+        Source,
+        Option(help="A merged checkpoint.", is_argument=True, path="input", aliases=("file",)),
+    ]
+    _: KW_ONLY
+    zeroshot: Annotated[Source, Option(help="Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
+    finetuned: Annotated[Source, Option(help="Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
+    fisher: Annotated[
+        Pair | None,
+        Option(help="The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input"),
+    ] = None
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class InspectOptions(Options):
+    """The options of ``wise inspect``."""
+
+    checkpoint: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class DiffOptions(Options):
+    """The options of ``wise diff``."""
+
+    zeroshot: Zeroshot
+    finetuned: Finetuned
+    _: KW_ONLY
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class DemoOptions(Options):
+    """The options of ``wise demo``."""
+
+    folder: Annotated[
+        FilePath,
+        Option(help="Folder for the demo's files.", metavar="DIR", is_argument=True, path="output", aliases=("dir",)),
+    ] = "wise-demo"
+    _: KW_ONLY
+    seed: Annotated[int, Option(help="Random seed.", metavar="N", minimum=0, maximum=MAX_SEED)] = 0
+    progress: Progress = silent
+    note: Callable[[str], object] = str
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions(Options):
+    """The options of ``wise init``."""
+
+    folder: Annotated[
+        FilePath, Option(help="Folder to look at and to write wise.toml in.", metavar="DIR", is_argument=True)
+    ] = "."
+    _: KW_ONLY
+    force: Annotated[bool, Option(help="Replace an existing wise.toml.")] = False
+
+
+# What only a terminal needs.
+JSON = Declared("json", bool, Option(help="Print the results as JSON.", group=OUTPUT), required=False, default=False)
+DRY_RUN = Declared(
+    "dry_run",
+    bool,
+    Option(help="Print what each tensor would get; read headers only and write nothing.", group=OUTPUT),
+    required=False,
+    default=False,
+)
+
+COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
+    "zeroshot": (ZeroshotOptions, ()),
+    "finetune": (FinetuneOptions, (JSON,)),
+    "merge": (MergeOptions, (DRY_RUN,)),
+    "sweep": (SweepOptions, (JSON,)),
+    "eval": (EvalOptions, (JSON,)),
+    "report": (ReportOptions, ()),
+    "recipe": (RecipeOptions, ()),
+    "init": (InitOptions, ()),
+    "suites": (SuitesOptions, (JSON,)),
+    "data-fetch": (FetchOptions, (JSON,)),
+    "verify": (VerifyOptions, ()),
+    "inspect": (InspectOptions, (JSON,)),
+    "diff": (DiffOptions, (JSON,)),
+    "demo": (DemoOptions, ()),
+}
+"""Every command's class of options, and what it has for a terminal alone."""
+
+
+def options_of(command: str) -> dict[str, Declared]:
+    """All options of a command by the names of their fields."""
+    options: Any
+    options, flags = COMMANDS[command]
+    return {**declared_options(options), **{flag.name: flag for flag in flags}}

@@ -1,47 +1,28 @@
 """The Python API, used as a user would, under the strict type checker: see `test_this_file_passes_the_type_checker`."""
 
 import inspect
-import re
+import pydoc
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any
 
 import pytest
-import typer
+import torch
 
 import mergekit_wise
-from mergekit_wise.cli.app import app
-from mergekit_wise.merging import parse_alphas
-from mergekit_wise.options import (
-    EvalKeywords,
-    EvalOptions,
-    FinetuneKeywords,
-    FinetuneOptions,
-    MergeKeywords,
-    MergeOptions,
-)
+from mergekit_wise.declaration import declared_options
+from mergekit_wise.errors import UsageError, WiseError
+from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, SweepOptions
 
-COMMANDS = {"merge": "merge", "sweep": "sweep", "evaluate": "eval", "finetune": "finetune"}
-OPTIONS: dict[str, tuple[type, type]] = {
-    "merge": (MergeOptions, MergeKeywords),
-    "sweep": (EvalOptions, EvalKeywords),
-    "evaluate": (EvalOptions, EvalKeywords),
-    "finetune": (FinetuneOptions, FinetuneKeywords),
-}
-"""What a function's options mean and by default are, and their types."""
-
-# What is asked for by other names, or by another function: mmap=False, preview, draw_scatter.
-ONLY_TYPED = {"as_json", "dry_run", "no_mmap", "plot"}
-ONLY_CALLED = {"mmap", "note", "progress"}
+FUNCTIONS = {"merge": MergeOptions, "sweep": SweepOptions, "evaluate": EvalOptions, "finetune": FinetuneOptions}
 
 
 def use_merge(first: Path, second: Path, folder: Path) -> float | None:
     """A user's script: what it reads of a report has a type."""
     from mergekit_wise import merge
 
-    report = merge(first, second, folder / "out.safetensors", alpha=0.25, dtype="bf16")
+    report = merge(str(first), second, folder / "out.safetensors", alpha=0.25, dtype=torch.bfloat16, keep="zs:scale")
     moved: float | None = report.distance
     return moved
 
@@ -50,7 +31,7 @@ def use_sweep(first: Path, second: Path) -> tuple[float, str, list[float]]:
     """So it is with a sweep."""
     from mergekit_wise import sweep
 
-    found = sweep(first, second, alphas=(0, 0.5, 1), suite="digits", results=Path("results.jsonl"), refine=True)
+    found = sweep(first, second, alphas=[0, 0.5, 1], suite=["digits"], results="results.jsonl", refine=True)
     chosen = found.recommendation
     return chosen.alpha, chosen.reason, [candidate.shift_average.low for candidate in found.candidates]
 
@@ -59,7 +40,7 @@ def use_evaluate(checkpoint: Path) -> dict[str, tuple[float, tuple[float, float]
     """With an evaluation."""
     from mergekit_wise import evaluate
 
-    measured = evaluate(checkpoint, "digits", limit=100, classnames=("zero", "one"), strict=True)
+    measured = evaluate(checkpoint, "digits", limit=100, classnames=["zero", "one"], strict=True)
     return {record.dataset: (record.accuracy, record.interval) for record in measured.records}
 
 
@@ -67,7 +48,7 @@ def use_finetune(checkpoint: Path, folder: Path) -> list[float]:
     """And with fine-tuning."""
     from mergekit_wise import finetune
 
-    report = finetune(checkpoint, "digits", folder / "out.safetensors", epochs=2, freeze=("visual.*",), note=print)
+    report = finetune(checkpoint, "digits", folder / "out.safetensors", epochs=2, freeze=["visual.*"], note=print)
     return [epoch.loss for epoch in report.epochs]
 
 
@@ -88,52 +69,60 @@ def test_importing_the_package_imports_nothing_large() -> None:
 def test_what_is_not_there_is_no_attribute() -> None:
     """As Python says it, so that `hasattr` works."""
     assert not hasattr(mergekit_wise, "nothing")
-    assert set(COMMANDS) < set(mergekit_wise.__all__)
+    assert set(FUNCTIONS) < set(mergekit_wise.__all__)
 
 
-def defaults(name: str) -> dict[str, object]:
-    """Of a function's own arguments, and of those that it takes as options."""
-    own = inspect.signature(getattr(mergekit_wise, name)).parameters
-    taken = {field.name: field.default for field in fields(OPTIONS[name][0])}
-    return taken | {key: argument.default for key, argument in own.items() if key != "options"}
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_has_every_option_in_its_signature_and_its_help(name: str) -> None:
+    """Options are keyword arguments with their defaults and types, and `help` says what each means."""
+    function = getattr(mergekit_wise, name)
+    parameters = inspect.signature(function).parameters
+    text = pydoc.plain(pydoc.render_doc(function))
+    for option, declared in declared_options(FUNCTIONS[name]).items():
+        parameter = parameters[option]
+        assert parameter.annotation is not inspect.Parameter.empty
+        assert (parameter.default is inspect.Parameter.empty) == declared.required
+        assert f"\n        {option}: {' '.join(declared.option.help.split()[:2])}" in text
+    assert parameters.keys() >= {"progress"}
 
 
-def same(key: str, argument: object, option: object) -> bool:
-    """Whether defaults mean the same: lists are text on the command line, and none of a list is None there."""
-    if key == "alphas":
-        return isinstance(option, str) and argument == parse_alphas(option)
-    return (argument, option) == ((), None) or (argument == option and type(argument) is type(option))
+def test_arguments_are_taken_as_people_pass_them(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A text or a path, one pattern or a list, a torch dtype or its name give the same bytes."""
+    from mergekit_wise import merge
+
+    outputs = [tmp_path / name for name in ("a", "b")]
+    merge(*pair, outputs[0], only="layer.*", dtype="float32")
+    merge(str(pair[0]), str(pair[1]), str(outputs[1]), only=["layer.*"], dtype=torch.float32)
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_options_and_arguments_have_the_same_names_and_defaults(name: str) -> None:
-    """But for what only a terminal needs or only a program can use; functions write no results unless told to."""
-    command = next(entry for entry in app.registered_commands if entry.name == COMMANDS[name])
-    assert command.callback is not None
-    options = inspect.signature(command.callback).parameters
-    arguments = defaults(name)
-    assert options.keys() - arguments.keys() <= ONLY_TYPED
-    assert arguments.keys() - options.keys() <= ONLY_CALLED
-    for key in options.keys() & arguments.keys():
-        argument, option = arguments[key], options[key].default
-        if key == "results":
-            assert (argument, option) == (None, Path("results.jsonl"))
-        else:
-            assert same(key, argument, option), f"{key}: {argument!r} and {option!r}"
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"fisher_floor": -1}, "fisher_floor"),
+        ({"alpha": "half"}, "alpha"),
+        ({"alpha": 2}, "alpha"),
+        ({"only": [["a"]]}, "only"),
+        ({"shard_size": "many"}, "shard_size"),
+        ({"mmap": "yes"}, "mmap"),
+        ({"keep": ("zs",)}, "keep"),
+        ({"allow_non_finite": 3}, "allow_non_finite"),
+    ],
+)
+def test_errors_name_arguments_and_no_options(
+    arguments: dict[str, Any], name: str, pair: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """A wrong value is a UsageError in the words of the caller."""
+    with pytest.raises(UsageError, match=rf"^{name}\b") as error:
+        mergekit_wise.merge(*pair, tmp_path / "out", **arguments)
+    assert "--" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_options_are_typed_by_the_names_on_the_command_line(name: str) -> None:
-    """``--batch-size`` is ``batch_size``; what is asked for by name has a type, and a meaning in the documentation."""
-    command = typer.main.get_command(app).commands[COMMANDS[name]]  # type: ignore[attr-defined]
-    long = {p.name: p.opts[0] for p in command.params if p.param_type_name == "option"}
-    assert all(long[key] == f"--{key.replace('_', '-')}" for key in long.keys() - {"as_json"})
-    meaning, types = OPTIONS[name]
-    own = inspect.signature(getattr(mergekit_wise, name)).parameters.keys()
-    assert get_type_hints(types).keys() == {field.name for field in fields(meaning)} - own
-    assert meaning.__doc__ is not None
-    told = re.findall(r"^ {8}([a-z_, ]+):", meaning.__doc__, re.MULTILINE)
-    assert set(", ".join(told).split(", ")) == {field.name for field in fields(meaning)}
+def test_an_error_of_the_work_names_arguments_as_well(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Advice such as a smaller device or another option is given by the names of arguments."""
+    with pytest.raises(WiseError, match=r"\bdevice\b") as error:
+        mergekit_wise.merge(*pair, tmp_path / "out", device="cuda:99")
+    assert "--" not in str(error.value)
 
 
 def test_this_file_passes_the_type_checker() -> None:

@@ -106,13 +106,13 @@ def test_every_block_is_checked():
 
 
 def parsed(words: list[str]) -> None:
-    """Raises an error of the parser's, unless a command line could be run as it is."""
+    """Raises an error unless a command line could be run as it is: options exist, and values are allowed."""
     command, path = WISE, []
     while isinstance(command, TyperGroup):
         path.append(words.pop(0))
         assert path[-1] in command.commands, f"wise {' '.join(path)}"
         command = command.commands[path[-1]]
-    command.make_context(path[-1], words, parent=WISE.make_context("wise", list(path)))
+    command.read(command.make_context(path[-1], words, parent=WISE.make_context("wise", list(path))))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -137,8 +137,9 @@ def every_option() -> set[str]:
     commands, found = [WISE], set()
     for command in commands:  # grows as it goes
         commands += command.commands.values() if isinstance(command, TyperGroup) else []
-        found |= {name for param in command.params if param.param_type_name == "option" for name in param.opts}
-    return found | {f"--no-{name[2:]}" for name in found}
+        options = [param for param in command.params if param.param_type_name == "option"]
+        found |= {name for param in options for name in (*param.opts, *param.secondary_opts)}
+    return found
 
 
 def test_every_option_that_is_named_exists():

@@ -1,7 +1,7 @@
 """What the paper does, small and real: train, fine-tune, sweep, draw."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +16,10 @@ from mergekit_wise.checkpoint import (
     open_checkpoint,
     write_safetensors,
 )
-from mergekit_wise.errors import CheckpointError, OutputError, UsageError
+from mergekit_wise.declaration import run, takes
+from mergekit_wise.errors import CheckpointError, OutputError
 from mergekit_wise.models.declared_config import CONFIG_KEY
-from mergekit_wise.options import MOST_SEED
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import DemoOptions, RecipeOptions
 from mergekit_wise.report.figures import draw_scatter
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ RECIPE = """\
 # A copy is yours to change: this file is written anew by each demo.
 
 [finetune]
-file = "zeroshot.safetensors"
-data = "digits"
+checkpoint = "zeroshot.safetensors"
+train = "digits"
 seed = {seed}
 # What suits 797 small images; the paper's defaults are for a million large ones.
 epochs = 25
@@ -68,25 +68,23 @@ class DemoReport:
     sweep: SweepReport
 
 
-def demo(
-    folder: Path, *, seed: int = 0, progress: Progress = silent, note: Callable[[str], object] = str
-) -> DemoReport:
+@takes(DemoOptions)
+def demo(options: DemoOptions) -> DemoReport:
     """Train a small CLIP on printed digits, fine-tune it on handwritten ones, and sweep alpha from 0 to 1.
 
     Leaves ``zeroshot.safetensors`` in `folder`, a recipe, and what that leaves: ``finetuned.safetensors``,
     ``results.jsonl``, ``sweep.png`` and ``report.html``. What an earlier run with the same seed and version trained is
-    used again. Raises UsageError, OutputError, SuiteError.
+    used again. Raises OutputError, SuiteError.
     """
-    if not 0 <= seed <= MOST_SEED:
-        raise UsageError(f"--seed {seed}: expected at least 0 and at most {MOST_SEED}.")
+    folder, seed = Path(options.folder), options.seed
     zeroshot, finetuned, results, plot, page, file = (folder / name for name in LEFT)
     _make(folder, RECIPE.format(seed=seed))
     reused: tuple[Path, ...] = (zeroshot,) if _is_trained(zeroshot, seed) else ()
     if not reused:
         from mergekit_wise.training.demo_model import pretrain
 
-        _save(zeroshot, pretrain(seed, progress), seed)
-    done = recipe(file, progress=progress, note=note)
+        _save(zeroshot, pretrain(seed, options.progress), seed)
+    done = run(recipe, RecipeOptions(file, progress=options.progress, note=options.note))
     if "finetune" not in done.done:
         reused += (finetuned,)
     draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)

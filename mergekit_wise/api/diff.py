@@ -1,12 +1,12 @@
 """In what two checkpoints differ: names, shapes, and how far each layer moved."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from mergekit_wise.checkpoint import closing
+from mergekit_wise.declaration import takes
 from mergekit_wise.merging import Differences, Movement, align, differences, movements
 from mergekit_wise.models.source import open_source
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import DiffOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,11 @@ class DiffReport:
     notes: tuple[str, ...]
 
 
-def diff(zeroshot: str | Path, finetuned: str | Path, *, progress: Progress = silent) -> DiffReport:
+@takes(DiffOptions)
+def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
-    first, second = open_source(zeroshot), open_source(finetuned)
+    first, second = open_source(options.zeroshot), open_source(options.finetuned)
     with closing(first, second):
         a, b = align(first, second)
-        moved = movements(a, b, progress)
+        moved = movements(a, b, options.progress)
         return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))

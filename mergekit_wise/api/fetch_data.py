@@ -11,8 +11,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from mergekit_wise.declaration import takes
 from mergekit_wise.errors import SuiteError, UsageError
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import FetchOptions
+from mergekit_wise.progress import Progress
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -59,24 +61,19 @@ class _Remote:
     sha256: str | None
 
 
-def fetch_data(
-    name: str, root: Path | None = None, *, endpoint: str | None = None, progress: Progress = silent
-) -> Fetched:
+@takes(FetchOptions)
+def fetch_data(options: FetchOptions) -> Fetched:
     """Download the test part of a data set into ``ROOT/wds_...``, and check it.
 
-    A connection that breaks is taken up where it broke; a second run fetches what the first did not complete. Sizes
+    A connection that breaks is resumed where it broke; a second run fetches what the first did not complete. Sizes
     and digests are compared with the hub's, and the tars are indexed to count their images.
 
-    Args:
-        name: of a data set, one of `REPOSITORIES`.
-        root: the folder of data sets, made if need be; that which ``WISE_DATA`` names where it is None.
-        endpoint: of the hub, where it is not the usual one nor what ``HF_ENDPOINT`` names.
-        progress: called as bytes arrive and are checked.
-
     Raises:
-        UsageError: the hub has no such data set, or no folder was told.
+        UsageError: the hub has no such data set, or there is no data folder.
         SuiteError: it could not be fetched, or what arrived is damaged.
     """
+    name, endpoint, progress = options.name, options.endpoint, options.progress
+    root = options.data
     repository = _repository(name)
     folder = _root(root) / repository
     with _plain_errors(name):

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
+from mergekit_wise.declaration import takes
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.architecture import Guess, guess_architecture
 from mergekit_wise.models.source import open_source
+from mergekit_wise.options import InspectOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,10 @@ class Inspection:
     notes: tuple[str, ...]
 
 
-def inspect(path: str | Path) -> Inspection:
+@takes(InspectOptions)
+def inspect(options: InspectOptions) -> Inspection:
     """Read a checkpoint's header. Raises CheckpointError."""
-    checkpoint = open_source(path)
+    checkpoint = open_source(options.checkpoint)
     with closing(checkpoint):
         return Inspection(
             checkpoint.path,

@@ -1,41 +1,68 @@
-"""The whole of WiSE-FT from one file: zero-shot head, fine-tuning, sweep, report; only what changed is done again."""
+"""All of WiSE-FT from one TOML file: zero-shot head, fine-tuning, sweep, report; only what changed is done again.
+
+    folder = "birds"                     # where all outputs go; relative to this file
+    device = "cuda"                      # for every step that has such an option
+
+    [zeroshot]                           # left out if the checkpoint has its head already
+    checkpoint = "hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
+    classes = "classes.txt"
+
+    [finetune]
+    train = "birds/train"
+
+    [sweep]
+    suite = ["birds/test", "birds/sketches"]
+
+    [report]                             # optional
+
+Keys are the options of the commands. ``wise.toml`` is such a file too, with ``folder`` in its table ``[recipe]``; its
+tables for other commands are ignored.
+"""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise import __version__
+from mergekit_wise import __version__, config
 from mergekit_wise.analysis import as_preference, losses, recommend
 from mergekit_wise.api.finetune import finetune
-from mergekit_wise.api.recipe_file import RecipeFile, read_recipe
+from mergekit_wise.api.merge import sweep_alphas
 from mergekit_wise.api.report import report
-from mergekit_wise.api.sweep import DEFAULT_ALPHAS, SweepReport, sweep
-from mergekit_wise.api.zeroshot import IMAGENET, zeroshot
+from mergekit_wise.api.sweep import SweepReport, sweep
+from mergekit_wise.api.zeroshot import zeroshot
+from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.class_names import TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.declaration import Declared, run, takes
 from mergekit_wise.errors import OutputError, UsageError
-from mergekit_wise.merging import parse_alphas
 from mergekit_wise.models.source import open_source
-from mergekit_wise.options import FinetuneOptions
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import (
+    FinetuneOptions,
+    RecipeOptions,
+    ReportOptions,
+    SweepOptions,
+    ZeroshotOptions,
+    options_of,
+)
 from mergekit_wise.results import read_records
 from mergekit_wise.results.record import to_candidates
 from mergekit_wise.results.step_cache import Step, StepCache, digest_of_file
 from mergekit_wise.training.data import open_training_data
 
 STATE = "recipe.json"
+STEPS = ("zeroshot", "finetune", "sweep", "report")
 
 
 @dataclass(frozen=True, slots=True)
 class RecipeReport:
-    """What a recipe came to.
+    """What a recipe produced.
 
     Attributes:
-        zeroshot, finetuned, results: the files; `page` is None where no report was asked for.
-        done: names of the steps that were taken; of the others nothing had changed.
+        zeroshot, finetuned, results: the files; `page` is None if no report was asked for.
+        done: names of the steps that ran; the others were up to date.
         sweep: what the sweep found, now or earlier.
     """
 
@@ -47,67 +74,126 @@ class RecipeReport:
     sweep: SweepReport
 
 
-def recipe(path: str | Path, *, progress: Progress = silent, note: Callable[[str], object] = str) -> RecipeReport:
-    """Do what the recipe says: see `recipe_file` for what it may say.
+@takes(RecipeOptions)
+def recipe(options: RecipeOptions) -> RecipeReport:
+    """Do what a recipe says.
 
-    A step is taken if anything that it depends on is not what it was the last time: options, checkpoints, images,
-    versions. Raises what the steps raise; UsageError for what the file says; Stopped, after which it goes on.
+    A step runs if anything that it depends on has changed: options, checkpoints, images, versions.
+
+    Raises:
+        UsageError: the file is missing, no TOML, or holds options that do not exist.
+        WiseError: as the steps do.
+        Stopped: somebody interrupted it; the same call resumes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("A recipe's steps follow one another in one process. Start 'wise finetune' with torchrun.")
-    job = _Job(read_recipe(Path(path)), progress, note)
+        raise UsageError("A recipe runs its steps in one process. Start 'wise finetune' with torchrun instead.")
+    work = _Recipe(options, *read_recipe(Path(options.path)))
     try:
-        job.said.folder.mkdir(parents=True, exist_ok=True)
+        work.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{job.said.folder}: cannot be made: {error.strerror}. Choose another folder.") from error
-    return job.run()
+        raise OutputError(f"{work.folder}: cannot be created: {error.strerror}. Choose another folder.") from error
+    return work.run()
+
+
+Values = dict[str, Any]
+"""Options of a step by the names of their fields."""
+
+
+def read_recipe(path: Path) -> tuple[Path, dict[str, Values]]:
+    """The folder of the outputs and the options of each step that has a table. Raises UsageError."""
+    content = config.read(path)
+    own = content
+    if path.name == config.FILE:
+        own = content.get("recipe", {})
+    else:
+        content = {key: value for key, value in content.items() if key != "folder"}
+    unknown = [f"[{key}] is no step" for key, value in content.items() if isinstance(value, dict) and key not in STEPS]
+    found = [*config.faults(content), *(unknown if path.name != config.FILE else ())]
+    if found:
+        raise UsageError(f"{path}: {found[0]}" if len(found) == 1 else f"{path}:\n  " + "\n  ".join(found))
+    home = path.resolve().parent
+    folder = home / str(own.get("folder", "."))
+    steps = {name: _values(name, content, home, folder) for name in STEPS if isinstance(content.get(name), dict)}
+    for step, key in (("finetune", "train"), ("sweep", "suite")):
+        if key not in steps.get(step, {}):
+            raise UsageError(f"{path}: expected a table [{step}] with {key} = ..., found none.")
+    if "checkpoint" not in steps.get("zeroshot", {}) and "checkpoint" not in steps["finetune"]:
+        raise UsageError(f"{path}: names no checkpoint. Add checkpoint = ... to [zeroshot] or to [finetune].")
+    return folder, steps
+
+
+def _values(step: str, content: Mapping[str, Any], home: Path, folder: Path) -> Values:
+    settings, _ = config.settings_of(step, content)
+    declared = options_of(step)
+    decided_here = {"sweep": ("zeroshot", "finetuned", "json", "plot"), "report": ("results",), "finetune": ("json",)}
+    return {
+        name: _located(declared[name], value, home, folder)
+        for name, (_, value) in settings.items()
+        if name not in decided_here.get(step, ())
+    }
+
+
+def _located(declared: Declared, value: Any, home: Path, folder: Path) -> Any:
+    """A value whose paths are relative to the recipe, or to the folder of its outputs."""
+    if declared.option.path == "output":
+        return folder / str(value)
+    if declared.option.path != "input":
+        return value
+    if declared.has_commas:
+        parts = value if isinstance(value, list) else str(value).split(",")
+        return [_beside(home, str(part).strip()) for part in parts]
+    return _beside(home, value) if isinstance(value, str) else value
+
+
+def _beside(home: Path, value: str) -> str:
+    """What lies beside the recipe under this name; the name itself if nothing does."""
+    return str(home / value) if (home / value).exists() else value
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    said: RecipeFile
-    progress: Progress
-    note: Callable[[str], object]
+class _Recipe:
+    options: RecipeOptions
+    folder: Path
+    steps: Mapping[str, Values]
 
     def run(self) -> RecipeReport:
-        ledger, done = StepCache(self.said.folder / STATE), []
-        # Each is planned when those before it are done: it depends on what they wrote.
+        cache, done = StepCache(self.folder / STATE), []
+        # Each step is planned when those before it are done: it depends on what they wrote.
         for name, plan in (
             ("zeroshot", self._zeroshot),
             ("finetune", self._finetune),
             ("sweep", self._sweep),
             ("report", self._report),
         ):
-            step = plan() if name in self.said.steps else None
-            if step is None:
+            if name not in self.steps:
                 continue
-            self.note(f"{name}: ...")
-            if ledger.perform(step):
+            self.options.note(f"{name}: ...")
+            if cache.perform(plan()):
                 done.append(name)
             else:
-                self.note(f"{name}: nothing changed, so it is not done again")
-        page = self._output("report", "report.html") if "report" in self.said.steps else None
+                self.options.note(f"{name}: up to date, skipped")
+        page = self._output("report", "report.html") if "report" in self.steps else None
         return RecipeReport(Path(self.zeroshot), self.finetuned, self.results, page, tuple(done), self._found())
 
     def _found(self) -> SweepReport:
-        """What the sweep said, out of its records; of a data set apart, by looking at it again."""
-        options = self.said.steps["sweep"]
-        if options.get("select_on"):
-            return self._swept()
-        alphas = None if options.get("refine") else set(self.alphas)
+        """What the sweep found, from its records; with a held-out data set, by running it again on its results."""
+        options = self._sweep_options()
+        if options.select_on:
+            return run(sweep, options)
+        alphas = None if options.refine else set(sweep_alphas(options))
         records = tuple(
             record
             for record in read_records(self.results)
-            if record.suite == options["suite"] and record.alpha is not None and (not alphas or record.alpha in alphas)
+            if record.suite == options.suite and record.alpha is not None and (not alphas or record.alpha in alphas)
         )
         candidates = to_candidates(records)
-        chosen = recommend(candidates, as_preference(options.get("prefer", "average")))
+        chosen = recommend(candidates, as_preference(options.prefer))
         return SweepReport(records, candidates, chosen, losses(candidates), (), (), 0, ())
 
     @property
     def zeroshot(self) -> str | Path:
         """The checkpoint that fine-tuning starts from."""
-        own = self.said.steps["finetune"].get("file")
+        own: str | None = self.steps["finetune"].get("checkpoint")
         return own or self._output("zeroshot", "zeroshot.safetensors")
 
     @property
@@ -116,102 +202,80 @@ class _Job:
 
     @property
     def results(self) -> Path:
-        return Path(self.said.steps["sweep"].get("results", self.said.folder / "results.jsonl"))
+        return Path(self.steps["sweep"].get("results", self.folder / "results.jsonl"))
 
-    @property
-    def alphas(self) -> Sequence[float]:
-        said = self.said.steps["sweep"].get("alphas")
-        if said is None:
-            return DEFAULT_ALPHAS
-        return parse_alphas(said) if isinstance(said, str) else tuple(map(float, said))
-
-    def _output(self, step: str, usual: str) -> Path:
-        return Path(self.said.steps.get(step, {}).get("output", self.said.folder / usual))
+    def _output(self, step: str, default: str) -> Path:
+        return Path(self.steps.get(step, {}).get("output", self.folder / default))
 
     def _zeroshot(self) -> Step:
-        options = _without(self.said.steps["zeroshot"], "file", "output")
-        source, output = self.said.steps["zeroshot"]["file"], self._output("zeroshot", "zeroshot.safetensors")
+        given = self.steps["zeroshot"]
+        if "checkpoint" not in given:
+            raise UsageError("[zeroshot] names no checkpoint. Add checkpoint = ... to it, or remove the table.")
+        values = {**given, "output": self._output("zeroshot", "zeroshot.safetensors")}
+        options = ZeroshotOptions(**values, progress=self.options.progress)
         inputs = {
-            "checkpoint": _digest_of_checkpoint(source),
-            "options": _without(options, "classes", "templates", "device"),
-            "classes": read_classnames(options.get("classes", IMAGENET)),
-            "templates": _templates(options.get("templates")),
+            "checkpoint": _digest_of_checkpoint(options.checkpoint),
+            "options": _without(given, "checkpoint", "output", "classes", "templates", "device"),
+            "classes": read_classnames(options.classes),
+            "templates": _templates(options.templates),
             "version": __version__,
         }
-
-        def run(again: bool) -> None:
-            zeroshot(source, output, progress=self.progress, **options)
-
-        return Step("zeroshot", inputs, (output,), run)
+        return Step("zeroshot", inputs, (Path(options.output),), lambda again: run(zeroshot, options))
 
     def _finetune(self) -> Step:
-        options = _without(self.said.steps["finetune"], "file", "data", "output")
-        data = self.said.steps["finetune"]["data"]
-        request = FinetuneOptions(self.zeroshot, data, self.finetuned, **options)
-        dataset, _ = open_training_data(request)
+        values = {**self.steps["finetune"], "checkpoint": self.zeroshot, "output": self.finetuned}
+        options = FinetuneOptions(**values, progress=self.options.progress, note=self.options.note)
+        dataset, _ = open_training_data(options)
         inputs = {
             "checkpoint": _digest_of_checkpoint(self.zeroshot),
             "data": [fingerprint(dataset), dataset.classnames, dataset.templates],
-            "settings": {**request.settings(), "model": request.model},
+            "settings": {**options.settings(), "model": options.model},
             "version": __version__,
         }
 
-        def run(again: bool) -> None:
-            begun = options if again else {**options, "restart": True}
-            finetune(self.zeroshot, data, self.finetuned, progress=self.progress, note=self.note, **begun)
+        def train(again: bool) -> None:
+            run(finetune, options if again else replace(options, restart=True))
 
-        return Step("finetune", inputs, (self.finetuned,), run)
+        return Step("finetune", inputs, (self.finetuned,), train)
 
     def _sweep(self) -> Step:
-        options = _without(self.said.steps["sweep"], "alphas", "suite", "results")
-        suite = self.said.steps["sweep"]["suite"]
-        names = ",".join(filter(None, (suite, options.get("select_on"))))
-        sets = open_suite(names, options.get("data")).datasets
+        options = self._sweep_options()
+        names = ",".join(filter(None, (options.suite, options.select_on)))
+        sets = open_suite(names, options.data).datasets
         inputs = {
             "checkpoints": [_digest_of_checkpoint(self.zeroshot), _digest_of_checkpoint(self.finetuned)],
             "data": [(dataset.name, fingerprint(dataset)) for dataset in sets],
-            "alphas": self.alphas,
-            "suite": suite,
-            "options": _without(options, "data", "device", "batch_size", "workers"),
+            "alphas": sweep_alphas(options),
+            "suite": options.suite,
+            "options": _without(
+                self.steps["sweep"], "alphas", "suite", "results", "data", "device", "batch_size", "workers"
+            ),
             "version": __version__,
         }
 
-        def run(again: bool) -> None:
+        def measure(again: bool) -> None:
             if not again:  # records of other weights or images have no place beside the new ones
                 self.results.unlink(missing_ok=True)
-            self._swept()
+            run(sweep, options)
 
-        return Step("sweep", inputs, (self.results,), run, basis=("checkpoints", "data", "version"))
+        return Step("sweep", inputs, (self.results,), measure, basis=("checkpoints", "data", "version"))
 
-    def _swept(self) -> SweepReport:
-        options = _without(self.said.steps["sweep"], "alphas", "results")
-        return sweep(
-            self.zeroshot,
-            self.finetuned,
-            alphas=self.alphas,
-            results=self.results,
-            progress=self.progress,
-            **options,
-        )
+    def _sweep_options(self) -> SweepOptions:
+        values = {**self.steps["sweep"], "results": self.results, "progress": self.options.progress}
+        return SweepOptions(self.zeroshot, self.finetuned, **values)
 
     def _report(self) -> Step:
-        options = _without(self.said.steps["report"], "output")
-        output = self._output("report", "report.html")
-        inputs = {"results": digest_of_file(self.results), "options": options, "version": __version__}
-
-        def run(again: bool) -> None:
-            report([self.results], output=output, **options)
-
-        return Step("report", inputs, (output,), run)
+        given = _without(self.steps["report"], "output")
+        options = ReportOptions([self.results], output=self._output("report", "report.html"), **given)
+        inputs = {"results": digest_of_file(self.results), "options": given, "version": __version__}
+        return Step("report", inputs, (Path(options.output),), lambda again: run(report, options))
 
 
 def _digest_of_checkpoint(source: str | Path) -> list[str]:
-    """SHA-256 of each of a checkpoint's files, whatever they are called. Raises CheckpointError."""
+    """SHA-256 of each of a checkpoint's files, whatever their names. Raises CheckpointError."""
     checkpoint = open_source(source)
-    try:
+    with closing(checkpoint):
         return [digest_of_file(file.path) for file in checkpoint.files]
-    finally:
-        checkpoint.close()
 
 
 def _without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -219,5 +283,5 @@ def _without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _templates(source: Any) -> Any:
-    """What a file of templates says; the name of well-known ones."""
+    """What a file of templates holds; the name of a well-known set."""
     return source if source is None or str(source) in (*TEMPLATES, "openai") else read_templates(source)

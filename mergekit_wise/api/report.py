@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.analysis import Axis, Baseline, fit_baselines
+from mergekit_wise.analysis import Baseline, fit_baselines
 from mergekit_wise.checkpoint import require_folder
+from mergekit_wise.declaration import files_of, takes
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
+from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots
@@ -35,69 +37,44 @@ class ReportFiles:
     notes: tuple[str, ...]
 
 
-def report(
-    results: Sequence[str | Path],
-    *,
-    output: str | Path = "report.html",
-    suite: str | None = None,
-    png: str | Path | None = None,
-    svg: str | Path | None = None,
-    pdf: str | Path | None = None,
-    csv: str | Path | None = None,
-    markdown: str | Path | None = None,
-    latex: str | Path | None = None,
-    baseline: str | Path | None = None,
-    axis: str = "logit",
-) -> ReportFiles:
+@takes(ReportOptions)
+def report(options: ReportOptions) -> ReportFiles:
     """Create a report from the results files of `sweep` and `evaluate`; several files are compared side by side.
 
-    Args:
-        results: JSON Lines files.
-        output: the page, one HTML file that makes no network requests.
-        suite: include only this suite; by default the page has a section for each.
-        png: folder for the plots as PNG, one file each; created if it is missing. The folders of all other outputs
-            must exist.
-        svg: folder for the plots as SVG.
-        pdf: folder for the plots as PDF.
-        csv: file for all numbers, one line each.
-        markdown: file for the results table in Markdown.
-        latex: file for the results table in LaTeX.
-        baseline: a table of other models' accuracies (CSV: name, reference, one column per shift). The baselines of
-            effective robustness are fitted to it instead of taken from the published ones.
-        axis: logit or probit, the scale on which those baselines are straight lines.
+    Folders for plots are created if they are missing; the folders of all other outputs must exist.
 
     Raises:
         ResultsError: a file cannot be read, or no file holds a record.
-        UsageError: no record belongs to the suite, two outputs are the same file, or the axis is unknown.
+        UsageError: no record belongs to the suite, or two outputs are the same file.
         OutputError: an output cannot be written, or would replace a results file.
     """
-    if axis not in ("logit", "probit"):
-        raise UsageError(f"--axis {axis}: expected logit or probit.")
-    paths = [Path(path) for path in results]
-    exports = {name: Path(path) for name, path in {"csv": csv, "markdown": markdown, "latex": latex}.items() if path}
-    kinds: dict[Format, str | Path | None] = {"png": png, "svg": svg, "pdf": pdf}
-    folders = {kind: Path(path) for kind, path in kinds.items() if path is not None}
-    _check_outputs(paths, [Path(output), *exports.values()], list(folders.values()))
-    reading = _of_suite(read_results(paths), suite)
-    baselines = _read_baselines(Path(baseline), axis) if baseline is not None else {}  # type: ignore[arg-type]
+    paths = files_of(options.results)
+    exports = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex}
+    wanted = {name: path for name, path in exports.items() if path is not None}
+    kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
+    folders = {kind: path for kind, path in kinds.items() if path is not None}
+    output = Path(options.output)
+    _check_outputs(paths, [output, *wanted.values()], list(folders.values()))
+    reading = _of_suite(read_results(paths), options.suite)
+    baselines = {} if options.baseline is None else _read_baselines(options.baseline, options.axis)
     comparisons = compare(reading, baselines)
     summaries = [summarize(comparison) for comparison in comparisons]
     notes = (*reading.notes, *warnings(reading, comparisons))
     tables = [results_table(summary) for summary in summaries]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
-    files = {Path(output): render_page(summaries, notes), **{path: texts[name] for name, path in exports.items()}}
+    files = {output: render_page(summaries, notes), **{path: texts[name] for name, path in wanted.items()}}
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
 
 
-def _read_baselines(path: Path, axis: Axis) -> dict[str, Baseline]:
+def _read_baselines(path: Path, axis: str) -> dict[str, Baseline]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: the table of other models' accuracies cannot be read: {error}.") from error
-    return fit_baselines(text, path.name, axis)
+    return fit_baselines(text, path.name, axis)  # type: ignore[arg-type]  # checked by ReportOptions
 
 
 def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:

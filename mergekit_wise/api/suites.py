@@ -5,8 +5,9 @@ from pathlib import Path
 
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root
 from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.declaration import takes
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import SuitesOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,13 @@ class Inventory:
         return sum(shelf.images is not None and not shelf.problem for shelf in self.shelves if shelf.name in members)
 
 
-def suites(root: Path | None = None, *, progress: Progress = silent) -> Inventory:
+@takes(SuitesOptions)
+def suites(options: SuitesOptions) -> Inventory:
     """Look for every data set under `root`, or under what ``WISE_DATA`` names. Images are counted, not decoded.
 
     Raises SuiteError if there is no such folder; damaged data sets are listed as such.
     """
-    root = data_root(root)
+    root, progress = data_root(options.data), options.progress
     shelves = []
     for number, entry in enumerate(ENTRIES.values()):
         progress("Looking for data sets", number, len(ENTRIES), "data sets")

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Unpack
 
 from mergekit_wise.analysis import (
     Candidate,
@@ -16,25 +15,24 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
-from mergekit_wise.api.merge import merge_each
+from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing
-from mergekit_wise.errors import SuiteError, UsageError
+from mergekit_wise.declaration import takes
+from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.evaluator import Variant
 from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.pair_analysis import Comparison
-from mergekit_wise.merging import Pair, check_alpha, match
+from mergekit_wise.merging import Pair, match
 from mergekit_wise.models.pair_notes import SAME, readings, swapped, template
 from mergekit_wise.models.source import open_source
-from mergekit_wise.options import EvalKeywords, EvalOptions
+from mergekit_wise.options import SweepOptions
+from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
 from mergekit_wise.results.record import to_candidates
-
-Paths = tuple[Path, ...]
-DEFAULT_ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,64 +62,42 @@ class SweepReport:
     saved: tuple[Path, ...] = ()
 
 
-def sweep(
-    zeroshot: str | Path,
-    finetuned: str | Path,
-    *,
-    alphas: Sequence[float] = DEFAULT_ALPHAS,
-    suite: str | None = None,
-    prefer: str = "average",
-    select_on: str | None = None,
-    refine: bool = False,
-    output_ensemble: bool = False,
-    analyze: bool = False,
-    save: str | None = None,
-    **options: Unpack[EvalKeywords],
-) -> SweepReport:
+@takes(SweepOptions)
+def sweep(options: SweepOptions) -> SweepReport:
     """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, in one pass over the images.
 
-    The weights are those that `merge` would write, bit for bit. Other arguments and errors are those of `evaluate`.
-
-    Args:
-        zeroshot: the one end, as for `merge`.
-        finetuned: the other.
-        alphas: mixing coefficients.
-        suite: what to evaluate on, as for `evaluate`; needed. `merge_each` writes mixtures without looking at them.
-        prefer: what the recommended alpha is best at: average, reference, shifts, both or no-regret; see
-            `analysis.recommend`.
-        select_on: the name of a data set that the alpha is chosen on, which may stand outside of the suite.
-        refine: whether to add alphas around the best one until intervals cannot tell neighbours apart.
-        output_ensemble: whether to evaluate (1 - alpha) f(x, theta_0) + alpha f(x, theta_1), too.
-        analyze: whether to measure how the two ends differ; see `analysis.Disagreement`.
-        save: a path with ``{alpha}`` in it, where the mixtures are written, too.
-        options: see `EvalOptions`.
+    The weights are those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures
+    without evaluating them.
 
     Raises:
         WiseError: as `merge` and `evaluate` do.
     """
-    if suite is None:
+    if options.suite is None:
         raise UsageError(
-            "Say on what to evaluate with --suite ('wise suites' lists what there is), or where to write with --save."
+            "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
         )
-    tried = tuple(sorted({check_alpha(alpha, f"--alphas {alpha:g}") for alpha in alphas}))
-    setting = EvalOptions(suite, **options)
-    if select_on is not None:
-        _require_set(select_on, setting)
-    first, second = open_source(zeroshot), open_source(finetuned)
+    if options.plot is not None:
+        _require_plot(options.plot, options)
+    tried = sweep_alphas(options)
+    if options.select_on is not None:
+        _require_set(options.select_on, options)
+    first, second = open_source(options.zeroshot), open_source(options.finetuned)
     # Processes that torchrun started can meet only once, however often is measured.
-    with closing(first, second), joined(setting.device) as (ranks, _):
-        work = _Sweep(match(first, second), setting, prefer, select_on, analyze, output_ensemble)
-        path = save if ranks.rank == 0 else None
-        saved = work.save(zeroshot, finetuned, path, tried)
+    with closing(first, second), joined(options.device) as (ranks, _):
+        work = _Sweep(match(first, second), options)
+        saves = ranks.rank == 0
+        saved = work.save(tried) if saves else ()
         found = work.run(tried)
-        while refine and (added := refinement(found.judged, work.prefer)):
+        while options.refine and (added := refinement(found.judged, work.prefer)):
             tried = tuple(sorted({*tried, *added}))
-            saved += work.save(zeroshot, finetuned, path, added)
+            saved += work.save(added) if saves else ()
             found = work.run(tried)
         notes = (*readings(work.pair), *swapped(work.pair))
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
+    if options.plot is not None and saves:
+        draw_scatter(candidates, found.recommendation.alpha, options.plot)
     return SweepReport(
         measured.records,
         candidates,
@@ -147,49 +123,56 @@ class _Found:
 class _Sweep:
     """A pair whose mixtures are measured, as often as alphas are added."""
 
-    def __init__(
-        self, pair: Pair, setting: EvalOptions, prefer: str, select_on: str | None, analyze: bool, output_ensemble: bool
-    ) -> None:
-        self.pair, self.setting, self.select_on = pair, setting, select_on
-        self.prefer = as_preference(prefer)
-        self._compared = (analyze, output_ensemble)
-        self._masters = InterpolatedWeights(pair)
+    def __init__(self, pair: Pair, options: SweepOptions) -> None:
+        self.pair, self.options = pair, options
+        self.prefer = as_preference(options.prefer)
+        self._weights = InterpolatedWeights(pair)
 
     def run(self, alphas: Sequence[float]) -> _Found:
         """Measure, or find measured, every alpha on the suite and on the set that it is chosen on."""
-        comparison = Comparison(alphas, *self._compared) if any(self._compared) else None
-        measured = self._measure(alphas, self.setting, comparison)
+        options = self.options
+        analyzed = options.analyze or options.output_ensemble
+        comparison = Comparison(alphas, options.analyze, options.output_ensemble) if analyzed else None
+        measured = self._measure(alphas, options, comparison)
         judged = to_candidates(measured.records)
-        if self.select_on is None:
+        if options.select_on is None:
             chosen = recommend(judged, self.prefer)
         else:
-            title = next((r.title for r in measured.records if r.dataset == self.select_on), None)
+            title = next((r.title for r in measured.records if r.dataset == options.select_on), None)
             if title is None:
-                own = self._measure(alphas, replace(self.setting, suite=self.select_on), None)
+                own = self._measure(alphas, replace(options, suite=options.select_on), None)
                 judged, title = to_candidates(own.records), own.records[0].title
             chosen = selected_on(judged, title)
-        self.setting = replace(self.setting, redo=False)
+        self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)
 
-    def save(self, zeroshot: str | Path, finetuned: str | Path, path: str | None, alphas: Sequence[float]) -> Paths:
+    def save(self, alphas: Sequence[float]) -> tuple[Path, ...]:
         """Write the mixtures, if that was asked for."""
-        if path is None:
+        if self.options.save is None:
             return ()
-        device, progress = self.setting.device, self.setting.progress
-        reports = merge_each(zeroshot, finetuned, path, alphas, device=device, progress=progress)
-        return tuple(report.output for report in reports)
+        return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
 
-    def _measure(self, alphas: Sequence[float], setting: EvalOptions, comparison: Comparison | None) -> Measured:
+    def _measure(self, alphas: Sequence[float], options: SweepOptions, comparison: Comparison | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        variants = [Variant(name, alpha, partial(self._masters.read, alpha), self._masters) for alpha in alphas]
-        return measure(template(self.pair), variants, setting, comparison)
+        variants = [Variant(name, alpha, partial(self._weights.read, alpha), self._weights) for alpha in alphas]
+        return measure(template(self.pair), variants, options, comparison)
 
 
-def _require_set(name: str, setting: EvalOptions) -> None:
-    """Raise SuiteError now if there is no such set to choose on; else it would be found out when all is measured."""
+def _require_plot(path: Path, options: SweepOptions) -> None:
+    """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
+    require_drawable(path)
+    data = options.data
+    suite = open_suite(str(options.suite), data, strict=options.strict)
+    if suite.reference is None or not suite.shifts:
+        raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} lacks one of them.")
+
+
+def _require_set(name: str, options: SweepOptions) -> None:
+    """Raise SuiteError now if there is no such data set to choose on, rather than when everything is measured."""
+    data = options.data
     try:
-        open_suite(name, setting.data, strict=True)
+        open_suite(name, data, strict=True)
     except SuiteError as error:
-        suite = open_suite(setting.suite, setting.data, strict=setting.strict)
+        suite = open_suite(str(options.suite), data, strict=options.strict)
         if name not in [dataset.name for dataset in suite.datasets]:
             raise SuiteError(f"--select-on {name}: {error}") from error

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.declaration import takes
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.merging import (
     Mixer,
@@ -24,7 +25,8 @@ from mergekit_wise.merging import (
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.sources import blocks
 from mergekit_wise.models.source import open_source
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import VerifyOptions
+from mergekit_wise.progress import Progress
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What --recalibrate sets."""
@@ -39,17 +41,11 @@ class Verdict:
     notes: tuple[str, ...]
 
 
-def verify(
-    output: str | Path,
-    *,
-    zeroshot: str | Path,
-    finetuned: str | Path,
-    fisher: tuple[str | Path, str | Path] | None = None,
-    progress: Progress = silent,
-) -> Verdict:
-    """Mix the sources again by the rules that `output` records, and compare names, dtypes, shapes and bytes.
+@takes(VerifyOptions)
+def verify(options: VerifyOptions) -> Verdict:
+    """Merge the sources again by the rules that a merged file records, and compare names, dtypes, shapes and bytes.
 
-    Raises CheckpointError if `output` records no merge, or one with Fisher files that are not given; MismatchError
+    Raises CheckpointError if the file records no merge, or one with Fisher files that are not given; MismatchError
     if the sources do not fit.
     """
     with ExitStack() as stack:
@@ -59,23 +55,25 @@ def verify(
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
-        merged = opened(output)
+        merged = opened(options.merged)
         origin = read_origin(merged)
         if origin is None:
             raise CheckpointError(
-                f"{output}: does not say how it was merged; only files that wise merged can be verified."
+                f"{options.merged}: does not record how it was merged; only files that wise merged can be verified."
             )
-        if ("fisher" in origin) != (fisher is not None):
-            raise CheckpointError(f"{output}: Fisher files must be given if, and only if, it was merged with some.")
+        if ("fisher" in origin) != (options.fisher is not None):
+            raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        pair = match(opened(zeroshot), opened(finetuned), rules)
+        pair = match(opened(options.zeroshot), opened(options.finetuned), rules)
         fishers = None
-        if fisher is not None:
-            fishers = open_fishers(pair, opened(fisher[0]), opened(fisher[1]), origin["fisher"]["floor"])
+        if options.fisher is not None:
+            fishers = open_fishers(
+                pair, opened(options.fisher[0]), opened(options.fisher[1]), origin["fisher"]["floor"]
+            )
         plan = make_plan(pair, rules)
         recalibrated = "recalibrated" in origin
         mixer = Mixer(pair, open_backend("cpu"), fishers)
-        difference = _names(merged, plan) or _bytes(merged, mixer, plan, recalibrated, progress)
+        difference = _names(merged, plan) or _bytes(merged, mixer, plan, recalibrated, options.progress)
         return Verdict(len(plan), difference, (*_changed(pair, origin), *_passed_over(origin)))
 
 

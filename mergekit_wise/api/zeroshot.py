@@ -15,6 +15,7 @@ from mergekit_wise.checkpoint import (
     write_safetensors,
 )
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
+from mergekit_wise.declaration import takes
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.declared_config import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.model import Model
@@ -22,7 +23,8 @@ from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.places import StorageArray, in_place
 from mergekit_wise.models.source import open_source
-from mergekit_wise.progress import Progress, silent
+from mergekit_wise.options import ZeroshotOptions
+from mergekit_wise.progress import Progress
 
 IMAGENET = "imagenet"
 TEMPLATES = {"openai": "imagenet"}
@@ -40,48 +42,30 @@ class ZeroShotReport:
     notes: tuple[str, ...]
 
 
-def zeroshot(
-    checkpoint: str | Path,
-    output: Path,
-    *,
-    classes: str | Path | Sequence[str] = IMAGENET,
-    templates: str | Path | Sequence[str] | None = None,
-    model: str | None = None,
-    device: str = "cpu",
-    progress: Progress = silent,
-) -> ZeroShotReport:
-    """Write the image tower of `checkpoint`, and the head that its text tower makes of class names.
+@takes(ZeroshotOptions)
+def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
+    """Write the image encoder of a checkpoint, and the head that its text encoder makes from class names.
 
-    The tower's bytes are the checkpoint's own, under open_clip's names (``visual.*``). The head is float32:
+    The encoder's bytes are the checkpoint's own, under open_clip's names (``visual.*``). The head is float32:
     ``classification_head.weight`` [C, D] and a ``bias`` [C] of zeros. The metadata holds the architecture, so that
-    nothing else that reads the file needs to be told.
-
-    Args:
-        checkpoint: with both towers.
-        output: the safetensors file to write.
-        classes: ``imagenet``, a file with one name a line, or the names.
-        templates: ``openai`` (80), ``simple`` (7), a file with one a line, or the templates, with {} for the name. By
-            default openai's for ``imagenet``, else "a photo of a {}.".
-        model: the architecture, where the checkpoint does not say it.
-        device: where the text tower runs.
-        progress: called as work goes on.
+    no later command needs --model.
 
     Raises:
         CheckpointError, ModelError, SuiteError, UsageError, OutputError: what is wrong, and what to do.
     """
+    output = Path(options.output)
     require_folder(output)
-    names = read_classnames(classes)
-    if templates is None:
-        templates = "imagenet" if classes == IMAGENET else "plain"
+    names = read_classnames(options.classes)
+    templates = options.templates or ("openai" if options.classes == IMAGENET else "plain")
     prompts = read_templates(TEMPLATES.get(templates, templates) if isinstance(templates, str) else templates)
-    open_device(device)
-    source = open_source(checkpoint)
+    open_device(options.device)
+    source = open_source(options.checkpoint)
     with closing(source):
         refuse_overwriting(output, tuple(file.path for file in source.files))
-        opened = open_model(source, model, own_head=False)
-        tensors = _tower(source, opened) | _head(source, opened, names, prompts, device, progress)
+        opened = open_model(source, options.model, own_head=False)
+        head = _head(source, opened, names, prompts, options.device, options.progress)
         metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
-        write_safetensors(output, tensors, metadata)
+        write_safetensors(output, _tower(source, opened) | head, metadata)
         return ZeroShotReport(output, opened.architecture, names, prompts, source.notes)
 
 

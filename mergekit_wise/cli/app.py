@@ -11,14 +11,14 @@ import typer
 from typer.core import TyperGroup
 
 from mergekit_wise.cli.about import print_devices, print_versions
-from mergekit_wise.cli.config import App
-from mergekit_wise.cli.data import data
+from mergekit_wise.cli.command import fit, help_width, register
+from mergekit_wise.cli.data import data, fetch
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
 from mergekit_wise.cli.evaluate import evaluate
 from mergekit_wise.cli.finetune import finetune
+from mergekit_wise.cli.init import init
 from mergekit_wise.cli.inspect import inspect
-from mergekit_wise.cli.layout import fit, help_width
 from mergekit_wise.cli.merge import merge
 from mergekit_wise.cli.recipe import recipe
 from mergekit_wise.cli.report import report
@@ -73,28 +73,48 @@ class _Group(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-app = App(
+app = typer.Typer(
     cls=_Group,
-    help="Robust fine-tuning of zero-shot models: mix the weights before and after (WiSE-FT).",
+    help="Robust fine-tuning by interpolating zero-shot and fine-tuned weights (WiSE-FT).",
     no_args_is_help=True,
     # Plain text wraps at any width and can be copied; rich's boxes cut the names of options off where it is narrow.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("zeroshot")(zeroshot)
-app.command("finetune", unshared={"data"})(finetune)
-app.command("merge")(merge)
-app.command("sweep")(sweep)
-app.command("eval")(evaluate)
-app.command("report")(report)
-app.command("recipe", beyond={"folder"})(recipe)
-app.command("suites")(suites)
+register(
+    app,
+    "zeroshot",
+    zeroshot,
+    "wise zeroshot hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K --classes imagenet -o zs.safetensors",
+    "wise zeroshot ViT-B-32/openai --classes birds.txt -o zs.safetensors",
+)
+register(app, "finetune", finetune, "wise finetune zs.safetensors --train birds/train -o ft.safetensors --epochs 5")
+register(
+    app,
+    "merge",
+    merge,
+    "wise merge zs.safetensors ft.safetensors --alpha 0.5 -o merged.safetensors",
+    "wise merge zs.pt ft.pt --keep 'ft:classification_head.*' -o merged.safetensors",
+)
+register(
+    app,
+    "sweep",
+    sweep,
+    "wise sweep zs.safetensors ft.safetensors --alphas 0:1:0.1 --suite imagenet-shifts --data /data",
+    "wise sweep zs.safetensors ft.safetensors --save 'wise-{alpha}.safetensors'",
+)
+register(app, "eval", evaluate, "wise eval merged.safetensors --suite imagenet-shifts --data /data")
+register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
+register(app, "recipe", recipe, "wise recipe birds.toml")
+register(app, "init", init, "wise init")
+register(app, "suites", suites, "wise suites --data /data")
 app.add_typer(data, name="data")
-app.command("verify")(verify)
-app.command("inspect")(inspect)
-app.command("diff")(diff)
-app.command("demo")(demo)
+register(data, "fetch", fetch, "wise data fetch imagenet-a --data /data", table="data-fetch")
+register(app, "verify", verify, "wise verify merged.safetensors --zeroshot zs.safetensors --finetuned ft.safetensors")
+register(app, "inspect", inspect, "wise inspect merged.safetensors")
+register(app, "diff", diff, "wise diff zs.safetensors ft.safetensors")
+register(app, "demo", demo, "wise demo wise-demo")
 
 
 @app.callback()
@@ -105,12 +125,12 @@ def wise(
     ] = False,
     devices: Annotated[
         bool,
-        typer.Option("--devices", callback=print_devices, is_eager=True, help="Show what --device may be here."),
+        typer.Option("--devices", callback=print_devices, is_eager=True, help="List available devices."),
     ] = False,
-    no_config: Annotated[bool, typer.Option("--no-config", help="Ignore wise.toml.")] = False,
+    no_config: Annotated[bool, typer.Option("--no-config", help="Do not read wise.toml in this folder.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
-    """Robust fine-tuning of zero-shot models: mix the weights before and after (WiSE-FT)."""
+    """Robust fine-tuning by interpolating zero-shot and fine-tuned weights (WiSE-FT)."""
 
 
 def complain(message: str) -> None:

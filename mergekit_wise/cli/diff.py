@@ -4,26 +4,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_wise.cli import options
+from mergekit_wise.options import DiffOptions
 
 if TYPE_CHECKING:
     from mergekit_wise.api.diff import DiffReport
 
 
-def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: options.AsJson = False) -> None:
-    """In what two checkpoints differ: names, shapes, and how far each layer moved."""
+def diff(options: DiffOptions, json: bool) -> None:
+    """Compare two checkpoints: names, shapes, and how far each layer moved."""
     from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, say, show, show_json
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
     from mergekit_wise.report.terminal_tables import class_table, movement_table
 
-    with bars() as progress:
-        report = diff(zeroshot, finetuned, progress=progress)
+    report = perform(diff, options)
     notes(report.notes)
-    if as_json:
+    if json:
         show_json(asdict(report))
         return
-    for line in _missing(report, Path(zeroshot).name, Path(finetuned).name):
+    for line in _missing(report, Path(options.zeroshot).name, Path(options.finetuned).name):
         out.print(line)
     moved = [m for m in report.movements if not m.equal]
     if moved:
@@ -31,7 +30,8 @@ def diff(zeroshot: options.ZeroShot, finetuned: options.FineTuned, as_json: opti
     for head in (m for m in moved if m.by_class):
         out.print()
         show(class_table(head), f"{head.name}, class by class")
-    say(f"{len(report.movements) - len(moved)} tensors are equal.")
+    equal = len(report.movements) - len(moved)
+    say("1 tensor is equal." if equal == 1 else f"{equal} tensors are equal.")
 
 
 def _missing(report: "DiffReport", first: str, second: str) -> list[str]:

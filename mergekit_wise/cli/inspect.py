@@ -3,24 +3,25 @@
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from mergekit_wise.cli import options
+from mergekit_wise.options import InspectOptions
 
 if TYPE_CHECKING:
     from mergekit_wise.api.inspect import Inspection
 
 
-def inspect(file: options.File, as_json: options.AsJson = False) -> None:
-    """What a checkpoint holds: tensors, metadata, where it comes from, its architecture."""
+def inspect(options: InspectOptions, json: bool) -> None:
+    """Show what a checkpoint holds: tensors, metadata, provenance, architecture."""
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json
+    from mergekit_wise.declaration import run
     from mergekit_wise.report.terminal_tables import tensor_table
 
-    found = inspect(file)
+    found = run(inspect, options)
     notes(found.notes)
-    if as_json:
+    if json:
         show_json(_entry(found))
         return
-    show(tensor_table(found.tensors), f"{file}: {found.kind}")
+    show(tensor_table(found.tensors), f"{options.checkpoint}: {found.kind}")
     for line in _lines(found):
         out.print(line)
 

@@ -1,117 +1,40 @@
 """The command ``wise merge``."""
 
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from mergekit_wise.cli import options
+from mergekit_wise.options import MergeOptions
 
 if TYPE_CHECKING:
-    from mergekit_wise.api.merge import MergeReport, Preview
-    from mergekit_wise.options import MergeKeywords
+    from mergekit_wise.api.merge import MergePreview, MergeReport
 
 
-def merge(
-    zeroshot: options.ZeroShot,
-    finetuned: options.FineTuned,
-    output: Annotated[
-        Path,
-        typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write, or a folder (see docs)."),
-    ],
-    alpha: Annotated[float, typer.Option(metavar="ALPHA", help="0 is zero-shot, 1 fine-tuned.")] = 0.5,
-    alpha_for: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN=ALPHA", help="Alpha of the tensors that match; the first match wins."),
-    ] = None,
-    depth_alpha: Annotated[
-        str | None,
-        typer.Option(metavar="FIRST:LAST", help="Alpha rises with depth, from the first block to the last (LiNeS)."),
-    ] = None,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="SIDE:PATTERN", help="Take tensors that match from one side, zs or ft, as they are."),
-    ] = None,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Write only the tensors that match.")
-    ] = None,
-    fisher: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="ZS_FISHER FT_FISHER", help="Weigh elements by these files of Fisher information."),
-    ] = None,
-    fisher_floor: Annotated[
-        float, typer.Option(min=0, metavar="X", help="Smaller Fisher values count as this.")
-    ] = 1e-8,
-    extrapolate: Annotated[bool, typer.Option("--extrapolate", help="Allow alpha outside [0, 1].")] = False,
-    allow_non_finite: Annotated[
-        bool, typer.Option("--allow-non-finite", help="Write the file even if mixing made infinities or NaN.")
-    ] = False,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="DTYPE", help="Of the output: fp32, bf16, fp16 ... By default as the inputs.")
-    ] = None,
-    shard_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Write several files of at most this size, and an index.")
-    ] = None,
-    recalibrate: Annotated[
-        str | None,
-        typer.Option(metavar="DATA", help="Estimate batch-norm statistics again, on these images (see wise suites)."),
-    ] = None,
-    data: options.Data = None,
-    model: options.Model = None,
-    device: options.Device = "cpu",
-    memory: Annotated[str, typer.Option(metavar="SIZE", help="Budget for blocks in flight.")] = "256MB",
-    no_mmap: Annotated[
-        bool, typer.Option("--no-mmap", help="Read plainly instead of mapping files: for network disks.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what each tensor would get; read headers only, write nothing.")
-    ] = False,
-) -> None:
-    """Mix the weights of two checkpoints: (1 - alpha) * zeroshot + alpha * finetuned."""
+def merge(options: MergeOptions, dry_run: bool) -> None:
+    """Merge the weights of two checkpoints: (1 - alpha) * zeroshot + alpha * finetuned."""
     from mergekit_wise.api.merge import merge, preview
     from mergekit_wise.cli.console import notes
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
+    from mergekit_wise.declaration import run
 
-    asked: MergeKeywords = {
-        "alpha": alpha,
-        "alpha_for": tuple(alpha_for or ()),
-        "depth_alpha": depth_alpha,
-        "keep": tuple(keep or ()),
-        "only": tuple(only or ()),
-        "fisher": fisher,
-        "fisher_floor": fisher_floor,
-        "extrapolate": extrapolate,
-        "allow_non_finite": allow_non_finite,
-        "dtype": dtype,
-        "shard_size": shard_size,
-        "device": device,
-        "memory": memory,
-        "mmap": not no_mmap,
-        "recalibrate": recalibrate,
-        "data": data,
-        "model": model,
-    }
     if dry_run:
-        _show_plan(preview(zeroshot, finetuned, output, **asked))
+        _show_plan(run(preview, options))
         return
-    with bars() as progress:
-        report = merge(zeroshot, finetuned, output, progress=progress, **asked)
+    report = perform(merge, options)
     notes(report.notes)
-    _summarise(report)
+    _summarize(report)
 
 
-def _show_plan(found: "Preview") -> None:
+def _show_plan(found: "MergePreview") -> None:
     from mergekit_wise.cli.console import in_bytes, notes, out, show
     from mergekit_wise.report.terminal_tables import plan_table
 
     notes(found.notes)
     show(plan_table(found.steps), "What each tensor would get")
     files = "1 file" if found.files == 1 else f"{found.files} files"
-    out.print(f"\n{files}, {in_bytes(found.size)}; {in_bytes(found.free)} are free there. Nothing was written.")
+    out.print(f"\n{files}, {in_bytes(found.size)}; {in_bytes(found.free)} free there. Nothing was written.")
 
 
-def _summarise(report: "MergeReport") -> None:
+def _summarize(report: "MergeReport") -> None:
     from mergekit_wise.cli.console import in_bytes, out
 
     rate = report.size / max(report.seconds, 1e-9)
@@ -125,20 +48,23 @@ def _lines(report: "MergeReport") -> list[str]:
     alphas = sorted({o.step.alpha for o in report.outcomes if o.source == "mixed"})
     mixed = counts["mix", "mixed"]
     equal = counts["mix", "equal"] + counts["choose", "equal"]
-    chosen = [
-        outcome.name for outcome in report.outcomes if outcome.step.action == "choose" and outcome.source != "equal"
-    ]
+    chosen = [o.name for o in report.outcomes if o.step.action == "choose" and o.source != "equal"]
     lines = []
     if mixed:
         spread = f"alpha {alphas[0]:g}" if len(alphas) == 1 else f"alphas from {alphas[0]:g} to {alphas[-1]:g}"
-        lines.append(f"{mixed} tensors mixed at {spread}")
+        lines.append(f"{_tensors(mixed)} mixed at {spread}")
     if equal:
-        lines.append(f"{equal} copied: the same in both files")
+        lines.append(f"{_tensors(equal)} copied, equal in both files")
     for side, name in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
         if taken := counts[side, side]:  # type: ignore[index]
-            lines.append(f"{taken} taken from the {name} file as they are")
+            lines.append(f"{_tensors(taken)} copied from the {name} file")
     if chosen:
-        lines.append(f"{len(chosen)} taken from the fine-tuned file, being integers that differ: {', '.join(chosen)}")
+        names = ", ".join(chosen)
+        lines.append(f"{_tensors(len(chosen))} of integers that differ copied from the fine-tuned file: {names}")
     if report.distance is not None:
-        lines.append(f"the weights moved by {report.distance:.3g} of their size in fine-tuning")
+        lines.append(f"relative change in fine-tuning: ||ft - zs|| / ||zs|| = {report.distance:.3g}")
     return lines
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count} tensors"

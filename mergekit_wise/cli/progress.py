@@ -1,7 +1,9 @@
 """Progress bars on stderr, for whoever calls back with (what, done, total, unit). Silent where that is no terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
 
 from rich.progress import (
     BarColumn,
@@ -18,7 +20,10 @@ from rich.table import Column
 from rich.text import Text
 
 from mergekit_wise import progress as listeners
-from mergekit_wise.cli.console import err
+from mergekit_wise.cli.console import err, say
+from mergekit_wise.declaration import run
+
+R = TypeVar("R")
 
 SHORTEST = 8
 """Columns that the name of a task has, however narrow the terminal is."""
@@ -89,6 +94,14 @@ def bars() -> Iterator[listeners.Progress]:
 
     with display:
         yield listen
+
+
+def perform(function: Callable[..., R], options: Any) -> R:
+    """Run a function of the Python API while bars show its progress; what it notes on the way is printed."""
+    with bars() as progress:
+        if hasattr(options, "note"):
+            options = replace(options, note=say)
+        return run(function, replace(options, progress=progress))
 
 
 def _columns(width: int) -> list[ProgressColumn]:

@@ -1,25 +1,18 @@
 """The command ``wise recipe``."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
+from mergekit_wise.options import RecipeOptions
 
 
-def recipe(
-    path: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="TOML with a table for each of zeroshot, finetune, sweep, report.")
-    ] = Path("wise.toml"),
-) -> None:
-    """Zero-shot head, fine-tuning, sweep and report from one file; what did not change is not done again."""
+def recipe(options: RecipeOptions) -> None:
+    """Run zeroshot, finetune, sweep and report from one file; only steps whose inputs changed are run again."""
     from mergekit_wise.api.recipe import recipe
-    from mergekit_wise.cli.console import out, say
+    from mergekit_wise.cli.console import out
     from mergekit_wise.cli.finetune import stopping
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
     from mergekit_wise.cli.sweep import show_sweep
 
-    with stopping(), bars() as progress:
-        report = recipe(path, progress=progress, note=say)
+    with stopping():
+        report = perform(recipe, options)
     show_sweep(report.sweep, report.sweep.records[0].suite)
     out.print("")
     for file in filter(None, (report.zeroshot, report.finetuned, report.results, report.page)):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mergekit_wise.cli import options
+from mergekit_wise.options import SuitesOptions
 
 if TYPE_CHECKING:
     from mergekit_wise.api.suites import Inventory, Shelf
@@ -13,19 +13,18 @@ _MANY = 20
 """Data sets of a suite that are listed one by one."""
 
 
-def suites(data: options.Data = None, as_json: options.AsJson = False) -> None:
-    """Data sets and suites: what was found where, and what to put where for the rest."""
+def suites(options: SuitesOptions, json: bool) -> None:
+    """List data sets and suites: which were found, and how to get the rest."""
     from mergekit_wise.api.suites import suites
     from mergekit_wise.cli.console import say, show_json
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
 
-    with bars() as progress:
-        inventory = suites(data, progress=progress)
-    if as_json:
+    inventory = perform(suites, options)
+    if json:
         show_json(_entry(inventory))
         return
     if inventory.root is None:
-        say("No folder of data sets was told: give it with --data ROOT, or set WISE_DATA.")
+        say("No data folder given. Pass --data ROOT or set WISE_DATA.")
     _show_sets(inventory)
     _show_suites(inventory)
 

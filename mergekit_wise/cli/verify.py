@@ -1,29 +1,19 @@
 """The command ``wise verify``."""
 
-from typing import Annotated
-
 import typer
 
-from mergekit_wise.cli import options
+from mergekit_wise.options import VerifyOptions
 
 
-def verify(
-    merged: options.File,
-    zeroshot: Annotated[str, typer.Option("--zeroshot", metavar="ZS", help="The zero-shot checkpoint.")],
-    finetuned: Annotated[str, typer.Option("--finetuned", metavar="FT", help="The fine-tuned checkpoint.")],
-    fisher: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="ZS_FISHER FT_FISHER", help="As they were given to merge.")
-    ] = None,
-) -> None:
-    """Compute a merged file again from what it says of itself, and compare every byte."""
+def verify(options: VerifyOptions) -> None:
+    """Recompute a merged file from its recorded provenance and compare it byte for byte."""
     from mergekit_wise.api.verify import verify
     from mergekit_wise.cli.console import notes, out
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
 
-    with bars() as progress:
-        verdict = verify(merged, zeroshot=zeroshot, finetuned=finetuned, fisher=fisher, progress=progress)
+    verdict = perform(verify, options)
     notes(verdict.notes)
     if verdict.difference is not None:
-        out.print(f"{merged} is not what its sources give: {verdict.difference}.")
+        out.print(f"{options.merged} is not what its sources give: {verdict.difference}.")
         raise typer.Exit(1)
-    out.print(f"{merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.")
+    out.print(f"{options.merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.")

@@ -1,45 +1,16 @@
 """The command ``wise zeroshot``."""
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from mergekit_wise.cli import options
+from mergekit_wise.options import ZeroshotOptions
 
 
-def zeroshot(
-    checkpoint: options.File,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The safetensors file to write.")],
-    classes: Annotated[
-        str, typer.Option("--classes", metavar="imagenet|FILE", help="Class names; a file has one a line.")
-    ] = "imagenet",
-    templates: Annotated[
-        str | None,
-        typer.Option(
-            "--templates",
-            metavar="openai|simple|FILE",
-            help="Prompts with {} for a class name; a file has one a line. Else openai's 80 for imagenet, "
-            "'a photo of a {}.' for other classes.",
-            show_default=False,
-        ),
-    ] = None,
-    model: options.Model = None,
-    device: options.Device = "cpu",
-) -> None:
-    """Write image tower and zero-shot head as one checkpoint: where fine-tuning starts."""
+def zeroshot(options: ZeroshotOptions) -> None:
+    """Build a zero-shot classifier: the image encoder plus a head made from class names."""
     from mergekit_wise.api.zeroshot import zeroshot
     from mergekit_wise.cli.console import in_bytes, notes, out
-    from mergekit_wise.cli.progress import bars
+    from mergekit_wise.cli.progress import perform
 
-    with bars() as progress:
-        report = zeroshot(
-            checkpoint, output, classes=classes, templates=templates, model=model, device=device, progress=progress
-        )
+    report = perform(zeroshot, options)
     notes((*report.notes, f"architecture: {report.architecture}"))
-    out.print(
-        f"{report.output}: {len(report.classnames)} classes by {len(report.templates)} templates, "
-        f"{in_bytes(report.output.stat().st_size)}",
-        markup=False,
-        soft_wrap=True,
-    )
+    templates = "1 template" if len(report.templates) == 1 else f"{len(report.templates)} templates"
+    size = in_bytes(report.output.stat().st_size)
+    out.print(f"{report.output}: {len(report.classnames)} classes x {templates}, {size}", soft_wrap=True)

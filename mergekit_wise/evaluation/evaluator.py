@@ -23,7 +23,7 @@ from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.source import open_source
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.options import ZERO_SHOT, EvalOptions
+from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
 
 LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
 
@@ -103,11 +103,11 @@ class Evaluator:
 
 @contextmanager
 def open_evaluator(
-    template: Checkpoint, setting: EvalOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+    template: Checkpoint, setting: EvaluationOptions, ranks: Ranks, device: str, note: Callable[[str], None]
 ) -> Iterator[Evaluator]:
     """A evaluator for checkpoints like `template`, on `device`. Raises ModelError, CheckpointError, UsageError."""
     with _head_file(setting) as file:
-        own_head = str(setting.head) != ZERO_SHOT
+        own_head = str(setting.head) != ZERO_SHOT_HEAD
         model = open_model(template, setting.model, head=file, own_head=own_head)
         if model.has_own_head and setting.templates is not None:
             raise UsageError(
@@ -131,8 +131,8 @@ def open_evaluator(
 
 
 @contextmanager
-def _head_file(setting: EvalOptions) -> Iterator[Checkpoint | None]:
-    if setting.head is None or str(setting.head) == ZERO_SHOT:
+def _head_file(setting: EvaluationOptions) -> Iterator[Checkpoint | None]:
+    if setting.head is None or str(setting.head) == ZERO_SHOT_HEAD:
         yield None
         return
     source = open_source(setting.head)

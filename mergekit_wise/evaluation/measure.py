@@ -22,7 +22,7 @@ from mergekit_wise.evaluation.evaluator import Evaluator, Variant, open_evaluato
 from mergekit_wise.evaluation.observers import NOTHING
 from mergekit_wise.evaluation.pair_analysis import Comparison
 from mergekit_wise.evaluation.scoring import as_details, remarks
-from mergekit_wise.options import EvalOptions
+from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.results import (
     Analysis,
     DetailFiles,
@@ -59,7 +59,10 @@ class Measured:
 
 
 def measure(
-    template: Checkpoint, variants: Sequence[Variant], setting: EvalOptions, comparison: Comparison | None = None
+    template: Checkpoint,
+    variants: Sequence[Variant],
+    setting: EvaluationOptions,
+    comparison: Comparison | None = None,
 ) -> Measured:
     """Records of every variant on every data set of the suite; `template` tells the architecture.
 
@@ -102,10 +105,10 @@ def measure(
     )
 
 
-def _open(setting: EvalOptions, *, with_companions: bool) -> tuple[Suite, tuple[Dataset, ...]]:
+def _open(setting: EvaluationOptions, *, with_companions: bool) -> tuple[Suite, tuple[Dataset, ...]]:
     """The suite and its data sets; after them the reference's parts with the classes of shifts, if asked for."""
     suite = open_suite(
-        setting.suite,
+        str(setting.suite),
         setting.data,
         strict=setting.strict,
         classnames=setting.classnames,
@@ -114,7 +117,7 @@ def _open(setting: EvalOptions, *, with_companions: bool) -> tuple[Suite, tuple[
     return suite, (*suite.datasets, *(companions(suite) if with_companions else ()))
 
 
-def _limited(datasets: Sequence[Dataset], setting: EvalOptions) -> tuple[Dataset, ...]:
+def _limited(datasets: Sequence[Dataset], setting: EvaluationOptions) -> tuple[Dataset, ...]:
     """Those parts of data sets that were asked for."""
     limit = setting.limit
     return tuple(datasets) if limit is None else tuple(limited(dataset, limit, setting.seed) for dataset in datasets)
@@ -132,7 +135,7 @@ def _drafts(
     suite: Suite,
     datasets: Sequence[Dataset],
     parts: Sequence[Dataset],
-    setting: EvalOptions,
+    setting: EvaluationOptions,
 ) -> list[list[Draft]]:
     """For each data set, for each variant."""
     data = [fingerprint(dataset) for dataset in parts]
@@ -177,7 +180,7 @@ Place = tuple[int, int]
 """Numbers of a data set and of a variant."""
 
 
-def _known(drafts: Sequence[Sequence[Draft]], setting: EvalOptions) -> tuple[dict[Place, Record], list[Record]]:
+def _known(drafts: Sequence[Sequence[Draft]], setting: EvaluationOptions) -> tuple[dict[Place, Record], list[Record]]:
     """What the results file already holds, under the names that it has now; and those that had others there."""
     again = setting.redo or setting.per_class is not None or setting.per_sample is not None
     if again or setting.results is None or not setting.results.exists():
@@ -207,7 +210,7 @@ class _Work:
     drafts: Sequence[Draft]
     comparison: Comparison | None
 
-    def known_analysis(self, setting: EvalOptions) -> Analysis | None:
+    def known_analysis(self, setting: EvaluationOptions) -> Analysis | None:
         if self.comparison is None or setting.redo or setting.results is None or not setting.results.exists():
             return None
         identity = self.comparison.over(self.dataset, range(len(self.variants)), self.drafts).identity

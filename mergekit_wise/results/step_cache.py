@@ -28,7 +28,7 @@ class Step:
     name: str
     inputs: Mapping[str, Any]
     outputs: tuple[Path, ...]
-    run: Callable[[bool], None]
+    run: Callable[[bool], object]
     basis: tuple[str, ...] | None = None
 
     def entry(self) -> dict[str, Any]:

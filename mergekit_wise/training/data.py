@@ -18,15 +18,15 @@ from mergekit_wise.options import FinetuneOptions
 
 def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ...]]:
     """The data set that was asked for, and remarks on it. Raises SuiteError."""
-    name = str(request.data)
+    name = str(request.train)
     if name == "digits":
         names = None if request.classnames is None else read_classnames(request.classnames)
         prompts = None if request.templates is None else read_templates(request.templates)
         return renamed(_digits(), names, prompts), ()
-    suite = open_suite(name, request.root, strict=True, classnames=request.classnames, templates=request.templates)
+    suite = open_suite(name, request.data, strict=True, classnames=request.classnames, templates=request.templates)
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
-        raise SuiteError(f"--data {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
+        raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
     if name not in ENTRIES:
         return suite.datasets[0], ()
     remark = f"{name}: these are the images that accuracy is measured on; after this, accuracy on them says little"

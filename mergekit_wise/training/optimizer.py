@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mergekit_wise.options import LINEAR_RATE, RATE, WARMUP, FinetuneOptions
+from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.schedule import cosine_with_warmup
+
+RATE, LINEAR_RATE, WARMUP = 3e-5, 1e-3, 500
+"""The default peak learning rates, of all weights and of the head alone, and the steps of warm-up."""
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW keeps of each parameter, in torch's words."""

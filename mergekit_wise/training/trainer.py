@@ -111,10 +111,10 @@ class Job:
         with self._session(run, checkpointer) as session:
             session.finish()
         if self.first:
-            self._write(run, checkpointer, request.output)
+            self._write(run, checkpointer, Path(request.output))
             checkpointer.clear(request.keep_epochs)
         return FinetuneReport(
-            request.output,
+            Path(request.output),
             run.course.total,
             resumed,
             len(self.dataset),
@@ -155,8 +155,9 @@ class Job:
         request = self.request
         assert request.validate is not None
         return EvalOptions(
+            request.checkpoint,
             request.validate,
-            data=request.root,
+            data=request.data,
             model=request.model,
             device=self.device_name,
             precision=request.precision,

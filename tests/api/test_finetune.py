@@ -30,6 +30,7 @@ from mergekit_wise.errors import ModelError, NonFiniteError, OutputError, SuiteE
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.loop import Run
+from mergekit_wise.training.optimizer import optimization
 from mergekit_wise.training.supervised import Supervised
 from mergekit_wise.training.trainable import open_trainable
 from tests.training.fakes import CONFIG, save_tiny, tiny_state
@@ -174,7 +175,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(zeroshot, tmp_path):
     killed, whole = tmp_path / "killed" / "ft.safetensors", tmp_path / "whole" / "ft.safetensors"
     for output in (killed, whole):
         output.parent.mkdir()
-    command = [sys.executable, "-m", "mergekit_wise", "finetune", zeroshot, "--data=digits", "-o", killed, *words]
+    command = [sys.executable, "-m", "mergekit_wise", "finetune", zeroshot, "--train=digits", "-o", killed, *words]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=alone, stderr=subprocess.DEVNULL) as running:
         log = killed.with_name("ft.log.jsonl")
@@ -213,7 +214,7 @@ def test_a_stopped_command_says_how_to_go_on(zeroshot, tmp_path, wise, monkeypat
     words = (
         "finetune",
         zeroshot,
-        "--data",
+        "--train",
         "digits",
         "-o",
         output,
@@ -613,12 +614,12 @@ def test_inputs_that_cannot_be_used_are_named(zeroshot, tmp_path):
 def test_defaults_are_the_papers(warmup):
     """And a run of few steps is warmed up for a tenth of them, unless a number was asked for."""
     request = FinetuneOptions("zs", "digits", Path("ft"), warmup=warmup)
-    long, short = request.optimization(512, 25_000), request.optimization(512, 100)
+    long, short = optimization(request, 512, 25_000), optimization(request, 512, 100)
     assert (request.epochs, request.batch_size, request.augmentation) == (10, 512, "crop")
     assert (long.learning_rate, long.weight_decay, long.clip, long.warmup) == (3e-5, 0.1, 1.0, warmup or 500)
     assert short.warmup == (warmup or 10)
     linear = FinetuneOptions("zs", "digits", Path("ft"), linear=True)
-    assert (linear.optimization(512, 1).learning_rate, linear.augmentation) == (1e-3, "none")
+    assert (optimization(linear, 512, 1).learning_rate, linear.augmentation) == (1e-3, "none")
 
 
 CODE = """

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.errors import MismatchError, OutputError, UsageError
-from mergekit_wise.merging import devices
+from mergekit_wise.merging import backends
+from mergekit_wise.options import MergeOptions
 
 
 def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
@@ -54,7 +55,7 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
     """One element at a time on three threads, or all at once on one."""
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
-        engine = devices.Engine(devices.mix_on_cpu, threads, block, chunk=100 * block)
+        engine = backends.Engine(backends.mix_on_cpu, threads, block, chunk=100 * block)
         monkeypatch.setattr("mergekit_wise.api.merge.open_engine", lambda *_, engine=engine: engine)
         merge(*pair, tmp_path / "b", alpha=0.7)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -143,12 +144,12 @@ def test_a_mismatch_leaves_an_earlier_output_alone(pair, tmp_path):
 
 SLOW_MERGE = """
 import sys, time
-from mergekit_wise.merging import devices
-real = devices.mix_on_cpu
+from mergekit_wise.merging import backends
+real = backends.mix_on_cpu
 def slow(*arguments):
     time.sleep(0.2)
     return real(*arguments)
-devices.mix_on_cpu = slow
+backends.mix_on_cpu = slow
 from mergekit_wise.cli.app import main
 sys.argv = ["wise", "merge", "zs", "ft", "-o", "out"]
 main()
@@ -178,7 +179,7 @@ def test_a_merge_that_is_interrupted_leaves_nothing(number, tmp_path):
 def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
     """The same files, from one reading of the sources."""
     alphas = (0.0, 0.25, 1.0)
-    reports = merge_each(*pair, str(tmp_path / "each-{alpha}.safetensors"), alphas, shard_size=shard_size)
+    reports = merge_each(MergeOptions(*pair, tmp_path / "each-{alpha}.safetensors", shard_size=shard_size), alphas)
     assert [report.alpha for report in reports] == list(alphas)
     for alpha, report in zip(alphas, reports, strict=True):
         (tmp_path / "one").mkdir(exist_ok=True)
@@ -194,8 +195,8 @@ def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
 def test_each_alpha_or_none(pair, tmp_path, monkeypatch):
     """A pattern without a place for alpha is refused; an output that cannot be written leaves none behind."""
     with pytest.raises(UsageError, match="{alpha}"):
-        merge_each(*pair, str(tmp_path / "x.safetensors"), (0.1, 0.2))
+        merge_each(MergeOptions(*pair, tmp_path / "x.safetensors"), (0.1, 0.2))
     (tmp_path / "y-0.2").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
-        merge_each(*pair, str(tmp_path / "y-{alpha}"), (0.1, 0.2))
+        merge_each(MergeOptions(*pair, tmp_path / "y-{alpha}"), (0.1, 0.2))
     assert not (tmp_path / "y-0.1").exists()

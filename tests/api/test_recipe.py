@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from mergekit_wise.api.finetune import Stopped
-from mergekit_wise.api.recipe import recipe
-from mergekit_wise.api.recipe_file import read_recipe
+from mergekit_wise.api.recipe import read_recipe, recipe
 from mergekit_wise.errors import UsageError
 from mergekit_wise.results import read_records
 from mergekit_wise.results.step_cache import Step, StepCache
@@ -20,11 +19,11 @@ folder = "out"
 workers = 0
 
 [zeroshot]
-file = "clip.safetensors"
+checkpoint = "clip.safetensors"
 classes = "classes.txt"
 
 [finetune]
-data = "digits"
+train = "digits"
 epochs = 1
 batch-size = 100
 lr = 3e-3
@@ -119,7 +118,7 @@ def test_a_stopped_recipe_goes_on(home):
 def test_a_checkpoint_with_a_head_needs_no_first_step(home):
     """It is named where fine-tuning is told of."""
     start = RECIPE.index("[zeroshot]"), RECIPE.index("[finetune]")
-    text = RECIPE[: start[0]] + RECIPE[start[1] :].replace("[finetune]", '[finetune]\nfile = "clip.safetensors"')
+    text = RECIPE[: start[0]] + RECIPE[start[1] :].replace("[finetune]", '[finetune]\ncheckpoint = "clip.safetensors"')
     (home / "recipe.toml").write_text(text)
     assert recipe(home / "recipe.toml").done == ("finetune", "sweep", "report")
 
@@ -127,42 +126,59 @@ def test_a_checkpoint_with_a_head_needs_no_first_step(home):
 def test_wise_toml_is_a_recipe(home, wise, monkeypatch):
     """The command takes it without a name, prints the table, and passes over what it says to other commands."""
     (home / "wise.toml").write_text(
-        RECIPE.replace('folder = "out"', "") + '\n[recipe]\nfolder = "out"\n[diff]\ntop = 3\n'
+        RECIPE.replace('folder = "out"', "") + '\n[recipe]\nfolder = "out"\n[diff]\njson = true\n'
     )
     monkeypatch.chdir(home)
     result = wise("--no-config", "recipe")
     assert result.exit_code == 0, result.stderr
     assert "Recommended alpha" in result.stdout
     assert "report.html" in result.stdout
-    assert "sweep: nothing changed" in wise("--no-config", "recipe").stderr
+    assert "sweep: up to date" in wise("--no-config", "recipe").stderr
 
 
 def test_values_are_understood_as_the_options_are(home):
     """Names that are files beside the recipe are those files; all others are left to the steps."""
-    edit(home, 'data = "digits"', 'data = "train"\nfreeze = "*.bias"\nlog = "ft.jsonl"')
+    edit(home, 'train = "digits"', 'train = "train"\nfreeze = "*.bias"\nlog = "ft.jsonl"')
     (home / "train").mkdir()
     edit(home, 'suite = "digits-small,digits-faded"', 'suite = "digits-small, train"')
-    said = read_recipe(home / "recipe.toml")
-    assert said.folder == home / "out"
-    assert said.steps["finetune"]["data"] == home / "train"
-    assert said.steps["finetune"]["freeze"] == ("*.bias",)
-    assert said.steps["finetune"]["log"] == home / "out" / "ft.jsonl"
-    assert said.steps["finetune"]["workers"] == said.steps["sweep"]["workers"] == 0
-    assert said.steps["sweep"]["suite"].split(",")[1] == str(home / "train")
-    assert "workers" not in said.steps["zeroshot"]
+    folder, steps = read_recipe(home / "recipe.toml")
+    assert folder == home / "out"
+    assert steps["finetune"]["train"] == str(home / "train")
+    assert steps["finetune"]["log"] == home / "out" / "ft.jsonl"
+    assert steps["finetune"]["workers"] == steps["sweep"]["workers"] == 0
+    assert steps["sweep"]["suite"][1] == str(home / "train")
+    assert "workers" not in steps["zeroshot"]
+
+
+def test_a_recipe_is_checked_as_the_command_line_is(home):
+    """Numbers may be texts, underscores stand for hyphens, and a flag that is no flag is refused."""
+    edit(home, "epochs = 1\nbatch-size = 100", 'epochs = "1"\nbatch_size = 100')
+    assert recipe(home / "recipe.toml").done[1] == "finetune"
+    edit(home, 'augment = "none"', 'augment = "none"\nlinear = "no"')
+    with pytest.raises(UsageError, match="linear = no: expected true or false"):
+        recipe(home / "recipe.toml")
+
+
+def test_former_keys_are_still_understood(home):
+    """`file` and `data` of a recipe for an earlier version are the checkpoint and the training data."""
+    text = (home / "recipe.toml").read_text()
+    (home / "recipe.toml").write_text(text.replace("checkpoint =", "file =").replace("train =", "data ="))
+    _, steps = read_recipe(home / "recipe.toml")
+    assert steps["zeroshot"]["checkpoint"] == str(home / "clip.safetensors")
+    assert steps["finetune"]["train"] == "digits"
 
 
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("epochs = 1", "epoch = 1", r"'epoch' is no key of \[finetune\].*'epochs'"),
-        ("[sweep]", "[swep]", r"'swep' is no table.*'sweep'"),
-        ('data = "digits"', "", r"\[finetune\] with data"),
+        ("epochs = 1", "epoch = 1", r"\[finetune\] has no option 'epoch'; did you mean 'epochs'"),
+        ("[sweep]", "[swep]", r"\[swep\] is no command; did you mean \[sweep\]"),
+        ('train = "digits"', "", r"\[finetune\] with train"),
         ('suite = "digits-small,digits-faded"', "", r"\[sweep\] with suite"),
-        ('file = "clip.safetensors"', "", "names no checkpoint"),
+        ('checkpoint = "clip.safetensors"', "", "names no checkpoint"),
         ("workers = 0", "workers == 0", "is not TOML"),
-        ("workers = 0", "workerz = 0", "'workerz' is no key"),
-        ("epochs = 1", "epochs = 0", "--epochs 0"),
+        ("workers = 0", "workerz = 0", "no command has an option 'workerz'"),
+        ("epochs = 1", "epochs = 0", "epochs = 0: expected at least 1"),
     ],
 )
 def test_what_cannot_be_understood_is_named(old, new, says, home):

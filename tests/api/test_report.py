@@ -71,7 +71,7 @@ def test_effective_robustness_is_relative_to_the_users_models(results, tmp_path)
     assert "Effective robustness" not in plain
     # At alpha 0 the reference is 67.5 %, the shift "e" 57.5 %, and the line says 67.5 %: 10 points below it.
     assert "\u221210.0" in drawn or "-10.0" in drawn
-    with pytest.raises(UsageError, match="logit or probit"):
+    with pytest.raises(UsageError, match="one of logit, probit"):
         report([results], output=tmp_path / "r.html", baseline=table, axis="linear")
     with pytest.raises(ResultsError, match="cannot be read"):
         report([results], output=tmp_path / "r.html", baseline=tmp_path / "none.csv")

@@ -176,7 +176,7 @@ def test_refining_adds_alphas_around_the_best(sides):
     [
         ({"alphas": (0, 0.5), "suite": "digits", "analyze": True}, "add alpha 1"),
         ({"alphas": (0.5,), "suite": "digits", "output_ensemble": True}, "add alpha 0 and 1"),
-        ({}, "--suite"),
+        ({}, r"\bsuite\b"),
         ({"suite": "digits", "prefer": "best"}, "no-regret"),
         ({"suite": "digits", "save": "x.safetensors"}, "{alpha}"),
     ],
@@ -189,7 +189,7 @@ def test_what_makes_no_sense_is_refused(sides, options, message):
 
 def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
     """A slip of the pen costs no sweep. The name that a TOML file gives a set of the suite is no slip."""
-    with pytest.raises(SuiteError, match="^--select-on digits-nosy: .*Did you mean 'digits-noisy'"):
+    with pytest.raises(SuiteError, match="^select_on digits-nosy: .*Did you mean 'digits-noisy'"):
         sweep(*sides, suite=SUITE, select_on="digits-nosy", limit=LIMIT, results=tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
     for number in range(10):

@@ -13,10 +13,10 @@ from mergekit_wise import __version__
 
 BREAK = """
 import sys
-import mergekit_wise.api.inspect
-def inspect(file):
+import mergekit_wise.models.source
+def open_source(*_, **__):
     raise {error}
-mergekit_wise.api.inspect.inspect = inspect
+mergekit_wise.models.source.open_source = open_source
 from mergekit_wise.cli.app import main
 main()
 """
@@ -24,7 +24,7 @@ main()
 
 @pytest.fixture
 def broken(tmp_path):
-    """Run `wise inspect` where the recipe raises; returns exit code and stderr."""
+    """Run `wise inspect` where opening the file raises an error; returns the exit code and stderr."""
 
     def run(error, *words):
         script = BREAK.format(error=error)

@@ -1,17 +1,19 @@
-"""`wise.toml`: what stands there is as good as typed, the command line wins, and mistakes are found before any work."""
+"""`wise.toml`: a value in it counts as typed, the command line wins, and mistakes are found before any work."""
 
 import json
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import typer
 
 from mergekit_wise.cli.app import app
-from mergekit_wise.cli.config import Command
-from mergekit_wise.cli.config_file import keys
+from mergekit_wise.cli.command import Command
+from mergekit_wise.config import keys
+from mergekit_wise.options import COMMANDS, options_of
 
 GROUP = typer.main.get_command(app)
 
@@ -25,8 +27,8 @@ def commands_of(group, *path):
             yield (*path, name), command
 
 
-COMMANDS = dict(commands_of(GROUP))
-EVERYTHING = [(words, key) for words, command in COMMANDS.items() for key in keys(command)]
+BY_WORDS = dict(commands_of(GROUP))
+EVERYTHING = [(words, option.name) for words in BY_WORDS for option in options_of("-".join(words)).values()]
 
 
 @pytest.fixture
@@ -45,10 +47,11 @@ def write(home):
 
 @pytest.fixture
 def heard(home, monkeypatch):
-    """Run a command line up to the command's own function; returns what that was called with."""
+    """Run a command line up to the command's own function; returns the options that it was called with."""
     calls = []
-    for command in COMMANDS.values():
-        monkeypatch.setattr(command, "callback", lambda **given: calls.append(given))
+    for command in BY_WORDS.values():
+        record = lambda options, **flags: calls.append({**as_dictionary(options), **flags})  # noqa: E731
+        monkeypatch.setattr(command, "function", record)
 
     def run(*words):
         calls.clear()
@@ -58,6 +61,11 @@ def heard(home, monkeypatch):
         return calls[0]
 
     return run
+
+
+def as_dictionary(options):
+    """The options by name, without what only Python gives."""
+    return {name: value for name, value in asdict(options).items() if name not in ("progress", "note", "_")}
 
 
 @pytest.fixture
@@ -74,69 +82,59 @@ def refused(heard, capsys):
     return run
 
 
-def needed(command, but=None):
-    """Words without which a command cannot run, apart from those for one parameter; arguments in their order."""
+def sample(option):
+    """A value that an option takes, as TOML holds it."""
+    if option.is_flag:
+        return not option.default
+    word = option.option.choices[0] if option.option.choices else "0" if option.option.maximum == 1 else "2"
+    return [word, word] if option.is_pair or option.is_repeated else word
+
+
+def typed(options, values):
+    """A command line that gives these values by name, arguments in their order."""
     words = []
-    for param in command.params:
-        if param is but or not param.required:
-            continue
-        values = ["x"] * max(param.nargs, 1)
-        words += values if param.param_type_name == "argument" else [param.opts[0], *values]
+    for name, value in values.items():
+        option = options[name]
+        each = [value] if option.is_pair else [[entry] for entry in value] if isinstance(value, list) else [[value]]
+        if option.option.is_argument:
+            words += [word for group in each for word in group]
+        elif option.is_flag:
+            words.append(f"--{'' if value else 'no-'}{option.key}")
+        else:
+            words += [word for group in each for word in (f"--{option.key}", *group)]
     return words
 
 
-def typed(command, param, key, value):
-    """A command line with this value of a parameter, as text or several."""
-    values = value if isinstance(value, list) else [value]
-    if param.param_type_name == "argument":
-        arguments = [p for p in command.params if p.param_type_name == "argument" and (p.required or p is param)]
-        options = needed(command)[sum(max(p.nargs, 1) for p in arguments if p.required) :]
-        return [word for p in arguments for word in (values if p is param else ["x"] * max(p.nargs, 1))] + options
-    words = needed(command, but=param)
-    if value is True:
-        return [*words, f"--{key}"]
-    each = [values] if param.nargs > 1 else [[entry] for entry in values]
-    return [*words, *(word for group in each for word in (f"--{key}", *group))]
-
-
-def sample(heard, capsys, words, command, param, key):
-    """Some value that the command line takes."""
-    if getattr(param, "is_flag", False):
-        return True
-    word = "1"
-    try:
-        heard(*words, *typed(command, param, key, [word] * param.nargs if param.nargs > 1 else word))
-    except AssertionError:
-        word = re.findall(r"'([^']+)'", capsys.readouterr().err)[-1]
-    if param.nargs > 1:
-        return [word] * param.nargs
-    return [word, word] if param.multiple or param.nargs == -1 else word
+def required(options, but=None):
+    """Values without which a command cannot run, apart from one."""
+    return {name: "x" for name, option in options.items() if option.required and name != but}
 
 
 def test_every_command_reads_the_file():
-    """Those of groups within the group as well."""
-    assert len(COMMANDS) >= len(GROUP.commands)
-    assert all(isinstance(command, Command) for command in COMMANDS.values())
+    """Commands in a group read it as well, and every command has declared options."""
+    assert all(isinstance(command, Command) for command in BY_WORDS.values())
+    assert {"-".join(words) for words in BY_WORDS} == set(COMMANDS)
 
 
-@pytest.mark.parametrize(("words", "key"), EVERYTHING, ids=lambda value: value if isinstance(value, str) else None)
-def test_every_option_of_every_command_may_stand_in_the_file(words, key, write, heard, capsys):
-    """And then the command hears what it would hear from the command line."""
-    command = COMMANDS[words]
-    param = keys(command)[key]
-    value = sample(heard, capsys, words, command, param, key)
-    expected = heard(*words, *typed(command, param, key, value))
-    capsys.readouterr()
-    write(f"[{'-'.join(words)}]\n{key} = {json.dumps(value)}\n")
-    others = needed(command, but=param)
-    assert heard(*words, *others) == expected
-    assert capsys.readouterr().err.startswith(f"From wise.toml: {key} = ")
-    # As a shared key it must be what the other commands understand by it, so one entry will do.
-    one = value[0] if param.nargs == -1 else value
-    expected = heard(*words, "--no-config", *typed(command, param, key, one))
-    write(f"{key} = {json.dumps(one)}\n")
-    if key not in command.unshared:
+@pytest.mark.parametrize(("words", "name"), EVERYTHING, ids=lambda value: value if isinstance(value, str) else None)
+def test_every_option_of_every_command_may_be_in_the_file(words, name, write, heard, capsys):
+    """The command gets the same options as from the command line, whether in its table or above all tables."""
+    table, options = "-".join(words), options_of("-".join(words))
+    option, value = options[name], sample(options[name])
+    place = {key: value if key == name else "x" for key in options if options[key].required or key == name}
+    expected = heard(*words, *typed(options, place))
+    others = typed(options, required(options, but=name))
+    for key in (option.key, option.name):
+        write(f"[{table}]\n{key} = {json.dumps(value)}\n")
+        capsys.readouterr()
         assert heard(*words, *others) == expected
+        assert f"From wise.toml: {key} = " in capsys.readouterr().err or others == []
+    if name not in ("zeroshot", "finetuned"):  # these are also the names of other commands' arguments
+        takers = [other for other in COMMANDS if option.key in keys(other)]
+        shared = {other for other in takers if options_of(other).get(name, option).kind == option.kind}
+        write(f"{option.key} = {json.dumps(value)}\n")
+        if shared == set(takers):
+            assert heard(*words, *others) == expected
 
 
 def test_values_are_understood_as_on_the_command_line(write, heard):
@@ -146,7 +144,7 @@ def test_values_are_understood_as_on_the_command_line(write, heard):
     )
     given = heard("merge", "zs", "ft")
     assert (given["alpha"], given["fisher_floor"], given["memory"]) == (1.0, 1e-3, "300")
-    assert [list(given["keep"]), list(given["only"])] == [["zs:a"], ["b*", "c"]]
+    assert (given["keep"], given["only"]) == (("zs:a",), ("b*", "c"))
     assert Path(given["output"]).is_absolute()
 
 
@@ -173,15 +171,32 @@ def test_a_shared_key_is_for_those_commands_only_that_know_it(write, heard, caps
     assert capsys.readouterr().err == ""
 
 
-def test_a_shared_key_that_means_something_else_to_a_command_does_not_reach_it(write, heard, capsys):
-    """The folder of all data sets is none to learn from."""
+def test_lists_are_taken_wherever_names_or_numbers_are(write, heard):
+    """An array of suites means the suites with commas between them; alphas may be an array of numbers."""
+    write('[sweep]\nsuite = ["a", "b"]\nalphas = [0, 0.5, 1]\n')
+    given = heard("sweep", "zs", "ft")
+    assert (given["suite"], given["alphas"]) == ("a,b", (0.0, 0.5, 1.0))
+
+
+def test_the_root_folder_of_data_sets_is_no_training_data(write, heard, refused):
+    """A shared `data` reaches finetune as the root folder, and the training data must be named beside it."""
     write('data = "/data"\n')
-    assert heard("finetune", "a", "-o", "b", "--data", "cars")["data"] == "cars"
-    assert capsys.readouterr().err == ""
-    with pytest.raises(AssertionError, match="^2"):
-        heard("finetune", "a", "-o", "b")
-    write('data = "/data"\n[finetune]\ndata = "cars"\n')
-    assert heard("finetune", "a", "-o", "b")["data"] == "cars"
+    given = heard("finetune", "a", "-o", "b", "--train", "cars")
+    assert (given["train"], str(given["data"])) == ("cars", "/data")
+    assert "--train" in refused("finetune", "a", "-o", "b")
+
+
+def test_former_names_of_options_are_still_understood(write, heard, capsys):
+    """`--data DATASET` and `--root` of finetune mean `--train` and `--data`, in a table too, and a note says so."""
+    given = heard("finetune", "a", "-o", "b", "--data", "cars", "--root", "/data")
+    assert (given["train"], str(given["data"])) == ("cars", "/data")
+    printed = capsys.readouterr().err
+    assert "--train" in printed
+    assert "--root" in printed
+    write('data = "/all"\n[finetune]\ndata = "cars"\nfile = "zs"\n')
+    given = heard("finetune", "-o", "b")
+    assert (given["checkpoint"], given["train"], str(given["data"])) == ("zs", "cars", "/all")
+    assert "--train" in capsys.readouterr().err
 
 
 def test_a_key_that_a_command_reads_itself_is_let_through(write, heard, capsys):
@@ -192,15 +207,16 @@ def test_a_key_that_a_command_reads_itself_is_let_through(write, heard, capsys):
     write('[sweep]\nfolder = "out"\n')
     with pytest.raises(AssertionError, match="^2"):
         heard("recipe")
-    assert "[sweep] has no option 'folder'; it belongs into [recipe]." in capsys.readouterr().err
+    assert "[sweep] has no option 'folder'; it belongs in " in capsys.readouterr().err
 
 
 def test_a_flag_of_the_file_can_be_switched_off(write, heard):
-    """By --no-FLAG, which changes nothing otherwise."""
+    """`--no-FLAG` on the command line overrides the file, which may itself use the negated key."""
     write("[sweep]\njson = true\n[merge]\nno-mmap = true\n")
-    assert heard("sweep", "a", "b")["as_json"] is True
-    assert heard("sweep", "a", "b", "--no-json")["as_json"] is False
-    assert heard("merge", "a", "b", "-o", "c", "--no-no-mmap")["no_mmap"] is False
+    assert heard("sweep", "a", "b")["json"] is True
+    assert heard("sweep", "a", "b", "--no-json")["json"] is False
+    assert heard("merge", "a", "b", "-o", "c")["mmap"] is False
+    assert heard("merge", "a", "b", "-o", "c", "--mmap")["mmap"] is True
     assert heard("merge", "a", "b", "-o", "c", "--no-dry-run")["dry_run"] is False
 
 
@@ -225,9 +241,7 @@ def test_one_word_is_the_checkpoint_that_the_file_does_not_give(key, expected, w
 def test_one_word_beside_two_checkpoints_of_the_file_is_refused(write, refused):
     """It would mix two fine-tuned models, or two zero-shot ones, and nobody would see."""
     write('zeroshot = "zs.pt"\nfinetuned = "ft.pt"\n')
-    assert "which word means which cannot be told. Give all of them on the command line, or none." in refused(
-        "diff", "other.pt"
-    )
+    assert "ZEROSHOT and FINETUNED" in refused("diff", "other.pt")
 
 
 def test_what_came_from_the_file_is_said_once_on_stderr(write, heard, capsys):
@@ -278,27 +292,28 @@ def test_a_broken_file_is_in_the_way_of_no_help(words, write, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("suit = 'digits'", "wise.toml: no command has an option 'suit'; did you mean 'suite'?"),
-        ("batch_size = 3", "no command has an option 'batch_size'; did you mean 'batch-size'?"),
+        ("suit = 'digits'", "'suit'; did you mean 'suite'?"),
         ("quux = 1", "no command has an option 'quux'."),
         ("[swep]\nsuite = 'digits'", "[swep] is no command; did you mean [sweep]?"),
         ("[options]\nsuite = 'digits'", "[options] is no command."),
         ("suite = {name = 'digits'}", "[suite] is no command; did you mean [suites]?"),
         ("[merge]\nalphas = '0:1:0.1'", "[merge] has no option 'alphas'; did you mean 'alpha'?"),
-        ("[merge]\nsuite = 'digits'", "[merge] has no option 'suite'; it belongs into ["),
+        ("[merge]\nsuite = 'digits'", "[merge] has no option 'suite'; it belongs in ["),
         ("[merge]\nzzz = 1", "[merge] has no option 'zzz'."),
-        ("[merge]\nno-mmap = 'yes'", "[merge] no-mmap: expected true or false, found yes."),
-        ("[merge]\nalpha = true", "[merge] alpha: expected a number or a text in quotes, found true."),
-        ("[merge]\nalpha = [0.1]", "[merge] alpha: expected a number or a text in quotes, found [0.1]."),
-        ("[merge]\nalpha = 2020-01-01", "[merge] alpha: expected a number or a text in quotes, found 2020-01-01."),
-        ("[merge]\nfisher = 'a'", "[merge] fisher: expected an array of 2 values, found a."),
-        ("[merge]\nfisher = ['a', 'b', 'c']", "[merge] fisher: expected an array of 2 values, found [a, b, c]."),
-        ("[merge]\nonly = [['a']]", "[merge] only: expected a text or an array of texts, found [[a]]."),
-        ("[merge.only]\na = 1", "[merge] only: expected a text or an array of texts, found {'a': 1}."),
-        ("device = true", "device (of merge): expected a number or a text in quotes, found true."),
-        ("[sweep]\nbatch-size = false", "[sweep] batch-size: expected"),
-        ("[merge]\nalpha = 'half'", "wise.toml: alpha = half cannot be used. "),
-        ("[merge]\nfisher-floor = -1", "wise.toml: fisher-floor = -1 cannot be used. "),
+        ("[merge]\nno-mmap = 'yes'", "[merge] no-mmap = yes: expected true or false."),
+        ("[finetune]\nlinear = 'no'", "[finetune] linear = no: expected true or false."),
+        ("[merge]\nalpha = true", "[merge] alpha = true: expected a number."),
+        ("[merge]\nalpha = [0.1]", "[merge] alpha = [0.1]: expected a number."),
+        ("[merge]\nalpha = 2020-01-01", "[merge] alpha = 2020-01-01: expected a number."),
+        ("[merge]\nfisher = 'a'", "[merge] fisher = a: expected a list of 2 values."),
+        ("[merge]\nfisher = ['a', 'b', 'c']", "[merge] fisher = [a, b, c]: expected a list of 2 values."),
+        ("[merge]\nonly = [['a']]", "[merge] only = [[a]]: expected a text or a list of texts."),
+        ("[merge.only]\na = 1", "[merge] only = {'a': 1}: expected a text or a list of texts."),
+        ("device = true", "device = true: expected a number or a text."),
+        ("[sweep]\nbatch-size = false", "[sweep] batch-size = false: expected a whole number."),
+        ("[merge]\nalpha = 'half'", "[merge] alpha = half: expected a number."),
+        ("[merge]\nfisher-floor = -1", "[merge] fisher-floor = -1: expected at least 0."),
+        ("[eval]\nprecision = 'fp8'", "[eval] precision = fp8: expected one of fp32, bf16, fp16, auto."),
         ("[merge", "wise.toml is not TOML: "),
         ("suite = 'a'\nsuite = 'b'", "wise.toml is not TOML: Cannot overwrite a value"),
         ("alpha = " + "9" * 5000, "wise.toml is not TOML: "),
@@ -306,7 +321,7 @@ def test_a_broken_file_is_in_the_way_of_no_help(words, write, capsys):
     ],
 )
 def test_a_mistake_is_found_before_any_work(text, message, write, refused):
-    """Whichever command is run, except that values are checked by the command that gets them; exit code 2."""
+    """Whichever command is run and whichever table is wrong; the exit code is 2."""
     write(text)
     assert message in refused("merge", "a", "b", "-o", "c")
 
@@ -316,7 +331,7 @@ def test_all_mistakes_are_told_at_once(write, refused):
     write("suit = 1\n[merge]\nalhpa = 1\nno-mmap = 1\n")
     message = refused("diff", "a", "b")
     assert message.startswith("error: wise.toml cannot be used:")
-    for part in ("'suit'", "'alhpa'", "no-mmap: expected true or false"):
+    for part in ("'suit'", "'alhpa'", "no-mmap = 1: expected true or false"):
         assert part in message
 
 
@@ -336,8 +351,22 @@ def test_a_byte_order_mark_does_no_harm(home, heard):
 
 
 def test_a_wrong_value_on_the_command_line_is_shown(refused):
-    """The library says only what was expected."""
-    assert "Invalid value for '--batch-size': 'many'" in refused("eval", "a", "--batch-size", "many")
+    """The message names the option, what was found and what was expected."""
+    assert "--batch-size many: expected a whole number." in refused("eval", "a", "--batch-size", "many")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (("merge",), ("ZEROSHOT", "FINETUNED", "--output", 'zeroshot = "..."', "[merge]", "wise init")),
+        (("sweep", "zs.pt"), ("FINETUNED", 'finetuned = "..."')),
+        (("eval",), ("CHECKPOINT", 'checkpoint = "..."')),
+    ],
+)
+def test_a_missing_argument_says_that_the_file_may_hold_it(words, parts, refused):
+    """The message names what is missing and shows the lines of wise.toml."""
+    message = refused(*words)
+    assert all(part in message for part in parts)
 
 
 def test_the_page_about_it_shows_a_file_that_works(write, heard):

@@ -48,10 +48,10 @@ def test_it_prints_a_table_and_appends_records(wise, home):
     shown = f"{100 * record['value']:.1f} {100 * low:.1f} - {100 * high:.1f} {record['correct']}/12"
     assert shown in " ".join(result.stdout.split())
     assert "head: zero-shot; fp32 on cpu" in " ".join(result.stderr.split())
-    assert "Appended 1 records to results.jsonl." in " ".join(result.stderr.split())
+    assert "1 result added to results.jsonl" in " ".join(result.stderr.split())
     again = wise("eval", "model.safetensors", "--suite", "pets", "--workers", 0)
     assert again.stdout == result.stdout
-    assert "Appended 0 records to results.jsonl. 1 stood there already" in " ".join(again.stderr.split())
+    assert "1 result reused from results.jsonl (--redo" in " ".join(again.stderr.split())
 
 
 def test_json_is_all_that_stdout_has(wise, home):

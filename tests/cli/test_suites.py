@@ -76,7 +76,7 @@ def test_on_a_terminal_it_fits_eighty_columns(wise, root, monkeypatch):
 def test_the_variable_is_as_good_as_the_option(wise, root, monkeypatch):
     """And without either, only what is built in is found, which is said."""
     assert json.loads(wise("suites", "--json").stdout)["root"] is None
-    assert "give it with --data ROOT, or set WISE_DATA" in wise("suites").stderr
+    assert "--data ROOT or set WISE_DATA" in wise("suites").stderr
     monkeypatch.setenv("WISE_DATA", str(root))
     assert json.loads(wise("suites", "--json").stdout)["root"] == str(root)
 

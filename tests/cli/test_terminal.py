@@ -16,6 +16,7 @@ import typer
 from safetensors.torch import save_file
 
 from mergekit_wise.cli.app import app
+from mergekit_wise.options import options_of
 
 WISE = ("-m", "mergekit_wise")
 ESCAPE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
@@ -120,7 +121,7 @@ def test_a_merge_fits_into_the_terminal(columns, terminal, pair):
     assert re.fullmatch(r"Merging( ━+)? 8\.5/8\.5 kB .*\d:\d\d:\d\d", lines[0]), lines[0]
     assert all(line.startswith("  ") for line in lines[lines.index("  4 tensors mixed at alpha 0.5") :] if line)
     text = " ".join(" ".join(lines).split())
-    assert "1 taken from the fine-tuned file, being integers that differ: steps" in text
+    assert "1 tensor of integers that differ copied from the fine-tuned file: steps" in text
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
@@ -195,7 +196,7 @@ def test_lines_are_not_broken_where_there_is_no_terminal(tmp_path):
     save_file({name: torch.tensor(2) for name in names}, tmp_path / "b")
     words = [sys.executable, *WISE, "merge", "a", "b", "-o", "c"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
-    assert f"  4 taken from the fine-tuned file, being integers that differ: {', '.join(names)}\n" in done.stdout
+    assert f"  4 tensors of integers that differ copied from the fine-tuned file: {', '.join(names)}\n" in done.stdout
     done = subprocess.run(
         [*words[:3], "merge", "a", "b", "-o", "no/" * 80], capture_output=True, text=True, cwd=tmp_path
     )
@@ -225,13 +226,17 @@ def test_help_fits_and_names_every_option_in_full(name, columns, terminal):
     assert code == 0
     assert "\x1b" not in written
     assert max(map(len, written.split("\r\n"))) <= columns
-    command = typer.main.get_command(app).commands[name]
-    assert {option for param in command.params for option in param.opts if option[0] == "-"} <= help_of(name, written)
+    assert {
+        f"--{'no-' * (option.is_flag and bool(option.default))}{option.key}"
+        for option in options_of(name).values()
+        if not option.option.is_argument
+    } <= help_of(name, written)
 
 
 def test_help_lists_every_command_with_its_whole_sentence(terminal):
     """And nothing that few people need."""
-    written = " ".join(terminal(50, *WISE, "--help")[1].split())
+    words = " ".join(terminal(50, *WISE, "--help")[1].split())
+    written = re.sub(r"(?<=\w)-\s+(?=\w)", "-", words)  # lines may be broken at hyphens
     for name, command in typer.main.get_command(app).commands.items():
         assert f"{name} {' '.join(command.help.split())}" in written
     assert "--show-completion" not in written

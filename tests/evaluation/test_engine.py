@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation import Engine, Forward, predicting
+from mergekit_wise.evaluation import Engine, Forward
+from mergekit_wise.evaluation import engine as engine_module
 from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
 
 CPU = torch.device("cpu")
@@ -20,7 +21,7 @@ def engine(module, **settings):
 @pytest.mark.parametrize("batch_size", [1, 7, 53, 64])
 def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size, monkeypatch):
     """For every variant, whatever the batch size, the size of groups and the number of workers."""
-    monkeypatch.setattr(predicting, "GROUP", group)
+    monkeypatch.setattr(engine_module, "GROUP", group)
     dataset, module = noise(), linear()
     variants, weights = setters(module, 4)
     found = engine(module, batch_size=batch_size, workers=workers).predict(variants, dataset, 7)

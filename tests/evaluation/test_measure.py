@@ -14,7 +14,7 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.errors import ModelError, ResultsError, SuiteError, UsageError
-from mergekit_wise.evaluation import predicting
+from mergekit_wise.evaluation import engine
 from mergekit_wise.results import read_records
 
 CONFIG = {
@@ -64,13 +64,13 @@ def run(home, tmp_path):
 @pytest.fixture
 def predicted(monkeypatch):
     """Titles of the data sets that are predicted from here on, and for how many variants."""
-    seen, original = [], predicting.Engine.predict
+    seen, original = [], engine.Engine.predict
 
     def spied(engine, variants, dataset, *how, **more):
         seen.append((dataset.title, len(variants)))
         return original(engine, variants, dataset, *how, **more)
 
-    monkeypatch.setattr(predicting.Engine, "predict", spied)
+    monkeypatch.setattr(engine.Engine, "predict", spied)
     return seen
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.merging import mixing
+from mergekit_wise.options import MergeOptions
 
 
 @pytest.mark.parametrize("alphas", [(0.25, 0.5), (0.0, 0.25, 0.75, 1.0)])
@@ -18,7 +19,7 @@ def test_two_tensors_are_compared_once_for_all_outputs(alphas, pair, states, tmp
         return find_source(pair, step, block)
 
     monkeypatch.setattr(mixing, "find_source", counted)
-    merge_each(*pair, str(tmp_path / "{alpha}.safetensors"), alphas)
+    merge_each(MergeOptions(*pair, tmp_path / "{alpha}.safetensors"), alphas)
     assert set(asked.values()) == {1}
     assert {name for name, _ in asked} == states[0].keys()
     for alpha in alphas:

@@ -10,6 +10,7 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.models.clip import create_clip
+from mergekit_wise.options import MergeOptions
 
 CONFIG = {
     "model_cfg": {
@@ -51,7 +52,7 @@ def test_merging_a_model_with_itself_is_remarked(pair, states, tmp_path):
         assert len(of_one_model(merge(pair[0], other, tmp_path / "out").notes)) == 1
     save_file({**states[0], "scale": torch.tensor(2.25)}, tmp_path / "moved")
     assert not of_one_model(merge(pair[0], tmp_path / "moved", tmp_path / "out").notes)
-    several = merge_each(pair[0], pair[0], str(tmp_path / "{alpha}"), (0.2, 0.4))
+    several = merge_each(MergeOptions(pair[0], pair[0], tmp_path / "{alpha}"), (0.2, 0.4))
     assert all(of_one_model(report.notes) for report in several)
 
 

@@ -25,7 +25,7 @@ def test_every_epoch_has_a_head_of_its_own(tmp_path):
     """Made by the text tower as it is then, not by that of the epoch before."""
     zeroshot, *epochs = (both_towers(tmp_path / f"{seed}.safetensors", seed) for seed in range(3))
     source = open_source(zeroshot)
-    setting = EvalOptions("digits-small", batch_size=64, workers=0)
+    setting = EvalOptions("", "digits-small", batch_size=64, workers=0)
     with closing(source), open_validator(source, setting, ALONE, "cpu", print) as validate:
         found = [validate(path) for path in epochs]
     for path, validation in zip(epochs, found, strict=True):

@@ -1,0 +1,166 @@
+"""TOML files that hold options: ``wise.toml``, which every command reads in its folder, and recipes.
+
+Knows what options there are and checks values as the command line does; does nothing with them.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mergekit_wise.declaration import Declared, OptionError, shown
+from mergekit_wise.errors import UsageError
+from mergekit_wise.options import COMMANDS, options_of
+
+T = TypeVar("T")
+
+FILE = "wise.toml"
+
+OWN_KEYS: Mapping[str, Collection[str]] = {"recipe": ("folder",)}
+"""Keys of a command's table that are no options; the command reads them itself."""
+
+
+def read(path: str | Path = FILE) -> dict[str, Any]:
+    """The file as TOML reads it. Raises UsageError if it cannot be read."""
+    import tomllib  # not for a command line without a file
+
+    try:
+        # Some editors begin a file with a byte-order mark.
+        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not TOML: {error}.") from None
+
+
+def keys(command: str) -> dict[str, Declared]:
+    """The options of a command by every key that means one of them; aliases and negated flags included."""
+    found: dict[str, Declared] = {}
+    for option in options_of(command).values():
+        if option.is_flag:
+            found[f"no-{option.key}"] = option
+        for key in (*option.option.aliases, option.key):
+            found[key] = option
+    return found
+
+
+def faults(settings: Mapping[str, Any]) -> Iterator[str]:
+    """All that is wrong with a file, a sentence each: unknown tables and keys, values that an option cannot have."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _faults_of_table(key, value)
+            continue
+        takers = [keys(command)[_key(key)] for command in COMMANDS if _key(key) in keys(command)]
+        if not takers:
+            everything = [name for command in COMMANDS for name in _proper_keys(command)]
+            yield f"no command has an option '{shown(key)}'" + (_guess(key, everything, "'{}'") or ".")
+        wrong = [fault for option in takers if (fault := _fault(option, key, value))]
+        yield from wrong[:1] if len(wrong) == len(takers) else ()  # what only some refuse is checked by the command
+
+
+def _faults_of_table(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    if name not in COMMANDS:
+        yield f"[{shown(name)}] is no command" + (_guess(name, COMMANDS, "[{}]") or ".")
+        return
+    known = keys(name)
+    for key, value in table.items():
+        if key in OWN_KEYS.get(name, ()):
+            continue
+        if _key(key) in known:
+            fault = _fault(known[_key(key)], key, value)
+            yield from [f"[{name}] {fault}"] if fault else []
+            continue
+        owners = [f"[{other}]" for other in COMMANDS if _key(key) in {*keys(other), *OWN_KEYS.get(other, ())}]
+        hint = _guess(key, _proper_keys(name), "'{}'") or (f"; it belongs in {', '.join(owners)}." if owners else ".")
+        yield f"[{name}] has no option '{shown(key)}'{hint}"
+
+
+def _fault(option: Declared, key: str, value: Any) -> str:
+    try:
+        option.convert(as_typed(value))
+    except OptionError as error:
+        return f"{shown(key)} = {shown(value)}: {error.reason}"
+    return ""
+
+
+def settings_of(
+    command: str, settings: Mapping[str, Any], *, has_training_set: bool = False
+) -> tuple[dict[str, tuple[str, Any]], list[str]]:
+    """What a file gives to a command, by the names of fields: the key as written, and the value; and notes on it.
+
+    The command's table wins over the keys above all tables, which are for every command that has them. For
+    `has_training_set` see `current_names`.
+    """
+    shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    # A shared key may have the name of a command: zeroshot = "FILE".
+    table = settings[command] if isinstance(settings.get(command), dict) else {}
+    found: dict[str, tuple[str, Any]] = {}
+    notes: list[str] = []
+    for source in (shared, table):
+        named, renamed = current_names(
+            command, _by_name(command, source), has_training_set=has_training_set or source is shared
+        )
+        found |= named
+        notes += renamed if source is table else []
+    return found, notes
+
+
+def _by_name(command: str, source: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:
+    """Keys and values by the names of fields or aliases; what is none of the command's options is left out."""
+    known, found = keys(command), {}
+    for key, value in source.items():
+        option = known.get(_key(key))
+        if option is not None and key not in OWN_KEYS.get(command, ()):
+            is_alias = _key(key) in option.option.aliases
+            negated = option.is_flag and _key(key) == f"no-{option.key}"
+            name = _key(key).replace("-", "_") if is_alias else option.name
+            found[name] = (key, not value if negated else as_typed(value))
+    return found
+
+
+def current_names(command: str, values: Mapping[str, T], *, has_training_set: bool) -> tuple[dict[str, T], list[str]]:
+    """Values by the names of fields, where some may be under former names, and a note for each option that was.
+
+    Args:
+        command: whose options they are.
+        values: anything, by the name of a field or of an alias.
+        has_training_set: whether a ``data`` without ``train`` beside it is the root folder of the data sets: elsewhere
+            in the options there is a training set, or ``data`` is meant for all commands.
+    """
+    found, notes = dict(values), []
+    if command == "finetune" and "data" in found and "train" not in found and not has_training_set:
+        found["train"] = found.pop("data")
+        notes.append(
+            "finetune: --data now names the root folder of the data sets. It is read here as --train, which names the "
+            "training data."
+        )
+    for option in options_of(command).values():
+        for alias in option.option.aliases:
+            former = alias.replace("-", "_")
+            if former in found:
+                found.setdefault(option.name, found[former])
+                del found[former]
+                if not option.option.is_argument:
+                    notes.append(f"{command}: --{alias} is now called --{option.key}.")
+    return found, notes
+
+
+def as_typed(value: Any) -> Any:
+    """A value with what a shell does to a word: ``~`` at its beginning is the home folder."""
+    if isinstance(value, list):
+        return [as_typed(entry) for entry in value]
+    return os.path.expanduser(value) if isinstance(value, str) else value
+
+
+def _proper_keys(command: str) -> list[str]:
+    return [option.key for option in options_of(command).values()]
+
+
+def _key(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def _guess(word: str, known: Iterable[str], form: str) -> str:
+    close = get_close_matches(_key(word).lower(), list(known), n=1)
+    return f"; did you mean {form.format(close[0])}?" if close else ""

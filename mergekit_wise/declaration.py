@@ -1,0 +1,418 @@
+"""What an option is: a field of a dataclass that says how it is written, what it may be and what it means.
+
+From such a class follow the parameters of a command, the keys of ``wise.toml`` and of recipes, the keyword arguments of
+a Python function, and the reference. Values of all these sources are checked by the class itself, in one way. Knows no
+option by name, no command line and no file.
+"""
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from decimal import Decimal
+from functools import cache, wraps
+from math import isfinite
+from pathlib import Path
+from textwrap import wrap
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
+
+from mergekit_wise.errors import UsageError, WiseError
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    pass
+
+if TYPE_CHECKING:
+    import torch
+
+P = ParamSpec("P")
+O = TypeVar("O")  # noqa: E741
+R = TypeVar("R")
+
+Source = str | Path
+"""A checkpoint: a file, a folder, or a name to fetch. A name stays a text, a path a path."""
+
+Numbers = str | Sequence[float]
+"""Numbers as one text such as ``0:1:0.1``, or as a list."""
+
+Pair = tuple[Source, Source]
+
+FilePath = str | os.PathLike[str]
+"""A file or folder."""
+
+Files = FilePath | Sequence[FilePath]
+"""One file or several."""
+
+Words = str | Path | Sequence[str]
+"""A file of texts, the name of a well-known set of texts, or the texts themselves."""
+
+ABSENT: Any = None
+"""The default of an optional `Kind`: none was given."""
+
+EMPTY: Any = ()
+"""The default of a `Kind` that holds any number of values."""
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise TypeError
+    return int(value)
+
+
+def _real(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    """A text as it is; a number, a path or a torch dtype as people write it."""
+    if isinstance(value, bool | Mapping | list | tuple | set) or hasattr(value, "isoformat"):
+        raise TypeError
+    return str(value)
+
+
+def _source(value: Any) -> str | Path:
+    return (
+        value if isinstance(value, Path) else Path(os.fspath(value)) if isinstance(value, os.PathLike) else _text(value)
+    )
+
+
+def _path(value: Any) -> Path:
+    return Path(value) if isinstance(value, os.PathLike) else Path(_text(value))
+
+
+def _each(value: Any) -> list[Any]:
+    """The entries of a list, or the only one."""
+    if isinstance(value, Mapping):
+        raise TypeError
+    if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
+        return [value]
+    return list(value)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, _each(value)))
+
+
+def _joined(value: Any) -> str:
+    return ",".join(_texts(value))
+
+
+def _words(value: Any) -> str | Path | tuple[str, ...]:
+    return _source(value) if isinstance(value, str | os.PathLike) else _texts(value)
+
+
+def _numbers(value: Any) -> str | tuple[float, ...]:
+    return value if isinstance(value, str) else tuple(map(_real, _each(value)))
+
+
+def _pair(value: Any) -> tuple[str | Path, str | Path]:
+    first, second = map(_source, _each(value))
+    return first, second
+
+
+def files_of(value: Files) -> tuple[Path, ...]:
+    """One file or several as paths."""
+    return tuple(map(_path, _each(value)))
+
+
+BUILT_IN: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
+    bool: (_flag, "true or false"),
+    int: (_whole, "a whole number"),
+    float: (_real, "a number"),
+    str: (_text, "a number or a text"),
+    Source: (_source, "a text"),
+    Numbers: (_numbers, "a text such as 0:1:0.1, or a list of numbers"),
+    Pair: (_pair, "a list of 2 values"),
+    FilePath: (_path, "a path"),
+    Files: (files_of, "a path or a list of paths"),
+    Words: (_words, "a text or a list of texts"),
+}
+"""What makes a value of each ordinary type of a field, and what a message says was expected."""
+
+if TYPE_CHECKING:
+    Held = TypeVar("Held")
+    Given = TypeVar("Given")
+
+    class Kind(Generic[Held, Given]):
+        """The type of a field with a default that is given as one type and holds another: a text as a path."""
+
+        def __get__(self, instance: object, owner: type | None = None) -> Held: ...
+        def __set__(self, instance: object, value: Given) -> None: ...
+
+    OptionalPath = Kind[Path | None, str | os.PathLike[str] | None]
+    Texts = Kind[tuple[str, ...], str | Sequence[str]]
+    Names = Kind[str, str | Sequence[str]]
+    OptionalNames = Kind[str | None, str | Sequence[str] | None]
+    Dtype = Kind[str | None, str | torch.dtype | None]
+else:
+
+    @dataclass(frozen=True, slots=True)
+    class Kind:
+        """What type checkers see above, as it is at run time.
+
+        Attributes:
+            convert: makes what a field holds of what is given; raises TypeError or ValueError.
+            expected: what a message says was expected.
+            hint: what may be given, for signatures.
+            several: whether it holds any number of values.
+        """
+
+        convert: Callable[[Any], Any]
+        expected: str
+        hint: Any
+        several: bool = False
+
+        def __call__(self) -> None:
+            """So that it can stand in an annotation."""
+
+    OptionalPath = Kind(_path, "a path", FilePath | None)
+    Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
+    Names = Kind(_joined, "a text or a list of texts", str | Sequence[str])
+    OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None)
+    Dtype = Kind(_text, "the name of a dtype", str | None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """How an option is described and checked; its name, type and default are those of the field that it annotates.
+
+    Attributes:
+        help: one or two sentences; ``{}`` means nothing here.
+        metavar: what stands for the value in the help; by default the choices, or the field's name.
+        group: the heading in the help.
+        choices: all values that a text may have.
+        minimum, maximum: bounds of a number, both allowed.
+        default: what is said of a default that is None.
+        cli_default: the value of a command that is given none, where it is not the function's.
+        is_argument: whether it is given by position on the command line.
+        short: a short flag, ``-o``.
+        envvar: an environment variable that gives the value where the command line does not.
+        aliases: former names, still understood.
+        path: whether it names what is read (``input``) or written (``output``); a recipe's paths are relative to it.
+        completes: names that a shell completes the value with.
+    """
+
+    help: str
+    metavar: str = ""
+    group: str = "Options"
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    default: str = ""
+    cli_default: Any = None
+    is_argument: bool = False
+    short: str = ""
+    envvar: str = ""
+    aliases: tuple[str, ...] = ()
+    path: Literal["", "input", "output"] = ""
+    completes: Literal["", "suites", "data sets"] = ""
+
+
+class OptionError(UsageError):
+    """An option has a value that it cannot have. ``name`` is the field's, ``reason`` says what was expected."""
+
+    def __init__(self, name: str, value: object, reason: str) -> None:
+        super().__init__(f"--{name.replace('_', '-')} {shown(value)}: {reason}")
+        self.name, self.reason = name, reason
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An option with what its field says of it; `kind` is the type without None and without the annotation."""
+
+    name: str
+    kind: Any
+    option: Option
+    required: bool
+    default: Any
+
+    @property
+    def key(self) -> str:
+        """The name on the command line, without dashes, and in files."""
+        return self.name.replace("_", "-")
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it takes no value on the command line."""
+        return self.kind is bool
+
+    @property
+    def is_repeated(self) -> bool:
+        """Whether it takes any number of values."""
+        return self.kind == Files or getattr(self.kind, "several", False)
+
+    @property
+    def has_commas(self) -> bool:
+        """Whether it holds names with commas between them."""
+        return self.kind is Names or self.kind is OptionalNames
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it takes two values."""
+        return self.kind == Pair  # type: ignore[no-any-return]
+
+    @property
+    def metavar(self) -> str:
+        """What stands for the value in the help."""
+        if self.is_flag:
+            return ""
+        choices = f"[{'|'.join(self.option.choices)}]" if self.option.choices else ""
+        return self.option.metavar or choices or self.name.upper()
+
+    def convert(self, value: Any) -> Any:
+        """The value as the field holds it. Raises OptionError unless it has the right form and is allowed."""
+        if value is None:
+            return None
+        kind = self.kind
+        convert, expected = BUILT_IN.get(kind) or (kind.convert, kind.expected)
+        try:
+            converted: Any = convert(value)
+        except (TypeError, ValueError, OverflowError):
+            raise OptionError(self.name, value, f"expected {expected}.") from None
+        low, high = self.option.minimum, self.option.maximum
+        if (low is not None and not converted >= low) or (high is not None and not converted <= high):
+            upper = "" if high is None else f" and at most {high:,}"
+            raise OptionError(self.name, value, f"expected at least {low:,}{upper}.")
+        if low is not None and not isfinite(converted):
+            raise OptionError(self.name, value, "expected a finite number.")
+        if self.option.choices and converted not in self.option.choices:
+            raise OptionError(self.name, value, f"expected one of {', '.join(self.option.choices)}.")
+        return converted
+
+
+class Options:
+    """The base of all classes of options: every value is converted and checked when one is made."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value that an option cannot have."""
+        options: Any = type(self)
+        for name, declared in declared_options(options).items():
+            object.__setattr__(self, name, declared.convert(getattr(self, name)))
+
+
+@cache
+def declared_options(options: Any) -> Mapping[str, Declared]:
+    """The options of a class by the names of their fields; fields without an `Option` are not among them."""
+    found = {}
+    for field in fields(options):
+        if get_origin(field.type) is not Annotated:
+            continue
+        kind, option = get_args(field.type)
+        parts = [part for part in get_args(kind) if part is not NoneType] if isinstance(kind, UnionType) else [kind]
+        without_none = parts[0]
+        for part in parts[1:]:
+            without_none = without_none | part
+        default = None if field.default is MISSING else field.default
+        found[field.name] = Declared(field.name, without_none, option, field.default is MISSING, default)
+    return found
+
+
+SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_size(text: str, option: str) -> int:
+    """A positive number of bytes: ``300000``, ``256MB``, ``1.5 GiB``. Raises UsageError that names the option."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = SIZE_UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
+        raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
+    return size
+
+
+def shown(value: object) -> str:
+    """A value for people, without control characters."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(shown, value))}]"
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
+COMMAND_LINE = re.compile(r"(\bwise (?:data )?[a-z]+ .*?(?:'|\n|;|\. |$))")
+OPTION_NAME = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])\b")
+
+
+def takes(options: Callable[P, O]) -> Callable[[Callable[[O], R]], Callable[P, R]]:
+    """Give a function of a class of options the arguments of that class, as its real signature.
+
+    ``takes(MergeOptions)(function)`` is called as ``function(zeroshot, finetuned, output, alpha=0.4)``. Errors name
+    arguments rather than options of the command line; `run` is for callers that have the options. The docstring gets
+    a line for each argument.
+    """
+
+    def decorated(function: Callable[[O], R]) -> Callable[P, R]:
+        @wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return function(options(*args, **kwargs))
+            except WiseError as error:
+                error.args = tuple(in_python(arg) if isinstance(arg, str) else arg for arg in error.args)
+                raise
+
+        assert isinstance(options, type)
+        called.__signature__ = _signature(options, function)  # type: ignore[attr-defined]
+        called.__doc__ = f"{inspect.cleandoc(function.__doc__ or '')}\n\n{_arguments(options)}"
+        return called
+
+    return decorated
+
+
+def run(function: Callable[..., R], options: Options) -> R:
+    """Call a function that `takes` a class of options with an object of that class; errors name options."""
+    result: R = function.__wrapped__(options)  # type: ignore[attr-defined]
+    return result
+
+
+def in_python(message: str) -> str:
+    """A message with names of arguments in place of options: ``--batch-size`` becomes ``batch_size``.
+
+    Options in a command line that the message quotes stay as they are.
+    """
+    parts = COMMAND_LINE.split(message)
+    parts[::2] = [OPTION_NAME.sub(lambda found: found[1].replace("-", "_"), part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def _signature(options: type, function: Callable[..., object]) -> inspect.Signature:
+    signature = inspect.signature(options)
+    parameters = [
+        parameter.replace(annotation=_hint(parameter.annotation)) for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters, return_annotation=inspect.signature(function).return_annotation)
+
+
+def _hint(annotation: Any) -> Any:
+    """What a caller may give, without what only this module reads."""
+    kind = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    return getattr(kind, "hint", kind)
+
+
+def _arguments(options: type) -> str:
+    """The part of a docstring that says what each argument means."""
+    lines = ["Args:"]
+    for name, declared in declared_options(options).items():
+        text = in_python(declared.option.help)
+        if declared.option.choices:
+            text += f" One of {', '.join(declared.option.choices)}."
+        if declared.option.default:
+            text += f" Default: {in_python(declared.option.default)}."
+        lines += wrap(f"{name}: {text}", 110, initial_indent="    ", subsequent_indent="        ")
+    return "\n".join(lines)
