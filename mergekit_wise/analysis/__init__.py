@@ -3,32 +3,30 @@
 Knows no torch, no files, no terminal.
 """
 
-from mergekit_wise.analysis.baseline_fit import fit_baseline
-from mergekit_wise.analysis.baseline_table import Point, parse_points
-from mergekit_wise.analysis.baselines import BASELINES, IMAGENET_A
+from mergekit_wise.analysis.baseline import Point, fit_baseline, fit_baselines, parse_points
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
 from mergekit_wise.analysis.choice import (
     PREFERENCES,
+    Loss,
     Preference,
     Recommendation,
     as_preference,
+    losses,
     recommend,
     refine,
     select_on,
 )
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
 from mergekit_wise.analysis.disagreement import Disagreement, DisagreementReport
-from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.intervals import clopper_pearson
-from mergekit_wise.analysis.losses import Loss, losses
+from mergekit_wise.analysis.estimate import Estimate, clopper_pearson
 from mergekit_wise.analysis.overrides import output_ensemble
-from mergekit_wise.analysis.robustness import Baseline, TwoPieces, effective_robustness, from_axis, to_axis
+from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effective_robustness, from_axis, to_axis
 
 __all__ = [
     "BASELINES",
-    "IMAGENET_A",
     "PREFERENCES",
     "UNMEASURED",
+    "Axis",
     "Baseline",
     "Candidate",
     "Connectivity",
@@ -39,13 +37,13 @@ __all__ = [
     "Point",
     "Preference",
     "Recommendation",
-    "TwoPieces",
     "as_preference",
     "clopper_pearson",
     "columns",
     "connectivity",
     "effective_robustness",
     "fit_baseline",
+    "fit_baselines",
     "from_axis",
     "losses",
     "output_ensemble",

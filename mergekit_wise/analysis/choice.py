@@ -1,4 +1,4 @@
-"""Which alpha to use, and why. Knows accuracies, not where they come from."""
+"""Which alpha to use and why, and what a fixed alpha of 0.5 loses (the paper's Table 3). Knows numbers only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,6 @@ from mergekit_wise.analysis.candidate import DEFAULT, Candidate, columns, neares
 from mergekit_wise.analysis.estimate import Estimate
 from mergekit_wise.errors import ResultsError, UsageError
 
-__all__ = [
-    "FINEST",
-    "PREFERENCES",
-    "Candidate",
-    "Preference",
-    "Recommendation",
-    "as_preference",
-    "recommend",
-    "refine",
-    "select_on",
-]
-
 Preference = Literal["average", "reference", "shifts", "both", "no-regret"]
 PREFERENCES: tuple[str, ...] = get_args(Preference)
 
@@ -30,8 +18,8 @@ FINEST = 0.01
 FINETUNED = 1.0
 
 WARNING = (
-    "This alpha was chosen on the sets that it is reported on, so its accuracy is on the high side. "
-    "Confirm it on other images, or choose with --select-on DATASET."
+    "The alpha was selected on the evaluation sets, so this accuracy is optimistic. Confirm it on other images, or "
+    "select alpha with --select-on DATASET."
 )
 
 Number = Callable[[Candidate], Estimate]
@@ -39,7 +27,7 @@ Number = Callable[[Candidate], Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An alpha, the sentence that says why, and what to keep in mind."""
+    """An alpha, why it was chosen, and a warning for its user or ""."""
 
     alpha: float
     reason: str
@@ -47,43 +35,64 @@ class Recommendation:
 
 
 @dataclass(frozen=True, slots=True)
+class Loss:
+    """One column: its best alpha, and what 0.5 loses against it.
+
+    Attributes:
+        column: a data set's name, "average of shifts" or "average of both".
+        alpha: the best one; of equally good ones the nearest to 0.5.
+        best: what it achieves there.
+        default: what 0.5 achieves; None if 0.5 was not measured.
+        loss: `best` minus `default`, at least 0; None if 0.5 was not measured.
+        significant: whether the best one's 95 % interval lies above 0.5's.
+    """
+
+    column: str
+    alpha: float
+    best: Estimate
+    default: Estimate | None
+    loss: float | None
+    significant: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Goal:
-    """What is to be as large as possible, what that is called, and a remark for the reason."""
+    """The number that is maximised, its name after "best", and a note for the reason."""
 
     number: Number
     name: str
-    remark: str = ""
+    note: str = ""
 
 
 def recommend(candidates: Sequence[Candidate], prefer: Preference = "average") -> Recommendation:
-    """The alpha to use: 0.5 if the best one is not better beyond the 95 % intervals, else the best.
+    """The alpha to use: the best one if it is significantly better than 0.5, else 0.5.
 
-    Best is what has the highest number, and of equal ones the nearest to 0.5. It is better beyond the intervals if
-    the interval of its number lies above that of 0.5's. The number is, by `prefer`:
+    The best alpha has the highest number; of equally good ones it is the nearest to 0.5. It is significantly better if
+    the 95 % interval of its number lies above that of 0.5's. `prefer` names the number:
 
     - average, both: the mean of the reference and the average of the shifts ("avg. ref., shifts" in the paper).
     - reference: the reference. shifts: the average of the shifts.
-    - no-regret: the average of the shifts, among the alphas that lose nothing on the reference: those whose accuracy
-      there is not below the 95 % interval of the fine-tuned end (alpha 1). 0.5 is the default if it is one of them.
+    - no-regret: the average of the shifts, among the alphas whose accuracy on the reference is not below the 95 %
+      interval of the fine-tuned model (alpha 1). 0.5 is the default if it is one of them.
 
-    Where there is no reference, the shifts decide, and the other way round; the reason says so.
+    Without a reference the shifts decide, and without shifts the reference; the reason then says so.
 
     Raises:
         UsageError: `prefer` is none of these.
-        ResultsError: nothing was measured, an alpha stands twice, alphas were measured on different images, or
+        ResultsError: nothing was measured, an alpha occurs twice, alphas were measured on different images, or
             no-regret has no alpha 1 to compare with.
     """
     require_comparable(candidates)
-    goal = _goal(prefer, candidates[0])
     eligible = _eligible(prefer, candidates)
-    return _chosen(eligible, goal, tried=any(c.alpha == DEFAULT for c in candidates), warning=WARNING)
+    tried = any(c.alpha == DEFAULT for c in candidates)
+    return _chosen(eligible, _goal(prefer, candidates[0]), tried=tried, warning=WARNING)
 
 
 def select_on(candidates: Sequence[Candidate], dataset: str) -> Recommendation:
-    """The alpha to use by one data set alone, 0.5 again if nothing is better beyond the intervals.
+    """The alpha to use according to one data set, again 0.5 unless another one is significantly better.
 
-    The data set is a column of the candidates: the reference or a shift by its name. For a set of its own that counts
-    in no average, pass candidates that were measured on that set only; there is no warning then.
+    The data set is a column of the candidates: the reference or a shift by its name. For a held-out data set, pass
+    candidates that were measured on it alone; the recommendation then has no warning.
 
     Raises:
         UsageError: the candidates have no such column.
@@ -92,19 +101,22 @@ def select_on(candidates: Sequence[Candidate], dataset: str) -> Recommendation:
     require_comparable(candidates)
     names = [name for name, _ in columns(candidates[0])]
     if dataset not in names:
-        raise UsageError(f"Alphas cannot be chosen on {dataset}: it was not measured. Measured: {', '.join(names)}.")
+        raise UsageError(f"Alpha cannot be selected on {dataset}: it was not measured. Measured: {', '.join(names)}.")
     place = names.index(dataset)
-    goal = _Goal(lambda c: columns(c)[place][1], f"the best result on {dataset}")
-    alone = sum(total > 0 for _, total in (candidates[0].reference, *candidates[0].shifts)) == 1
-    tried = any(c.alpha == DEFAULT for c in candidates)
-    return _chosen(candidates, goal, tried=tried, warning="" if alone else WARNING)
+    held_out = sum(total > 0 for _, total in (candidates[0].reference, *candidates[0].shifts)) == 1
+    return _chosen(
+        candidates,
+        _Goal(lambda candidate: columns(candidate)[place][1], f"result on {dataset}"),
+        tried=any(c.alpha == DEFAULT for c in candidates),
+        warning="" if held_out else WARNING,
+    )
 
 
 def refine(candidates: Sequence[Candidate], prefer: Preference = "average") -> tuple[float, ...]:
-    """Alphas to evaluate next: halfway from the best one to a neighbour, as long as intervals tell the two apart.
+    """Alphas to evaluate next: halfway between the best one and each neighbour that differs significantly from it.
 
-    Called again with their results it comes nearer, and ends with (): the best alpha's number cannot be told from its
-    neighbours' beyond the 95 % intervals, or they are within ``FINEST``. Arguments and errors are those of `recommend`.
+    Repeated calls with the added results approach the maximum and end with (): the best alpha's number does not differ
+    significantly from its neighbours', or they are within ``FINEST``. Arguments and errors are those of `recommend`.
     """
     require_comparable(candidates)
     number = _goal(prefer, candidates[0]).number
@@ -117,61 +129,82 @@ def refine(candidates: Sequence[Candidate], prefer: Preference = "average") -> t
     )
 
 
+def losses(candidates: Sequence[Candidate]) -> tuple[Loss, ...]:
+    """The paper's Table 3: the reference, each shift, the average of the shifts, and the average of both.
+
+    The best alpha is chosen for each column separately, on the very images that it is reported on, as in the paper.
+    Raises ResultsError like `recommend`.
+    """
+    require_comparable(candidates)
+    return tuple(_loss(candidates, place) for place in range(len(columns(candidates[0]))))
+
+
 def as_preference(text: str) -> Preference:
-    """`text` if it names a way to choose. Raises UsageError."""
+    """`text` if it names a preference. Raises UsageError."""
     for known in PREFERENCES:
         if text == known:
             return known  # type: ignore[return-value]
-    raise UsageError(f"--prefer {text}: no such way to choose an alpha. Known ways: {', '.join(PREFERENCES)}.")
+    raise UsageError(f"--prefer {text}: expected one of {', '.join(PREFERENCES)}.")
 
 
 def _goal(prefer: str, example: Candidate) -> _Goal:
-    if prefer not in PREFERENCES:
-        raise UsageError(f"{prefer} is no way to choose an alpha. Known ways: {', '.join(PREFERENCES)}.")
+    as_preference(prefer)
     if not example.has_reference:
-        remark = "" if prefer == "shifts" else "; no reference was measured"
-        return _Goal(lambda c: c.shift_average, "the best average of the shifts", remark)
+        note = "" if prefer == "shifts" else "; no reference was measured"
+        return _Goal(lambda c: c.shift_average, "average of the shifts", note)
     if not example.shifts:
-        remark = "" if prefer == "reference" else "; no shift was measured"
-        return _Goal(lambda c: c.measured[0], "the best result on the reference", remark)
+        note = "" if prefer == "reference" else "; no shift was measured"
+        return _Goal(lambda c: c.measured[0], "result on the reference", note)
     match prefer:
         case "reference":
-            return _Goal(lambda c: c.measured[0], "the best result on the reference")
+            return _Goal(lambda c: c.measured[0], "result on the reference")
         case "shifts":
-            return _Goal(lambda c: c.shift_average, "the best average of the shifts")
+            return _Goal(lambda c: c.shift_average, "average of the shifts")
         case "no-regret":
-            remark = " of the alphas that lose nothing on the reference against alpha 1 beyond its 95 % interval"
-            return _Goal(lambda c: c.shift_average, "the best average of the shifts", remark)
+            among = "among the alphas that are not significantly worse than alpha 1 on the reference"
+            return _Goal(lambda c: c.shift_average, f"average of the shifts {among}")
         case _:
-            return _Goal(lambda c: c.both, "the best mean of reference and shifts")
+            return _Goal(lambda c: c.both, "mean of the reference and the average of the shifts")
 
 
 def _eligible(prefer: str, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The alphas among which the best is sought."""
+    """The alphas that may be chosen."""
     if prefer != "no-regret" or not candidates[0].has_reference:
         return list(candidates)
-    end = next((c for c in candidates if c.alpha == FINETUNED), None)
-    if end is None:
+    finetuned = next((c for c in candidates if c.alpha == FINETUNED), None)
+    if finetuned is None:
         raise ResultsError("no-regret compares with the fine-tuned model, and alpha 1 was not measured. Add alpha 1.")
-    floor = end.measured[0].low
+    floor = finetuned.measured[0].low
     return [c for c in candidates if c.reference_accuracy >= floor]
 
 
 def _best(candidates: Sequence[Candidate], number: Number) -> Candidate:
-    # Rounded: sums of the same shares in another order are the same average.
+    # Rounded, because sums of the same shares in another order are the same average.
     return max(candidates, key=lambda c: (round(number(c).value, 12), *nearest_to_default(c.alpha)))
 
 
 def _chosen(candidates: Sequence[Candidate], goal: _Goal, *, tried: bool, warning: str) -> Recommendation:
-    best = _best(candidates, goal.number)
+    """The best of the eligible candidates, or the default; `tried` says whether 0.5 was measured at all."""
+    number = goal.number
+    best = _best(candidates, number)
     default = next((c for c in candidates if c.alpha == DEFAULT), None)
-    what = f"{goal.name} ({goal.number(best).value:.1%}){goal.remark}"
+    what = f"best {goal.name} ({100 * number(best).value:.1f} %{goal.note})"
     if default is None:
-        why = f"{DEFAULT} is none of these" if tried else f"{DEFAULT} was not among the alphas"
+        why = f"{DEFAULT} is significantly worse there" if tried else f"{DEFAULT} was not evaluated"
         return Recommendation(best.alpha, f"{what}; {why}", warning)
     if best is default:
         return Recommendation(DEFAULT, what, warning)
-    if goal.number(best).above(goal.number(default)):
-        return Recommendation(best.alpha, f"{what}, above {DEFAULT} beyond the 95 % intervals", warning)
-    reason = f"nothing separates it from {best.alpha:g}, {what}, beyond the 95 % intervals"
+    if number(best).above(number(default)):
+        return Recommendation(best.alpha, f"{what}, significantly above {DEFAULT}", warning)
+    reason = f"alpha {best.alpha:g} has the {what}, but it is not significantly above {DEFAULT}"
     return Recommendation(DEFAULT, reason, warning)
+
+
+def _loss(candidates: Sequence[Candidate], place: int) -> Loss:
+    found = {candidate.alpha: columns(candidate)[place] for candidate in candidates}
+    alpha = max(found, key=lambda alpha: (round(found[alpha][1].value, 12), *nearest_to_default(alpha)))
+    name, best = found[alpha]
+    if DEFAULT not in found:
+        return Loss(name, alpha, best, None, None, significant=False)
+    default = found[DEFAULT][1]
+    return Loss(name, alpha, best, default, max(0.0, best.value - default.value), best.above(default))

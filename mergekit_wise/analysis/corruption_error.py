@@ -1,7 +1,6 @@
-"""The mean corruption error of ImageNet-C. Knows errors by corruption; knows no images."""
+"""The mean corruption error (mCE) of ImageNet-C. Knows errors by corruption; knows no images."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -34,20 +33,14 @@ ICLR 2019, as in the authors' repository.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class CorruptionError:
-    """The mean corruption error, and the corruption errors that it is the mean of, by corruption. 1 is AlexNet's."""
-
-    mean: float
-    each: Mapping[str, float]
-
-
-def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> CorruptionError:
+def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> float:
     """ImageNet-C's mCE: each corruption's error summed over its severities and divided by AlexNet's, then averaged.
 
+    Returns the mean as a share: 1 is AlexNet's.
+
     Args:
-        errors: top-1 errors in [0, 1] of the five severities, by corruption. With fewer than 15 corruptions the mean
-            is over those, and no mCE to compare with published ones.
+        errors: top-1 errors in [0, 1] of the five severities, by corruption. The mean over fewer than 15 corruptions
+            cannot be compared with published values.
 
     Raises:
         ValueError: no corruption, an unknown one, or one without five severities.
@@ -55,5 +48,4 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]]) -> CorruptionEr
     wrong = [name for name, five in errors.items() if name not in ALEXNET_ERRORS or len(five) != SEVERITIES]
     if wrong or not errors:
         raise ValueError(f"expected five errors for each of ImageNet-C's corruptions; wrong: {wrong or 'none given'}")
-    each = {name: float(np.mean(five)) / ALEXNET_ERRORS[name] for name, five in errors.items()}
-    return CorruptionError(sum(each.values()) / len(each), each)
+    return sum(float(np.mean(five)) / ALEXNET_ERRORS[name] for name, five in errors.items()) / len(errors)

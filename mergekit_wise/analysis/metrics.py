@@ -1,4 +1,4 @@
-"""From predicted classes to the number that a data set reports, and how far it can be from the true one.
+"""From predicted classes to the number that a data set reports, with its 95 % interval.
 
 Knows predictions, labels and groups; knows no logits, no images and no models.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.analysis.intervals import clopper_pearson
+from mergekit_wise.analysis.estimate import clopper_pearson
 from mergekit_wise.datasets.dataset import Metric
 
 Classes = NDArray[np.int64]
@@ -26,12 +26,12 @@ class Score:
     """What a model achieves on a data set.
 
     Attributes:
-        name: of the primary number: the metric's kind.
-        value: the primary number, in [0, 1].
-        correct, total: the count of top-1 over all samples, whatever is primary.
-        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and the groups' own.
-        interval: 95 % of `value`; :func:`score` says how it is made.
-        worst: the name of the worst group, where that is what is reported.
+        name: the kind of the metric.
+        value: the reported number, in [0, 1].
+        correct, total: top-1 counts over all samples, whatever the metric.
+        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and one per group.
+        interval: 95 % interval of `value`, as described in :func:`score`.
+        worst: the name of the worst group, if the metric is worst-group.
     """
 
     name: str
@@ -44,27 +44,27 @@ class Score:
 
 
 def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -> Score:
-    """What `metric` says of the predictions.
+    """The value of `metric` for the predictions.
 
-    A prediction is right if it is the label, or among the accepted classes of its sample. The primary numbers:
+    A prediction is right if it is the label, or among the accepted classes of its sample. The metrics:
 
     - top-1: the share of samples that are right. Interval: Clopper-Pearson.
     - mean-per-class: the mean, over the classes that occur among the labels, of the share that is right.
-    - macro-f1: the mean of F1 over the classes that occur among the labels, 0 where nothing is predicted right, as
-      WILDS has it: scikit-learn's f1_score(average="macro", labels=unique(labels)).
-    - worst-group: the lowest top-1 of the groups that have samples, as WILDS has it for FMoW. Interval:
-      Clopper-Pearson of that group alone, as if it had been chosen beforehand.
+    - macro-f1: the mean of F1 over the classes that occur among the labels, 0 for a class without a right prediction,
+      as in WILDS: scikit-learn's f1_score(average="macro", labels=unique(labels)).
+    - worst-group: the lowest top-1 of the groups that have samples, as in WILDS for FMoW. Interval: Clopper-Pearson
+      of that group alone, as if it had been chosen beforehand.
     - all-in-group: the share of groups of which every sample is right. Interval: Clopper-Pearson over groups.
 
     The intervals of mean-per-class and macro-f1 are normal around the value, cut at 0 and 1, with the standard error
-    of 1000 seeded bootstrap resamples of the samples; where all or none are right, which leaves that error at zero,
+    of 1000 seeded bootstrap resamples of the samples; if all or none are right, that error is zero and the interval is
     Clopper-Pearson of top-1.
 
     Args:
-        metric: with groups and accepted classes that count the same samples.
-        predictions: int64 [N], in [0, `classes`), or -1: none, and never right.
+        metric: its groups and accepted classes refer to the same samples.
+        predictions: int64 [N], in [0, `classes`), or -1 for no prediction, which is never right.
         labels: int64 [N], in [0, `classes`).
-        classes: how many the data set has.
+        classes: number of classes of the data set.
 
     Raises:
         ValueError: no samples, lengths that differ, classes out of range, or groups that are all empty.
@@ -125,7 +125,7 @@ def _mean_recall(labels: Classes, right: Flags, classes: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The cells of the confusion matrix that are not empty: int64 [K] each. A column -1 stands for no prediction."""
+    """The K cells of the confusion matrix that are not empty, int64 [K] each; prediction -1 stands for none."""
 
     labels: Classes
     predictions: Classes
@@ -141,7 +141,7 @@ class _Table:
         """The metric of tables with these cells: counts int64 [..., K] -> float64 [...]."""
         actual = self._sums(self.labels, counts)
         hits = self._sums(self.labels, np.where(self.labels == self.predictions, counts, 0))
-        # 2 TP / (2 TP + FP + FN): the denominator is all that have the class and all that got it.
+        # F1 = 2 TP / (2 TP + FP + FN): the denominator adds the samples of the class and the predictions of it.
         below = actual if kind == "mean-per-class" else (actual + self._sums(self.predictions, counts)) / 2
         occurring = actual > 0
         each = np.divide(hits, below, out=np.zeros(below.shape), where=below > 0)
@@ -151,14 +151,14 @@ class _Table:
     def interval(self, kind: str) -> tuple[float, float]:
         total = int(self.counts.sum())
         rng = np.random.default_rng(_SEED)
-        # In portions: a table of 1000 classes has tens of thousands of cells.
+        # In portions, because a table of 1000 classes has tens of thousands of cells.
         draws = (rng.multinomial(total, self.counts / total, size=_PORTION) for _ in range(RESAMPLES // _PORTION))
         spread = float(np.std(np.concatenate([self.value(kind, portion) for portion in draws])))
         value = float(self.value(kind, self.counts))
         return max(0.0, value - _NORMAL_95 * spread), min(1.0, value + _NORMAL_95 * spread)
 
     def _sums(self, columns: Classes, counts: Classes) -> NDArray[np.float64]:
-        """Counts added up by class: [..., K] -> [..., classes]; what has no class (-1) is left out."""
+        """Counts added up by class: [..., K] -> [..., classes], without those of class -1."""
         sums = np.zeros((*counts.shape[:-1], self.classes + 1))
         order = np.argsort(columns, kind="stable")
         present, starts = np.unique(columns[order], return_index=True)

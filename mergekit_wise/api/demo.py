@@ -20,7 +20,7 @@ from mergekit_wise.declaration import run, takes
 from mergekit_wise.errors import CheckpointError, OutputError
 from mergekit_wise.models.declared_config import CONFIG_KEY
 from mergekit_wise.options import DemoOptions, RecipeOptions
-from mergekit_wise.report.scatter import draw_scatter
+from mergekit_wise.report.figures import draw_scatter
 
 if TYPE_CHECKING:
     from torch import Tensor

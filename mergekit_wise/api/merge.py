@@ -280,9 +280,9 @@ def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
     """Raise NonFiniteError if mixing produced infinities or NaN from finite numbers."""
     broken = [outcome for outcome in outcomes if outcome.statistics.broken]
     if broken:
-        names = listed(f"{o.name} ({o.statistics.broken})" for o in broken)
+        tensors, names = plural(len(broken), "tensor"), listed(f"{o.name} ({o.statistics.broken})" for o in broken)
         raise NonFiniteError(
-            f"Mixing produced infinities or NaN from finite numbers in {plural(len(broken), 'tensor')}: {names}. Choose an alpha "
+            f"Mixing produced infinities or NaN from finite numbers in {tensors}: {names}. Choose an alpha "
             "nearer to [0, 1] or a wider --dtype, or pass --allow-non-finite to write the file anyway."
         )
 

@@ -48,7 +48,7 @@ from mergekit_wise.options import (
     options_of,
 )
 from mergekit_wise.results import read_records
-from mergekit_wise.results.candidates import to_candidates
+from mergekit_wise.results.record import to_candidates
 from mergekit_wise.results.step_cache import Step, StepCache, digest_of_file
 from mergekit_wise.training.data import open_training_data
 

@@ -1,35 +1,34 @@
-"""Results files as a page to hand on, and as plots and tables for papers. No model is touched."""
+"""Results files as a self-contained HTML page, and as plots and tables for papers. No model is loaded."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.analysis import Baseline
+from mergekit_wise.analysis import Baseline, fit_baselines
 from mergekit_wise.checkpoint import require_folder, write_atomically
 from mergekit_wise.declaration import files_of, takes
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.options import ReportOptions
-from mergekit_wise.report.baseline import fitted
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.figures import Format, draw_panels
-from mergekit_wise.report.page import Story, draw_page
-from mergekit_wise.report.panels import alpha_panels, scatter_panels
-from mergekit_wise.report.reading import Reading, read_results
-from mergekit_wise.report.sheet import accuracy_sheet
-from mergekit_wise.report.summary import judge
-from mergekit_wise.report.warnings import remarks
+from mergekit_wise.report.figures import Format, draw_plots
+from mergekit_wise.report.page import render_page
+from mergekit_wise.report.page_tables import results_table
+from mergekit_wise.report.plots import alpha_plots, scatter_plots
+from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.warnings import warnings
+from mergekit_wise.results import Reading, read_results
 
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What was written, and what a reader must know of the records; the page says it too.
+    """The files that were written, and the notes that are also on the page.
 
     Attributes:
-        files: the page, then tables.
-        folders: how many plots were written to each.
-        notes: sentences.
+        files: the page, then the exported tables.
+        folders: the number of plots written to each folder.
+        notes: lines that were skipped, and warnings about records that cannot be compared.
     """
 
     files: tuple[Path, ...]
@@ -39,42 +38,42 @@ class ReportFiles:
 
 @takes(ReportOptions)
 def report(options: ReportOptions) -> ReportFiles:
-    """Draw what `sweep` and `evaluate` left in results files, several of them side by side.
+    """Create a report from the results files of `sweep` and `evaluate`; several files are compared side by side.
 
-    Folders for plots are made where they are missing; everything else is written into folders that exist.
+    Folders for plots are created if they are missing; the folders of all other outputs must exist.
 
     Raises:
-        ResultsError: a file cannot be read, or none holds a record.
-        UsageError: no record is of the suite, or two outputs are the same file.
+        ResultsError: a file cannot be read, or no file holds a record.
+        UsageError: no record belongs to the suite, or two outputs are the same file.
         OutputError: an output cannot be written, or would replace a results file.
     """
     paths = files_of(options.results)
-    tables = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex}
-    wanted = {name: path for name, path in tables.items() if path is not None}
+    exports = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex}
+    wanted = {name: path for name, path in exports.items() if path is not None}
     kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
     folders = {kind: path for kind, path in kinds.items() if path is not None}
     output = Path(options.output)
     _check_outputs(paths, [output, *wanted.values()], list(folders.values()))
     reading = _of_suite(read_results(paths), options.suite)
-    lines = _lines(options.baseline, options.axis) if options.baseline is not None else {}
-    comparisons = compare(reading.measurements, reading.findings, lines)
-    stories = [Story(each, tuple(judge(each, curve) for curve in each.curves)) for each in comparisons]
-    notes = (*reading.notes, *remarks(reading, comparisons))
-    sheets = [accuracy_sheet(story.comparison, story.verdicts) for story in stories]
-    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(sheets), "latex": as_latex(sheets)}
-    files = {output: draw_page(stories, notes), **{path: texts[name] for name, path in wanted.items()}}
+    baselines = {} if options.baseline is None else _read_baselines(options.baseline, options.axis)
+    comparisons = compare(reading, baselines)
+    summaries = [summarize(comparison) for comparison in comparisons]
+    notes = (*reading.notes, *warnings(reading, comparisons))
+    tables = [results_table(summary) for summary in summaries]
+    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
+    files = {output: render_page(summaries, notes), **{path: texts[name] for name, path in wanted.items()}}
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
 
 
-def _lines(path: Path, axis: str) -> dict[str, Baseline]:
+def _read_baselines(path: Path, axis: str) -> dict[str, Baseline]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(f"{path}: the table of other models cannot be read: {error}.") from error
-    return fitted(text, path.name, axis)
+        raise ResultsError(f"{path}: the table of other models' accuracies cannot be read: {error}.") from error
+    return fit_baselines(text, path.name, axis)  # type: ignore[arg-type]  # checked by ReportOptions
 
 
 def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:
@@ -84,9 +83,9 @@ def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Se
         require_folder(path)
     for path in outputs:
         if path.resolve() in read:
-            raise OutputError(f"{path} is a file of results and would be replaced. Choose another file.")
+            raise OutputError(f"{path} is a results file and would be replaced. Choose another file.")
         if path.resolve() in seen:
-            raise UsageError(f"{path} is asked for twice. Give each output a file of its own.")
+            raise UsageError(f"{path} is given for two outputs. Give each output a file of its own.")
         seen.add(path.resolve())
 
 
@@ -96,17 +95,15 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     measurements = tuple(row for row in reading.measurements if row.suite == suite)
     if not measurements:
         there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
-        raise UsageError(f"No record is of the suite {suite!r}. There are records of: {there}.")
+        raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
     return Reading(measurements, findings, reading.notes)
 
 
 def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    panels = [panel for each in comparisons for panel in (*scatter_panels(each), *alpha_panels(each))]
+    plots = [plot for comparison in comparisons for plot in (*scatter_plots(comparison), *alpha_plots(comparison))]
     return {
-        folder / name: content
-        for kind, folder in folders.items()
-        for name, content in draw_panels(panels, kind).items()
+        folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }
 
 

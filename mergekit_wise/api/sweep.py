@@ -30,9 +30,9 @@ from mergekit_wise.merging import Pair, match
 from mergekit_wise.models.pair_notes import SAME, readings, swapped, template
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import SweepOptions
-from mergekit_wise.report.scatter import draw_scatter, require_drawable
+from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
-from mergekit_wise.results.candidates import to_candidates
+from mergekit_wise.results.record import to_candidates
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ def diff(options: "DiffOptions", json: bool) -> None:
     from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, say, show, show_json
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.report.table import class_table, movement_table
+    from mergekit_wise.report.terminal_tables import class_table, movement_table
 
     report = perform(diff, options)
     notes(report.notes)

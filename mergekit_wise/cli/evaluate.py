@@ -15,7 +15,7 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     from mergekit_wise.api.evaluate import evaluate
     from mergekit_wise.cli.console import notes, say, show, show_json
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.report.table import accuracy_table
+    from mergekit_wise.report.terminal_tables import accuracy_table
     from mergekit_wise.results import as_entry
 
     measured = perform(evaluate, options)

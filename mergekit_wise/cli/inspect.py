@@ -13,7 +13,7 @@ def inspect(options: "InspectOptions", json: bool) -> None:
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json
     from mergekit_wise.declaration import run
-    from mergekit_wise.report.table import tensor_table
+    from mergekit_wise.report.terminal_tables import tensor_table
 
     found = run(inspect, options)
     notes(found.notes)

@@ -27,7 +27,7 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
 
 def _show_plan(found: "MergePreview") -> None:
     from mergekit_wise.cli.console import in_bytes, notes, out, show
-    from mergekit_wise.report.table import plan_table
+    from mergekit_wise.report.terminal_tables import plan_table
 
     notes(found.notes)
     show(plan_table(found.steps), "What each tensor would get")

@@ -60,8 +60,7 @@ def _print_json(report: "SweepReport") -> None:
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
     from mergekit_wise.cli.console import out, show
-    from mergekit_wise.report.sweep_tables import loss_table
-    from mergekit_wise.report.table import sweep_table
+    from mergekit_wise.report.terminal_tables import loss_table, sweep_table
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
@@ -74,7 +73,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
 def _show_more(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show
-    from mergekit_wise.report.sweep_tables import ENSEMBLE, analysis_table, connectivity_table, ensemble_table
+    from mergekit_wise.report.terminal_tables import analysis_table, connectivity_table, ensemble_table
+    from mergekit_wise.results import ENSEMBLE
 
     names = {name for analysis in report.analyses for name in analysis.values}
     if any(name.startswith(ENSEMBLE) for name in names):

@@ -1,19 +1,18 @@
-"""Measurements of one suite, side by side: a curve along alpha for each model, over the same columns.
+"""Measurements of one suite side by side: a curve along alpha for each model, over the same columns.
 
-Knows measurements; knows nothing of files, and nothing of how they are drawn.
+Knows measurements; knows nothing of files and nothing of how they are drawn.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis import Baseline, Estimate
 from mergekit_wise.analysis.estimate import combined
-from mergekit_wise.report.finding import Finding
-from mergekit_wise.report.measurement import Measurement
+from mergekit_wise.results import Finding, Measurement, Reading
 
 Key = tuple[str, str]
-"""What makes a curve: a file and a model."""
+"""A curve's file and model."""
 
 SHIFTS, BOTH = "average-shifts", "average-both"
 """Names of the columns that are averages."""
@@ -21,7 +20,7 @@ SHIFTS, BOTH = "average-shifts", "average-both"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """A data set, or an average over some: what each data set weighs in it, the weights adding up to 1."""
+    """A data set or an average. `parts` has the weight of each data set in it; the weights add up to 1."""
 
     name: str
     title: str
@@ -35,11 +34,11 @@ class Curve:
     """One model along alpha.
 
     Attributes:
-        name: what a legend calls it: the model, or the file if that tells it apart.
-        source, model: as its measurements have them.
-        alphas: ascending; None, which comes first, is a model whose alpha nobody knows.
-        rows: the measurements that are drawn, by alpha and data set.
-        findings: what an analysis of its ends found, by data set.
+        name: its name in legends: the model, or the file if that identifies it.
+        source, model: as in its measurements.
+        alphas: ascending; None, which comes first, is a model of unknown alpha.
+        rows: the measurements that are shown, by alpha and data set.
+        findings: the analyses of its two models, by data set.
     """
 
     name: str
@@ -55,7 +54,7 @@ class Curve:
         return tuple(alpha for alpha in self.alphas if alpha is not None)
 
     def result(self, alpha: float | None, column: Column) -> Estimate | None:
-        """The number in a column, None where a part of it was not measured."""
+        """The number in a column; None if a part of it was not measured."""
         found = [(self.rows.get((alpha, name)), weight) for name, weight in column.parts.items()]
         parts = [(weight, row.result) for row, weight in found if row is not None]
         return None if len(parts) < len(found) else combined(parts)
@@ -67,16 +66,16 @@ class Comparison:
 
     Attributes:
         columns: the reference, the shifts, other data sets, then averages.
-        averaged: the names of the shifts that averages are over: those on which every model was measured that was
-            measured on any.
-        lines: baselines of effective robustness that the user brings, by shift.
+        averaged: the names of the shifts that averages are over: those on which every model with any shift was
+            measured.
+        baselines: the user's own baselines of effective robustness, by shift.
     """
 
     suite: str
     columns: tuple[Column, ...]
     averaged: tuple[str, ...]
     curves: tuple[Curve, ...]
-    lines: Mapping[str, Baseline] = field(default_factory=dict)
+    baselines: Mapping[str, Baseline]
 
     @property
     def reference(self) -> Column | None:
@@ -85,25 +84,25 @@ class Comparison:
 
     @property
     def headline(self) -> tuple[Column, ...]:
-        """What a reader wants first: the reference and the averages, or else the first data sets."""
+        """The columns to show first: the reference and the averages, or else the first data sets."""
         columns = tuple(c for c in self.columns if c.role in ("reference", "average"))
         return columns or self.columns[:3]
 
 
-def compare(
-    measurements: Iterable[Measurement], findings: Sequence[Finding], lines: Mapping[str, Baseline] | None = None
-) -> tuple[Comparison, ...]:
-    """One comparison for each suite, in the order in which suites appear; of equal measurements the latest counts."""
+def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -> tuple[Comparison, ...]:
+    """One comparison per suite, in the order in which suites appear; of repeated measurements the latest is used."""
     suites: dict[str, list[Measurement]] = {}
-    for row in measurements:
+    for row in reading.measurements:
         suites.setdefault(row.suite, []).append(row)
-    return tuple(replace(_comparison(suite, rows, findings), lines=lines or {}) for suite, rows in suites.items())
+    return tuple(_comparison(suite, rows, reading.findings, baselines or {}) for suite, rows in suites.items())
 
 
-def _comparison(suite: str, rows: Sequence[Measurement], findings: Sequence[Finding]) -> Comparison:
+def _comparison(
+    suite: str, rows: Sequence[Measurement], findings: Sequence[Finding], baselines: Mapping[str, Baseline]
+) -> Comparison:
     averaged = _shared_shifts(rows)
-    columns = _columns(rows, averaged)
-    return Comparison(suite, columns, averaged, _curves(rows, [f for f in findings if f.suite == suite]))
+    curves = _curves(rows, [finding for finding in findings if finding.suite == suite])
+    return Comparison(suite, _columns(rows, averaged), averaged, curves, baselines)
 
 
 def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:
@@ -116,14 +115,14 @@ def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[C
             *key,
             tuple(sorted({alpha for alpha, _ in group}, key=lambda a: -math.inf if a is None else a)),
             group,
-            _together(finding for finding in findings if finding.source == key[0] and finding.model in (key[1], "")),
+            _merged(finding for finding in findings if finding.source == key[0] and finding.model in (key[1], "")),
         )
         for key, group in groups.items()
     )
 
 
-def _together(findings: Iterable[Finding]) -> dict[str, Finding]:
-    """One finding a data set: of numbers that were found more than once, the latest."""
+def _merged(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """One finding per data set; of numbers that were found more than once, the latest."""
     found: dict[str, Finding] = {}
     for new in findings:
         old = found.get(new.dataset, new)
@@ -133,7 +132,7 @@ def _together(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 def _name(key: Key, keys: Sequence[Key]) -> str:
-    """The file if there are several and it holds this model alone; the model; or both."""
+    """The model; with several files, the file, and the model too if the file holds several."""
     source, model = key
     if len({other for other, _ in keys}) == 1:
         return model
@@ -142,7 +141,7 @@ def _name(key: Key, keys: Sequence[Key]) -> str:
 
 
 def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column, ...]:
-    """Reference, shifts and whatever else, in the order of their appearance, then the averages."""
+    """Reference, shifts and other data sets, each in order of appearance, then the averages."""
     first: dict[str, Measurement] = {}
     for row in rows:
         first.setdefault(row.dataset, row)
@@ -160,9 +159,10 @@ def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column
 
 
 def _shared_shifts(rows: Iterable[Measurement]) -> tuple[str, ...]:
+    """The shifts on which every model with any shift was measured."""
     seen: dict[Key, dict[str, None]] = {}
     for row in rows:
         if row.role == "shift":
             seen.setdefault((row.source, row.model), {})[row.dataset] = None
-    everywhere = list(seen.values())
-    return tuple(name for name in everywhere[0] if all(name in other for other in everywhere)) if everywhere else ()
+    models = list(seen.values())
+    return tuple(name for name in models[0] if all(name in other for other in models)) if models else ()

@@ -1,4 +1,4 @@
-"""Tables as files: CSV for programs, Markdown for pages, LaTeX for papers. Every text of a record is escaped."""
+"""Tables as files: CSV for programs, Markdown for documents, LaTeX for papers. Every text of a record is escaped."""
 
 import csv
 import math
@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 
 from mergekit_wise.report.comparison import Comparison
-from mergekit_wise.report.sheet import Cell, Row, Sheet
+from mergekit_wise.report.table import Cell, Row, Table
 
-HEADS = ("suite", "model", "alpha", "dataset", "title", "role", "metric", "value", "low", "high", "correct", "total")
+COLUMNS = ("suite", "model", "alpha", "dataset", "title", "role", "metric", "value", "low", "high", "correct", "total")
 
 
 def as_csv(comparisons: Iterable[Comparison]) -> str:
-    """A line for each model, alpha and data set or average: shares in full, empty where nothing is known."""
+    """A line for each model, alpha and data set or average: shares with six decimals, empty if unknown."""
     file = StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(HEADS)
+    writer.writerow(COLUMNS)
     for comparison in comparisons:
         for curve in comparison.curves:
             for alpha in curve.alphas:
@@ -30,9 +30,9 @@ def as_csv(comparisons: Iterable[Comparison]) -> str:
                     counts = ("", "") if row is None else (row.correct, row.total)
                     writer.writerow(
                         (
-                            *map(_harmless, texts),
+                            *map(_no_formula, texts),
                             "" if alpha is None else alpha,
-                            *map(_harmless, about),
+                            *map(_no_formula, about),
                             *("" if math.isnan(number) else f"{number:.6f}" for number in numbers),
                             *counts,
                         )
@@ -40,44 +40,44 @@ def as_csv(comparisons: Iterable[Comparison]) -> str:
     return file.getvalue()
 
 
-def _harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
+def _no_formula(text: str) -> str:
+    """The text, quoted if a spreadsheet would take it for a formula."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def as_markdown(sheets: Iterable[Sheet]) -> str:
-    """Tables of GitHub's Markdown under their titles; the best of each column in bold."""
-    return "\n".join(_markdown(sheet) for sheet in sheets)
+def as_markdown(tables: Iterable[Table]) -> str:
+    """GitHub Markdown tables with their titles; the best of each column in bold."""
+    return "\n".join(_markdown(table) for table in tables)
 
 
-def _markdown(sheet: Sheet) -> str:
-    rule = ["---"] * sheet.names + ["---:"] * (len(sheet.columns) - sheet.names)
+def _markdown(table: Table) -> str:
+    rule = ["---"] * table.names + ["---:"] * (len(table.columns) - table.names)
     lines = [
-        map(_marked_down, sheet.columns),
+        map(_escaped_markdown, table.columns),
         rule,
-        *_lines((*sheet.rows, *sheet.summary), lambda cell: _noted(cell, _marked_down, "**{}**", "{} ({})")),
+        *_rows((*table.body, *table.summary), lambda cell: _with_note(cell, _escaped_markdown, "**{}**", "{} ({})")),
     ]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {_marked_down(sheet.title)}\n\n{table}\n\n{_marked_down(sheet.remark)}\n"
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"## {_escaped_markdown(table.title)}\n\n{text}\n\n{_escaped_markdown(table.caption)}\n"
 
 
-def _marked_down(text: str) -> str:
+def _escaped_markdown(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", text)
 
 
-def as_latex(sheets: Iterable[Sheet]) -> str:
-    """Tabulars with the rules of booktabs; the best of each column in bold."""
-    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(_latex(sheet) for sheet in sheets)
+def as_latex(tables: Iterable[Table]) -> str:
+    """Tabular environments with booktabs rules; the best of each column in bold."""
+    return "% Needs \\usepackage{booktabs}.\n" + "\n".join(_latex(table) for table in tables)
 
 
-def _latex(sheet: Sheet) -> str:
-    rows = list(_lines(sheet.rows, _latex_cell))
-    summary = list(_lines(sheet.summary, _latex_cell))
+def _latex(table: Table) -> str:
+    rows = list(_rows(table.body, _latex_cell))
+    summary = list(_rows(table.summary, _latex_cell))
     lines = [
-        f"% {_texed(sheet.title)}. {_texed(sheet.remark)}",
-        f"\\begin{{tabular}}{{{'l' * sheet.names}{'r' * (len(sheet.columns) - sheet.names)}}}",
+        f"% {_escaped_latex(table.title)}. {_escaped_latex(table.caption)}",
+        f"\\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.columns) - table.names)}}}",
         "\\toprule",
-        f"{' & '.join(map(_texed, sheet.columns))} \\\\",
+        f"{' & '.join(map(_escaped_latex, table.columns))} \\\\",
         "\\midrule",
         *(f"{' & '.join(row)} \\\\" for row in rows),
         *(["\\midrule"] if summary else []),
@@ -89,7 +89,7 @@ def _latex(sheet: Sheet) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    return _noted(cell, _texed, r"\textbf{{{}}}", r"{} {{\scriptsize ({})}}")
+    return _with_note(cell, _escaped_latex, r"\textbf{{{}}}", r"{} {{\scriptsize ({})}}")
 
 
 TEX = {
@@ -107,15 +107,15 @@ TEX = {
 }
 
 
-def _texed(text: str) -> str:
+def _escaped_latex(text: str) -> str:
     return "".join(TEX.get(character, character) for character in text)
 
 
-def _lines(rows: Sequence[Row], write: Callable[[Cell], str]) -> Iterable[list[str]]:
+def _rows(rows: Sequence[Row], write: Callable[[Cell], str]) -> Iterable[list[str]]:
     return ([write(cell) for cell in row.cells] for row in rows)
 
 
-def _noted(cell: Cell, escaped: Callable[[str], str], bold: str, noted: str) -> str:
+def _with_note(cell: Cell, escaped: Callable[[str], str], bold: str, noted: str) -> str:
     text = escaped(cell.text)
     text = bold.format(text) if cell.best else text
     return noted.format(text, escaped(cell.note)) if cell.note else text

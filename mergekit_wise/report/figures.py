@@ -1,15 +1,20 @@
-"""The page's plots for papers, drawn by matplotlib: PNG, SVG, PDF.
+"""Plots for papers, drawn by matplotlib as PNG, SVG or PDF, and the picture of a sweep (the paper's Figure 1).
 
-Knows panels. The same panels give the same bytes: files hold no date, and PDFs hold fonts that journals accept.
+Knows plots. The same plot gives the same bytes: files hold no date, and PDFs hold fonts that journals accept.
 """
 
+import math
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mergekit_wise.report.panels import Mark, Panel, Trace
-from mergekit_wise.report.scale import inside
-from mergekit_wise.report.scatter import fit_axis
+from mergekit_wise.analysis import Candidate
+from mergekit_wise.checkpoint import require_folder
+from mergekit_wise.errors import OutputError
+from mergekit_wise.report.plots import Mark, Plot, Trace, candidates_plot
+from mergekit_wise.report.scale import Scale, inside
+from mergekit_wise.report.table import ENDPOINTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,68 +25,100 @@ COLOURS = ("#1f6feb", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#0e7c86", "#7
 GREY = "#57606a"
 MARKERS = {0.0: "s", 1.0: "D", None: "^"}
 SETTINGS: dict[Any, Any] = {"svg.hashsalt": "mergekit_wise", "pdf.fonttype": 42, "font.size": 9}
-UNDATED: dict[Format, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+UNDATED: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+CLEARANCE = 16
+"""Points (1/72 inch) between two marks that both have a label."""
 
 
-def draw_panels(panels: Sequence[Panel], kind: Format) -> dict[str, bytes]:
-    """Each panel as a file: its name with the ending, and what stands in it."""
-    import matplotlib
-
+def draw_plots(plots: Sequence[Plot], kind: Format) -> dict[str, bytes]:
+    """The content of a file for each plot, by its name with the suffix; equal names are numbered."""
     files: dict[str, bytes] = {}
-    with matplotlib.rc_context(SETTINGS):
-        for panel in panels:
-            name, number = panel.name, 2
-            while f"{name}.{kind}" in files:
-                name, number = f"{panel.name}-{number}", number + 1
-            buffer = BytesIO()
-            _figure(panel).savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
-            files[f"{name}.{kind}"] = buffer.getvalue()
+    for plot in plots:
+        name, number = plot.name, 2
+        while f"{name}.{kind}" in files:
+            name, number = f"{plot.name}-{number}", number + 1
+        files[f"{name}.{kind}"] = _draw(plot, kind, (3.6, 3.0))
     return files
 
 
-def _figure(panel: Panel) -> "Figure":
+def require_drawable(output: Path) -> None:
+    """Raise OutputError, before any work is done, if `output` has no picture's suffix or its folder does not exist."""
+    if output.suffix.lower().removeprefix(".") not in UNDATED:
+        raise OutputError(f"{output}: expected a name that ends in {', '.join(f'.{kind}' for kind in UNDATED)}.")
+    require_folder(output)
+
+
+def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:
+    """Draw the average of the shifts against the reference, with alphas and 95 % intervals; mark `recommended`.
+
+    Raises OutputError if the picture cannot be written, or if no reference or no shift was measured.
+    """
+    require_drawable(output)
+    if not (candidates[0].has_reference and candidates[0].shifts):
+        raise OutputError(f"{output}: the plot needs a reference and a shift, and one of the two was not measured.")
+    kind = output.suffix.lower().removeprefix(".")
+    content = _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended)
+    try:
+        output.write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"{output}: the plot cannot be written: {error.strerror}.") from error
+
+
+def _draw(plot: Plot, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:
+    """The content of a file; `size` in inches. With `recommended`, alphas are written beside their marks."""
+    import matplotlib
+
+    buffer = BytesIO()
+    with matplotlib.rc_context(SETTINGS):
+        _figure(plot, size, recommended).savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
+    return buffer.getvalue()
+
+
+def _figure(plot: Plot, size: tuple[float, float], recommended: float | None) -> "Figure":
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.6, 3.0), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    fit_axis(axes, "x", panel.x)
-    fit_axis(axes, "y", panel.y)
+    _fit_axis(axes, "x", plot.x)
+    _fit_axis(axes, "y", plot.y)
     axes.grid(color="#eaeef2", linewidth=0.6, zorder=0)
     axes.spines[["top", "right"]].set_visible(False)
-    for guide in panel.guides:
-        colour = GREY if guide.index is None else COLOURS[guide.index % len(COLOURS)]
-        across, up = zip(*guide.points, strict=True)
+    for guide in plot.guides:
         axes.plot(
-            across,
-            up,
-            color=colour,
+            *zip(*guide.points, strict=True),
+            color=GREY if guide.index is None else COLOURS[guide.index % len(COLOURS)],
             linewidth=0.8,
             linestyle=":" if guide.kind == "outputs" else (0, (4, 3)),
             alpha=0.7,
             zorder=1,
         )
-    for trace in panel.traces:
-        _trace(axes, panel, trace)
-    axes.set_xlabel(_plain(panel.x_label))
-    axes.set_ylabel(_plain(panel.y_label))
-    axes.set_title(_plain(panel.column.title), fontsize=10)
-    if len(panel.traces) > 1:
+    for trace in plot.traces:
+        _draw_trace(axes, plot, trace)
+    axes.set_xlabel(_literal(plot.x_label))
+    axes.set_ylabel(_literal(plot.y_label))
+    axes.set_title(_literal(plot.title), fontsize=10)
+    if recommended is not None:
+        for trace in plot.traces:
+            _label_marks(axes, plot, trace, recommended)
+        axes.legend(loc="best", frameon=False, fontsize=9)
+    elif len(plot.traces) > 1:
         axes.legend(loc="best", frameon=False, fontsize=7)
     return figure
 
 
-def _trace(axes: Any, panel: Panel, trace: Trace) -> None:
+def _draw_trace(axes: Any, plot: Plot, trace: Trace) -> None:
     colour = COLOURS[trace.index % len(COLOURS)]
-    mixtures = [mark for mark in trace.marks if mark.alpha is not None]
-    if panel.kind == "alpha" and len(mixtures) > 1 and all(mark.up for mark in mixtures):
-        lows, highs = zip(*(mark.up for mark in mixtures if mark.up), strict=True)
+    mixtures = trace.mixtures
+    if plot.kind == "alpha" and trace.has_band:
+        lows, highs = zip(*(mark.y_interval for mark in mixtures if mark.y_interval), strict=True)
         axes.fill_between([m.x for m in mixtures], lows, highs, color=colour, alpha=0.16, linewidth=0, zorder=2)
     else:
         for mark in trace.marks:
-            _bars(axes, mark, colour)
-    places = [_place(panel, mark) for mark in mixtures]
+            _draw_intervals(axes, mark, colour)
+    places = [_place(plot, mark) for mark in mixtures]
     axes.plot(
         [x for x, _ in places],
         [y for _, y in places],
@@ -90,28 +127,75 @@ def _trace(axes: Any, panel: Panel, trace: Trace) -> None:
         marker="o",
         markersize=2.4,
         zorder=3,
-        label=_plain(trace.name),
+        label=_literal(trace.name),
     )
     for mark in trace.marks:
         if mark.alpha in MARKERS:
-            x, y = _place(panel, mark)
             style = {"marker": MARKERS[mark.alpha], "markersize": 4.6, "clip_on": False}
-            axes.plot([x], [y], color=colour, zorder=4, **style)
+            axes.plot(*([value] for value in _place(plot, mark)), color=colour, zorder=4, **style)
 
 
-def _bars(axes: Any, mark: Mark, colour: str) -> None:
+def _draw_intervals(axes: Any, mark: Mark, colour: str) -> None:
     style = {"color": colour, "alpha": 0.4, "linewidth": 0.8, "zorder": 2}
-    if mark.up:
-        axes.plot([mark.x] * 2, list(map(inside, mark.up)), **style)
-    if mark.across:
-        axes.plot(list(map(inside, mark.across)), [mark.y] * 2, **style)
+    if mark.y_interval:
+        axes.plot([mark.x] * 2, list(map(inside, mark.y_interval)), **style)
+    if mark.x_interval:
+        axes.plot(list(map(inside, mark.x_interval)), [mark.y] * 2, **style)
 
 
-def _place(panel: Panel, mark: Mark) -> tuple[float, float]:
-    """Where a mark is drawn: 0 and 1 have no place on logit axes."""
-    return (inside(mark.x), inside(mark.y)) if panel.kind == "scatter" else (mark.x, mark.y)
+def _label_marks(axes: Any, plot: Plot, trace: Trace, recommended: float) -> None:
+    """Name the two models in the legend, ring the recommended alpha, and write alphas beside the other marks.
+
+    Alphas are on the outer side of the curve, as many as do not crowd each other.
+    """
+    marks = trace.mixtures
+    for mark in marks:
+        if mark.alpha in ENDPOINTS:
+            colour = COLOURS[list(ENDPOINTS).index(mark.alpha)]
+            style = {"marker": MARKERS[mark.alpha], "s": 58, "color": colour, "zorder": 5, "clip_on": False}
+            axes.scatter(*_place(plot, mark), label=f"{ENDPOINTS[mark.alpha]} (α = {mark.alpha:g})", **style)
+        if mark.alpha == recommended:
+            style = {"s": 140, "facecolors": "none", "edgecolors": COLOURS[2], "linewidths": 1.8, "zorder": 6}
+            axes.scatter(*_place(plot, mark), label=f"recommended (α = {recommended:g})", **style)
+    axes.figure.draw_without_rendering()  # settles where marks are
+    places = axes.transData.transform([_place(plot, mark) for mark in marks]) * 72 / axes.figure.dpi
+    labelled = [places[0], places[-1]]
+    for before, here, after, mark in zip(places, places[1:], places[2:], marks[1:-1], strict=False):
+        if min(math.dist(here, other) for other in labelled) <= CLEARANCE:
+            continue
+        labelled.append(here)
+        across, up = after - before
+        length = math.hypot(across, up) or 1.0
+        axes.annotate(
+            f"{mark.alpha:g}",
+            _place(plot, mark),
+            xytext=(-12 * up / length, 12 * across / length),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            color=GREY,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
+        )
 
 
-def _plain(text: str) -> str:
+def _fit_axis(axes: Any, axis: Literal["x", "y"], scale: Scale) -> None:
+    """Give an axis the range and the ticks of a scale."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    getattr(axes, f"set_{axis}scale")(scale.kind)
+    getattr(axes, f"set_{axis}lim")(scale.low, scale.high)
+    ruler = getattr(axes, f"{axis}axis")
+    ruler.set_major_locator(FixedLocator(list(scale.ticks)))
+    ruler.set_major_formatter(FixedFormatter(list(scale.labels)))
+    ruler.set_minor_locator(NullLocator())
+
+
+def _place(plot: Plot, mark: Mark) -> tuple[float, float]:
+    """Where a mark is drawn: 0 and 1 are moved inside logit axes."""
+    return (inside(mark.x), inside(mark.y)) if plot.kind == "scatter" else (mark.x, mark.y)
+
+
+def _literal(text: str) -> str:
     """A text that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")

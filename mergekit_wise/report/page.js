@@ -1,4 +1,4 @@
-// Moves what follows the slider, and sorts tables. Where everything stands was computed when the page was written.
+// Moves the elements that follow the slider, and sorts tables. All positions were computed when the page was written.
 (() => {
   "use strict";
   const find = (selector, root = document) => [...root.querySelectorAll(selector)];
@@ -34,7 +34,7 @@
 
   let soon;
   function say(text) {
-    // Late enough that a dragged slider is not followed by a sentence for every stop.
+    // Delayed, so that dragging the slider does not announce every stop.
     clearTimeout(soon);
     soon = setTimeout(() => { live.textContent = text; }, 250);
   }
@@ -74,7 +74,7 @@
 
   function compare(a, b, sign) {
     if (a === b) return 0;
-    if (a === "" || b === "") return a === "" ? 1 : -1; // what was not measured comes last either way
+    if (a === "" || b === "") return a === "" ? 1 : -1; // missing numbers come last in either order
     const [x, y] = [Number(a), Number(b)];
     return sign * (Number.isNaN(x) || Number.isNaN(y) ? a.localeCompare(b) : x - y);
   }

@@ -1,125 +1,210 @@
-"""One page that holds everything: no network, no framework, readable without its script.
+"""The report as one HTML page that holds everything: no network, no framework, readable without its script.
 
-Knows comparisons and verdicts. A policy in the page itself lets a browser run this script and this style alone.
+Prepares what `page.html.j2` shows. A policy in the page itself lets browsers run only this script and this style.
 """
 
 import base64
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
 from mergekit_wise import __version__
-from mergekit_wise.report.comparison import Comparison
-from mergekit_wise.report.section import section, spoken
-from mergekit_wise.report.summary import Verdict
-from mergekit_wise.report.timeline import Timeline, timeline_of
-
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Cpath d='M2 13C4 4 9 2 14 6' "
-    "fill='none' stroke='%231f6feb' stroke-width='2.5'/%3E%3Ccircle cx='8' cy='5' r='3' fill='%231f6feb'/%3E%3C/svg%3E"
-)
+from mergekit_wise.report.comparison import Column, Comparison, Curve
+from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
+from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
+from mergekit_wise.report.provenance import dataset_table, shared_facts, weights_table
+from mergekit_wise.report.summary import Summary, robustness
+from mergekit_wise.report.svg import colour, draw
+from mergekit_wise.report.table import ENDPOINTS, interval, listed, percent, points
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """A comparison, and what analysis says of each of its curves."""
+class Slider:
+    """The alphas at which the slider stops, the stop where it starts, and the recommended alpha."""
 
-    comparison: Comparison
-    verdicts: tuple[Verdict, ...]
+    stops: tuple[float, ...]
+    start: int
+    recommended: float | None
+
+    @property
+    def landmarks(self) -> dict[int, str]:
+        """The stops that have a name: the two models, and the recommended alpha."""
+        found: dict[int, str] = {}
+        for index, alpha in enumerate(self.stops):
+            roles = [ENDPOINTS[alpha]] if alpha in ENDPOINTS else []
+            roles += ["recommended"] if alpha == self.recommended else []
+            if roles:
+                found[index] = " and ".join(roles)
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        """The name of every stop, for screen readers."""
+        marks = self.landmarks
+        return [f"α = {alpha:g}" + (f", {marks[i]}" if i in marks else "") for i, alpha in enumerate(self.stops)]
+
+    def nearest(self, curve: Curve) -> list[float]:
+        """For each stop the nearest alpha at which the curve was measured."""
+        return [min(curve.mixtures, key=lambda alpha: abs(alpha - stop)) for stop in self.stops]
 
 
-def draw_page(stories: Sequence[Story], notes: Sequence[str]) -> str:
+def render_page(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
     """The page as HTML. The same records give the same page: it has no clock."""
-    curves = [curve for story in stories for curve in story.comparison.curves]
-    chosen = [verdict.recommendation for story in stories for verdict in story.verdicts]
-    timeline = timeline_of(curves, [each.alpha for each in chosen if each is not None])
-    style, script = (
-        files("mergekit_wise.report").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
-    policy = (
-        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    template, style, script = (
+        files("mergekit_wise.report").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html.j2", "css", "js")
     )
-    suites = ", ".join(story.comparison.suite for story in stories)
-    parts = [
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(suites)} – WiSE-FT</title>'
-        f'<link rel="icon" href="{ICON}"><style>{style}</style></head><body>',
-        "<header><h1>Mixing zero-shot and fine-tuned weights</h1>",
-        _summary(stories),
-        "</header>",
-        _notes(notes),
-        "<main>",
-        _control(timeline),
-        *(section(story.comparison, story.verdicts, timeline, f"s{i}") for i, story in enumerate(stories)),
-        "</main>",
-        _footer(stories),
-        f'<script type="application/json" id="data">{_data(stories, timeline)}</script><script>{script}</script>',
-        "</body></html>\n",
+    curves = [curve for summary in summaries for curve in summary.comparison.curves]
+    slider = _slider(summaries)
+    spoken = [" ".join(_spoken(summary.comparison, alpha) for summary in summaries) for alpha in slider.stops]
+    return environment.from_string(template).render(
+        version=__version__,
+        style=Markup(style),
+        style_digest=_digest(style),
+        script=Markup(script),
+        script_digest=_digest(script),
+        suites=", ".join(summary.comparison.suite for summary in summaries),
+        models=listed(dict.fromkeys(curve.model for curve in curves), most=3),
+        sources=", ".join(dict.fromkeys(curve.source for curve in curves)),
+        records=sum(len(curve.rows) for curve in curves),
+        notes=notes,
+        slider=slider,
+        sections=[_section(summary, slider, f"s{index}") for index, summary in enumerate(summaries)],
+        data={
+            "names": slider.names,
+            "spoken": [f"{name}. {line}" for name, line in zip(slider.names, spoken, strict=True)],
+            "start": slider.start,
+        },
+    )
+
+
+def _slider(summaries: Sequence[Summary]) -> Slider:
+    """Every alpha of the curves; it starts at the first recommended one, or else as near to 0.5 as possible."""
+    stops = sorted({alpha for summary in summaries for curve in summary.comparison.curves for alpha in curve.mixtures})
+    chosen = [each.alpha for summary in summaries for each in summary.recommendations if each is not None]
+    wanted = chosen[0] if chosen else 0.5
+    start = min(range(len(stops)), key=lambda index: abs(stops[index] - wanted), default=0)
+    return Slider(tuple(stops), start, chosen[0] if chosen else None)
+
+
+def _spoken(comparison: Comparison, alpha: float) -> str:
+    """The headline at an alpha, as the page announces it to screen readers."""
+    sentences = []
+    for curve in comparison.curves:
+        results = [(column, curve.result(alpha, column)) for column in comparison.headline]
+        words = [f"{column.title} {percent(result.value)} %" for column, result in results if result is not None]
+        if words:
+            model = f"{curve.name}: " if len(comparison.curves) > 1 else ""
+            sentences.append(f"{model}{', '.join(words)}.")
+    return " ".join(sentences)
+
+
+def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
+    """The part of the page about one suite; `ident` starts the ids of its elements."""
+    comparison = summary.comparison
+    recommended = [
+        (curve.name, chosen)
+        for curve, chosen in zip(comparison.curves, summary.recommendations, strict=True)
+        if chosen is not None
     ]
-    return "\n".join(parts)
-
-
-def _summary(stories: Sequence[Story]) -> str:
-    models = dict.fromkeys(curve.model for story in stories for curve in story.comparison.curves)
-    shown = ", ".join(list(models)[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
-    return (
-        f'<p class="soft">{escape(shown)}</p><p class="soft">The weights are (1 − α) · zero-shot + α · fine-tuned: '
-        "α = 0 is the zero-shot model, α = 1 the fine-tuned one.</p>"
-    )
-
-
-def _notes(notes: Sequence[str]) -> str:
-    if not notes:
-        return ""
-    lines = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<aside class="notes" aria-labelledby="notes"><h2 id="notes">To keep in mind</h2><ul>{lines}</ul></aside>'
-
-
-def _control(timeline: Timeline) -> str:
-    """The slider, buttons for the alphas that matter, and a line that is read aloud."""
-    live = '<p id="live" class="hidden" aria-live="polite"></p>'
-    if len(timeline.stops) < 2:
-        return live
-    names = timeline.names
-    buttons = "".join(
-        f'<button type="button" data-stop="{index}" aria-pressed="{str(index == timeline.start).lower()}">'
-        f"{name}</button>"
-        for index, name in timeline.landmarks.items()
-    )
-    texts = [f"{alpha:g}" for alpha in timeline.stops]
-    return (
-        f'<div class="control" role="group" aria-label="Mixture that is shown"><div class="top">'
-        f'<label for="alpha">α = <b data-at="{"|".join(texts)}">{texts[timeline.start]}</b></label>'
-        f'<div class="jumps">{buttons}</div></div>'
-        f'<input type="range" id="alpha" min="0" max="{len(texts) - 1}" step="1" value="{timeline.start}" '
-        f'aria-valuetext="{escape(names[timeline.start])}"></div>{live}'
-    )
-
-
-def _footer(stories: Sequence[Story]) -> str:
-    curves = [curve for story in stories for curve in story.comparison.curves]
-    sources = ", ".join(dict.fromkeys(curve.source for curve in curves))
-    count = sum(len(curve.rows) for curve in curves)
-    return (
-        f'<footer class="soft">Drawn by mergekit_wise {escape(__version__)} from {count} records of {escape(sources)}. '
-        "Method: Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022.</footer>"
-    )
-
-
-def _data(stories: Iterable[Story], timeline: Timeline) -> str:
-    """What the script says aloud, as JSON that no text in it can end."""
-    lines = [" ".join(spoken(s.comparison, alpha) for s in stories) for alpha in timeline.stops]
-    data = {
-        "names": timeline.names,
-        "spoken": [f"{name}. {line}" for name, line in zip(timeline.names, lines, strict=True)],
-        "start": timeline.start,
+    stops: dict[tuple[int, float], list[int]] = {}
+    for index, curve in enumerate(comparison.curves):
+        for stop, alpha in enumerate(slider.nearest(curve) if curve.mixtures else ()):
+            stops.setdefault((index, alpha), []).append(stop)
+    along_alpha, against_reference = alpha_plots(comparison), scatter_plots(comparison)
+    swept = [(index, curve) for index, curve in enumerate(comparison.curves) if len(curve.mixtures) > 1]
+    return {
+        "ident": ident,
+        "suite": comparison.suite,
+        "several": len(comparison.curves) > 1,
+        "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
+        "recommended": recommended,
+        "warnings": dict.fromkeys(chosen.warning for _, chosen in recommended if chosen.warning),
+        "tiles": [
+            (heading(column), [_headline(index, curve, column, slider) for index, curve in swept])
+            for column in comparison.headline
+            if swept
+        ],
+        "guides": {guide.kind for plot in (*along_alpha, *against_reference) for guide in plot.guides},
+        "along_alpha": [_figure(plot, comparison, slider, f"{ident}a{i}") for i, plot in enumerate(along_alpha)],
+        "against_reference": [
+            _figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
+        ],
+        "results": results_table(summary),
+        "analysis": analysis_tables(summary),
+        "stops": stops,
+        "provenance": [
+            (curve.name, shared_facts(curve), (dataset_table(comparison, curve), weights_table(curve)))
+            for curve in comparison.curves
+        ],
     }
-    return json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _headline(index: int, curve: Curve, column: Column, slider: Slider) -> dict[str, Any]:
+    """A curve's number in a headline column at every stop, its interval, and the gain over either model."""
+    results = [curve.result(alpha, column) for alpha in slider.nearest(curve)]
+    gains = []
+    for alpha, name in ENDPOINTS.items():
+        if (end := curve.result(alpha, column)) is not None:
+            gains.append((name, ["–" if result is None else points(result.value - end.value) for result in results]))
+    return {
+        "colour": colour(index),
+        "name": curve.name,
+        "numbers": ["–" if result is None else percent(result.value) for result in results],
+        "intervals": ["" if result is None else interval(result) for result in results],
+        "gains": gains,
+    }
+
+
+def _figure(plot: Plot, comparison: Comparison, slider: Slider, ident: str) -> dict[str, Any]:
+    """A plot, and below it the numbers of each curve that was swept."""
+    return {
+        "heading": heading(plot.column),
+        "svg": Markup(draw(plot, ident, slider.stops, slider.start)),
+        "readouts": [
+            _readout(plot.kind, comparison, trace.index, plot.column, slider)
+            for trace in plot.traces
+            if len(comparison.curves[trace.index].mixtures) > 1
+        ],
+    }
+
+
+def _readout(kind: str, comparison: Comparison, index: int, column: Column, slider: Slider) -> dict[str, Any]:
+    """Zero-shot, the slider's mixture and fine-tuned in numbers, for one curve of a plot.
+
+    The number's note is its interval, or under a scatter plot its effective robustness if a baseline is known.
+    """
+    curve = comparison.curves[index]
+    texts: dict[float, tuple[str, str]] = {}
+    for alpha in curve.mixtures:
+        result = curve.result(alpha, column)
+        note = interval(result) if kind == "alpha" and result is not None else ""
+        if kind == "scatter" and (rho := robustness(comparison, curve, alpha, column)) is not None:
+            note = f"ρ {points(rho.value)}"
+        texts[alpha] = ("–" if result is None else percent(result.value), note)
+    nearest = slider.nearest(curve)
+
+    def model(alpha: float) -> tuple[str, str]:
+        value, note = texts.get(alpha, ("–", ""))
+        return value, note if kind == "scatter" else ""
+
+    return {
+        "colour": colour(index),
+        "name": curve.name,
+        "zeroshot": model(0.0),
+        "finetuned": model(1.0),
+        "alphas": [f"{alpha:g}" for alpha in nearest],
+        "numbers": [texts[alpha][0] for alpha in nearest],
+        "notes": [texts[alpha][1] for alpha in nearest],
+    }
 
 
 def _digest(text: str) -> str:

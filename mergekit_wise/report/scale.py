@@ -1,4 +1,4 @@
-"""Axes: where a number stands on one, and which numbers are written beside it. Knows nothing of what is drawn."""
+"""Axes: the position of a number on one, and its ticks. Knows nothing of what is drawn."""
 
 import math
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 TICKS = (50, 90, 10, 99, 1, 99.9, 80, 20, 95, 5, 70, 30, 60, 40, 97, 98, 2, 99.5, 0.5, 85, 75, 65)
-"""Per cent, for logit axes; where two are too near each other, the one that comes first here stays."""
+"""Percentages for logit axes; of two that are too close to each other, the one listed first is kept."""
 
 EDGE = 0.0005
-"""A share of 0 or 1 has no logit: it is drawn this far inside."""
+"""The logits of 0 and 1 are infinite, so these shares are drawn this far inside."""
 
-APART = 0.085
-"""The least distance between two ticks, in lengths of the axis."""
+MIN_TICK_DISTANCE = 0.085
+"""Smallest distance between two ticks, as a fraction of the axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """An axis from `low` to `high`; `ticks` are values on it and `labels` what is written there."""
+    """An axis from `low` to `high`; `ticks` are values on it, and `labels` their texts."""
 
     kind: Literal["linear", "logit"]
     low: float
@@ -26,7 +26,7 @@ class Scale:
     labels: tuple[str, ...]
 
     def place(self, value: float) -> float:
-        """Where a value stands: 0 at the axis' low end, 1 at its high end, never outside."""
+        """The position of a value: 0 at the low end of the axis, 1 at its high end, never outside."""
         if self.kind == "logit":
             low, high, at = logit(self.low), logit(self.high), logit(value)
         else:
@@ -35,12 +35,12 @@ class Scale:
 
 
 def inside(share: float) -> float:
-    """The share, or the nearest that has a logit to draw."""
+    """The share, or the nearest one whose logit can be drawn."""
     return min(max(share, EDGE), 1 - EDGE)
 
 
 def logit(share: float) -> float:
-    """log(p / (1 - p)) of a share that is moved inside."""
+    """log(p / (1 - p)) of a share that was moved inside."""
     p = inside(share)
     return math.log(p / (1 - p))
 
@@ -51,14 +51,14 @@ def expit(x: float) -> float:
 
 
 def widened(low: float, high: float) -> tuple[float, float]:
-    """A range of shares and a twelfth more on either side, on the logit scale."""
+    """A range of shares, widened by a twelfth on either side on the logit scale."""
     a, b = logit(low), logit(high)
     room = max((b - a) / 12, 0.05)
     return expit(a - room), expit(b + room)
 
 
 def logit_scale(shares: Iterable[float]) -> Scale:
-    """A logit axis that just holds the shares, with ticks in per cent."""
+    """A logit axis that tightly fits the shares, with ticks in per cent."""
     given = list(shares)
     low, high = widened(min(given), max(given))
     candidates = [tick / 100 for tick in TICKS]
@@ -67,14 +67,16 @@ def logit_scale(shares: Iterable[float]) -> Scale:
     bare = Scale("logit", low, high, (), ())
     ticks: list[float] = []
     for tick in candidates:
-        if low <= tick <= high and all(abs(bare.place(tick) - bare.place(other)) >= APART for other in ticks):
+        if low <= tick <= high and all(
+            abs(bare.place(tick) - bare.place(other)) >= MIN_TICK_DISTANCE for other in ticks
+        ):
             ticks.append(tick)
     ticks.sort()
     return Scale("logit", low, high, tuple(ticks), tuple(f"{100 * tick:.6g}" for tick in ticks))
 
 
 def linear_scale(shares: Iterable[float]) -> Scale:
-    """A linear axis that holds the shares, with ticks in per cent."""
+    """A linear axis that fits the shares, with ticks in per cent."""
     given = list(shares)
     least, most = min(given), max(given)
     room = max((most - least) / 12, 0.002)
@@ -84,7 +86,7 @@ def linear_scale(shares: Iterable[float]) -> Scale:
 
 
 def alpha_scale(alphas: Iterable[float]) -> Scale:
-    """The axis of alpha: from 0 to 1, or further where alphas go further."""
+    """The axis of alpha: from 0 to 1, or farther if alphas are outside."""
     given = list(alphas)
     low, high = min(0.0, *given), max(1.0, *given)
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0) if (low, high) == (0.0, 1.0) else tuple(_round_numbers(low, high))

@@ -1,85 +1,109 @@
-"""What analysis says of a curve: the recommended alpha, what 0.5 costs, and how the way between the ends goes.
+"""What analysis says of the curves of a comparison: the recommended alpha, the loss at 0.5, connectivity, robustness.
 
-Knows measurements as candidates of `analysis`; decides nothing itself.
+Turns measurements into the candidates and counts of `analysis`; decides nothing itself.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mergekit_wise.analysis import (
-    UNMEASURED,
+    BASELINES,
+    Baseline,
     Candidate,
     Connectivity,
+    Estimate,
     Loss,
     Recommendation,
     connectivity,
+    effective_robustness,
     losses,
     recommend,
 )
+from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.report.comparison import BOTH, SHIFTS, Column, Comparison, Curve
-from mergekit_wise.report.measurement import Measurement
-
-ENDS = (0.0, 1.0)
-"""Zero-shot, fine-tuned."""
+from mergekit_wise.results import as_candidate
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """On one curve; None or empty where its records do not allow it.
+class Summary:
+    """A comparison and, for each of its curves in order, what analysis says of it.
 
     Attributes:
-        recommendation: the alpha to use, and why.
+        recommendations: the alpha to use and why; None if the records do not allow a choice.
         losses: the paper's Table 3, by the names of columns.
-        connectivity: observations 1 and 2, by the names of data sets that report top-1.
+        connectivities: observations 1 and 2, by the names of the data sets that report top-1 accuracy.
     """
 
-    recommendation: Recommendation | None
-    losses: dict[str, Loss]
-    connectivity: dict[str, Connectivity]
+    comparison: Comparison
+    recommendations: tuple[Recommendation | None, ...]
+    losses: tuple[Mapping[str, Loss], ...]
+    connectivities: tuple[Mapping[str, Connectivity], ...]
 
 
-def judge(comparison: Comparison, curve: Curve) -> Verdict:
-    """What analysis says of the alphas at which everything that averages are over was measured."""
-    counted = _counted(comparison)
-    candidates = [
-        _candidate(alpha, [curve.rows[alpha, column.name] for column in counted], comparison)
-        for alpha in curve.mixtures
-        if all((alpha, column.name) in curve.rows for column in counted)
-    ]
-    recommendation, found = None, {}
-    if len(candidates) > 1:
-        try:
-            recommendation = recommend(candidates)
-            names = [*(column.name for column in counted), SHIFTS, BOTH]
-            found = dict(zip(_present(names, candidates[0]), losses(candidates), strict=True))
-        except ResultsError:
-            pass  # measured on different images, which `remarks` says
-    return Verdict(recommendation, found, _connectivities(comparison, curve))
+def summarize(comparison: Comparison) -> Summary:
+    """What analysis says of the alphas that were measured on everything that averages are over."""
+    chosen = [_choice(comparison, curve) for curve in comparison.curves]
+    return Summary(
+        comparison,
+        tuple(recommendation for recommendation, _ in chosen),
+        tuple(lost for _, lost in chosen),
+        tuple(_connectivities(comparison, curve) for curve in comparison.curves),
+    )
 
 
-def _counted(comparison: Comparison) -> list[Column]:
-    """The reference and the shifts that averages are over."""
+def baseline_of(comparison: Comparison, shift: Column) -> Baseline | None:
+    """The line that predicts a shift from the comparison's reference: the user's own, else the published one.
+
+    For ImageNet-R, ImageNet-A and ObjectNet the published line predicts from ImageNet restricted to their classes,
+    which is not the reference; see `robustness`.
+    """
+    if shift.name in comparison.baselines:
+        return comparison.baselines[shift.name]
+    line = BASELINES.get(shift.name)
+    same = comparison.reference is not None and comparison.reference.name == "imagenet"
+    return line if same and line is not None and line.reference == "ImageNet" else None
+
+
+def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift: Column) -> Estimate | None:
+    """Effective robustness of a model on a shift; None if no line is known or something was not measured.
+
+    Relative to the reference, or to its images of the shift's classes if the line predicts from those.
+    """
     reference = comparison.reference
-    shifts = [column for column in comparison.columns if column.role == "shift" and column.name in comparison.averaged]
-    return [*([reference] if reference else []), *shifts]
+    if reference is None:
+        return None
+    line, name = baseline_of(comparison, shift), reference.name
+    if line is None and reference.name == "imagenet":
+        line, name = BASELINES.get(shift.name), companion_name(shift.name)
+    shifted, unshifted = curve.rows.get((alpha, shift.name)), curve.rows.get((alpha, name))
+    if line is None or shifted is None or unshifted is None:
+        return None
+    return effective_robustness((shifted.correct, shifted.total), (unshifted.correct, unshifted.total), line)
 
 
-def _candidate(alpha: float, rows: Sequence[Measurement], comparison: Comparison) -> Candidate:
-    counts = [(row.correct, row.total) for row in rows]
-    results = [row.result for row in rows]
-    names = [row.dataset for row in rows]
-    if comparison.reference is None:
-        return Candidate(alpha, UNMEASURED, tuple(counts), ("", *names), (None, *results))
-    return Candidate(alpha, counts[0], tuple(counts[1:]), tuple(names), tuple(results))
+def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None, dict[str, Loss]]:
+    reference = comparison.reference
+    shifts = [c for c in comparison.columns if c.role == "shift" and c.name in comparison.averaged]
+    names = [column.name for column in ([reference] if reference else []) + shifts]
+    candidates = [
+        as_candidate(alpha, names, [curve.rows[alpha, name] for name in names], with_reference=reference is not None)
+        for alpha in curve.mixtures
+        if all((alpha, name) in curve.rows for name in names)
+    ]
+    if len(candidates) < 2:
+        return None, {}
+    try:
+        lost = dict(zip(_columns(names, candidates[0]), losses(candidates), strict=True))
+        return recommend(candidates), lost
+    except ResultsError:
+        return None, {}  # measured on different images, which `warnings` reports
 
 
-def _present(names: Sequence[str], candidate: Candidate) -> list[str]:
-    """The columns that `losses` has for candidates such as this one."""
-    absent = set() if candidate.shifts else {SHIFTS, BOTH}
-    if not candidate.has_reference:
-        absent.add(BOTH)
-    return [name for name in names if name not in absent]
+def _columns(names: list[str], candidate: Candidate) -> list[str]:
+    """The names of the columns that `losses` has for candidates like this one."""
+    averages = [SHIFTS] if candidate.shifts else []
+    return [*names, *averages, *([BOTH] if candidate.shifts and candidate.has_reference else [])]
 
 
 def _connectivities(comparison: Comparison, curve: Curve) -> dict[str, Connectivity]:
@@ -92,5 +116,5 @@ def _connectivities(comparison: Comparison, curve: Curve) -> dict[str, Connectiv
         try:
             found[column.name] = connectivity(points)
         except ResultsError:
-            continue  # an end is missing, or images differ, which `remarks` says
+            continue  # an alpha is missing, or images differ, which `warnings` reports
     return found

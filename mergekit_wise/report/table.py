@@ -1,119 +1,120 @@
-"""Records as rows of text, for a terminal, a page or a paper. Knows nothing of how they are drawn."""
+"""One kind of table for all outputs: the terminal, the page, CSV, Markdown and LaTeX.
 
-from collections.abc import Sequence
+Knows texts and the numbers behind them; knows nothing of where they come from or how they are drawn. Importing it is
+cheap, because the terminal does so at every start.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from mergekit_wise.analysis import Candidate
-from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
-from mergekit_wise.checkpoint import TensorInfo
-from mergekit_wise.merging import Movement, TensorPlan
-from mergekit_wise.results import Record
+if TYPE_CHECKING:
+    from mergekit_wise.analysis import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text, a smaller text beside it, the number behind it (NaN if there is none), and whether it is the best."""
+
+    text: str
+    note: str = ""
+    number: float = math.nan
+    best: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Cells. A row about a mixture has its curve's index and its alpha; a marked row stands out in the terminal."""
+
+    cells: tuple[Cell, ...]
+    curve: int | None = None
+    alpha: float | None = None
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Column heads and rows, all texts; ``marked`` says which rows stand out."""
+    """Columns and rows.
+
+    Attributes:
+        columns: the heads.
+        body: the rows.
+        summary: rows below a line.
+        title, caption: what the table shows, and what its numbers mean.
+        names: how many of the first columns name the row.
+    """
 
     columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    marked: tuple[bool, ...]
+    body: tuple[Row, ...]
+    summary: tuple[Row, ...] = ()
+    title: str = ""
+    caption: str = ""
+    names: int = 1
 
+    @classmethod
+    def of_texts(
+        cls, columns: Sequence[str], rows: Iterable[Sequence[str]], marked: Sequence[bool] | None = None
+    ) -> "Table":
+        """A table of plain texts; `marked` says which rows stand out, by default none."""
+        texts = list(rows)
+        marks = [False] * len(texts) if marked is None else marked
+        body = (Row(tuple(map(Cell, row)), marked=mark) for row, mark in zip(texts, marks, strict=True))
+        return cls(tuple(columns), tuple(body))
 
-def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
-    """One row a data set: what it reports, the 95 % interval of that, top-1 counts, top-5; then the shifts' average.
+    @property
+    def rows(self) -> tuple[tuple[str, ...], ...]:
+        """The texts of all rows, those of the summary last."""
+        return tuple(tuple(cell.text for cell in row.cells) for row in (*self.body, *self.summary))
 
-    What a data set reports other than top-1 is named behind its title. ``missing``: how many data sets were not there.
-    """
-    rows = [
-        (
-            r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
-            percent(r.value),
-            interval(r.interval),
-            f"{r.correct}/{r.total}",
-            "" if r.top5 is None else percent(r.top5 / r.total),
+    @property
+    def text_columns(self) -> tuple[bool, ...]:
+        """For each column, whether it is aligned as text: it names the row, or no cell of the body has a number."""
+        return tuple(
+            place < self.names or all(math.isnan(row.cells[place].number) for row in self.body)
+            for place in range(len(self.columns))
         )
-        for r in records
-    ]
-    corruption = corruption_error(records)
-    if corruption is not None:
-        rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), "", "", ""))
-    shifts = [r.value for r in records if r.role == "shift"]
-    if len(shifts) > 1:
-        name = f"Average of {len(shifts)} shifts" + (f", {missing} sets missing" if missing else "")
-        rows.append((name, percent(sum(shifts) / len(shifts)), "", "", ""))
-    marked = tuple(index >= len(records) for index in range(len(rows)))
-    return Table(("Data set", "Result", "95 % interval", "Correct", "Top-5"), tuple(rows), marked)
+
+    @property
+    def marked(self) -> tuple[bool, ...]:
+        """For each of `rows`, whether it stands out."""
+        return tuple(row.marked for row in (*self.body, *self.summary))
 
 
-def corruption_error(records: Sequence[Record]) -> float | None:
-    """ImageNet-C's mCE of one model; None unless all 15 corruptions were measured at all five severities."""
-    errors: dict[str, list[float]] = {}
-    for record in records:
-        suite, _, rest = record.dataset.partition("imagenet-c-")
-        if rest and not suite:
-            errors.setdefault(rest.rpartition("-")[0], []).append(1 - record.accuracy)
-    whole = errors.keys() == ALEXNET_ERRORS.keys() and all(len(five) == SEVERITIES for five in errors.values())
-    return mean_corruption_error(errors).mean if whole else None
+EMPTY = Cell("")
+
+ENDPOINTS = {0.0: "zero-shot", 1.0: "fine-tuned"}
+"""Names of the two models, by their alphas."""
 
 
-def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
-    """One row an alpha: the reference, every shift, the shifts' average, and the average of both."""
-    titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
-    rows = []
-    for candidate in candidates:
-        cells = {r.title: percent(r.value) for r in records if r.alpha == candidate.alpha}
-        averages = (percent(candidate.shift_accuracy), percent(candidate.average))
-        rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
-    return Table(
-        ("alpha", *titles.values(), "Avg shifts", "Avg both"),
-        tuple(rows),
-        tuple(candidate.alpha == recommended for candidate in candidates),
-    )
+def percent(share: float, unknown: str = "–") -> str:
+    """A share as a percentage with one decimal; `unknown` for NaN."""
+    return unknown if math.isnan(share) else f"{100 * share:.1f}"
 
 
-def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
-    """One row a tensor: name, dtype, shape, bytes."""
-    rows = tuple((i.name, str(i.dtype), _shape(i.shape), f"{i.nbytes:,}") for i in tensors)
-    return Table(("Tensor", "dtype", "Shape", "Bytes"), rows, (False,) * len(rows))
+def points(share: float) -> str:
+    """A difference in percentage points, signed, with a minus sign as wide as a plus; a dash for NaN."""
+    return "–" if math.isnan(share) else f"{100 * share:+.1f}".replace("-", "−")
 
 
-def plan_table(steps: Sequence[TensorPlan]) -> Table:
-    """One row a tensor of a merge to come: its dtype and shape, and what it gets."""
-    what = {
-        "mix": "alpha {:g}",
-        "choose": "fine-tuned where they differ",
-        "zeroshot": "zero-shot",
-        "finetuned": "fine-tuned",
-    }
-    rows = tuple((s.info.name, str(s.info.dtype), _shape(s.info.shape), what[s.action].format(s.alpha)) for s in steps)
-    return Table(("Tensor", "dtype", "Shape", "Gets"), rows, (False,) * len(rows))
+def interval(result: "Estimate", to: str = "–") -> str:
+    """The interval of a share as percentages, cut at 0 and 100; empty if it is unknown."""
+    if math.isnan(result.low):
+        return ""
+    return f"{percent(max(result.low, 0.0))}{to}{percent(min(result.high, 1.0))}"
 
 
-def movement_table(movements: Sequence[Movement]) -> Table:
-    """One row a tensor: how far it moved, relative to its norm, and the cosine between before and after."""
-    rows = tuple((m.name, _number(m.relative), _number(m.cosine)) for m in movements)
-    return Table(("Tensor", "|b - a| / |a|", "Cosine"), rows, (False,) * len(rows))
+def points_interval(result: "Estimate") -> str:
+    """The interval of a difference in percentage points; empty if it is unknown."""
+    return "" if math.isnan(result.low) else f"{points(result.low)} to {points(result.high)}"
 
 
-def class_table(head: Movement) -> Table:
-    """One row a class of a head: the cosine between its weights before and after."""
-    rows = tuple((str(index), _number(cosine)) for index, cosine in enumerate(head.by_class))
-    return Table(("Class", "Cosine"), rows, (False,) * len(rows))
+def alpha_text(alpha: float | None) -> str:
+    """An alpha; a dash if it is unknown."""
+    return "–" if alpha is None else f"{alpha:g}"
 
 
-def _shape(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape)) or "scalar"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def percent(share: float) -> str:
-    """A share as per cent with one decimal; nothing for NaN."""
-    return "" if share != share else f"{100 * share:.1f}"
-
-
-def interval(ends: tuple[float, float]) -> str:
-    """Both ends of an interval, in per cent."""
-    return f"{percent(ends[0])} - {percent(ends[1])}"
+def listed(words: Iterable[str], most: int = 6) -> str:
+    """Words with commas between, cut short after `most`."""
+    found = list(words)
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

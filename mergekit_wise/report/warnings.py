@@ -1,72 +1,69 @@
-"""What a reader must know before comparing: records that do not belong together, and those that are missing.
+"""What a reader must know before comparing: records that are not comparable, and measurements that are missing.
 
-Knows measurements and comparisons; says, and changes nothing.
+Knows measurements and comparisons; changes nothing.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from mergekit_wise.report.comparison import Comparison, Curve
-from mergekit_wise.report.measurement import Measurement
-from mergekit_wise.report.reading import Reading
+from mergekit_wise.report.table import ENDPOINTS, listed
+from mergekit_wise.results import Measurement, Reading
 
-ENDS = {0.0: "zero-shot", 1.0: "fine-tuned"}
-
-SAME_EVERYWHERE = {"data": "other images", "limit": "another number of images", "seed": "images drawn in another way"}
+SAME_EVERYWHERE = {"data": "images", "limit": "numbers of images", "seed": "random seeds for --limit"}
 SAME_IN_A_CURVE = {
-    "prompts": "other class names or templates",
-    "head": "another head",
-    "architecture": "another architecture",
-    "precision": "another precision",
+    "prompts": "class names or templates",
+    "head": "heads",
+    "architecture": "architectures",
+    "precision": "precisions",
 }
-"""Details of a record, and what it means if they differ."""
-
+"""Details that must agree for numbers to be comparable, and what to call them if they differ."""
 
 DEFECTS = {
-    "bad": "images that could not be read and are not in the counts",
-    "unsound": "images whose outputs were infinite or no numbers, which count as wrong",
+    "bad": "could not be read and {} not counted",
+    "unsound": "had infinite or NaN outputs and {} counted as wrong",
 }
 
 
-def remarks(reading: Reading, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
-    """Sentences, in the order in which they matter."""
+def warnings(reading: Reading, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
+    """Sentences, the most important first."""
     measurements = reading.measurements
-    found = [*_mixtures(comparisons), *_repeated(measurements), *_versions(measurements), *_alone(reading)]
+    found = [*_mixed_sources(comparisons), *_repeated(measurements), *_versions(measurements), *_unmatched(reading)]
     for comparison in comparisons:
-        found += _suite(comparison)
+        found += _of_suite(comparison)
         where = f"{comparison.suite}, " if len(comparisons) > 1 else ""
-        found += (where + said for curve in comparison.curves for said in _curve(curve))
+        found += (where + warning for curve in comparison.curves for warning in _of_curve(curve))
     return tuple(dict.fromkeys(found))
 
 
-def _mixtures(comparisons: Sequence[Comparison]) -> Iterable[str]:
+def _mixed_sources(comparisons: Sequence[Comparison]) -> Iterable[str]:
     if len(comparisons) > 1:
-        names = _list(comparison.suite for comparison in comparisons)
-        yield f"The records are of {len(comparisons)} suites ({names}): each by itself. --suite NAME draws one."
+        names = listed(comparison.suite for comparison in comparisons)
+        yield f"The records belong to {len(comparisons)} suites ({names}), shown separately. --suite NAME selects one."
     for comparison in comparisons:
         models: dict[str, list[str]] = {}
         for curve in comparison.curves:
             models.setdefault(curve.source, []).append(curve.model)
         for source, found in models.items():
             if len(set(found)) > 1:
-                kinds = f"{len(set(found))} models ({_list(dict.fromkeys(found))})"
-                yield f"{source} holds {kinds} on {comparison.suite}: each is drawn by itself."
+                kinds = f"{len(set(found))} models ({listed(dict.fromkeys(found))})"
+                yield f"{source} holds {kinds} on {comparison.suite}, shown separately."
 
 
 def _repeated(measurements: Sequence[Measurement]) -> Iterable[str]:
     counts = Counter((m.source, m.model, m.suite, m.alpha, m.dataset) for m in measurements)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
-        shown = _list(f"{_alpha(key[3])} on {key[4]}" for key in twice)
-        yield f"Measured more than once, of which the latest counts: {shown}."
+        shown = listed(f"{_alpha(key[3])} on {key[4]}" for key in twice)
+        yield f"Measured more than once; the latest record is used: {shown}."
 
 
-def _alone(reading: Reading) -> Iterable[str]:
-    """Findings that no record stands beside."""
-    known = {(row.source, row.suite, row.dataset): None for row in reading.measurements}
+def _unmatched(reading: Reading) -> Iterable[str]:
+    """Analyses without a record of the same data set."""
+    known = {(row.source, row.suite, row.dataset) for row in reading.measurements}
     lost = [f for f in reading.findings if (f.source, f.suite, f.dataset) not in known]
     if lost:
-        yield f"An analysis of {_list(dict.fromkeys(f.title for f in lost))} has no record beside it: left out."
+        yield f"The analysis of {listed(dict.fromkeys(f.title for f in lost))} has no matching record and is left out."
 
 
 def _versions(measurements: Sequence[Measurement]) -> Iterable[str]:
@@ -74,87 +71,85 @@ def _versions(measurements: Sequence[Measurement]) -> Iterable[str]:
     for row in measurements:
         for library, version in row.versions.items():
             found.setdefault(library, {})[version] = None
-    mixed = [f"{library} {_list(versions)}" for library, versions in found.items() if len(versions) > 1]
+    mixed = [f"{library} {listed(versions)}" for library, versions in found.items() if len(versions) > 1]
     if mixed:
         yield f"The records were made with different versions, which may change numbers: {'; '.join(mixed)}."
 
 
-def _suite(comparison: Comparison) -> Iterable[str]:
+def _of_suite(comparison: Comparison) -> Iterable[str]:
     rows = [row for curve in comparison.curves for row in curve.rows.values()]
     if comparison.reference is None:
-        yield f"{comparison.suite}: no reference was measured, so shifts are not drawn against one."
+        yield f"{comparison.suite}: no reference was measured, so there are no plots of shifts against it."
     references = [column.title for column in comparison.columns if column.role == "reference"]
     if len(references) > 1:
-        yield f"{comparison.suite} has {len(references)} references; {references[0]} is the one that is drawn against."
+        yield f"{comparison.suite} has {len(references)} references; shifts are plotted against {references[0]}."
     left_out = [c.title for c in comparison.columns if c.role == "shift" and c.name not in comparison.averaged]
     if left_out:
-        yield f"{comparison.suite}: not every model was measured on {_list(left_out)}: left out of averages."
-    yield from _differences(rows, lambda row: str(row.total), "another number of images")
-    yield from _differences(rows, lambda row: row.metric, "another metric")
-    for field, meaning in SAME_EVERYWHERE.items():
-        yield from _differences(rows, lambda row, field=field: row.details.get(field, ""), meaning)  # type: ignore[misc]
+        yield f"{comparison.suite}: not every model was measured on {listed(left_out)}; left out of averages."
+    yield from _differences(rows, lambda row: str(row.total), "numbers of images")
+    yield from _differences(rows, lambda row: row.metric, "metrics")
+    for field, name in SAME_EVERYWHERE.items():
+        yield from _differences(rows, _detail(field), name)
     yield from _incomplete(rows)
 
 
-def _differences(rows: Iterable[Measurement], what: Callable[[Measurement], str], meaning: str) -> Iterable[str]:
+def _detail(field: str) -> Callable[[Measurement], str]:
+    return lambda row: row.details.get(field, "")
+
+
+def _differences(rows: Iterable[Measurement], value_of: Callable[[Measurement], str], name: str) -> Iterable[str]:
     """Data sets that were measured in more than one way."""
     found: dict[str, dict[str, None]] = {}
     for row in rows:
-        found.setdefault(row.title, {})[what(row)] = None
-    mixed = {title: [way or "none" for way in ways] for title, ways in found.items() if len(ways) > 1}
+        found.setdefault(row.title, {})[value_of(row)] = None
+    mixed = {title: [value or "none" for value in values] for title, values in found.items() if len(values) > 1}
     if mixed:
-        ways = _list(next(iter(mixed.values())))
-        yield f"Some records of {_list(mixed)} are of {meaning} ({ways}): they cannot be compared."
+        values = listed(next(iter(mixed.values())))
+        yield f"Records of {listed(mixed)} have different {name} ({values}) and cannot be compared."
 
 
 def _incomplete(rows: Sequence[Measurement]) -> Iterable[str]:
-    """Data sets of which images are missing, unreadable or without an answer; of several numbers, the largest."""
+    """Data sets with images that are missing, unreadable or without a valid output; of several counts, the largest."""
     limited: dict[str, dict[str, None]] = {}
-    said: dict[str, None] = {}
-    most: dict[tuple[str, str], int] = {}
+    found: dict[str, None] = {}
+    largest: dict[tuple[str, str], int] = {}
     for row in rows:
         expected, limit = row.details.get("expected", ""), row.details.get("limit", "")
         if limit:
             limited.setdefault(limit, {})[row.title] = None
         elif expected.isdecimal() and int(expected) != row.total:
-            said[f"{row.title}: {row.total:,} images of {int(expected):,} in the complete data set."] = None
+            found[f"{row.title}: {row.total:,} images; the complete data set has {int(expected):,}."] = None
         for field in DEFECTS:
             if (count := row.details.get(field, "")).isdecimal():
-                most[row.title, field] = max(most.get((row.title, field), 0), int(count))
+                largest[row.title, field] = max(largest.get((row.title, field), 0), int(count))
         if missing := row.details.get("missing"):
-            said[f"Of the suite {row.suite} these data sets were not there: {missing}."] = None
+            found[f"Data sets of the suite {row.suite} that were not found: {missing}."] = None
     yield from (
-        f"A part of the images alone, with --limit {limit}: {_list(titles)}." for limit, titles in limited.items()
+        f"Random subset of the images (--limit {limit}): {listed(titles)}." for limit, titles in limited.items()
     )
-    yield from said
-    yield from (f"{title}: {DEFECTS[field]}: {count:,}." for (title, field), count in most.items())
+    yield from found
+    for (title, field), number in largest.items():
+        images, verb = ("1 image", "is") if number == 1 else (f"{number:,} images", "are")
+        yield f"{title}: {images} {DEFECTS[field].format(verb)}."
 
 
-def _curve(curve: Curve) -> Iterable[str]:
+def _of_curve(curve: Curve) -> Iterable[str]:
     rows = list(curve.rows.values())
     if len(curve.mixtures) > 1:
-        for end, name in ENDS.items():
-            if end not in curve.mixtures:
-                yield f"{curve.name}: alpha {end:g} ({name}) was not measured, so nothing is compared with it."
+        for endpoint, name in ENDPOINTS.items():
+            if endpoint not in curve.mixtures:
+                yield f"{curve.name}: alpha {endpoint:g} ({name}) was not measured, so nothing is compared with it."
     datasets = dict.fromkeys(row.dataset for row in rows)
-    holes = [f"{_alpha(a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows]
-    if holes:
-        yield f"{curve.name}: not measured: {_list(holes)}."
+    missing = [f"{_alpha(a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows]
+    if missing:
+        yield f"{curve.name}: not measured: {listed(missing)}."
     for alpha in curve.alphas:
         weights = {row.weights for row in rows if row.alpha == alpha and row.weights}
         if len(weights) > 1:
-            yield f"{curve.name}: {_alpha(alpha)} was measured with different weights ({_list(sorted(weights))})."
-    for field, meaning in SAME_IN_A_CURVE.items():
-        yield from (
-            f"{curve.name}: {said}"
-            for said in _differences(rows, lambda row, field=field: row.details.get(field, ""), meaning)  # type: ignore[misc]
-        )
+            yield f"{curve.name}: {_alpha(alpha)} was measured with different weights ({listed(sorted(weights))})."
+    for field, name in SAME_IN_A_CURVE.items():
+        yield from (f"{curve.name}: {warning}" for warning in _differences(rows, _detail(field), name))
 
 
 def _alpha(alpha: float | None) -> str:
     return "an unknown alpha" if alpha is None else f"alpha {alpha:g}"
-
-
-def _list(words: Iterable[str], most: int = 6) -> str:
-    found = list(words)
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

@@ -1,22 +1,30 @@
 """One record per (model, alpha, data set), in JSON Lines. Knows no model and no terminal."""
 
-from mergekit_wise.results.analysis import Analysis
 from mergekit_wise.results.details import Detail, DetailFiles, writing_details
-from mergekit_wise.results.record import Key, Record, Role, key_of
-from mergekit_wise.results.store import append_records, as_entry, read_analyses, read_records, require_writable
+from mergekit_wise.results.measurement import Finding, Measurement
+from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
+from mergekit_wise.results.record import ENSEMBLE, Analysis, Key, Record, Role, as_candidate, key_of, to_candidates
+from mergekit_wise.results.store import append_records, as_entry, require_writable
 
 __all__ = [
+    "ENSEMBLE",
     "Analysis",
     "Detail",
     "DetailFiles",
+    "Finding",
     "Key",
+    "Measurement",
+    "Reading",
     "Record",
     "Role",
     "append_records",
+    "as_candidate",
     "as_entry",
     "key_of",
     "read_analyses",
     "read_records",
+    "read_results",
     "require_writable",
+    "to_candidates",
     "writing_details",
 ]

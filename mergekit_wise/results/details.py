@@ -1,4 +1,4 @@
-"""What stands behind a record: accuracy class by class as CSV, and every prediction as JSON Lines.
+"""Details of a record: accuracy per class as CSV, and every prediction as JSON Lines.
 
 Knows no model and no image.
 """
@@ -28,11 +28,11 @@ class Detail:
     """The predictions of one model on one data set.
 
     Attributes:
-        record: what they were counted as.
-        dataset: the images.
-        classes: predicted classes, int64 [N]; -1 where nothing was predicted.
-        top5: whether the label is among the best five, bool [N].
-        bad: images that could not be read: what is the matter, by index.
+        record: the record that counts them.
+        dataset: the images and labels.
+        classes: predicted classes, int64 [N]; -1 for no prediction.
+        top5: whether the label is among the five best, bool [N].
+        bad: what is wrong with each image that could not be read, by index.
     """
 
     record: Record
@@ -44,13 +44,13 @@ class Detail:
 
 @dataclass(frozen=True, slots=True)
 class DetailFiles:
-    """Where details go; None where nobody asked for them."""
+    """The files that details are written to; None for those that were not requested."""
 
     per_class: TextIO | None
     per_sample: TextIO | None
 
     def write(self, detail: Detail) -> None:
-        """One row a class, one line an image."""
+        """Write a row per class and a line per image."""
         right = is_right(detail.dataset.metric, detail.classes, detail.dataset.labels)
         if self.per_class is not None:
             csv.writer(self.per_class, lineterminator="\n").writerows(_class_rows(detail, right))
@@ -62,7 +62,7 @@ class DetailFiles:
 
 @contextmanager
 def writing_details(per_class: Path | None, per_sample: Path | None) -> Iterator[DetailFiles]:
-    """Two files, overwritten. Raises ResultsError if they cannot be."""
+    """Open both files, replacing earlier ones. Raises ResultsError if one cannot be written."""
     with ExitStack() as stack:
         files = DetailFiles(*(_open(path, stack) if path else None for path in (per_class, per_sample)))
         if files.per_class is not None:

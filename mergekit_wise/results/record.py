@@ -1,15 +1,18 @@
-"""What was measured, with everything that the number depends on."""
+"""What a results file holds: measurements of models on data sets, and analyses of how two models differ.
+
+A record carries everything that its number depends on. Knows no file and no model.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, clopper_pearson
 
 Role = Literal["reference", "shift", "companion"]
-"""A companion is the reference restricted to the classes of a shift, and counts in no average."""
+"""A companion is the reference restricted to the classes of a shift, and is part of no average."""
 Key = tuple[str, ...]
 
 IDENTITY = (
@@ -26,34 +29,40 @@ IDENTITY = (
     "limit",
     "seed",
 )
-"""What the number depends on."""
+"""Names of the attributes that the number depends on."""
+
+ANALYSIS = "analysis"
+"""Value of ``kind`` in an analysis' line of a results file; a record's line has no ``kind``."""
+
+ENSEMBLE = "output-space ensemble at "
+"""What the names of the values that belong to output-space ensembles begin with; the alpha follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one model achieves on one data set. Records of earlier versions lack what has a default.
+    """What one model achieves on one data set. Records of earlier versions lack the attributes that have a default.
 
     Attributes:
-        model: file name of the checkpoint, or of both ends of a sweep.
+        model: file name of the checkpoint, or of both checkpoints of a sweep.
         weights: SHA-256, shortened, of the weights that were evaluated.
-        alpha: the mixing coefficient, where it is known.
-        suite, dataset, title, role: what was evaluated, and which part it plays.
+        alpha: the mixing coefficient, if it is known.
+        suite, dataset, title, role: what the model was evaluated on, and the data set's role in the suite.
         correct, total: top-1 counts.
         versions: of the libraries that the number depends on.
         seconds: time for this data set.
-        top5: how often the label is among the best five; None where there are no more classes than that.
-        metric: the name of what is reported, `value` what it is, in [0, 1], and `interval` its 95 %. Where they are not
-            told: the accuracy, and Clopper-Pearson's interval of it.
-        values: other numbers in [0, 1] by name; `worst` is the name of the worst group, where that is reported.
-        architecture: of the model, and how it is known; `preprocess`, what becomes of images before it sees them.
-        head: where the head comes from, and `prompts` a digest of the class names and templates it was made of.
-        precision, device: in what, and on what, it was computed.
+        top5: how often the label is among the five best; None if there are no more than five classes.
+        metric: the name of the reported number, `value` the number, in [0, 1], and `interval` its 95 % interval. By
+            default the accuracy and its Clopper-Pearson interval.
+        values: other numbers in [0, 1] by name; `worst` is the name of the worst group, if that is reported.
+        architecture: of the model, and how it is known; `preprocess`: the transforms of its images.
+        head: where the head comes from; `prompts`: a digest of the class names and templates it was made of.
+        precision, device: what it was computed in and on.
         data: a digest of the data set's images and labels.
-        location: where the images were, and `expected` how many the complete data set has.
-        limit, seed: how many images were drawn of the data set, and with what; None where all were taken.
+        location: where the images were; `expected`: how many the complete data set has.
+        limit, seed: how many images were drawn of the data set, and with which seed; None if all were used.
         bad: images that could not be read and are not in the counts.
-        unsound: images for which the logits were infinite or NaN; they count as wrong.
-        missing: data sets of the suite that were not there.
+        unsound: images whose logits were infinite or NaN; they count as wrong.
+        missing: data sets of the suite that were not found.
     """
 
     model: str
@@ -96,15 +105,89 @@ class Record:
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are classified right."""
+        """Share of the images that are classified correctly."""
         return self.correct / self.total
 
     @property
+    def result(self) -> Estimate:
+        """The reported number with its interval."""
+        return Estimate(self.value, *self.interval)
+
+    @property
     def key(self) -> Key | None:
-        """Equal for two measurements of the same thing; None for records of earlier versions, which say too little."""
+        """Equal for two measurements of the same thing; None for records of earlier versions, which hold too little."""
         return key_of({name: getattr(self, name) for name in IDENTITY}) if self.data else None
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """How the zero-shot and the fine-tuned model, and mixtures of them, differ on a data set.
+
+    Attributes:
+        model: file names of both checkpoints.
+        zeroshot, finetuned: fingerprints of their weights.
+        suite, dataset, title, role, data: the data set, as in a `Record`.
+        setting: a digest of everything else that the numbers depend on.
+        images: how many.
+        values: the numbers by name; NaN if the predictions leave a number undefined.
+    """
+
+    model: str
+    zeroshot: str
+    finetuned: str
+    suite: str
+    dataset: str
+    title: str
+    role: str
+    data: str
+    setting: str
+    images: int
+    values: Mapping[str, float]
+
+    @property
+    def key(self) -> Key:
+        """Equal for two analyses of the same thing."""
+        return (self.zeroshot, self.finetuned, self.dataset, self.data, self.setting, *sorted(self.values))
 
 
 def key_of(facts: Mapping[str, Any]) -> Key:
     """The key of the record that will have these attributes, among them all of `IDENTITY`."""
     return tuple(json.dumps(facts[name], sort_keys=True) for name in IDENTITY)
+
+
+class Measured(Protocol):
+    """Counts and the reported number of one model on one data set."""
+
+    @property
+    def correct(self) -> int:
+        """Images that are classified correctly."""
+
+    @property
+    def total(self) -> int:
+        """All images that were counted."""
+
+    @property
+    def result(self) -> Estimate:
+        """The reported number with its interval."""
+
+
+def as_candidate(alpha: float, names: Sequence[str], rows: Sequence[Measured], *, with_reference: bool) -> Candidate:
+    """What one alpha achieves on named data sets, of which the first is the reference if there is one."""
+    counts = tuple((row.correct, row.total) for row in rows)
+    results = tuple(row.result for row in rows)
+    if not with_reference:
+        return Candidate(alpha, UNMEASURED, counts, ("reference", *names), (None, *results))
+    return Candidate(alpha, counts[0], counts[1:], tuple(names), results)
+
+
+def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:
+    """One candidate per known alpha, ascending, from the records of the reference and of the shifts."""
+    found = []
+    for alpha in sorted({record.alpha for record in records if record.alpha is not None}):
+        references, shifts = (
+            [record for record in records if (record.alpha, record.role) == (alpha, role)]
+            for role in ("reference", "shift")
+        )
+        rows = [*references, *shifts]
+        found.append(as_candidate(alpha, [row.title for row in rows], rows, with_reference=bool(references)))
+    return tuple(found)

@@ -1,4 +1,4 @@
-"""Steps that are taken only where something changed: what each was made of is kept in a small file.
+"""Runs the steps of a recipe only if their inputs or outputs changed since the last run.
 
 Knows digests and files; knows nothing of what a step does.
 """
@@ -15,14 +15,14 @@ from mergekit_wise.checkpoint import write_atomically
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Part of a recipe.
+    """A step of a recipe.
 
     Attributes:
-        name: what it is called.
-        inputs: what its outputs depend on, as JSON has it.
+        name: the step's name.
+        inputs: everything that its outputs depend on, as JSON values.
         outputs: the files that it writes.
-        run: does it; is told whether what an earlier run left, finished or not, can be gone on with.
-        basis: on which of the inputs that depends; by default on all.
+        run: runs the step; its argument says whether it may resume from what an earlier run left.
+        basis: names of the inputs that must be unchanged to resume; by default all.
     """
 
     name: str
@@ -32,19 +32,19 @@ class Step:
     basis: tuple[str, ...] | None = None
 
     def entry(self) -> dict[str, Any]:
-        """Digests of the inputs, and of their basis."""
+        """Digests of all inputs, and of those in the basis."""
         basis = self.inputs if self.basis is None else {name: self.inputs[name] for name in self.basis}
         return {"inputs": _digest(self.inputs), "basis": _digest(basis)}
 
 
 @dataclass(frozen=True, slots=True)
 class StepCache:
-    """What the steps of a recipe were made of the last time, in a JSON file."""
+    """Digests of the steps' inputs and outputs at their last run, in a JSON file."""
 
     path: Path
 
     def perform(self, step: Step) -> bool:
-        """Run a step unless its inputs are what they were and its outputs what they then became; whether it ran.
+        """Run a step unless its inputs and its outputs are unchanged since its last run. Returns whether it ran.
 
         Raises OutputError if the file cannot be written, and whatever the step raises.
         """
@@ -59,7 +59,7 @@ class StepCache:
         return True
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """Nothing where there is no such file, or where it is damaged: then everything is done again."""
+        """The entries of the file; none if it is missing or damaged, so that every step runs again."""
         try:
             known = json.loads(self.path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -83,7 +83,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def _digests(outputs: tuple[Path, ...]) -> dict[str, str] | None:
-    """By name; None where one is missing."""
+    """Digests by file name; None if a file is missing."""
     if not all(path.is_file() for path in outputs):
         return None
     return {path.name: digest_of_file(path) for path in outputs}

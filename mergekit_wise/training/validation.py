@@ -18,7 +18,7 @@ from mergekit_wise.merging import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
 from mergekit_wise.results import Record
-from mergekit_wise.results.candidates import to_candidates
+from mergekit_wise.results.record import to_candidates
 
 ALPHAS = (0.5, 1.0)
 

@@ -1,21 +1,21 @@
-"""Numbers with intervals, and sums of them."""
+"""Numbers with intervals and sums of them, against SciPy and simulations."""
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
-from mergekit_wise.analysis.estimate import UNKNOWN, Estimate, combined
+from mergekit_wise.analysis.estimate import UNKNOWN, Estimate, clopper_pearson, combined
 
 
 def test_a_share_has_scipys_interval():
-    """Clopper and Pearson's."""
+    """An estimate of counts has SciPy's Clopper-Pearson interval."""
     wanted = binomtest(70, 100).proportion_ci(0.95, method="exact")
     found = Estimate.of_counts((70, 100))
     assert (found.value, found.low, found.high) == pytest.approx((0.7, wanted.low, wanted.high), abs=1e-12)
 
 
 def test_intervals_that_touch_do_not_differ():
-    """Above means that nothing is in common."""
+    """Estimates differ only if their intervals have no point in common."""
     low, middle, high = Estimate(1, 0, 2), Estimate(3, 2, 4), Estimate(5, 4.1, 6)
     assert not low.differs(middle)
     assert high.above(middle)
@@ -24,28 +24,28 @@ def test_intervals_that_touch_do_not_differ():
 
 
 def test_what_is_unknown_differs_from_nothing():
-    """And makes every sum unknown."""
+    """An unknown estimate differs from no other and makes every sum unknown."""
     assert not UNKNOWN.differs(Estimate(1, 0, 2))
     assert not Estimate(1, 0, 2).above(UNKNOWN)
     assert np.isnan(combined([(1, Estimate(1, 0, 2)), (1, UNKNOWN)]).high)
 
 
 def test_normal_intervals_add_up_as_variances_do():
-    """Of 2 x - 3 y the standard error is sqrt(4 s^2 + 9 t^2)."""
+    """The standard error of 2 x - 3 y is sqrt(4 s^2 + 9 t^2)."""
     found = combined([(2, Estimate(10, 10 - 0.5, 10 + 0.5)), (-3, Estimate(1, 1 - 0.2, 1 + 0.2))])
     assert (found.value, found.high - found.value) == pytest.approx((17, (4 * 0.25 + 9 * 0.04) ** 0.5))
     assert found.value - found.low == pytest.approx(found.high - found.value)
 
 
 def test_a_factor_below_zero_swaps_the_sides():
-    """The upper end of what is taken off bounds the difference from below."""
+    """The upper bound of a subtracted number gives the lower bound of the difference."""
     found = combined([(-1, Estimate(0.9, 0.6, 0.95))])
     assert (found.low, found.value, found.high) == pytest.approx((-0.95, -0.9, -0.6))
 
 
 @pytest.mark.parametrize(("p", "q", "images"), [(0.9, 0.5, 200), (0.99, 0.95, 400), (0.3, 0.3, 60)])
 def test_the_interval_of_a_difference_holds_the_truth(p, q, images):
-    """In at least 95 % of experiments, within what 1000 of them can tell: Clopper and Pearson's are never too short."""
+    """At least 94 % of 1000 simulated intervals contain the true difference."""
     rng = np.random.default_rng(7)
     held = 0
     for a, b in zip(rng.binomial(images, p, 1000), rng.binomial(2 * images, q, 1000), strict=True):
@@ -53,3 +53,24 @@ def test_the_interval_of_a_difference_holds_the_truth(p, q, images):
         found = combined(terms)
         held += found.low <= p - q <= found.high
     assert 940 <= held <= 998
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 10), (7, 10), (900, 1000), (49_999, 50_000)])
+def test_intervals_are_scipys(correct, total):
+    """Intervals equal those of ``binomtest(...).proportion_ci(method="exact")``."""
+    wanted = binomtest(correct, total).proportion_ci(0.95, method="exact")
+    assert clopper_pearson(correct, total) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
+
+
+def test_the_bounds_are_where_the_count_becomes_unlikely():
+    """At the low bound 2.5 % of draws reach the count, at the high bound 2.5 % stay at or below it."""
+    low, high = clopper_pearson(37, 120)
+    assert binom.sf(36, 120, low) == pytest.approx(0.025)
+    assert binom.cdf(37, 120, high) == pytest.approx(0.025)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 2)])
+def test_counts_that_are_no_share_are_refused(correct, total):
+    """Zero images, and counts above the total or below zero, are errors."""
+    with pytest.raises(ValueError, match="no share"):
+        clopper_pearson(correct, total)

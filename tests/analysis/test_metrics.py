@@ -23,7 +23,7 @@ def drawn(samples, classes, accuracy, seed=0):
 
 @pytest.mark.parametrize("case", CASES)
 def test_top_1_is_the_share_that_is_equal(case):
-    """With scipy's exact interval."""
+    """The value is the share of equal labels, with SciPy's exact interval."""
     predictions, labels = drawn(*case)
     found = score(Metric(), predictions, labels, case[1])
     equal = sum(int(p == y) for p, y in zip(predictions, labels, strict=True))
@@ -35,7 +35,7 @@ def test_top_1_is_the_share_that_is_equal(case):
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore:y_pred contains classes")
 def test_mean_per_class_is_scikit_learns_balanced_accuracy(case):
-    """Classes that do not occur do not count."""
+    """The value is scikit-learn's; classes that do not occur do not count."""
     predictions, labels = drawn(*case)
     wanted = balanced_accuracy_score(labels, predictions)
     assert score(Metric("mean-per-class"), predictions, labels, case[1]).value == pytest.approx(wanted)
@@ -54,7 +54,7 @@ def test_macro_f1_is_scikit_learns_over_the_classes_that_occur(case):
 
 
 def test_a_missing_prediction_is_wrong_for_every_metric():
-    """-1 is no class: neither a hit nor a false alarm."""
+    """Prediction -1 is neither a hit nor a false alarm of any class."""
     labels = np.array([0, 0, 1, 2, 2])
     predictions = np.array([0, -1, 1, -1, 2])
     for kind in ("top-1", "mean-per-class", "macro-f1"):
@@ -68,7 +68,7 @@ def test_a_missing_prediction_is_wrong_for_every_metric():
 
 
 def test_worst_group_is_the_lowest_of_those_that_have_samples():
-    """An empty group has no accuracy; a sample outside of all groups counts for top-1 alone."""
+    """Empty groups are ignored, and a sample outside all groups counts for top-1 alone."""
     labels = np.zeros(10, np.int64)
     predictions = np.array([0, 0, 0, 1, 0, 1, 1, 0, 1, 1])
     groups = {"Asia": np.array([0, 1, 2, 3]), "Europe": np.array([4, 5, 6]), "Oceania": np.array([], np.int64)}
@@ -99,7 +99,7 @@ def test_all_in_group_equals_the_loop_over_anchors_and_frames(seed):
 
 
 def test_any_accepted_class_is_right_and_others_are_not():
-    """An image with two right answers; F1 takes an accepted prediction for the label itself."""
+    """An image may have two right answers, and F1 counts an accepted prediction as the label."""
     metric = Metric(accepted=(frozenset({0, 3}), frozenset({1}), frozenset({2, 0})))
     labels, predictions = np.array([0, 1, 2]), np.array([3, 0, 0])
     assert is_right(metric, predictions, labels).tolist() == [True, False, True]
@@ -110,7 +110,7 @@ def test_any_accepted_class_is_right_and_others_are_not():
 
 @pytest.mark.parametrize("kind", ["mean-per-class", "macro-f1"])
 def test_nineteen_in_twenty_intervals_hold_the_truth(kind):
-    """Samples drawn anew from a known table of labels and predictions: the interval covers the table's own value."""
+    """About 95 % of intervals contain the value of the table that the samples were drawn from."""
     rng = np.random.default_rng(5)
     classes = 6
     table = rng.dirichlet(np.full(classes * classes, 0.4)).reshape(classes, classes) + 2 * np.eye(classes) / 12
@@ -127,7 +127,7 @@ def test_nineteen_in_twenty_intervals_hold_the_truth(kind):
 
 @pytest.mark.parametrize("kind", ["mean-per-class", "macro-f1"])
 def test_intervals_are_the_same_every_time_and_hold_the_value(kind):
-    """Seeded; and where nothing varies, the exact interval of top-1 stands in for a width of zero."""
+    """Intervals are seeded; if nothing varies, they are the exact interval of top-1."""
     predictions, labels = drawn(400, 62, 0.7)
     first = score(Metric(kind), predictions, labels, 62)
     assert first == score(Metric(kind), predictions, labels, 62)
@@ -137,7 +137,7 @@ def test_intervals_are_the_same_every_time_and_hold_the_value(kind):
 
 
 @pytest.mark.parametrize(
-    ("predictions", "labels", "said"),
+    ("predictions", "labels", "message"),
     [
         ([], [], "nothing to score"),
         ([0, 1], [0], "nothing to score"),
@@ -147,21 +147,21 @@ def test_intervals_are_the_same_every_time_and_hold_the_value(kind):
         ([0], [-1], "out of the range"),
     ],
 )
-def test_what_cannot_be_scored_is_refused(predictions, labels, said):
-    """Zero images, lengths that differ, classes that do not exist."""
-    with pytest.raises(ValueError, match=said):
+def test_what_cannot_be_scored_is_refused(predictions, labels, message):
+    """Zero images, different lengths and unknown classes are errors."""
+    with pytest.raises(ValueError, match=message):
         score(Metric(), np.array(predictions, np.int64), np.array(labels, np.int64), 3)
 
 
 @pytest.mark.parametrize("kind", ["worst-group", "all-in-group"])
 def test_groups_that_are_all_empty_are_refused(kind):
-    """There is no lowest of nothing."""
+    """A metric over groups needs a group with samples."""
     with pytest.raises(ValueError, match="none has samples"):
         score(Metric(kind, {"Asia": np.array([], np.int64)}), np.array([0]), np.array([0]), 1)
 
 
 def test_metrics_travel_to_other_processes():
-    """Groups and accepted sets survive pickling."""
+    """Groups and accepted classes survive pickling."""
     metric = Metric("all-in-group", {"a": np.array([1, 0])}, (frozenset({1}), frozenset({0})))
     again = pickle.loads(pickle.dumps(metric))
     assert score(again, np.array([1, 0]), np.array([1, 0]), 2) == score(metric, np.array([1, 0]), np.array([1, 0]), 2)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from mergekit_wise.results.candidates import to_candidates
 from PIL import Image
 
 from mergekit_wise.analysis import clopper_pearson
@@ -15,7 +16,6 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.recipe import recipe
 from mergekit_wise.results import read_records
-from mergekit_wise.results.candidates import to_candidates
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,8 @@ def test_the_best_mixture_beats_both_ends_on_the_shifts(curve):
     best = max(curve, key=lambda c: c.shift_accuracy)
     assert 0 < best.alpha < 1
     for end in (curve[0], curve[-1]):
-        assert clopper_pearson(*best.pooled_shifts)[0] > clopper_pearson(*end.pooled_shifts)[1]
+        pooled, pooled_end = (map(sum, zip(*candidate.shifts, strict=True)) for candidate in (best, end))
+        assert clopper_pearson(*pooled)[0] > clopper_pearson(*pooled_end)[1]
 
 
 def test_fine_tuning_gains_on_the_reference(curve):

@@ -38,7 +38,7 @@ with bars() as progress:
 TABLE = """
 from mergekit_wise.cli.console import show
 from mergekit_wise.report.table import Table
-show(Table({columns!r}, {rows!r}, {marked!r}), "A title")
+show(Table.of_texts({columns!r}, {rows!r}, {marked!r}), "A title")
 """
 
 

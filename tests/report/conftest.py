@@ -1,4 +1,4 @@
-"""Results files such as sweeps leave them, with numbers made up by a formula."""
+"""Results files like those of sweeps, with numbers from a formula."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,16 @@ SETS = (
 )
 
 
-def accuracy(ends, alpha: float) -> float:
+def accuracy(shares, alpha: float) -> float:
     """A parabola through the three points."""
-    low, middle, high = ends
+    low, middle, high = shares
     return low + alpha * (4 * middle - 3 * low - high) + alpha**2 * (2 * low - 4 * middle + 2 * high)
 
 
 def entry(name: str, alpha: float | None, *, loss: float = 0.0, **other):
-    """One line of a file of results, before it is JSON; `loss` is taken off the accuracy."""
-    _, title, role, total, ends = next(each for each in SETS if each[0] == name)
-    share = accuracy(ends, 0.5 if alpha is None else alpha) - loss
+    """One line of a results file, before it is JSON; `loss` is subtracted from the accuracy."""
+    _, title, role, total, shares = next(each for each in SETS if each[0] == name)
+    share = accuracy(shares, 0.5 if alpha is None else alpha) - loss
     found = {
         "model": "zs.pt + ft.pt",
         "weights": f"{round((alpha or 0) * 1000):016x}",
@@ -43,19 +43,19 @@ def entry(name: str, alpha: float | None, *, loss: float = 0.0, **other):
 
 
 def sweep(alphas=ALPHAS, names=tuple(each[0] for each in SETS), **other):
-    """Lines of a whole sweep."""
+    """All lines of a sweep."""
     return [entry(name, alpha, **other) for alpha in alphas for name in names]
 
 
 def write(path: Path, lines) -> Path:
-    """A file of results; a line that is text stands there as it is."""
+    """Write a results file; lines that are texts are written unchanged."""
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return path
 
 
 @pytest.fixture
 def lines():
-    """The makers above, for tests: lines.sweep(), lines.entry(), lines.write()."""
+    """The functions above as attributes: lines.sweep(), lines.entry(), lines.write()."""
     return type("Lines", (), {f.__name__: staticmethod(f) for f in (accuracy, entry, sweep, write)})
 
 

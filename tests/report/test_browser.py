@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium found: the page of wise report was not tried in a browser"
 )
 
-# Where a plot says a point stands, read off its own ticks: [[value, pixel], ...] of an axis.
+# The values of a plot, read off its own ticks: [[value, pixel], ...] of an axis.
 TICKS = """(svg, name) => [...svg.querySelectorAll(`text.${name}:not(.name)`)]
     .map(text => [Number(text.textContent), Number(text.getAttribute(name))])"""
 
@@ -108,7 +108,7 @@ def on_axis(ticks, pixel, curved):
 
 @pytest.mark.parametrize("stop", [0, 3, 7, 10])
 def test_the_slider_moves_every_point_to_its_alpha(visit, lines, stop):
-    """Read off each plot's own ticks, a point stands at the accuracy that the records have at that alpha."""
+    """Read off each plot's own ticks, a point is at the accuracy that the records have at that alpha."""
     page = visit(lines.sweep())
     set_slider(page, stop)
     page.wait_for_timeout(200)
@@ -131,7 +131,7 @@ def test_the_slider_moves_every_point_to_its_alpha(visit, lines, stop):
 
 
 def test_the_slider_changes_every_number_beside_a_plot(visit, lines):
-    """Zero-shot and fine-tuned stay where they are."""
+    """The mixture's number follows the slider, and those of the zero-shot and the fine-tuned model stay."""
     page = visit(lines.sweep())
     for stop in (2, 9):
         set_slider(page, stop)
@@ -147,7 +147,7 @@ def test_the_slider_changes_every_number_beside_a_plot(visit, lines):
 
 
 def test_it_starts_at_the_recommended_alpha(visit, lines):
-    """And has buttons for the alphas that matter."""
+    """The slider starts at the recommended alpha and has buttons for it and for the two models."""
     page = visit(lines.sweep())
     slider = page.get_by_role("slider")
     assert slider.get_attribute("aria-valuetext") == "α = 0.5, recommended"
@@ -158,7 +158,7 @@ def test_it_starts_at_the_recommended_alpha(visit, lines):
 
 
 def test_the_keyboard_is_enough(visit, lines):
-    """Arrows and Home move the slider, what changed is said aloud, Enter sorts."""
+    """Arrows and Home move the slider, changes are announced to screen readers, and Enter sorts."""
     page = visit(lines.sweep())
     page.keyboard.press("Tab")
     while page.evaluate("document.activeElement.id") != "alpha":
@@ -172,8 +172,8 @@ def test_the_keyboard_is_enough(visit, lines):
     reference, *shifts = (100 * row["correct"] / row["total"] for row in lines.sweep([0]))
     mean = sum(shifts) / 3
     both = f"Average of 3 shifts {mean:.1f} %, Average of both {(reference + mean) / 2:.1f} %"
-    said = f"α = 0, zero-shot. ImageNet {reference:.1f} %, {both}."
-    sync_api.expect(live).to_have_text(said)
+    announced = f"α = 0, zero-shot. ImageNet {reference:.1f} %, {both}."
+    sync_api.expect(live).to_have_text(announced)
     head = page.locator("th", has_text="ImageNet-A").first
     head.get_by_role("button").focus()
     page.keyboard.press("Enter")
@@ -182,7 +182,7 @@ def test_the_keyboard_is_enough(visit, lines):
 
 
 def test_tables_sort(visit, lines):
-    """Numbers as numbers: down, up, and back as it was; one column at a time; what is missing comes last."""
+    """Numbers sort descending, ascending and back, one column at a time, and missing numbers come last."""
     gap = [each for each in lines.sweep([0, 0.5, 1, 10]) if (each["dataset"], each["alpha"]) != ("imagenet-a", 0.5)]
     page = visit([{**each, "correct": 7} if each["alpha"] == 10 else each for each in gap])
     table = page.locator("table").first
@@ -209,7 +209,7 @@ def test_tables_sort(visit, lines):
 
 
 def test_a_click_on_a_plot_goes_to_the_nearest_alpha(visit, lines):
-    """Along alpha by what is left and right of it."""
+    """In plots along alpha only the horizontal distance counts."""
     page = visit(lines.sweep())
     svg = page.locator("svg.alpha").first
     box = svg.bounding_box()
@@ -218,7 +218,7 @@ def test_a_click_on_a_plot_goes_to_the_nearest_alpha(visit, lines):
 
 
 def test_several_files_are_compared(visit, lines):
-    """A point for each in every plot; one that lacks an alpha shows its nearest, and says which."""
+    """Every plot has a point for each file; a file without the slider's alpha shows its nearest and names it."""
     page = visit(lines.sweep(), lines.sweep([0, 0.25, 0.5, 1], loss=0.05))
     assert page.locator("figure").first.locator("circle.now").count() == 2
     set_slider(page, 9)  # the stops are 0, 0.1, 0.2, 0.25 ...
@@ -228,7 +228,7 @@ def test_several_files_are_compared(visit, lines):
 
 
 def test_names_do_no_harm(visit, lines):
-    """Nothing of them runs, and they are shown as they are."""
+    """Names that contain markup are shown as text, and no script in them runs."""
     content = lines.sweep(model=HOSTILE, suite=HOSTILE, title=HOSTILE, **{HOSTILE: HOSTILE})
     page = visit([*content, *lines.sweep([0, 1], model="other", suite=HOSTILE)])
     assert page.evaluate("window.hacked") is None
@@ -239,7 +239,7 @@ def test_names_do_no_harm(visit, lines):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 768, 1280])
 def test_it_fits_and_can_be_read(visit, lines, width, scheme):
-    """No width scrolls sideways, text stands out 4.5 to 1, and no button is smaller than a finger can hit."""
+    """No width scrolls sideways, text has a contrast of 4.5 to 1, and buttons are large enough for a finger."""
     long = "a-very-long-name-without-any-space-in-it" * 3
     page = visit(lines.sweep(), lines.sweep([0, 0.5, 1], model=long), width=width, color_scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -251,7 +251,7 @@ def test_it_fits_and_can_be_read(visit, lines, width, scheme):
 
 
 def test_it_prints(visit, lines):
-    """Dark on light, without the slider, with everything on pages."""
+    """The printed page is dark on white, has no slider, and fits on a few pages."""
     page = visit(lines.sweep(), color_scheme="dark")
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
@@ -261,7 +261,7 @@ def test_it_prints(visit, lines):
 
 
 def test_screen_readers_find_names_for_everything(visit, lines):
-    """Plots have a title and tell their numbers, tables are named, headings go down one at a time."""
+    """Plots have titles and describe their numbers, tables are named, and heading levels descend one at a time."""
     page = visit(lines.sweep())
     assert page.get_by_role("img", name="ImageNet against ImageNet-V2").count() == 1
     assert page.get_by_role("img").count() == page.locator("svg").count()
@@ -274,7 +274,7 @@ def test_screen_readers_find_names_for_everything(visit, lines):
 
 
 def test_without_its_script_it_is_still_a_page(visit, lines):
-    """Everything is drawn at the recommended alpha; nothing is shown that would not work."""
+    """Without the script everything is drawn at the recommended alpha, and no control is shown that would not work."""
     page = visit(lines.sweep(), java_script_enabled=False)
     assert not page.get_by_role("slider").is_visible()
     assert "α = 0.5" in page.locator("figure").first.inner_text()

@@ -1,4 +1,4 @@
-"""Tables as files."""
+"""Tables as CSV, Markdown and LaTeX."""
 
 import csv
 import io
@@ -8,27 +8,27 @@ import pytest
 
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.reading import read_results
-from mergekit_wise.report.sheet import accuracy_sheet
-from mergekit_wise.report.summary import judge
+from mergekit_wise.report.page_tables import results_table
+from mergekit_wise.report.summary import summarize
+from mergekit_wise.results import read_results
 
 HOSTILE = r"=A|_b_ & 100% $x^2$ #{~} \input{/etc/passwd} <script>"
 
 
 @pytest.fixture
 def build(tmp_path, lines):
-    """(comparisons, sheets) of a file with the given lines."""
+    """A function that returns the comparisons and the tables of a file with the given lines."""
 
     def make(content):
         reading = read_results([lines.write(tmp_path / "r.jsonl", content)])
-        found = compare(reading.measurements, reading.findings)
-        return found, [accuracy_sheet(each, [judge(each, curve) for curve in each.curves]) for each in found]
+        found = compare(reading)
+        return found, [results_table(summarize(each)) for each in found]
 
     return make
 
 
 def test_csv_holds_every_number(build, lines):
-    """A line for each record, and for the averages; counts as they were."""
+    """CSV has a line for each record and each average, with the counts of the records."""
     comparisons, _ = build(lines.sweep())
     rows = list(csv.DictReader(io.StringIO(as_csv(comparisons))))
     assert len(rows) == 11 * (4 + 2)
@@ -40,9 +40,9 @@ def test_csv_holds_every_number(build, lines):
 
 
 def test_markdown_is_a_table_with_the_best_in_bold(build, lines):
-    """One decimal, an interval beside it; as many cells in each line."""
-    _, sheets = build(lines.sweep())
-    found = [line for line in as_markdown(sheets).splitlines() if line.startswith("|")]
+    """Numbers have one decimal and their interval, and every line has as many cells as the head."""
+    _, tables = build(lines.sweep())
+    found = [line for line in as_markdown(tables).splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in found]
     assert {len(line) for line in cells} == {7}
     assert cells[0] == [
@@ -62,9 +62,9 @@ def test_markdown_is_a_table_with_the_best_in_bold(build, lines):
 
 
 def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
-    """As many cells in each line as columns, rules of booktabs, one bold number a column."""
-    _, sheets = build(lines.sweep())
-    text = as_latex(sheets)
+    """Every line has as many cells as columns, the rules are booktabs', and one number per column is bold."""
+    _, tables = build(lines.sweep())
+    text = as_latex(tables)
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {line.count("&") for line in rows} == {6}
     assert r"\begin{tabular}{lrrrrrr}" in text
@@ -74,15 +74,15 @@ def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
 
 
 def test_names_cannot_do_harm(build, lines):
-    """No command in LaTeX, no markup in Markdown, no formula in a spreadsheet."""
+    """Names become no command in LaTeX, no markup in Markdown and no formula in a spreadsheet."""
     content = [
         {**each, "title": HOSTILE, "model": HOSTILE, "suite": HOSTILE} for each in lines.sweep([0, 1], ("imagenet",))
     ]
-    comparisons, sheets = build([*content, *lines.sweep([0, 1], ("imagenet",), suite=HOSTILE, model="other")])
-    latex = as_latex(sheets)
+    comparisons, tables = build([*content, *lines.sweep([0, 1], ("imagenet",), suite=HOSTILE, model="other")])
+    latex = as_latex(tables)
     assert r"\input" not in latex
     assert r"=A|\_b\_ \& 100\% \$x\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{}input" in latex
-    markdown = as_markdown(sheets)
+    markdown = as_markdown(tables)
     assert not re.search(r"(?<!\\)[<`]", markdown)
     assert r"\<script\>" in markdown
     assert {line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}

@@ -53,8 +53,8 @@ def page(tmp_path, lines):
     return build
 
 
-def test_the_page_needs_nothing_else(page, lines):
-    """No address of anything, and a policy that lets a browser run this script and style alone."""
+def test_the_page_is_self_contained(page, lines):
+    """The page refers to no address, and its policy lets a browser run this script and style alone."""
     html, reader = page(lines.sweep())
     for tag, attributes in reader.found:
         assert tag not in {"img", "iframe", "object", "embed", "base", "form"}
@@ -72,7 +72,7 @@ def test_the_page_needs_nothing_else(page, lines):
 
 
 def test_a_typical_page_is_small(page, lines):
-    """Eleven alphas on eight data sets, with an analysis."""
+    """A page of eleven alphas on eight data sets with an analysis is below 150 kB."""
     more = [{**each, "dataset": f"{each['dataset']}-2"} for each in lines.sweep()]
     found = [{"kind": "analysis", "suite": "imagenet-shifts", "dataset": "imagenet", "values": {"diversity": 0.1}}]
     html, _ = page([*lines.sweep(), *more, *found])
@@ -80,12 +80,12 @@ def test_a_typical_page_is_small(page, lines):
 
 
 def test_the_same_records_give_the_same_page(page, lines):
-    """It has no clock."""
+    """The page contains no date and nothing else that varies."""
     assert page(lines.sweep())[0] == page(lines.sweep())[0]
 
 
-def test_names_are_text_wherever_they_stand(page, lines):
-    """In the title, tables, plots, notes, and in what is read aloud."""
+def test_names_are_text_everywhere(page, lines):
+    """Names with markup stay text in the title, tables, plots, notes and announcements."""
     finding = {"kind": "analysis", "suite": HOSTILE, "dataset": HOSTILE, "values": {HOSTILE: HOSTILE}}
     content = lines.sweep(
         model=HOSTILE, suite=HOSTILE, title=HOSTILE, weights=HOSTILE, metric=HOSTILE, versions={HOSTILE: HOSTILE}
@@ -102,7 +102,7 @@ def test_names_are_text_wherever_they_stand(page, lines):
 
 
 def test_identifiers_are_unique_and_references_lead_somewhere(page, lines):
-    """For screen readers, and for clipping."""
+    """Every id occurs once, and every reference for screen readers and clipping has its target."""
     html, reader = page([*lines.sweep(), *lines.sweep(suite="other")])
     names = [attributes["id"] for _, attributes in reader.found if "id" in attributes]
     assert len(names) == len(set(names))
@@ -113,8 +113,8 @@ def test_identifiers_are_unique_and_references_lead_somewhere(page, lines):
     assert wanted <= set(names)
 
 
-def test_what_follows_the_slider_has_a_place_for_every_alpha(page, lines):
-    """As many as there are stops."""
+def test_moving_elements_have_a_position_for_every_alpha(page, lines):
+    """Every moving element has as many positions as the slider has stops."""
     _, reader = page([*lines.sweep(), *lines.sweep([0, 0.25, 1], model="other")])
     lengths = {len(each["data-at"].split("|")) for _, each in reader.found if "data-at" in each}
     assert lengths == {12}
@@ -123,26 +123,26 @@ def test_what_follows_the_slider_has_a_place_for_every_alpha(page, lines):
 
 
 def test_every_number_of_the_records_is_in_the_table(page, lines):
-    """To one decimal, with its interval."""
+    """The results table has every accuracy with one decimal."""
     _, reader = page(lines.sweep())
     texts = [text for tag, text in reader.texts if tag in {"td", "b"}]
     for row in lines.sweep():
         assert f"{100 * row['correct'] / row['total']:.1f}" in texts
 
 
-def test_how_it_was_measured_is_told(page, lines):
-    """Models, fingerprints, versions, counts, and what else a record holds."""
+def test_how_it_was_measured_is_shown(page, lines):
+    """The page shows models, fingerprints, versions, counts and every other field of the records."""
     _, reader = page(lines.sweep(architecture="ViT-B-32", head="own", data="d1d2", tiles="4x4"))
     text = " ".join(text for _, text in reader.texts)
-    for told in ("zs.pt + ft.pt", f"{500:016x}", "torch 2.15.0", "50,000", "ViT-B-32", "d1d2", "tiles", "4x4"):
-        assert told in text, told
+    for expected in ("zs.pt + ft.pt", f"{500:016x}", "torch 2.15.0", "50,000", "ViT-B-32", "d1d2", "tiles", "4x4"):
+        assert expected in text, expected
 
 
 @pytest.mark.parametrize(
     "content",
     [
         "one",
-        "ends",
+        "two models",
         "no reference",
         "unknown alpha",
         "only reference",
@@ -152,10 +152,10 @@ def test_how_it_was_measured_is_told(page, lines):
     ],
 )
 def test_there_is_a_page_whatever_was_measured(page, lines, content):
-    """Of a single record too."""
+    """A page is drawn from a single record, without a reference, with gaps and with extrapolation."""
     made = {
         "one": [lines.entry("imagenet-v2", 0.5)],
-        "ends": lines.sweep([0, 1]),
+        "two models": lines.sweep([0, 1]),
         "no reference": lines.sweep(names=("imagenet-v2", "imagenet-a")),
         "unknown alpha": lines.sweep([None]),
         "only reference": lines.sweep(names=("imagenet",)),
@@ -173,7 +173,7 @@ def test_there_is_a_page_whatever_was_measured(page, lines, content):
 
 
 def test_analysis_is_tables(tmp_path, page, lines):
-    """What `wise sweep` finds on the ends, beside what follows from the records alone."""
+    """The page shows what `wise sweep --analyze` found and what follows from the records alone."""
     values = {"prediction diversity": 0.1234, "overrides: zeroshot": 0.75}
     ensembles = {f"output-space ensemble at {alpha:g}": 0.8 for alpha in (0.25, 0.5)}
     about = {"model": "zs.pt + ft.pt", "zeroshot": "0", "finetuned": "1", "suite": "imagenet-shifts", "images": 50000}
@@ -181,7 +181,7 @@ def test_analysis_is_tables(tmp_path, page, lines):
     append_records(tmp_path / "found.jsonl", [Analysis(**about, values=values), Analysis(**about, values=ensembles)])
     html, reader = page([*lines.sweep(), *(tmp_path / "found.jsonl").read_text().splitlines()])
     texts = [text for _, text in reader.texts]
-    for told in (
+    for expected in (
         "prediction diversity",
         "overrides: zero-shot",
         "0.1234",
@@ -189,16 +189,16 @@ def test_analysis_is_tables(tmp_path, page, lines):
         "Effective robustness",
         "Linear mode connectivity",
     ):
-        assert told in texts
+        assert expected in texts
     weights = lines.entry("imagenet", 0.5)
     assert f"weights +{100 * weights['correct'] / weights['total'] - 80:.1f}" in texts
     assert html.count('class="guide outputs c0"') == 1
     assert "output-space ensemble at" not in html
 
 
-def test_an_analysis_of_something_else_is_told(page, lines):
-    """It is not drawn beside a stranger's records."""
+def test_an_analysis_without_a_record_is_reported(page, lines):
+    """An analysis without a record of its data set is left out, and a warning names it."""
     lost = {"kind": "analysis", "suite": "imagenet-shifts", "dataset": "x", "title": "X-Net", "values": {"kl": 7.25}}
     html, _ = page([*lines.sweep(), lost])
-    assert "An analysis of X-Net has no record beside it: left out." in html
+    assert "The analysis of X-Net" in html
     assert "7.25" not in html

@@ -1,4 +1,4 @@
-"""Class by class, and image by image."""
+"""Details of records, by class and by image."""
 
 import csv
 import json
@@ -30,7 +30,7 @@ def written(tmp_path):
 
 
 def test_rows_count_the_readable_images_of_each_class(written):
-    """With an interval, and how often the class was predicted; a class without images has no accuracy."""
+    """Rows have intervals and counts of predictions; a class without images has no accuracy."""
     rows, _ = written
     assert len(rows) == 6
     shown = [(r["name"], r["images"], r["correct"], r["predicted"]) for r in rows[:3]]
@@ -41,8 +41,8 @@ def test_rows_count_the_readable_images_of_each_class(written):
     assert (rows[0]["dataset"], rows[0]["model"], rows[0]["alpha"]) == ("d", "m", "0.5")
 
 
-def test_lines_tell_each_image(written):
-    """By its name, with what was predicted, or why nothing was."""
+def test_every_image_has_a_line(written):
+    """Every line names its image and holds the prediction, or the reason why there is none."""
     _, lines = written
     assert len(lines) == 12
     start = {"dataset": "d", "model": "m", "alpha": 0.5}
@@ -59,7 +59,7 @@ def test_lines_tell_each_image(written):
 
 
 def test_other_right_answers_count(tmp_path):
-    """Where the data set accepts them."""
+    """A prediction among the accepted classes of an image counts as correct."""
     metric = Metric(accepted=tuple(frozenset({2}) for _ in range(6)))
     dataset = Dataset("d", "D", ("a", "b", "c"), LABELS, None, metric=metric)
     with writing_details(None, tmp_path / "s") as files:
@@ -68,7 +68,7 @@ def test_other_right_answers_count(tmp_path):
     assert found == [True, False, True, False, True, True]
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
-    """A folder."""
+def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
+    """A folder in place of the file is an error before any prediction is written."""
     with pytest.raises(ResultsError, match="Choose another file"), writing_details(tmp_path, None):
         pass

@@ -1,4 +1,4 @@
-"""docs/results.md says what stands in every file of results: no field is missing there, none is made up."""
+"""docs/results.md describes every file of results: no field is missing, and none is made up."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import pytest
 from mergekit_wise.analysis import Disagreement
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.pair_analysis import ensemble_name, flattened
-from mergekit_wise.report.exports import HEADS
+from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
 from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
 from mergekit_wise.results.details import COLUMNS
 
@@ -37,18 +37,18 @@ def tables(heading: str) -> list[list[list[str]]]:
 
 
 def names(rows: list[list[str]]) -> list[str]:
-    """What stands in backticks in the first cells."""
+    """The names in backticks in the first cells."""
     return [name for row in rows for name in re.findall(r"`(.+?)`", row[0])]
 
 
 @pytest.mark.parametrize(
-    ("heading", "kind", "entry", "beside"),
+    ("heading", "kind", "entry", "more"),
     [("A record", Record, as_entry(RECORD), {"accuracy"}), ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"})],
 )
-def test_every_field_is_told_with_its_type(heading, kind, entry, beside):
-    """One row each; the type is that of the field in JSON."""
+def test_every_field_is_documented_with_its_type(heading, kind, entry, more):
+    """The page has one row per field, with the type that the field has in JSON."""
     rows = tables(heading)[0]
-    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | beside)
+    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | more)
     as_read = json.loads(json.dumps(entry))
     for name, row in zip(names(rows), rows, strict=True):
         assert isinstance(as_read[name], TYPES[row[1]]), name
@@ -56,16 +56,16 @@ def test_every_field_is_told_with_its_type(heading, kind, entry, beside):
         assert (null is not None) == row[1].endswith("or null"), name
 
 
-def test_every_number_of_an_analysis_is_told():
-    """By the name that it has in a line."""
+def test_every_number_of_an_analysis_is_documented():
+    """The page has a row for the name of every value that an analysis can have."""
     seen, logits = Disagreement(), np.random.default_rng(0).standard_normal((3, 20, 4))
     seen.update(*logits, np.arange(20) % 4)
     wanted = [*flattened(seen.result()), ensemble_name(0.5)]
     assert sorted(names(tables("An analysis")[1])) == sorted(wanted)
 
 
-def test_every_detail_is_told(tmp_path):
-    """Columns of the table by class, keys of the lines by image."""
+def test_every_detail_is_documented(tmp_path):
+    """The page has the columns of the table by class and the keys of the lines by image."""
     classes, images = tables("Details")
     assert names(classes) == list(COLUMNS)
     dataset = Dataset("dataset", "title", ("a", "b"), np.array([0, 1]), str)
@@ -76,6 +76,6 @@ def test_every_detail_is_told(tmp_path):
     assert set(names(images)) == {key for line in written for key in line}
 
 
-def test_the_columns_of_a_report_are_told():
-    """In their order."""
-    assert ", ".join(f"`{name}`" for name in HEADS) in PAGE.replace("\n", " ")
+def test_the_columns_of_a_report_are_documented():
+    """The page lists the columns of the report's CSV in their order."""
+    assert ", ".join(f"`{name}`" for name in REPORT_COLUMNS) in PAGE.replace("\n", " ")

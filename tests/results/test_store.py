@@ -1,4 +1,4 @@
-"""Records in JSON Lines."""
+"""Results files that are appended to and read strictly."""
 
 import json
 import math
@@ -33,7 +33,7 @@ OLD = (
 
 
 def test_records_come_back_as_they_were_and_are_never_overwritten(tmp_path):
-    """A second run appends."""
+    """A second run appends its records to those of the first."""
     path = tmp_path / "results.jsonl"
     append_records(path, [RECORD])
     append_records(path, [FULL, RECORD])
@@ -41,7 +41,7 @@ def test_records_come_back_as_they_were_and_are_never_overwritten(tmp_path):
 
 
 def test_records_of_earlier_versions_are_read(tmp_path):
-    """What they do not say has its default."""
+    """Fields that an earlier version did not write have their defaults."""
     (tmp_path / "r").write_text(OLD)
     (found,) = read_records(tmp_path / "r")
     assert replace(found, interval=RECORD.interval) == RECORD
@@ -49,7 +49,7 @@ def test_records_of_earlier_versions_are_read(tmp_path):
 
 
 def test_a_line_has_accuracy_and_interval(tmp_path):
-    """For readers that do not want to compute them; the interval is that of what is reported."""
+    """Every line has the accuracy, and the interval of the reported number."""
     append_records(tmp_path / "r", [RECORD, FULL])
     first, second = map(json.loads, (tmp_path / "r").read_text().splitlines())
     assert first["accuracy"] == first["value"] == 0.8
@@ -59,7 +59,7 @@ def test_a_line_has_accuracy_and_interval(tmp_path):
 
 @pytest.mark.parametrize("torn", ['{"model": "a', '{"model": "' + "a" * 200_000, "\x00\x00\x00"])
 @pytest.mark.parametrize("before", [0, 2])
-def test_a_torn_last_line_is_passed_over_and_repaired(torn, before, tmp_path):
+def test_an_incomplete_last_line_is_skipped_and_repaired(torn, before, tmp_path):
     """A run that was killed in the middle of a line costs that line only, however long it is."""
     path = tmp_path / "r"
     append_records(path, [RECORD] * before)
@@ -71,8 +71,8 @@ def test_a_torn_last_line_is_passed_over_and_repaired(torn, before, tmp_path):
     assert len(path.read_text().splitlines()) == before + 1
 
 
-def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
-    """It is a record."""
+def test_a_last_line_that_lacks_only_its_line_feed_is_kept(tmp_path):
+    """A complete record without a line feed is not removed."""
     path = tmp_path / "r"
     path.write_text(OLD.rstrip())
     append_records(path, [RECORD])
@@ -80,7 +80,7 @@ def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path):
 
 
 def test_two_runs_may_append_at_once(tmp_path):
-    """No line is lost, none is mixed with another."""
+    """No line of two simultaneous runs is lost or mixed with another."""
     code = (
         "import sys; from dataclasses import replace; from pathlib import Path\n"
         "from mergekit_wise.results import append_records, read_records\n"
@@ -102,8 +102,8 @@ def test_two_runs_may_append_at_once(tmp_path):
     "line",
     ["{", "[1]", '{"model": 1}', "[" * 100_000, OLD.replace("100", "0").strip(), OLD.replace("80", "[]").strip()],
 )
-def test_a_foreign_line_is_named(line, tmp_path):
-    """By its number."""
+def test_a_line_that_is_not_a_record_is_an_error(line, tmp_path):
+    """The error of the strict reader has the number of the first line that is not a record."""
     path = tmp_path / "r"
     append_records(path, [RECORD])
     with path.open("a") as file:
@@ -112,8 +112,8 @@ def test_a_foreign_line_is_named(line, tmp_path):
         read_records(path)
 
 
-def test_a_file_that_cannot_be_written_or_read_is_told(tmp_path):
-    """A folder in its place, or nothing; before the work, and without making anything."""
+def test_a_file_that_cannot_be_written_or_read_is_an_error(tmp_path):
+    """A folder in place of the file, or a missing one, is an error before any work, and nothing is created."""
     with pytest.raises(ResultsError, match="Choose another file"):
         append_records(tmp_path, [RECORD])
     with pytest.raises(ResultsError, match="a folder. Choose another file"):
@@ -124,6 +124,13 @@ def test_a_file_that_cannot_be_written_or_read_is_told(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ResultsError, match="cannot be read"):
         read_records(tmp_path / "no")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    """A binary file is not mistaken for an incomplete line, which the next run would remove."""
+    (tmp_path / "model.pt").write_bytes(b"PK\x03\x04\xff\xfe")
+    with pytest.raises(ResultsError, match="line 1"):
+        read_records(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(
@@ -144,13 +151,13 @@ def test_a_file_that_cannot_be_written_or_read_is_told(tmp_path):
     ],
 )
 def test_what_the_number_depends_on_makes_another_measurement(change):
-    """And nothing else does."""
+    """The key changes with everything that the number depends on, and with nothing else."""
     assert FULL.key != replace(FULL, **change).key
     assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key
 
 
 def test_what_is_undefined_is_null(tmp_path):
-    """JSON has no NaN, and other readers stop at one."""
+    """NaN is written as null, because JSON has no NaN, and is read as NaN."""
     path = tmp_path / "results.jsonl"
     names = ("model", "zeroshot", "finetuned", "suite", "dataset", "title", "role", "data", "setting")
     analysis = Analysis(*names, 4, {"cka complement": math.nan, "total": 4.0})

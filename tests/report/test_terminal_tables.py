@@ -1,11 +1,11 @@
-"""What an evaluation shows: a number, how far it can be from the true one, and what it was counted from."""
+"""The table of an evaluation: numbers with their intervals and counts, and the averages."""
 
 from dataclasses import replace
 
 from rich.cells import cell_len
 
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
-from mergekit_wise.report.table import accuracy_table
+from mergekit_wise.report.terminal_tables import accuracy_table
 from mergekit_wise.results import Record
 
 REFERENCE = Record("m", "w", None, "s", "imagenet", "ImageNet", "reference", 38000, 50000, top5=47000)
@@ -16,28 +16,28 @@ FMOW = replace(
 
 
 def test_every_row_has_its_interval_and_counts():
-    """That of what is reported; a metric other than top-1 is named."""
+    """Rows show the reported number with its interval, and name a metric other than top-1."""
     table = accuracy_table([REFERENCE, SHIFT, FMOW])
     assert table.rows[0] == ("ImageNet", "76.0", "75.6 - 76.4", "38000/50000", "94.0")
     assert table.rows[2] == ("FMoW, out of distribution (worst-group)", "50.0", "25.0 - 75.0", "25000/50889", "")
 
 
 def test_the_average_says_over_how_many_sets_it_is():
-    """Of what the shifts report; the reference is none of them."""
+    """The average is over what the shifts report, without the reference, and says how many they are."""
     assert accuracy_table([REFERENCE, SHIFT, FMOW]).rows[3][:2] == ("Average of 2 shifts", "37.5")
     assert accuracy_table([REFERENCE, SHIFT, FMOW], 2).rows[3][0] == "Average of 2 shifts, 2 sets missing"
     assert len(accuracy_table([REFERENCE, SHIFT]).rows) == 2
 
 
 def test_it_fits_into_80_columns():
-    """With the longest titles that there are."""
+    """The table fits even with the longest titles of the built-in suites."""
     table = accuracy_table([REFERENCE, SHIFT, FMOW], 2)
     widths = [max(cell_len(row[column]) for row in table.rows) for column in range(5)]
     assert sum(widths) + len(widths) - 1 <= 80
 
 
-def test_the_mean_corruption_error_stands_below_a_whole_imagenet_c():
-    """100 for a model that errs as AlexNet does; nothing where a severity is missing."""
+def test_a_complete_imagenet_c_has_a_mean_corruption_error():
+    """A model with AlexNet's errors has an mCE of 100, and there is none if a severity is missing."""
     records = [
         Record(
             "m", "w", None, "imagenet-c", f"imagenet-c-{name}-{severity}", "T", "shift", round(1e6 * (1 - error)), 10**6

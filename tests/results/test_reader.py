@@ -1,4 +1,4 @@
-"""Results files, read line by line."""
+"""The lenient reader of results files; the strict one is tested in test_store, with what it reads."""
 
 import json
 import math
@@ -8,9 +8,8 @@ import pytest
 from scipy.stats import binomtest
 
 from mergekit_wise.errors import ResultsError
-from mergekit_wise.report.reading import read_results
-from mergekit_wise.report.values import as_text
-from mergekit_wise.results import Record, append_records
+from mergekit_wise.results import Record, append_records, read_results
+from mergekit_wise.results.measurement import as_text
 
 
 def read(path):
@@ -18,7 +17,7 @@ def read(path):
 
 
 def test_what_the_tool_writes_is_read(tmp_path):
-    """Counts, metric, interval, versions and every further field of a record."""
+    """Counts, metric, interval, versions and every further field of a record are read."""
     record = Record(
         model="a + b",
         weights="0f",
@@ -58,32 +57,32 @@ def test_fields_of_other_versions_are_kept_as_text(tmp_path, lines):
     assert second.details == {"colour_space": "sRGB", "tiles": "1, 2", "flip": "yes"}
 
 
-def test_where_images_lay_is_kept_to_oneself(tmp_path, lines):
-    """A page is handed on; the folders of a home are nobody's business."""
+def test_the_folder_of_images_stays_private(tmp_path, lines):
+    """The images' folder is not read, because reports are shared and it is private."""
     found = read(lines.write(tmp_path / "r.jsonl", [lines.entry("imagenet", 0.5, location="/home/me/imagenet")]))
     assert "/home/me" not in json.dumps([asdict(each) for each in found.measurements])
 
 
 @pytest.mark.parametrize("correct", [0, 37, 100])
-def test_the_interval_is_clopper_pearsons_where_none_is_told(tmp_path, lines, correct):
-    """Against SciPy's exact test."""
+def test_the_interval_is_clopper_pearsons_by_default(tmp_path, lines, correct):
+    """Without an interval in the record, the interval agrees with SciPy's exact test."""
     path = lines.write(tmp_path / "r.jsonl", [lines.entry("imagenet", 0.5, correct=correct, total=100)])
     exact = binomtest(correct, 100).proportion_ci(0.95, "exact")
     (found,) = read(path).measurements
     assert (found.result.low, found.result.high) == pytest.approx((exact.low, exact.high))
 
 
-@pytest.mark.parametrize("told", [None, "wide", [0.1, "x"], [0.9, 0.95], [0.9], [math.nan, math.nan]])
-def test_an_interval_that_cannot_be_is_not_drawn(tmp_path, lines, told):
-    """Another metric than that of the counts, and an interval that does not hold its value."""
-    line = lines.entry("imagenet", 0.5, metric="macro-f1", value=0.4, interval=told)
+@pytest.mark.parametrize("interval", [None, "wide", [0.1, "x"], [0.9, 0.95], [0.9], [math.nan, math.nan]])
+def test_an_impossible_interval_is_dropped(tmp_path, lines, interval):
+    """An interval that does not hold its value is dropped, and the counts' interval does not replace it."""
+    line = lines.entry("imagenet", 0.5, metric="macro-f1", value=0.4, interval=interval)
     (found,) = read(lines.write(tmp_path / "r.jsonl", [line])).measurements
     assert found.result.value == 0.4
     assert math.isnan(found.result.low)
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"),
+    ("line", "problem"),
     [
         ("not json", "not JSON"),
         ("[1, 2]", "not a JSON object"),
@@ -99,47 +98,48 @@ def test_an_interval_that_cannot_be_is_not_drawn(tmp_path, lines, told):
         ({"dataset": "x", "correct": 0, "total": 0}, "an impossible count"),
         ({"dataset": "x", "correct": 1, "total": 2, "value": 1.5}, "an impossible value"),
         ({"dataset": "x", "correct": 1, "total": 2, "alpha": 1e300}, "an impossible alpha"),
-        ({"dataset": "x", "correct": 1, "total": 2, "kind": "dream"}, "of a kind that this version does not know"),
+        ({"dataset": "x", "correct": 1, "total": 2, "kind": "dream"}, "its kind is unknown"),
         ({"kind": "analysis", "dataset": "x"}, "an analysis without values"),
     ],
     ids=str,
 )
-def test_a_line_that_is_no_record_is_told_and_the_rest_is_read(tmp_path, lines, line, complaint):
-    """With its number and what is wrong with it."""
+def test_a_line_that_is_not_a_record_is_noted_and_the_rest_is_read(tmp_path, lines, line, problem):
+    """A note has the number of the line and its problem."""
     path = lines.write(tmp_path / "r.jsonl", [lines.entry("imagenet", 0), line, lines.entry("imagenet", 1)])
     found = read(path)
     assert [each.alpha for each in found.measurements] == [0, 1]
     (note,) = found.notes
-    assert note.startswith("r.jsonl: line 2 is left out: ")
-    assert complaint in note
+    assert note.startswith("r.jsonl: line 2 ")
+    assert problem in note
 
 
-def test_a_torn_last_line_is_called_torn(tmp_path, lines):
-    """The run that wrote it was stopped in the middle."""
+def test_an_incomplete_last_line_is_noted(tmp_path, lines):
+    """A line that a stopped run left incomplete is skipped, and the note says so."""
     path = lines.write(tmp_path / "r.jsonl", lines.sweep([0, 1]))
     path.write_bytes(path.read_bytes()[:-30])
     found = read(path)
     assert len(found.measurements) == 7
-    assert "line 8 is left out: torn" in found.notes[0]
+    assert found.notes[0].startswith("r.jsonl: line 8 ")
+    assert "incomplete" in found.notes[0]
 
 
 def test_many_bad_lines_are_one_note(tmp_path, lines):
-    """Not a page of them."""
+    """Lines with the same problem share one note, which is cut short."""
     (note,) = read(lines.write(tmp_path / "r.jsonl", [lines.entry("imagenet", 0), *["?"] * 9])).notes
-    assert "lines 2, 3, 4, 5, 6 and 4 more are left out" in note
+    assert "lines 2, 3, 4, 5, 6 and 4 more" in note
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"PK\x03\x04 no text at all \xff\xfe"])
 def test_a_file_without_records_is_an_error(tmp_path, content):
-    """It says what was expected."""
+    """The error says which format was expected."""
     (tmp_path / "r.jsonl").write_bytes(content)
-    with pytest.raises(ResultsError, match=r"no record found; expected JSON Lines as 'wise sweep'"):
+    with pytest.raises(ResultsError, match="no record found; expected JSON Lines"):
         read(tmp_path / "r.jsonl")
 
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path, there):
-    """It is missing, or a folder."""
+    """A missing file and a folder in its place are errors."""
     if there:
         (tmp_path / "r.jsonl").mkdir()
     with pytest.raises(ResultsError, match="results cannot be read"):
@@ -147,13 +147,14 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path, there):
 
 
 def test_one_empty_file_of_two_is_a_note(tmp_path, lines, results):
-    """The other is drawn."""
+    """The other file is read, and a note names the empty one."""
     found = read_results([results, lines.write(tmp_path / "empty.jsonl", [])])
-    assert found.notes == ("empty.jsonl holds no record, so nothing of it is drawn.",)
+    (note,) = found.notes
+    assert note.startswith("empty.jsonl holds no record")
 
 
-def test_files_are_told_apart(tmp_path, lines):
-    """By their names, or by their paths where names are equal; the same file twice is one."""
+def test_sources_are_distinct_names(tmp_path, lines):
+    """Sources are file names, or paths if names are equal; the same file given twice is read once."""
     paths = []
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -164,7 +165,7 @@ def test_files_are_told_apart(tmp_path, lines):
 
 
 def test_findings_are_numbers_and_texts_by_name(tmp_path, lines):
-    """What an analysis leaves beside the records."""
+    """The values of an analysis are kept as numbers or texts, whatever their names."""
     finding = {
         "kind": "analysis",
         "suite": "s",
@@ -190,5 +191,5 @@ def test_findings_are_numbers_and_texts_by_name(tmp_path, lines):
     ids=ascii,
 )
 def test_texts_are_one_short_printable_line(given, shown):
-    """Whatever a record holds, every output can hold it."""
+    """Any value of a record becomes a short line that every output can hold."""
     assert as_text(given) == shown

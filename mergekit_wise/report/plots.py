@@ -1,0 +1,206 @@
+"""Which plots a report has, and what is where in each: the same for the page and for papers.
+
+Knows comparisons and candidates; knows nothing of SVG and matplotlib.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mergekit_wise.analysis import Baseline, Candidate, Estimate
+from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
+from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale
+from mergekit_wise.report.summary import baseline_of
+
+BASELINE_SEGMENTS = 12
+"""Line segments that a baseline is drawn in."""
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A measured point, and the intervals of its coordinates; None if an interval is unknown."""
+
+    alpha: float | None
+    x: float
+    y: float
+    x_interval: Interval | None
+    y_interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The marks of one curve by ascending alpha; `index` is the curve's place in the comparison."""
+
+    index: int
+    name: str
+    marks: tuple[Mark, ...]
+
+    @property
+    def mixtures(self) -> tuple[Mark, ...]:
+        """The marks whose alpha is known."""
+        return tuple(mark for mark in self.marks if mark.alpha is not None)
+
+    @property
+    def has_band(self) -> bool:
+        """Whether the intervals along y join to a band."""
+        return len(self.mixtures) > 1 and all(mark.y_interval for mark in self.mixtures)
+
+
+@dataclass(frozen=True, slots=True)
+class Guide:
+    """A line to compare with; `index` is that of the curve that it belongs to, or None.
+
+    Kinds: "line" is straight between the zero-shot and the fine-tuned model; "outputs" is the output-space ensemble;
+    "level" is a model of unknown alpha; "baseline" is the accuracy expected of models without robustness interventions.
+    """
+
+    kind: Literal["line", "outputs", "level", "baseline"]
+    index: int | None
+    points: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One plot; `name` is suitable for a file."""
+
+    kind: Literal["alpha", "scatter"]
+    name: str
+    title: str
+    column: Column
+    x_label: str
+    y_label: str
+    x: Scale
+    y: Scale
+    traces: tuple[Trace, ...]
+    guides: tuple[Guide, ...]
+
+
+def alpha_plots(comparison: Comparison) -> tuple[Plot, ...]:
+    """Each column along alpha, the headline first; none if no curve has two alphas."""
+    if all(len(curve.mixtures) < 2 for curve in comparison.curves):
+        return ()
+    columns = dict.fromkeys((*comparison.headline, *comparison.columns))
+    found = (_along_alpha(comparison, column) for column in columns)
+    return tuple(plot for plot in found if plot is not None)
+
+
+def scatter_plots(comparison: Comparison) -> tuple[Plot, ...]:
+    """The average of the shifts, and each shift, against the reference; none without a reference."""
+    reference = comparison.reference
+    if reference is None:
+        return ()
+    columns = [c for c in comparison.columns if c.name == SHIFTS] + [c for c in comparison.columns if c.role == "shift"]
+    found = (_against(comparison, reference, column) for column in columns)
+    return tuple(plot for plot in found if plot is not None)
+
+
+def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
+    """The average of the shifts against the reference for one sweep; the candidates have both."""
+    results = [(c.alpha, c.measured[0], c.shift_average) for c in candidates]
+    marks = tuple(_mark(alpha, x, y) for alpha, x, y in results)
+    shifts = len(candidates[0].shifts)
+    return Plot(
+        kind="scatter",
+        name="sweep",
+        title="Interpolating zero-shot and fine-tuned weights",
+        column=Column(SHIFTS, "Average of the shifts", "average", "", {}),
+        x_label="Accuracy on the reference (%)",
+        y_label=f"Average accuracy on {shifts} shifts (%)" if shifts > 1 else "Accuracy on the shift (%)",
+        x=logit_scale(x for mark in marks for x in (mark.x, *(mark.x_interval or ()))),
+        y=logit_scale(y for mark in marks for y in (mark.y, *(mark.y_interval or ()))),
+        traces=(Trace(0, "mixtures", marks),),
+        guides=(),
+    )
+
+
+def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
+    traces: list[Trace] = []
+    guides: list[Guide] = []
+    for index, curve in enumerate(comparison.curves):
+        results = [(alpha, curve.result(alpha, column)) for alpha in curve.alphas]
+        found = [(alpha, result) for alpha, result in results if result is not None]
+        marks = tuple(Mark(a, a, r.value, None, _shown_interval(r)) for a, r in found if a is not None)
+        traces.append(Trace(index, curve.name, marks))
+        guides += [Guide("level", index, ((0.0, r.value), (1.0, r.value))) for a, r in found if a is None]
+        guides += _guides(index, curve, column, marks)
+    shown = [mark for trace in traces for mark in trace.marks]
+    if not shown:
+        return None
+    heights = [y for mark in shown for y in (mark.y, *(mark.y_interval or ()))]
+    metric = "Accuracy" if column.metric in ("", "top-1") else column.metric
+    return Plot(
+        kind="alpha",
+        name=f"{_slug(comparison.suite)}-alpha-{_slug(column.name)}",
+        title=column.title,
+        column=column,
+        x_label="α",
+        y_label=f"{metric} (%)",
+        x=alpha_scale(mark.x for mark in shown),
+        y=linear_scale([*heights, *(y for guide in guides for _, y in guide.points)]),
+        traces=tuple(trace for trace in traces if trace.marks),
+        guides=tuple(guides),
+    )
+
+
+def _guides(index: int, curve: Curve, column: Column, marks: Sequence[Mark]) -> Iterable[Guide]:
+    """What the mixtures are compared with: the straight line between the two models, and the output-space ensemble."""
+    models = [(mark.x, mark.y) for mark in marks if mark.alpha in (0.0, 1.0)]
+    if len(models) < 2:
+        return
+    if len(marks) > 2:
+        yield Guide("line", index, tuple(models))
+    found = curve.findings.get(column.name)
+    if found is not None and found.ensembles:
+        yield Guide("outputs", index, tuple(sorted({**found.ensembles, **dict(models)}.items())))
+
+
+def _against(comparison: Comparison, reference: Column, shift: Column) -> Plot | None:
+    traces = [Trace(i, curve.name, _marks(curve, reference, shift)) for i, curve in enumerate(comparison.curves)]
+    shown = [mark for trace in traces for mark in trace.marks]
+    if not shown:
+        return None
+    x = logit_scale(x for mark in shown for x in (mark.x, *(mark.x_interval or ())))
+    line = baseline_of(comparison, shift)
+    guides = () if line is None else (_baseline_guide(line, x),)
+    heights = [y for mark in shown for y in (mark.y, *(mark.y_interval or ()))]
+    return Plot(
+        kind="scatter",
+        name=f"{_slug(comparison.suite)}-scatter-{_slug(shift.name)}",
+        title=shift.title,
+        column=shift,
+        x_label=f"{reference.title} (%)",
+        y_label=f"{shift.title} (%)",
+        x=x,
+        y=logit_scale([*heights, *(y for guide in guides for _, y in guide.points)]),
+        traces=tuple(trace for trace in traces if trace.marks),
+        guides=guides,
+    )
+
+
+def _baseline_guide(line: Baseline, x: Scale) -> Guide:
+    """The baseline over the whole of an axis."""
+    a, b = logit(x.low), logit(x.high)
+    shares = [expit(a + (b - a) * step / BASELINE_SEGMENTS) for step in range(BASELINE_SEGMENTS + 1)]
+    return Guide("baseline", None, tuple((share, float(line.expected(share))) for share in shares))
+
+
+def _marks(curve: Curve, reference: Column, shift: Column) -> tuple[Mark, ...]:
+    pairs = ((alpha, curve.result(alpha, reference), curve.result(alpha, shift)) for alpha in curve.alphas)
+    return tuple(_mark(alpha, x, y) for alpha, x, y in pairs if x is not None and y is not None)
+
+
+def _mark(alpha: float | None, x: Estimate, y: Estimate) -> Mark:
+    return Mark(alpha, x.value, y.value, _shown_interval(x), _shown_interval(y))
+
+
+def _shown_interval(result: Estimate) -> Interval | None:
+    return None if math.isnan(result.low) else (max(result.low, 0.0), min(result.high, 1.0))
+
+
+def _slug(name: str) -> str:
+    """A name as part of a file's name."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60] or "unnamed"

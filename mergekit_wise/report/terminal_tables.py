@@ -1,0 +1,154 @@
+"""The tables that commands print: accuracies, sweeps, their analysis, and the tensors of checkpoints, in ASCII."""
+
+from collections.abc import Sequence
+
+from mergekit_wise.analysis import Candidate, Loss, connectivity
+from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
+from mergekit_wise.checkpoint import TensorInfo
+from mergekit_wise.errors import ResultsError
+from mergekit_wise.merging import Movement, TensorPlan
+from mergekit_wise.report.table import Table, interval, percent
+from mergekit_wise.results import ENSEMBLE, Analysis, Record
+
+ACTIONS = {
+    "mix": "alpha {:g}",
+    "choose": "fine-tuned where they differ",
+    "zeroshot": "zero-shot",
+    "finetuned": "fine-tuned",
+}
+
+
+def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
+    """A row per data set with its result, 95 % interval, top-1 counts and top-5 accuracy, then the shifts' average.
+
+    A metric other than top-1 is named after the data set's title. `missing` is how many data sets were not found.
+    """
+    rows = [
+        (
+            r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
+            percent(r.value, ""),
+            interval(r.result, " - "),
+            f"{r.correct}/{r.total}",
+            "" if r.top5 is None else percent(r.top5 / r.total),
+        )
+        for r in records
+    ]
+    corruption = corruption_error(records)
+    if corruption is not None:
+        rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), "", "", ""))
+    shifts = [r.value for r in records if r.role == "shift"]
+    if len(shifts) > 1:
+        absent = f", {missing} {'set' if missing == 1 else 'sets'} missing" if missing else ""
+        rows.append((f"Average of {len(shifts)} shifts{absent}", percent(sum(shifts) / len(shifts), ""), "", "", ""))
+    marked = [index >= len(records) for index in range(len(rows))]
+    return Table.of_texts(("Data set", "Result", "95 % interval", "Correct", "Top-5"), rows, marked)
+
+
+def corruption_error(records: Sequence[Record]) -> float | None:
+    """ImageNet-C's mCE of one model; None unless all 15 corruptions were measured at all five severities."""
+    errors: dict[str, list[float]] = {}
+    for record in records:
+        suite, _, rest = record.dataset.partition("imagenet-c-")
+        if rest and not suite:
+            errors.setdefault(rest.rpartition("-")[0], []).append(1 - record.accuracy)
+    complete = errors.keys() == ALEXNET_ERRORS.keys() and all(len(five) == SEVERITIES for five in errors.values())
+    return mean_corruption_error(errors) if complete else None
+
+
+def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
+    """A row per alpha: the reference, every shift, the shifts' average, and the average of reference and shifts."""
+    titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
+    rows = []
+    for candidate in candidates:
+        cells = {r.title: percent(r.value, "") for r in records if r.alpha == candidate.alpha}
+        averages = (percent(candidate.shift_accuracy, ""), percent(candidate.average, ""))
+        rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
+    marked = [candidate.alpha == recommended for candidate in candidates]
+    return Table.of_texts(("alpha", *titles.values(), "Avg shifts", "Avg both"), rows, marked)
+
+
+def loss_table(losses: Sequence[Loss]) -> Table:
+    """A row per column of a sweep: its best alpha, the result there, and the loss at 0.5 (the paper's Table 3)."""
+    rows = [
+        (
+            loss.column,
+            f"{loss.alpha:g}",
+            percent(loss.best.value, ""),
+            interval(loss.best, " - "),
+            "" if loss.loss is None else percent(loss.loss) + (" *" if loss.significant else ""),
+        )
+        for loss in losses
+    ]
+    columns = ("Best for", "alpha", "Result", "95 % interval", "Loss at 0.5")
+    return Table.of_texts(columns, rows, [loss.significant for loss in losses])
+
+
+def analysis_table(analyses: Sequence[Analysis]) -> Table:
+    """A row per number and a column per data set; output-space ensembles have a table of their own."""
+    names = dict.fromkeys(name for a in analyses for name in a.values if not name.startswith(ENSEMBLE))
+    rows = [(name, *(f"{a.values[name]:.4g}" if name in a.values else "" for a in analyses)) for name in names]
+    return Table.of_texts(("", *(a.title for a in analyses)), rows)
+
+
+def ensemble_table(analyses: Sequence[Analysis], records: Sequence[Record]) -> Table:
+    """A row per alpha: for each data set the results of mixing weights and of mixing outputs."""
+    weights = {(r.dataset, f"{r.alpha:g}"): r.value for r in records if r.alpha is not None}
+    alphas = dict.fromkeys(n.removeprefix(ENSEMBLE) for a in analyses for n in a.values if n.startswith(ENSEMBLE))
+
+    def both(analysis: Analysis, alpha: str) -> str:
+        values = (weights.get((analysis.dataset, alpha)), analysis.values.get(ENSEMBLE + alpha))
+        return " / ".join("" if value is None else percent(value, "") for value in values)
+
+    rows = [(alpha, *(both(a, alpha) for a in analyses)) for alpha in alphas]
+    return Table.of_texts(("alpha", *(a.title for a in analyses)), rows)
+
+
+def connectivity_table(records: Sequence[Record]) -> Table:
+    """A row per data set: whether the paper's observations 1 and 2 hold, and by which margin in percentage points."""
+    rows = []
+    for title in dict.fromkeys(r.title for r in records):
+        try:
+            found = connectivity(
+                [(r.alpha, r.correct, r.total) for r in records if r.title == title and r.alpha is not None]
+            )
+        except ResultsError:  # no mixture between the two models
+            continue
+        observations = (
+            f"{'holds' if o.holds else 'fails'} by {100 * abs(o.margin.value):.1f} at {o.alpha:g}"
+            + (" *" if o.significant else "")
+            for o in (found.first, found.second)
+        )
+        rows.append((title, *observations))
+    return Table.of_texts(("Data set", "Above the line", "Above both models"), rows)
+
+
+def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
+    """A row per tensor: name, dtype, shape, bytes."""
+    rows = ((i.name, str(i.dtype), _shape(i.shape), f"{i.nbytes:,}") for i in tensors)
+    return Table.of_texts(("Tensor", "dtype", "Shape", "Bytes"), rows)
+
+
+def plan_table(steps: Sequence[TensorPlan]) -> Table:
+    """A row per tensor of a planned merge: its dtype and shape, and where its values come from."""
+    rows = ((s.info.name, str(s.info.dtype), _shape(s.info.shape), ACTIONS[s.action].format(s.alpha)) for s in steps)
+    return Table.of_texts(("Tensor", "dtype", "Shape", "Values"), rows)
+
+
+def movement_table(movements: Sequence[Movement]) -> Table:
+    """A row per tensor: its relative change in fine-tuning, and the cosine between before and after."""
+    rows = ((m.name, _number(m.relative), _number(m.cosine)) for m in movements)
+    return Table.of_texts(("Tensor", "|b - a| / |a|", "Cosine"), rows)
+
+
+def class_table(head: Movement) -> Table:
+    """A row per class of a head: the cosine between its weights before and after."""
+    rows = ((str(index), _number(cosine)) for index, cosine in enumerate(head.by_class))
+    return Table.of_texts(("Class", "Cosine"), rows)
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "scalar"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"

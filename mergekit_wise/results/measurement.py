@@ -1,0 +1,221 @@
+"""A line of a results file as the report shows it, whichever version or tool wrote it.
+
+Knows the few fields that a report draws, keeps all others as short texts, and trusts none of them. Knows no file.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mergekit_wise.analysis import Estimate
+from mergekit_wise.results.record import ENSEMBLE
+
+MAX_TEXT = 400
+"""Characters of a text that are kept."""
+
+MAX_ALPHA = 1000.0
+"""Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
+
+DRAWN = frozenset(
+    """accuracy alpha correct dataset interval kind location metric model role seconds suite title top5 total
+    value values versions weights""".split()  # noqa: SIM905
+)
+"""Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One model on one data set, as a report shows it.
+
+    Attributes:
+        source: name of the results file.
+        model: the model's name in the record.
+        weights: fingerprint of the weights, shortened; "" if it is not recorded.
+        alpha: the mixing coefficient; None if it is not known.
+        suite, dataset, title, role: as in a `Record`.
+        metric: name of the reported number.
+        result: the reported number, in [0, 1]; its bounds are NaN if no interval is known.
+        correct, total: top-1 counts.
+        values: other numbers by name.
+        versions: of libraries.
+        seconds: time that the measurement took.
+        details: every other field of the record, as text.
+    """
+
+    source: str
+    model: str
+    weights: str
+    alpha: float | None
+    suite: str
+    dataset: str
+    title: str
+    role: str
+    metric: str
+    result: Estimate
+    correct: int
+    total: int
+    values: Mapping[str, float]
+    versions: Mapping[str, str]
+    seconds: float
+    details: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The analysis of two models on one data set, as a report shows it.
+
+    Attributes:
+        source, model, suite, dataset, title: as in a `Measurement`.
+        values: numbers, or short texts, by name.
+        ensembles: accuracies of the output-space ensemble, in [0, 1], by alpha.
+    """
+
+    source: str
+    model: str
+    suite: str
+    dataset: str
+    title: str
+    values: Mapping[str, float | str]
+    ensembles: Mapping[float, float]
+
+
+def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
+    """The measurement that a line holds. Raises ValueError with the reason if it holds none."""
+    if entry.get("kind") not in (None, "record", "measurement"):
+        raise ValueError("its kind is unknown to this version")
+    if not isinstance(entry.get("dataset"), str):
+        raise ValueError("not a record of this tool (it names no data set)")
+    correct, total = _counts(entry)
+    alpha = as_number(entry.get("alpha"))
+    if alpha is not None and abs(alpha) > MAX_ALPHA:
+        raise ValueError("an impossible alpha")
+    return Measurement(
+        source=source,
+        model=as_text(entry.get("model") or "unnamed model"),
+        weights=as_text(entry.get("weights") or ""),
+        # Alphas are keys of rows here: 0.1 + 0.2 is 0.3.
+        alpha=None if alpha is None else round(alpha, 9),
+        suite=as_text(entry.get("suite") or "unnamed suite"),
+        dataset=as_text(entry["dataset"]),
+        title=as_text(entry.get("title") or entry["dataset"]),
+        role=as_text(entry.get("role") or "shift"),
+        metric=as_text(entry.get("metric") or "top-1"),
+        result=_result(entry, Estimate.of_counts((correct, total))),
+        correct=correct,
+        total=total,
+        values=_values(entry, total),
+        versions={key: as_text(version) for key, version in _items(entry.get("versions"))},
+        seconds=as_number(entry.get("seconds")) or 0.0,
+        details=_details(entry),
+    )
+
+
+def as_finding(source: str, entry: Mapping[str, Any]) -> Finding:
+    """The analysis that a line holds. Raises ValueError with the reason if it holds no values."""
+    values: dict[str, float | str] = {}
+    ensembles: dict[float, float] = {}
+    for key, value in _items(entry.get("values")):
+        number, alpha = as_number(value), _alpha_of_ensemble(key)
+        if alpha is not None and number is not None and 0 <= number <= 1:
+            ensembles[alpha] = number
+        else:
+            values[key] = as_text(value) if number is None else number
+    if not values and not ensembles:
+        raise ValueError("an analysis without values")
+    dataset = as_text(entry.get("dataset") or "all data sets")
+    return Finding(
+        source=source,
+        model=as_text(entry.get("model") or ""),
+        suite=as_text(entry.get("suite") or "unnamed suite"),
+        dataset=dataset,
+        title=as_text(entry.get("title") or dataset),
+        values=values,
+        ensembles=ensembles,
+    )
+
+
+def as_number(value: object) -> float | None:
+    """A finite number; None for everything else, truth values included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def as_text(value: object) -> str:
+    """A value of a record as one short line that every file can hold: no control characters, no lone surrogates."""
+    match value:
+        case str():
+            line = value
+        case bool():
+            line = "yes" if value else "no"
+        case float():
+            line = f"{value:g}"
+        case Mapping():
+            line = ", ".join(f"{key} {entry}" for key, entry in value.items())
+        case list() | tuple():
+            line = ", ".join(map(str, value))
+        case _:
+            line = str(value)
+    line = line.encode("utf-8", "replace").decode("utf-8")
+    line = "".join(character if character.isprintable() else " " for character in line).strip()
+    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+
+
+def _items(value: object) -> list[tuple[str, Any]]:
+    """Names and values of an object; nothing for any other value."""
+    return [(as_text(key), entry) for key, entry in value.items()] if isinstance(value, Mapping) else []
+
+
+def _counts(entry: Mapping[str, Any]) -> tuple[int, int]:
+    correct, total = entry.get("correct"), entry.get("total")
+    if type(correct) is not int or type(total) is not int:
+        raise ValueError("not a record of this tool (it holds no counts)")
+    if not 0 <= correct <= total or not 0 < total < 10**12:
+        raise ValueError("an impossible count")
+    return correct, total
+
+
+def _result(entry: Mapping[str, Any], counted: Estimate) -> Estimate:
+    """The reported number, by default the counts' share. The record's interval is used if it is valid."""
+    value = as_number(entry.get("value"))
+    value = counted.value if value is None else value
+    if not 0 <= value <= 1:
+        raise ValueError("an impossible value")
+    given = entry.get("interval")
+    bounds = [as_number(bound) for bound in given] if isinstance(given, list) else []
+    match bounds:
+        case [float(low), float(high)] if 0 <= low <= value <= high <= 1:
+            return Estimate(value, low, high)
+    return counted if math.isclose(value, counted.value, abs_tol=1e-9) else Estimate(value, math.nan, math.nan)
+
+
+def _values(entry: Mapping[str, Any], total: int) -> dict[str, float]:
+    """Further numbers of a record, top-5 accuracy among them."""
+    pairs = [(key, as_number(value)) for key, value in _items(entry.get("values"))]
+    top5 = as_number(entry.get("top5"))
+    if top5 is not None:
+        pairs.append(("top-5", top5 / total))
+    return {key: number for key, number in pairs if number is not None}
+
+
+def _details(entry: Mapping[str, Any]) -> dict[str, str]:
+    """All other fields that are not empty; images that are bad or unsound only if there are any."""
+    empty: tuple[object, ...] = (None, "", [], {})
+    kept = {key: value for key, value in entry.items() if key not in DRAWN and value not in empty}
+    return {
+        as_text(key): as_text(value) for key, value in kept.items() if not (key in ("bad", "unsound") and value == 0)
+    }
+
+
+def _alpha_of_ensemble(name: str) -> float | None:
+    """The alpha of an output-space ensemble; None for any other number's name."""
+    try:
+        alpha = float(name.removeprefix(ENSEMBLE)) if name.startswith(ENSEMBLE) else math.nan
+    except ValueError:
+        return None
+    return round(alpha, 9) if abs(alpha) <= MAX_ALPHA else None

@@ -1,0 +1,150 @@
+"""Reads results files: strictly, so that runs resume on records they can rely on, or leniently, for reports.
+
+The strict mode refuses the first line that is not a record of this tool; the lenient mode uses every line that it can
+and notes the others. Knows nothing of curves and pages.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_text
+from mergekit_wise.results.record import ANALYSIS, Analysis, Record
+
+FIELDS = {kind: {field.name for field in fields(kind)} for kind in (Record, Analysis)}
+INCOMPLETE = "not JSON, or incomplete because the run that wrote it was stopped"
+"""The problem of a last line without a line feed that is not JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Everything that results files hold, in order, and notes on what was left out."""
+
+    measurements: tuple[Measurement, ...]
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A line's number and its JSON object, or what is wrong with it."""
+
+    number: int
+    entry: Mapping[str, Any]
+    problem: str = ""
+
+
+def read_records(path: Path) -> tuple[Record, ...]:
+    """All records of a file, in order; an incomplete last line, as a killed run leaves it, is skipped.
+
+    Raises ResultsError that names the first line that is not a record.
+    """
+    return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Record))
+
+
+def read_analyses(path: Path) -> tuple[Analysis, ...]:
+    """All analyses of a file, in order. Raises ResultsError like `read_records`."""
+    return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Analysis))
+
+
+def read_results(paths: Sequence[Path]) -> Reading:
+    """All measurements and findings of several files; lines that cannot be used are left out and noted.
+
+    Raises ResultsError if a file cannot be read, or if no file holds a measurement.
+    """
+    measurements: list[Measurement] = []
+    findings: list[Finding] = []
+    notes: list[str] = []
+    files = _names(paths)
+    for path, name in files.items():
+        problems: list[tuple[int, str]] = []
+        before = len(measurements)
+        for line in _lines(path):
+            try:
+                if line.problem:
+                    raise ValueError(line.problem)
+                if line.entry.get("kind") == ANALYSIS:
+                    findings.append(as_finding(name, line.entry))
+                else:
+                    measurements.append(as_measurement(name, line.entry))
+            except ValueError as error:
+                problems.append((line.number, str(error)))
+            except RecursionError:
+                problems.append((line.number, "nested too deeply"))
+        shown = path.name if name == as_text(path.stem) else str(path)
+        notes += _as_notes(shown, problems)
+        if len(measurements) == before and len(files) > 1:
+            notes.append(f"{shown} holds no record, so nothing of it is shown.")
+    if not measurements:
+        named = ", ".join(map(str, files))
+        expected = "expected JSON Lines as written by 'wise sweep' and 'wise eval'"
+        raise ResultsError(" ".join([f"{named}: no record found; {expected}.", *notes[:3]]))
+    return Reading(tuple(measurements), tuple(findings), tuple(notes))
+
+
+def _lines(path: Path) -> Iterator[_Line]:
+    """The lines of a file that are not blank."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise ResultsError(f"{path}: results cannot be read: {error.strerror}.") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            yield _Line(number, {}, "not JSON")  # also as the last line: runs write ASCII, so this is another file
+            continue
+        except (ValueError, RecursionError):
+            yield _Line(number, {}, INCOMPLETE if number == len(lines) else "not JSON")
+            continue
+        yield _Line(number, entry) if isinstance(entry, dict) else _Line(number, {}, "not a JSON object")
+
+
+def _read_strictly(path: Path) -> Iterator[Record | Analysis]:
+    return (_strict(path, line) for line in _lines(path) if line.problem != INCOMPLETE)
+
+
+def _strict(path: Path, line: _Line) -> Record | Analysis:
+    try:
+        if line.problem:
+            raise ValueError(line.problem)
+        if line.entry.get("kind") == ANALYSIS:
+            known = {key: value for key, value in line.entry.items() if key in FIELDS[Analysis]}
+            values = {key: nan if value is None else value for key, value in known["values"].items()}
+            return Analysis(**{**known, "values": values})
+        known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
+        for key in {"interval", "missing"} & known.keys():
+            known[key] = tuple(known[key])
+        return Record(**known)
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ResultsError(
+            f"{path}: line {line.number} is not a record of this tool ({error}). Remove the line."
+        ) from error
+
+
+def _names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name for each distinct file: its stem, or its path if another file has the same stem."""
+    first: dict[Path, Path] = {}
+    for path in paths:
+        first.setdefault(path.resolve(), path)
+    stems = [path.stem for path in first.values()]
+    return {path: as_text(path.stem if stems.count(path.stem) == 1 else str(path)) for path in first.values()}
+
+
+def _as_notes(file: str, problems: Iterable[tuple[int, str]]) -> list[str]:
+    """One note for each kind of problem, with the numbers of its lines."""
+    lines: dict[str, list[int]] = {}
+    for number, problem in problems:
+        lines.setdefault(problem, []).append(number)
+    return [f"{file}: {_listed(numbers)} skipped: {problem}." for problem, numbers in lines.items()]
+
+
+def _listed(numbers: Sequence[int], most: int = 5) -> str:
+    shown = ", ".join(map(str, numbers[:most])) + (f" and {len(numbers) - most} more" if len(numbers) > most else "")
+    return f"line {shown} was" if len(numbers) == 1 else f"lines {shown} were"
