@@ -17,11 +17,10 @@ from mergekit_wise.analysis.choice import (
     select_on,
 )
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
-from mergekit_wise.analysis.disagreement import Disagreement, DisagreementReport
+from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement, output_ensemble
 from mergekit_wise.analysis.estimate import Estimate
 from mergekit_wise.analysis.intervals import clopper_pearson
 from mergekit_wise.analysis.losses import Loss, losses
-from mergekit_wise.analysis.overrides import output_ensemble
 from mergekit_wise.analysis.robustness import Baseline, TwoPieces, effective_robustness, from_axis, to_axis
 
 __all__ = [
@@ -32,9 +31,8 @@ __all__ = [
     "Baseline",
     "Candidate",
     "Connectivity",
-    "Disagreement",
-    "DisagreementReport",
     "Estimate",
+    "LogitDisagreement",
     "Loss",
     "Point",
     "Preference",
@@ -44,6 +42,7 @@ __all__ = [
     "clopper_pearson",
     "columns",
     "connectivity",
+    "disagreement",
     "effective_robustness",
     "fit_baseline",
     "from_axis",

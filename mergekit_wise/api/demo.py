@@ -17,7 +17,7 @@ from mergekit_wise.checkpoint import (
     write_safetensors,
 )
 from mergekit_wise.errors import CheckpointError, OutputError, UsageError
-from mergekit_wise.models.declared_config import CONFIG_KEY
+from mergekit_wise.models.resolved_config import CONFIG_KEY
 from mergekit_wise.options import MOST_SEED
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.report.scatter import draw_scatter

@@ -10,7 +10,7 @@ from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in, w
 from mergekit_wise.errors import NonFiniteError
 from mergekit_wise.merging import Fishers, Outcome, Pair, Rules, Step, describe, make_plan, match, open_fishers
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
-from mergekit_wise.models.pair_notes import SAME, readings, swapped
+from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import MergeOptions, parse_bytes
 
@@ -58,9 +58,9 @@ def opened_job(request: MergeOptions) -> Iterator[Job]:
             zs_fisher, ft_fisher = request.fisher
             fishers = open_fishers(pair, opened(zs_fisher), opened(ft_fisher), request.fisher_floor)
         metadata, disputed = describe(pair, rules, fishers)
-        notes = list(readings(pair))
+        notes = list(notes_on_reading(pair))
         notes += [f"the two files' metadata disagree on {key!r}; kept the fine-tuned one's" for key in disputed]
-        yield Job(pair, fishers, make_plan(pair, rules), metadata, (*notes, *swapped(pair)))
+        yield Job(pair, fishers, make_plan(pair, rules), metadata, (*notes, *notes_on_order(pair)))
 
 
 def replanned(job: Job, request: MergeOptions) -> Job:

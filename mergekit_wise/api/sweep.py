@@ -27,7 +27,7 @@ from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.pair_analysis import Comparison
 from mergekit_wise.merging import Pair, check_alpha, match
-from mergekit_wise.models.pair_notes import SAME, readings, swapped, template
+from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalKeywords, EvalOptions
 from mergekit_wise.results import Analysis, Record
@@ -118,7 +118,7 @@ def sweep(
             tried = tuple(sorted({*tried, *added}))
             saved += work.save(zeroshot, finetuned, path, added)
             found = work.run(tried)
-        notes = (*readings(work.pair), *swapped(work.pair))
+        notes = (*notes_on_reading(work.pair), *notes_on_order(work.pair))
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)

@@ -83,7 +83,7 @@ def open_recalibration(
     batch_norms(opened.module)
     if not opened.has_own_head:
         opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics hang on no head
-    inputs = {name for name, place in opened.places.items() if not place.name.startswith((HEAD, TEXT, SCALE))}
+    inputs = {name for name, place in opened.destinations.items() if not place.name.startswith((HEAD, TEXT, SCALE))}
     if missing := sorted(inputs - {step.info.name for step in plan}):
         raise UsageError(
             f"--recalibrate {names}: needs the whole image tower, of which --only leaves out {missing[0]}. "

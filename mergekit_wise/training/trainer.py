@@ -233,7 +233,7 @@ class Job:
         facts = {
             "version": __version__,
             **self.request.settings(),
-            "architecture": model.architecture.partition(" (told")[0],
+            "architecture": model.architecture.partition(" (")[0],
             "zeroshot": checkpoint_fingerprint(source, model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
             **({"classnames": data.classnames, "templates": data.templates} if contrastive else {}),

@@ -132,7 +132,7 @@ def test_what_cannot_be_fetched_is_told(source, tmp_path, monkeypatch):
     """Offline, plainly."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="could not be fetched"):
+    with pytest.raises(CheckpointError, match="could not be downloaded"):
         merge(source, source, tmp_path / "out")
 
 

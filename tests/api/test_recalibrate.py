@@ -13,7 +13,7 @@ from mergekit_wise.api.merge import merge
 from mergekit_wise.api.verify import verify
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.errors import UsageError, WiseError
-from mergekit_wise.models.clip import create_clip
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64, "patch_size": None}

@@ -18,8 +18,8 @@ from mergekit_wise.datasets.limit import limited
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
 from mergekit_wise.merging import match
-from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.results import read_analyses, read_records
 

@@ -127,7 +127,7 @@ def test_files_of_names_and_prompts_are_read(wise, clip, source, tmp_path):
     done = wise("zeroshot", source, "--classes", tmp_path / "names.txt", "-o", tmp_path / "plain")
     assert done.exit_code == 0, done.stderr
     assert "3 classes by 1 templates" in done.stdout
-    assert "told by its metadata" in done.stderr
+    assert "from its metadata" in done.stderr
     files = ("--classes", tmp_path / "names.txt", "--templates", tmp_path / "prompts.txt")
     done = wise("zeroshot", source, *files, "-o", tmp_path / "two")
     assert done.exit_code == 0, done.stderr

@@ -13,9 +13,16 @@ from safetensors.torch import save_file
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, open_checkpoint
 from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models import architecture
-from mergekit_wise.models.architecture import alike, guess_architecture, name_of, require_config
-from mergekit_wise.models.towers import unfilled
+from mergekit_wise.models.open_clip_configs import (
+    TEXT_DEFAULTS,
+    UNUSED,
+    VISION_DEFAULTS,
+    compute_the_same,
+    name_of,
+    require_config,
+)
+from mergekit_wise.models.resolved_config import guess_architecture
+from mergekit_wise.models.towers import uninitialized
 
 # Configurations of one shape. Nothing shows in the weights the activation (QuickGELU), the size of images that a
 # network without positions takes, or which of two trainings of one architecture it was.
@@ -40,7 +47,7 @@ def own_model(name):
     cfg = open_clip.get_model_config(name)
     custom = cfg.pop("custom_text", False)
     kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    with torch.device("meta"), unfilled():
+    with torch.device("meta"), uninitialized():
         return kind(**cfg)
 
 
@@ -55,7 +62,7 @@ def test_every_configuration_of_open_clips_is_found_again(name):
     """With those that it cannot be told from, and the reason; never one of them silently."""
     guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
     assert set(guess.names) == TOGETHER.get(name, {name})
-    assert ("cannot be seen in the weights" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
+    assert ("do not show" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
 
 
 @pytest.mark.parametrize(
@@ -82,20 +89,20 @@ def test_an_image_tower_alone_is_found_by_itself(name, names):
 
 def test_towers_that_compute_the_same_are_no_ambiguity():
     """CLIP's ResNets have no GELU, EVA's two text towers do not matter to its image tower; ViTs have one."""
-    assert alike(["RN50", "RN50-quickgelu"], with_text=False)
-    assert not alike(["RN50", "RN50-quickgelu"], with_text=True)
-    assert alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
-    assert not alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
-    assert not alike(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
-    assert not alike(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
-    assert not alike(["convnext_base_w", "convnext_base_w_320"], with_text=False)
+    assert compute_the_same(["RN50", "RN50-quickgelu"], with_text=False)
+    assert not compute_the_same(["RN50", "RN50-quickgelu"], with_text=True)
+    assert compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
+    assert not compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
+    assert not compute_the_same(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
+    assert not compute_the_same(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
+    assert not compute_the_same(["convnext_base_w", "convnext_base_w_320"], with_text=False)
 
 
 def test_defaults_are_open_clips():
     """What its configurations leave out means the same here."""
-    for defaults, here in ((CLIPVisionCfg(), architecture._VISION), (CLIPTextCfg(), architecture._TEXT)):
+    for defaults, here in ((CLIPVisionCfg(), VISION_DEFAULTS), (CLIPTextCfg(), TEXT_DEFAULTS)):
         given = {key: value for key, value in asdict(defaults).items() if value}
-        assert {key: value for key, value in given.items() if key not in architecture._UNFELT} == here
+        assert {key: value for key, value in given.items() if key not in UNUSED} == here
 
 
 @pytest.mark.parametrize(
@@ -135,7 +142,7 @@ def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
 def test_metadata_tells_the_architecture(tmp_path):
     """In the form of open_clip_config.json, by open_clip's name where it has one."""
     for cfg, name in (
-        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom (unknown)"),
+        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom: unknown"),
         (open_clip.get_model_config("RN50"), "RN50"),
     ):
         config = {"model_cfg": cfg, "preprocess_cfg": {"size": 8}}

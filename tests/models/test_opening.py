@@ -213,7 +213,7 @@ def test_the_architecture_says_who_told(small, build, save):
     """And what it is, in open_clip's words where it has some."""
     state = build(small).state_dict() | head_of()
     text = open_model(save(state, with_config(small))).architecture
-    assert text.startswith("custom: ViT/8, 2 layers, width 64, 32-pixel images, 16 features (told by its metadata")
+    assert text.startswith("custom: ViT/8, 2 layers, width 64, 32-pixel images, 16 features (from its metadata")
 
 
 def test_a_folder_of_open_clips_tells_by_its_configuration(small, build, save, filled, images, tmp_path):

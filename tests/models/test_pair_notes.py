@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.api.sweep import sweep
-from mergekit_wise.models.clip import create_clip
+from mergekit_wise.models.towers import create_clip
 
 CONFIG = {
     "model_cfg": {

@@ -22,10 +22,10 @@ def with_config(model_cfg):
 def test_a_checkpoint_without_head_and_text_tower_is_refused(small, build, save):
     """Also where a training script left scraps of the text tower."""
     clip = build(small)
-    with pytest.raises(ModelError, match="no classification head.*no whole text tower"):
+    with pytest.raises(ModelError, match="no classification head.*no complete text tower"):
         open_model(save(clip.visual.state_dict(), with_config(small)))
     scraps = {name: tensor for name, tensor in clip.state_dict().items() if not name.startswith("transformer.")}
-    with pytest.raises(ModelError, match="no whole text tower"):
+    with pytest.raises(ModelError, match="no complete text tower"):
         open_model(save(scraps, with_config(small)))
 
 
@@ -34,7 +34,7 @@ def test_what_is_not_told_is_asked_for_by_name(build, save):
     cfg = open_clip.get_model_config("ViT-S-32-alt")
     state = build(cfg).state_dict() | head_of(5, 256)
     seen = open_model(save(state))
-    assert seen.architecture == "ViT-S-32-alt (told by names and shapes; preprocessing: open_clip's default)"
+    assert seen.architecture == "ViT-S-32-alt (from names and shapes; preprocessing: open_clip's default)"
     cfg["vision_cfg"]["layers"] = 1
     with pytest.raises(ModelError, match="none of open_clip's. Name it with --model"):
         open_model(save(build(cfg).state_dict() | head_of(5, 256)))
@@ -68,7 +68,7 @@ def test_a_tensor_too_many_is_named(small, build, save):
     """It could change what the tower computes."""
     state = build(small).state_dict() | head_of()
     extra = {"visual.wings": torch.ones(2)}
-    with pytest.raises(ModelError, match=r"in 1 tensors, .* visual.wings, which the architecture does not have"):
+    with pytest.raises(ModelError, match=r"in 1 tensor, .* visual.wings, which the architecture does not have"):
         open_model(save(state | extra, with_config(small)))
 
 
@@ -78,7 +78,7 @@ def test_a_tensor_too_many_is_named(small, build, save):
         ({"wings": 2}, "wings"),
         ({"head_width": 0}, "division by zero|modulo"),
         ({"layers": "many"}, "'str'"),
-        ({"timm_model_name": "hf-hub:timm/test_vit"}, "would have to fetch"),
+        ({"timm_model_name": "hf-hub:timm/test_vit"}, "would have to download"),
         ({"timm_model_name": "no_such_tower"}, "no_such_tower"),
         ({"pos_embed_type": 7}, "ValueError"),
     ],

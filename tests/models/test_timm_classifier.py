@@ -29,7 +29,7 @@ def test_logits_are_timms(name, classes, save, filled):
         torch.testing.assert_close(model.module(images), own(images))
         torch.testing.assert_close(own.get_classifier()(model.module.encode(images)), own(images))
     assert (model.head, model.has_text_tower, model.classes) == (f"own, {classes} classes", False, classes)
-    assert model.architecture == f"timm:{name} (told by --model)"
+    assert model.architecture == f"timm:{name} (from --model)"
 
 
 def test_preprocessing_is_that_of_timms_table(save):
@@ -50,7 +50,7 @@ def test_a_folder_from_the_hub_tells_by_its_configuration(save, tmp_path):
     config = {"architecture": "test_resnet", "num_classes": 9, "pretrained_cfg": settings}
     (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
     model = open_model(open_checkpoint(tmp_path / "hub"))
-    assert model.architecture == "timm:test_resnet (told by config.json)"
+    assert model.architecture == "timm:test_resnet (from config.json)"
     assert (model.classes, model.preprocess["mean"], model.preprocess["crop_pct"]) == (9, [0.1, 0.2, 0.3], 0.5)
 
 
@@ -82,10 +82,10 @@ def test_another_head_has_no_place(save):
     """Neither from a file nor from class names."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     for options in ({"head": checkpoint}, {"own_head": False}):
-        with pytest.raises(ModelError, match="no place for another"):
+        with pytest.raises(ModelError, match="cannot be replaced"):
             open_model(checkpoint, "timm:test_vit", **options)
     model = open_model(checkpoint, "timm:test_vit")
     with pytest.raises(ModelError, match="no text tower"):
         model.zeroshot_head(["cat"], ["a {}"])
-    with pytest.raises(ModelError, match="no place for another"):
+    with pytest.raises(ModelError, match="cannot be replaced"):
         model.use_head(torch.zeros(2, 64))

@@ -1,6 +1,7 @@
-"""Tokenizers are open_clip's own, whichever a configuration asks for."""
+"""Class names become tokens, features and the zero-shot head."""
 
 import json
+import math
 
 import open_clip
 import pytest
@@ -10,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.clip import create_tokenizer
+from mergekit_wise.models.text import create_tokenizer, encode_texts, zero_shot_head
 
 TEXTS = ["a photo of a cat", "Ünïcode & <end_of_text>", "word " * 50, ""]
 
@@ -61,7 +62,7 @@ def test_clips_own_tokenizer_is_used_whatever_lies_beside_the_weights(words):
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), open_clip.SimpleTokenizer(context_length=6)(TEXTS))
     cfg["text_cfg"]["vocab_size"] = 7
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
-    with pytest.raises(ModelError, match="knows 7 tokens"):
+    with pytest.raises(ModelError, match="has 7 tokens"):
         create_tokenizer(cfg)
 
 
@@ -83,3 +84,67 @@ def test_code_beside_the_weights_is_not_run(words, tmp_path):
     with pytest.raises(ModelError, match="could not be opened"):
         create_tokenizer({"text_cfg": {"context_length": 6, "hf_tokenizer_name": "mine"}}, words)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "pool", [{}, {"pool_type": "eos", "eos_id": 49407}, {"pool_type": "last"}, {"no_causal_mask": True}]
+)
+def test_texts_without_their_padding_have_the_same_features(pool, small, build):
+    """For each way to find a text's end, and texts of any length up to the longest; the mask is as it was."""
+    cfg = small | {"custom_text": True, "text_cfg": small["text_cfg"] | pool}
+    tower = build(cfg).text
+    tokens = open_clip.SimpleTokenizer(context_length=12)(["a", "a red dog", "word " * 30, ""])
+    seen = []
+    tower.transformer.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
+    with torch.no_grad():
+        for texts in (tokens, tokens[:2], tokens[3:]):
+            torch.testing.assert_close(encode_texts(tower, texts), tower(texts))
+    short = pool in ({}, {"pool_type": "eos", "eos_id": 49407})
+    assert seen == ([12, 12, 5, 12, 2, 12] if short else [12] * 6)
+
+
+NAMES, TEMPLATES = ("cat", "dog", "newt"), ("a {}", "the photo of a {}, blurry", "{}")
+
+
+def encode(texts):
+    """Features that any text has: different for different texts, and of very different lengths."""
+    return torch.stack([torch.tensor([math.sin(len(t) * k + ord(t[-1])) * len(t) for k in range(1, 6)]) for t in texts])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 256])
+def test_the_head_is_what_a_loop_over_numbers_gives(batch):
+    """Normalise each, average, normalise, times exp(scale), however many are encoded at once: written without torch."""
+    weight, bias = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(1.5), batch=batch)
+    for row, name in zip(weight.tolist(), NAMES, strict=True):
+        mean = [0.0] * 5
+        for template in TEMPLATES:
+            features = encode([template.replace("{}", name)])[0].tolist()
+            length = math.sqrt(sum(x * x for x in features))
+            mean = [m + x / length / len(TEMPLATES) for m, x in zip(mean, features, strict=True)]
+        length = math.sqrt(sum(x * x for x in mean))
+        expected = [math.exp(1.5) * x / length for x in mean]
+        torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(bias, torch.zeros(3))
+
+
+def test_texts_are_encoded_in_batches_of_whole_classes_and_progress_is_told():
+    """Of at most 256 texts."""
+    sizes, told = [], []
+    names = [f"class {number}" for number in range(200)]
+    counting = lambda texts: sizes.append(len(texts)) or encode(texts)  # noqa: E731
+    zero_shot_head(counting, names, TEMPLATES, torch.tensor(1.0), lambda *step: told.append(step))
+    assert sizes == [255, 255, 90]
+    assert [done for _, done, _, _ in told] == [0, 85, 170, 200]
+    assert {(total, unit) for _, _, total, unit in told} == {(200, "classes")}
+
+
+def test_rows_have_the_length_of_the_logit_scale():
+    """So that logits of features of length 1 are cosines times exp(scale)."""
+    weight, _ = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(math.log(20)))
+    torch.testing.assert_close(weight.norm(dim=1), torch.full((3,), 20.0))
+
+
+def test_the_head_carries_no_gradient():
+    """It is stored, not trained through."""
+    scale = torch.tensor(1.0, requires_grad=True)
+    assert not zero_shot_head(encode, NAMES, TEMPLATES, scale)[0].requires_grad

@@ -14,9 +14,8 @@ from safetensors import safe_open
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import guess_architecture
-from mergekit_wise.models.declared_config import remember, stored_config, told
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.resolved_config import CONFIG_KEY, declared_config, guess_architecture, with_declared_config
 from mergekit_wise.models.source import open_source
 
 # Tracing warns of its own end and of what it takes for constants; OpenAI's files stay as they are.
@@ -134,8 +133,8 @@ def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_
         (tmp_path / "flyp.pt").write_bytes(pickle.dumps(encoder))
     checkpoint = open_checkpoint(tmp_path / "flyp.pt")
     assert any("src.models.modeling.CLIPEncoder" in note for note in checkpoint.notes)
-    assert stored_config(checkpoint) is None
-    assert told(checkpoint) is None
+    assert CONFIG_KEY not in checkpoint.metadata
+    assert declared_config(checkpoint) is None
 
 
 @pytest.mark.parametrize("kind", ["pickled", "merged", "head"])
@@ -182,7 +181,7 @@ def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, fil
     assert "model-soups" in model.architecture
     whole = {f"model.{name}": tensor for name, tensor in clip.state_dict().items()}
     torch.save(state | whole, tmp_path / "whole.pt")
-    assert told(open_checkpoint(tmp_path / "whole.pt")) is None
+    assert declared_config(open_checkpoint(tmp_path / "whole.pt")) is None
 
 
 def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, save):
@@ -211,28 +210,28 @@ def test_merged_files_remember_what_their_sources_told(source, small, build, sav
         else:
             text = {"num_attention_heads": 1, "hidden_size": 64}
             (path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": text}))
-    said = told(open_checkpoint(path))
+    said = declared_config(open_checkpoint(path))
     other = tmp_path / "other.safetensors"
     merge(path, path, other if path.is_file() else tmp_path / "merged", alpha=0.5)
     output = other if path.is_file() else tmp_path / "merged" / "model.safetensors"
     with safe_open(output, "np") as file:
         config = json.loads(file.metadata()["open_clip_config"])
-    assert config["model_cfg"] == said.model_cfg
-    assert config["preprocess_cfg"] == said.preprocess_cfg
+    assert config == {**said.config, "told_by": said.source}
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(output.read_bytes())
-    assert told(open_checkpoint(alone)).by == f"its metadata (open_clip_config, once told by {said.by})"
+    assert declared_config(open_checkpoint(alone)).config == said.config
+    assert said.source in declared_config(open_checkpoint(alone)).source
 
 
 def test_weights_of_open_clips_table_are_told_by_their_tag(small, build, save, tmp_path, monkeypatch):
     """Both activation and preprocessing; nothing is guessed from a name that only looks like a tag."""
     checkpoint = save(build(small).state_dict())
-    monkeypatch.setattr("mergekit_wise.models.fetch.fetch_pretrained", lambda model, tag: checkpoint.path)
-    config = stored_config(open_source("ViT-L-14/laion2b_s32b_b82k"))
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda config: checkpoint.path)
+    config = declared_config(open_source("ViT-L-14/laion2b_s32b_b82k")).config
     assert config["preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
     assert config["model_cfg"] == open_clip.get_model_config("ViT-L-14") | {"quick_gelu": False}
-    assert stored_config(open_source("ViT-B-32/openai"))["model_cfg"]["quick_gelu"]
-    assert stored_config(open_source(checkpoint.path)) is None
+    assert declared_config(open_source("ViT-B-32/openai")).config["model_cfg"]["quick_gelu"]
+    assert declared_config(open_source(checkpoint.path)) is None
 
 
 def test_metadata_comes_before_all_else(small, build, save, tmp_path):
@@ -241,8 +240,8 @@ def test_metadata_comes_before_all_else(small, build, save, tmp_path):
     save(build(small).state_dict(), config, name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_text('{"model_type": "clip"}')
     checkpoint = open_checkpoint(tmp_path / "hub")
-    assert told(checkpoint).model_cfg == small
-    assert remember(checkpoint) is checkpoint
+    assert declared_config(checkpoint).config == config
+    assert with_declared_config(checkpoint) is checkpoint
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", "\udcff", "{" * 100_000])
@@ -253,7 +252,7 @@ def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text,
     checkpoint = open_checkpoint(tmp_path / "hub")
     with pytest.raises(ModelError, match=r"config\.json"):
         open_model(checkpoint)
-    assert remember(checkpoint) is checkpoint
+    assert with_declared_config(checkpoint) is checkpoint
     assert "config.json" in guess_architecture(checkpoint).reason
 
 
@@ -261,7 +260,7 @@ def test_files_beside_weights_under_a_name_of_their_own_say_nothing(small, build
     """In a folder of many checkpoints a config.json belongs to none of them in particular."""
     checkpoint = save(build(small).state_dict(), name="mine.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    assert told(checkpoint) is None
+    assert declared_config(checkpoint) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {}}', '{"model_cfg": 1, "preprocess_cfg": {}}'])
@@ -271,4 +270,4 @@ def test_unreadable_metadata_is_refused(text, tmp_path):
 
     save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": text})
     with pytest.raises(ModelError, match="no open_clip configuration"):
-        stored_config(open_checkpoint(tmp_path / "x"))
+        declared_config(open_checkpoint(tmp_path / "x"))
