@@ -5,19 +5,24 @@ import os
 
 def world_size() -> int:
     """The number of processes of the run; 1 for a process that was started by itself."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    return _number("WORLD_SIZE", 1) if "RANK" in os.environ else 1
 
 
 def rank() -> int:
     """The number of this process among all processes of the run."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def local_rank() -> int:
     """The number of this process on its machine, which is also the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
 
 
 def local_world_size() -> int:
     """The number of processes of the run on this machine, which share its cores."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _number("LOCAL_WORLD_SIZE", 1)
+
+
+def _number(name: str, default: int) -> int:
+    value = os.environ.get(name, "")
+    return int(value) if value.isdecimal() else default

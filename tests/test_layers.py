@@ -11,6 +11,7 @@ ROOMS = (
     "__init__",
     "errors",
     "progress",
+    "launcher",
     "checkpoint",
     "datasets",
     "analysis",

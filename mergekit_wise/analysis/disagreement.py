@@ -1,4 +1,4 @@
-"""How two models differ on a data set: the paper's measures of diversity, confidence and overrides (section 5.1, app. E).
+"""How two models differ on a data set: the paper's diversity, confidence and overrides (section 5.1, appendix E).
 
 f and g are the two models: the zero-shot and the fine-tuned one. `prediction_diversity`, `kappa_complement` and
 `overrides` are functions of predicted classes. What only logits show is summed batch by batch while they are there, by
@@ -284,7 +284,8 @@ def disagreement(
     Args:
         seen: the logits of all samples that could be read.
         labels: int64 [N] of all samples.
-        zeroshot, finetuned: predicted classes, int32 [N]; -1 for samples that could not be read.
+        zeroshot: predicted classes, int32 [N]; -1 for samples that could not be read.
+        finetuned: likewise.
         ensemble: of the mixture of weights at alpha 0.5; None if it was not evaluated.
 
     Raises:

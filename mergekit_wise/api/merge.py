@@ -16,7 +16,7 @@ from mergekit_wise.options import MergeKeywords, MergeOptions, parse_bytes
 from mergekit_wise.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from mergekit_wise.evaluation.recalibrated_merge import Recalibration
+    from mergekit_wise.evaluation.recalibration import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _merge(requests: Sequence[MergeOptions], progress: Progress) -> tuple[MergeR
         jobs = [job, *(replanned(job, request) for request in requests[1:])]
         statistics = _statistics(first, job)
         if statistics is not None:
-            jobs = [replace(job, metadata=statistics.recorded(job.metadata)) for job in jobs]
+            jobs = [replace(job, metadata=statistics.with_record(job.metadata)) for job in jobs]
         plans = [stack.enter_context(placed(*work)) for work in zip(requests, jobs, strict=True)]
         sinks = [_sink(job, plan, stack) for job, plan in zip(jobs, plans, strict=True)]
         mixer = Mixer(job.pair, engine, job.fishers)
@@ -119,7 +119,7 @@ def _merge(requests: Sequence[MergeOptions], progress: Progress) -> tuple[MergeR
                 require_finite(found)
         if statistics is not None:
             for job, sink in zip(jobs, sinks, strict=True):
-                for name, data in statistics.of(mixer, job.steps, progress):
+                for name, data in statistics.statistics(mixer, job.steps, progress):
                     sink.put(name, 0, data)
     seconds = time.perf_counter() - began
     return tuple(_report(*work, seconds) for work in zip(requests, jobs, plans, outcomes, strict=True))
@@ -128,7 +128,7 @@ def _merge(requests: Sequence[MergeOptions], progress: Progress) -> tuple[MergeR
 def _statistics(request: MergeOptions, job: Job) -> "Recalibration | None":
     if request.recalibrate is None:
         return None
-    from mergekit_wise.evaluation.recalibrated_merge import open_recalibration  # torch, which merging does without
+    from mergekit_wise.evaluation.recalibration import open_recalibration  # torch, which merging does without
 
     return open_recalibration(request.recalibrate, request.data, request.model, request.device, job.pair, job.steps)
 

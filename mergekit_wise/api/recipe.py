@@ -1,12 +1,11 @@
 """The whole of WiSE-FT from one file: zero-shot head, fine-tuning, sweep, report; only what changed is done again."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise import __version__
+from mergekit_wise import __version__, launcher
 from mergekit_wise.analysis import as_preference, losses, recommend
 from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.recipe_file import RecipeFile, read_recipe
@@ -53,7 +52,7 @@ def recipe(path: str | Path, *, progress: Progress = silent, note: Callable[[str
     A step is taken if anything that it depends on is not what it was the last time: options, checkpoints, images,
     versions. Raises what the steps raise; UsageError for what the file says; Stopped, after which it goes on.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launcher.world_size() > 1:
         raise UsageError("A recipe's steps follow one another in one process. Start 'wise finetune' with torchrun.")
     job = _Job(read_recipe(Path(path)), progress, note)
     try:

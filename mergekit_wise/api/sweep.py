@@ -22,10 +22,9 @@ from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation import joined
-from mergekit_wise.evaluation.evaluator import Variant
-from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
 from mergekit_wise.evaluation.measure import Measured, measure
-from mergekit_wise.evaluation.pair_analysis import Comparison
+from mergekit_wise.evaluation.pair_analysis import PairAnalysis
+from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, check_alpha, match
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
 from mergekit_wise.models.source import open_source
@@ -92,7 +91,7 @@ def sweep(
         select_on: the name of a data set that the alpha is chosen on, which may stand outside of the suite.
         refine: whether to add alphas around the best one until intervals cannot tell neighbours apart.
         output_ensemble: whether to evaluate (1 - alpha) f(x, theta_0) + alpha f(x, theta_1), too.
-        analyze: whether to measure how the two ends differ; see `analysis.Disagreement`.
+        analyze: whether to measure how the two ends differ; see `analysis.disagreement`.
         save: a path with ``{alpha}`` in it, where the mixtures are written, too.
         options: see `EvalOptions`.
 
@@ -157,7 +156,7 @@ class _Sweep:
 
     def run(self, alphas: Sequence[float]) -> _Found:
         """Measure, or find measured, every alpha on the suite and on the set that it is chosen on."""
-        comparison = Comparison(alphas, *self._compared) if any(self._compared) else None
+        comparison = PairAnalysis(alphas, *self._compared) if any(self._compared) else None
         measured = self._measure(alphas, self.setting, comparison)
         judged = to_candidates(measured.records)
         if self.select_on is None:
@@ -179,7 +178,7 @@ class _Sweep:
         reports = merge_each(zeroshot, finetuned, path, alphas, device=device, progress=progress)
         return tuple(report.output for report in reports)
 
-    def _measure(self, alphas: Sequence[float], setting: EvalOptions, comparison: Comparison | None) -> Measured:
+    def _measure(self, alphas: Sequence[float], setting: EvalOptions, comparison: PairAnalysis | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant(name, alpha, partial(self._masters.read, alpha), self._masters) for alpha in alphas]
         return measure(template(self.pair), variants, setting, comparison)

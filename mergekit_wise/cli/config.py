@@ -3,7 +3,6 @@
 Knows how commands take options, but no command by name, and not what a value means.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import takewhile
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from mergekit_wise import launcher
 from mergekit_wise.cli.config_file import FILE, as_typed, faults, is_flag, keys, plain, read
 from mergekit_wise.cli.layout import fit
 from mergekit_wise.errors import UsageError
@@ -153,7 +153,7 @@ def _explained(
 
 def _tell(used: Mapping[str, Any]) -> None:
     """Print what came from the file; of several processes of one run, the first does."""
-    if used and os.environ.get("RANK", "0") == "0":
+    if used and launcher.rank() == 0:
         from mergekit_wise.cli.console import say
 
         say(f"From {FILE}: {', '.join(f'{key} = {plain(value)}' for key, value in used.items())}")

@@ -1,6 +1,5 @@
 """The command ``wise finetune``."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mergekit_wise import launcher
 from mergekit_wise.cli import options
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def finetune(
             restart=restart,
             keep_epochs=keep_epochs,
         )
-    if os.environ.get("RANK", "0") == "0":  # of several processes that torchrun started, one speaks
+    if launcher.rank() == 0:  # of several processes that torchrun started, one speaks
         _print(report, checkpoint, as_json)
 
 

@@ -127,11 +127,12 @@ def fill(
         if name in destinations:
             to = destinations[name]
             target = state[to.name].chunk(to.parts)[to.part] if to.parts > 1 else state[to.name]
-            value = _tensor(info, storage)
+            value = as_tensor(info, storage)
             target.copy_((value.T if to.transposed else value).reshape(target.shape))
 
 
-def _tensor(info: TensorInfo, storage: NDArray[np.generic] | Tensor) -> Tensor:
+def as_tensor(info: TensorInfo, storage: NDArray[np.generic] | Tensor) -> Tensor:
+    """A tensor from its storage in a file, flattened or not, of any dtype; a copy unless it is a tensor already."""
     if isinstance(storage, Tensor):
         return storage.view(info.shape)
     # Copied, because torch does not accept read-only memory, such as a mapped file's.

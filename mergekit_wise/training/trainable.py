@@ -13,7 +13,7 @@ from torch.nn import functional
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
-from mergekit_wise.evaluation.answers import VOCABULARIES
+from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray

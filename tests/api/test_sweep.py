@@ -16,7 +16,7 @@ from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.limit import limited
 from mergekit_wise.errors import SuiteError, UsageError
-from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
+from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.merging import match
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.towers import create_clip

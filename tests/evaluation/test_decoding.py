@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.decoding import decoded, default_workers
+from mergekit_wise.evaluation.decoding import decoded, default_workers, shared_memory
 from tests.evaluation.fakes import PREPROCESS, noise, renamed
 
 
@@ -127,3 +128,27 @@ def test_processes_share_the_cores(monkeypatch):
     assert 1 <= alone <= 8
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))
     assert default_workers() == 1
+
+
+WRITE = """
+import sys
+with open(sys.argv[1], "r+b") as file:
+    file.seek(6)
+    file.write(bytes([7, 8, 9]))
+"""
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_what_one_process_writes_another_sees(anonymous, tmp_path, monkeypatch):
+    """Where the system has files without a name, and where it has none; nothing is left behind."""
+    if not anonymous:
+        monkeypatch.delattr(os, "memfd_create", raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with shared_memory((4, 3)) as shared:
+        ours = shared.open()
+        assert not ours.any()
+        subprocess.run([sys.executable, "-c", WRITE, shared.path], check=True)
+        assert np.array_equal(ours, [[0, 0, 0], [0, 0, 0], [7, 8, 9], [0, 0, 0]])
+        assert len(list(tmp_path.iterdir())) == (0 if anonymous and hasattr(os, "memfd_create") else 1)
+    assert not list(tmp_path.iterdir())
+    assert not os.path.exists(shared.path)

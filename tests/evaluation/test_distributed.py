@@ -32,8 +32,8 @@ with joined("cpu") as (ranks, device):
     except WiseError as error:
         message = str(error)
     with joined("cuda") as (again, card):
-        inner = [again.rank == ranks.rank, again.size, card, again.everyone(again.rank)]
-    after = ranks.everyone(ranks.rank)
+        inner = [again.rank == ranks.rank, again.size, card, again.gather(again.rank)]
+    after = ranks.gather(ranks.rank)
 with open(f"{sys.argv[1]}/{ranks.rank}", "w") as file:
     told = [ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message, inner, after, threads]
     json.dump(told, file)

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation import Engine, Forward, predicting
+from mergekit_wise.evaluation import Engine, Forward
+from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
+from mergekit_wise.models.classifier import Classifier
 from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
 
 CPU = torch.device("cpu")
@@ -18,12 +21,11 @@ def engine(module, **settings):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("group", [1, 1 << 30])
 @pytest.mark.parametrize("batch_size", [1, 7, 53, 64])
-def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size, monkeypatch):
+def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size):
     """For every variant, whatever the batch size, the size of groups and the number of workers."""
-    monkeypatch.setattr(predicting, "GROUP", group)
     dataset, module = noise(), linear()
     variants, weights = setters(module, 4)
-    found = engine(module, batch_size=batch_size, workers=workers).predict(variants, dataset, 7)
+    found = engine(module, batch_size=batch_size, workers=workers, group_bytes=group).predict(variants, dataset, 7)
     assert found.classes.shape == found.top5.shape == (4, 53)
     for row, weight in enumerate(weights):
         module[1].weight.data.copy_(weight)
@@ -56,13 +58,13 @@ def test_unreadable_images_are_left_out_up_to_a_number(workers):
     assert found.unsound == [0]
     good = [i for i in range(53) if i not in found.bad]
     assert found.classes[0, good].tolist() == looped(module, dataset, good).argmax(1).tolist()
-    with pytest.raises(SuiteError, match=r"1 may be \(--max-bad\). images/5.jpg: broken. images/30.jpg: broken."):
+    with pytest.raises(SuiteError, match=r"only 1 may .*images/5.jpg: broken. images/30.jpg: broken.*--max-bad"):
         engine(module, batch_size=10, workers=workers, max_bad=1).predict([lambda: None], dataset, 7)
 
 
 def test_a_data_set_of_unreadable_images_has_no_accuracy():
     """However many may be."""
-    with pytest.raises(SuiteError, match="9 images cannot be read"):
+    with pytest.raises(SuiteError, match="9 images are unreadable"):
         engine(linear(), max_bad=99).predict([lambda: None], noise(9, range(9)), 7)
 
 
@@ -93,3 +95,54 @@ def test_progress_counts_images_of_all_variants():
     engine(linear(), batch_size=20, progress=listen).predict([lambda: None] * 3, noise(), 7)
     assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
     assert told[-1] == ("Noise", 159, 159, "images")
+
+
+def each(variants, module, dataset):
+    """Logits [V, N, C] of the variants, one after the other."""
+    logits = []
+    for variant in variants:
+        variant()
+        logits.append(looped(module, dataset))
+    return torch.stack(logits)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ensembles_of_outputs_are_those_of_the_logits(workers):
+    """Behind the variants, ."""
+    module, dataset = linear(), noise()
+    variants, _ = setters(module, 3)
+    ensembles = (OutputEnsemble(0, 2, 0.25), OutputEnsemble(2, 1, 0.5))
+    found = engine(module, batch_size=8, workers=workers).predict(variants, dataset, 7, observers=Observers(ensembles))
+    logits = each(variants, module, dataset)
+    wanted = [*logits, 0.75 * logits[0] + 0.25 * logits[2], 0.5 * logits[2] + 0.5 * logits[1]]
+    assert found.classes.tolist() == [entry.argmax(1).tolist() for entry in wanted]
+
+
+def test_a_watcher_sees_the_logits_of_every_image_that_can_be_read_once():
+    """Of the variants that it watches, in its order, with the labels; no padding."""
+    module, dataset = linear(), noise(broken={3, 52})
+    variants, _ = setters(module, 3)
+    shown = []
+    observers = Observers(observed=(2, 0), observe=lambda logits, *facts: shown.append((np.stack(logits), *facts)))
+    engine(module, batch_size=8, max_bad=2).predict(variants, dataset, 7, observers=observers)
+    good = [i for i in range(53) if i not in (3, 52)]
+    wanted = each(variants, module, noise())[[2, 0]][:, good]
+    torch.testing.assert_close(torch.from_numpy(np.concatenate([logits for logits, _, _ in shown], 1)), wanted)
+    assert np.concatenate([labels for _, labels, _ in shown]).tolist() == dataset.labels[good].tolist()
+    assert np.concatenate([indices for _, _, indices in shown]).tolist() == good
+
+
+def test_one_tower_is_computed_once_for_all_heads():
+    """The predictions are those of the whole model, head by head."""
+    torch.manual_seed(0)
+    seen = []
+    visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
+    visual.register_forward_hook(lambda *_: seen.append(1))
+    module, dataset = Classifier(visual, 16, 7).eval(), noise()
+    heads = [torch.randn(7, 16) for _ in range(3)]
+    variants = [lambda head=head: module.classification_head.weight.data.copy_(head) for head in heads]
+    found = engine(module, batch_size=8).predict(variants, dataset, 7, same_tower=True)
+    assert len(seen) == 7
+    for row, variant in enumerate(variants):
+        variant()
+        assert found.classes[row].tolist() == looped(module, dataset).argmax(1).tolist()

@@ -55,7 +55,7 @@ def test_when_memory_runs_out_fewer_images_are_computed_at_once(error, limit):
 
 def test_one_image_that_does_not_fit_is_an_error_and_other_errors_are_left_alone():
     """Of the module itself, say."""
-    with pytest.raises(ModelError, match="does not hold what one image needs"):
+    with pytest.raises(ModelError, match="One image does not fit.*--device cpu"):
         Forward(Limited(0, torch.OutOfMemoryError("out of memory")), PREPROCESS, CPU, "fp32", print)(PIXELS)
     with pytest.raises(RuntimeError, match="shapes"):
         Forward(Limited(0, RuntimeError("shapes differ")), PREPROCESS, CPU, "fp32", print)(PIXELS)

@@ -14,7 +14,6 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.errors import ModelError, ResultsError, SuiteError, UsageError
-from mergekit_wise.evaluation import predicting
 from mergekit_wise.results import read_records
 
 CONFIG = {
@@ -51,27 +50,32 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def run(home, tmp_path):
+def run(home, tmp_path, predicted, listen):
     """Evaluate on some of the folders, with records in ``results.jsonl``."""
 
     def run(*names, model="zs", **options):
         suite = ",".join(str(home / name) for name in names)
-        return evaluate(home / f"{model}.safetensors", suite, results=tmp_path / "results.jsonl", workers=0, **options)
+        options = {"results": tmp_path / "results.jsonl", "workers": 0, "progress": listen, **options}
+        return evaluate(home / f"{model}.safetensors", suite, **options)
 
     return run
 
 
 @pytest.fixture
-def predicted(monkeypatch):
-    """Titles of the data sets that are predicted from here on, and for how many variants."""
-    seen, original = [], predicting.Engine.predict
+def predicted():
+    """Titles of the data sets that are predicted, each with the number of images times variants."""
+    return []
 
-    def spied(engine, variants, dataset, *how, **more):
-        seen.append((dataset.title, len(variants)))
-        return original(engine, variants, dataset, *how, **more)
 
-    monkeypatch.setattr(predicting.Engine, "predict", spied)
-    return seen
+@pytest.fixture
+def listen(predicted):
+    """A progress callback that fills `predicted`."""
+
+    def listen(task, done, total, unit):
+        if unit == "images" and done == total:
+            predicted.append((task, total))
+
+    return listen
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_path):
@@ -80,7 +84,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_pat
     assert first.added == len(first.records) == 2
     again = run("one", "two")
     assert (again.records, again.added) == (first.records, 0)
-    assert predicted == [("one", 1), ("two", 1)]
+    assert predicted == [("one", 20), ("two", 20)]
     assert run("one", "two", redo=True).added == 2
     assert len(read_records(tmp_path / "results.jsonl")) == 4
 
@@ -129,7 +133,7 @@ def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
     assert len(predicted) == 2
 
 
-def test_what_names_do_not_change_is_not_measured_again(run, home, predicted, tmp_path):
+def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen, tmp_path):
     """A sweep's weights are those of the merged file, whose records stand there under the file's own name too."""
     results = tmp_path / "results.jsonl"
     suite = f"{home / 'one'},{home / 'two'}"
@@ -145,8 +149,8 @@ def test_what_names_do_not_change_is_not_measured_again(run, home, predicted, tm
     ]
     assert len(read_records(results)) == 8
     predicted.clear()
-    more = sweep(*ends, alphas=(0, 0.25, 0.5, 1), suite=suite, results=results, workers=0)
-    assert predicted == [("one", 1), ("two", 1)]
+    more = sweep(*ends, alphas=(0, 0.25, 0.5, 1), suite=suite, results=results, workers=0, progress=listen)
+    assert predicted == [("one", 20), ("two", 20)]
     assert [(r.alpha, r.title) for r in more.records] == [(a, t) for a in (0, 0.25, 0.5, 1) for t in ("one", "two")]
 
 
@@ -200,7 +204,7 @@ def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
 
 def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path):
     """Before anything is measured."""
-    with pytest.raises(ModelError, match=r"expected a head of 4 classes, found one of 3.*wise zeroshot"):
+    with pytest.raises(ModelError, match=r"4 classes, the model's head 3.*wise zeroshot"):
         save_file({"weight": torch.zeros(3, 16)}, tmp_path / "head")
         run("one", model="zs-headless", head=tmp_path / "head")
     with pytest.raises(UsageError, match="--head zero-shot"):
@@ -238,4 +242,5 @@ def test_weights_that_overflow_are_told(home, tmp_path):
     save_file(state, tmp_path / "nan", {"open_clip_config": json.dumps(CONFIG)})
     found = evaluate(tmp_path / "nan", str(home / "one"), workers=0)
     assert (found.records[0].correct, found.records[0].unsound) == (0, 20)
-    assert "the logits of 20 images are infinite or no numbers" in found.notes[0]
+    assert "20 images" in found.notes[0]
+    assert "--precision fp32" in found.notes[0]
