@@ -80,7 +80,8 @@ class PairAnalysis:
             found: the predictions of the variants, then of the output-space ensembles.
             seen: what all processes saw.
         """
-        rows, values = self._rows(todo), {}
+        rows = self._rows(todo)
+        values: dict[str, float] = {}
         if self.analyze:
             middle = found.classes[rows[MIDDLE]] if MIDDLE in rows else None
             values |= disagreement(seen, dataset.labels, found.classes[rows[0.0]], found.classes[rows[1.0]], middle)

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.api.sweep import sweep
+from mergekit_wise.models.pair_notes import SAME
 from mergekit_wise.models.towers import create_clip
 
 CONFIG = {
@@ -32,7 +33,7 @@ def model(tmp_path):
 
 
 def of_one_model(notes):
-    return [note for note in notes if "every alpha gives this one model" in note]
+    return [note for note in notes if note == SAME]
 
 
 def changed(path, **told):
