@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a mixture, estimated again on images."""
+"""A merged model's batch-norm statistics are recomputed on images."""
 
 import json
 
@@ -55,7 +55,7 @@ def own_statistics(visual, images):
 
 
 def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
-    """And nothing else changes; the file says on which images, and verifying knows."""
+    """Nothing else changes; the file records which images were used, and verifying knows."""
     plain = merge(*sides, tmp_path / "plain", alpha=0.4)
     merge(*sides, tmp_path / "out", alpha=0.4, recalibrate="digits")
     ours, mixed = load_file(tmp_path / "out"), load_file(tmp_path / "plain")
@@ -87,7 +87,7 @@ def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
     ],
 )
 def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, told, options, message, tmp_path):
-    """No batch norm, no known architecture, half a tower: found out before the first byte is mixed or written."""
+    """A missing batch norm, architecture or part of the tower is found before the first byte is mixed or written."""
     config = {**OPEN_CLIP_CONFIG, "model_cfg": {**OPEN_CLIP_CONFIG["model_cfg"], "vision_cfg": vision}}
     sides = [save(tmp_path / f"{seed}.safetensors", seed, config, told=told) for seed in (0, 1)]
     heard = []
@@ -98,7 +98,7 @@ def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, told, opti
 
 
 def test_the_zeroshot_side_may_tell_the_architecture(tmp_path):
-    """As in a sweep: training scripts rarely do. The tensors are those that come out where both sides tell it."""
+    """As in a sweep, one configuration is enough: the tensors are those of two sides that both declare it."""
     for told in (True, False):
         sides = [save(tmp_path / f"{seed}", seed, OPEN_CLIP_CONFIG, told=told or seed == 0) for seed in (0, 1)]
         merge(*sides, tmp_path / f"{told}", recalibrate="digits-noisy")
@@ -107,7 +107,7 @@ def test_the_zeroshot_side_may_tell_the_architecture(tmp_path):
 
 
 def test_a_head_is_not_needed(sides, tmp_path):
-    """Statistics hang on the image tower alone: those of both towers without a head are those of the tower with one."""
+    """Statistics depend on the image tower alone: they are the same with a text tower instead of a head."""
     merge(*sides, tmp_path / "with", recalibrate="digits-noisy")
     torch.manual_seed(0)
     text = {n: t for n, t in create_clip(OPEN_CLIP_CONFIG["model_cfg"]).state_dict().items() if "visual" not in n}
@@ -120,6 +120,6 @@ def test_a_head_is_not_needed(sides, tmp_path):
 
 
 def test_several_sets_are_refused(sides, tmp_path):
-    """It would not be clear which one is meant."""
+    """The error asks for one data set, because it would not be clear which one is meant."""
     with pytest.raises(UsageError, match="one data set"):
         merge(*sides, tmp_path / "out", recalibrate="digits-inverted,digits-rotated")

@@ -1,4 +1,4 @@
-"""Predictions, against a plain loop over single images."""
+"""Predictions are those of a plain loop over single images."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def engine(module, **settings):
 @pytest.mark.parametrize("group", [1, 1 << 30])
 @pytest.mark.parametrize("batch_size", [1, 7, 53, 64])
 def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size):
-    """For every variant, whatever the batch size, the size of groups and the number of workers."""
+    """They do not depend on the batch size, the size of groups or the number of workers."""
     dataset, module = noise(), linear()
     variants, weights = setters(module, 4)
     found = engine(module, batch_size=batch_size, workers=workers, group_bytes=group).predict(variants, dataset, 7)
@@ -38,7 +38,7 @@ def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batc
 
 
 def test_the_weights_of_a_single_variant_are_set_once():
-    """Those of several once for each group."""
+    """The weights of several variants are set once for each group."""
     module = linear()
     calls = []
     engine(module, batch_size=8).predict([lambda: calls.append(0)], noise(), 7)
@@ -49,7 +49,7 @@ def test_the_weights_of_a_single_variant_are_set_once():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_left_out_up_to_a_number(workers):
-    """Told with their paths; one more than allowed stops the run."""
+    """They are reported with their paths; one more than allowed stops the run."""
     dataset, module = noise(broken={5, 30}), linear()
     found = engine(module, batch_size=10, workers=workers, max_bad=2).predict([lambda: None], dataset, 7)
     assert found.bad == {5: "images/5.jpg: broken.", 30: "images/30.jpg: broken."}
@@ -63,13 +63,13 @@ def test_unreadable_images_are_left_out_up_to_a_number(workers):
 
 
 def test_a_data_set_of_unreadable_images_has_no_accuracy():
-    """However many may be."""
+    """It is an error however many unreadable images are allowed."""
     with pytest.raises(SuiteError, match="9 images are unreadable"):
         engine(linear(), max_bad=99).predict([lambda: None], noise(9, range(9)), 7)
 
 
 def test_images_whose_logits_are_not_finite_are_counted():
-    """They predict nothing."""
+    """Such images predict no class."""
     module = linear()
     module[1].bias.data[2] = float("nan")
     found = engine(module).predict([lambda: None], noise(), 7)
@@ -78,7 +78,7 @@ def test_images_whose_logits_are_not_finite_are_counted():
 
 
 def test_classes_are_the_largest_of_their_columns():
-    """For a head over a vocabulary."""
+    """A head over a vocabulary has several columns for a class."""
     module = linear(outputs=1000)
     columns = tuple(tuple(range(7 * k, 7 * k + 1 + k)) for k in range(len(CLASSES)))
     dataset = renamed(noise(), columns=columns, vocabulary="imagenet")
@@ -89,7 +89,7 @@ def test_classes_are_the_largest_of_their_columns():
 
 
 def test_progress_counts_images_of_all_variants():
-    """To the end, and never backwards."""
+    """The count reaches the total and never decreases."""
     told = []
     listen = lambda what, done, total, unit: told.append((what, done, total, unit))  # noqa: E731
     engine(linear(), batch_size=20, progress=listen).predict([lambda: None] * 3, noise(), 7)
@@ -108,7 +108,7 @@ def each(variants, module, dataset):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_ensembles_of_outputs_are_those_of_the_logits(workers):
-    """Behind the variants, ."""
+    """Their predictions follow those of the variants, in order."""
     module, dataset = linear(), noise()
     variants, _ = setters(module, 3)
     ensembles = (OutputEnsemble(0, 2, 0.25), OutputEnsemble(2, 1, 0.5))
@@ -119,7 +119,7 @@ def test_ensembles_of_outputs_are_those_of_the_logits(workers):
 
 
 def test_a_watcher_sees_the_logits_of_every_image_that_can_be_read_once():
-    """Of the variants that it watches, in its order, with the labels; no padding."""
+    """It is given the observed variants in its order, labels and indices, without padding."""
     module, dataset = linear(), noise(broken={3, 52})
     variants, _ = setters(module, 3)
     shown = []
@@ -133,7 +133,7 @@ def test_a_watcher_sees_the_logits_of_every_image_that_can_be_read_once():
 
 
 def test_one_tower_is_computed_once_for_all_heads():
-    """The predictions are those of the whole model, head by head."""
+    """The predictions are those of the whole model with each head."""
     torch.manual_seed(0)
     seen = []
     visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))

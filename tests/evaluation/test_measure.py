@@ -1,4 +1,4 @@
-"""What evaluations and sweeps write, find again, leave out and refuse."""
+"""Evaluations and sweeps write, reuse, leave out and refuse what they should."""
 
 import json
 from dataclasses import replace
@@ -79,7 +79,7 @@ def listen(predicted):
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_path):
-    """Unless it is told to; then it appends again."""
+    """With redo everything is measured and appended again."""
     first = run("one", "two")
     assert first.added == len(first.records) == 2
     again = run("one", "two")
@@ -90,7 +90,7 @@ def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_pat
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
-    """What was complete stays, and only the rest is measured."""
+    """Complete data sets are kept, and only the others are measured."""
 
     def interrupt(what, done, total, unit):
         if what == "two" and done:
@@ -119,14 +119,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
     ],
 )
 def test_another_measurement_is_made(change, run, predicted, tmp_path):
-    """Where the number, or what is written beside it, depends on it."""
+    """A change of anything that the number or its details depend on causes a new measurement."""
     run("one")
     run("one", **{key: tmp_path / value if key.startswith("per") else value for key, value in change.items()})
     assert len(predicted) == 2
 
 
 def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
-    """The data's fingerprint is another."""
+    """The fingerprint of the data has changed."""
     run("one")
     Image.new("RGB", (99, 99)).save(home / "one" / "ant" / "0.jpg")
     run("one")
@@ -134,7 +134,7 @@ def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
 
 
 def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen, tmp_path):
-    """A sweep's weights are those of the merged file, whose records stand there under the file's own name too."""
+    """A sweep's weights are those of the merged file, whose records are added under the file's own name."""
     results = tmp_path / "results.jsonl"
     suite = f"{home / 'one'},{home / 'two'}"
     ends = home / "zs.safetensors", home / "ft.safetensors"
@@ -155,7 +155,7 @@ def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen,
 
 
 def test_a_sweep_without_heads_makes_one_for_each_alpha(home, tmp_path):
-    """Of the mixed text tower; the counts are those of the merged file."""
+    """Each head is built by the mixed text tower; predictions are those of the merged file."""
     ends = home / "zs-headless.safetensors", home / "ft-headless.safetensors"
     swept = sweep(*ends, alphas=(0.5, 1), suite=str(home / "one"), workers=0, per_sample=tmp_path / "swept")
     merge(*ends, tmp_path / "merged.safetensors", alpha=0.5)
@@ -168,7 +168,7 @@ def test_a_sweep_without_heads_makes_one_for_each_alpha(home, tmp_path):
 
 
 def test_an_unreadable_image_is_named_and_left_out(run, home):
-    """If as many are allowed; the record says how many. A record with more than are allowed now is not taken."""
+    """The record counts unreadable images, and is not reused if it has more than are allowed now."""
     path = home / "three" / "bee" / "3.jpg"
     whole = path.read_bytes()
     path.write_bytes(whole[:60])
@@ -186,7 +186,7 @@ def test_an_unreadable_image_is_named_and_left_out(run, home):
 
 
 def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
-    """One that is larger than the data set takes all of it, and is no limit."""
+    """A limit that is larger than the data set is not recorded."""
     (record,) = run("one", limit=8, seed=3).records
     assert (record.total, record.limit, record.seed) == (8, 8, 3)
     (record,) = run("one", limit=500).records
@@ -194,7 +194,7 @@ def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
 
 
 def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
-    """A head that is always right about one class."""
+    """A head that always predicts one class is right about that class alone, and is named in the record."""
     bias = torch.tensor([0.0, 9.0, 0.0, 0.0])
     save_file({"classification_head.weight": torch.zeros(4, 16), "classification_head.bias": bias}, tmp_path / "head")
     (record,) = run("one", model="zs-headless", head=tmp_path / "head").records
@@ -203,7 +203,7 @@ def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
 
 
 def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path):
-    """Before anything is measured."""
+    """The error is raised before anything is measured."""
     with pytest.raises(ModelError, match=r"4 classes, the model's head 3.*wise zeroshot"):
         save_file({"weight": torch.zeros(3, 16)}, tmp_path / "head")
         run("one", model="zs-headless", head=tmp_path / "head")
@@ -213,7 +213,7 @@ def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path
 
 
 def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
-    """At once."""
+    """The error names the option, and is raised at once."""
     with pytest.raises(UsageError, match="--max-bad -1: expected 0 or more"):
         run("one", max_bad=-1)
     with pytest.raises(UsageError, match="--precision"):
@@ -223,7 +223,7 @@ def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
 
 
 def test_what_is_missing_is_told_and_recorded(home, tmp_path):
-    """And is an error where that was asked for."""
+    """With strict a missing data set is an error."""
     (tmp_path / "root").mkdir()
     names = f"{home / 'one'},imagenet-r"
     found = evaluate(home / "zs.safetensors", names, data=tmp_path / "root", workers=0)
@@ -234,7 +234,7 @@ def test_what_is_missing_is_told_and_recorded(home, tmp_path):
 
 
 def test_weights_that_overflow_are_told(home, tmp_path):
-    """Their images count as wrong."""
+    """Images with NaN logits count as wrong, and a note says so."""
     from safetensors.torch import load_file
 
     state = load_file(home / "zs.safetensors")

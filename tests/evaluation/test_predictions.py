@@ -1,4 +1,4 @@
-"""From logits to answers, against sorting."""
+"""Predicted classes are those that sorting gives."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def dataset(classes, labels=(0,), **facts):
 
 @given(st.integers(1, 12).flatmap(lambda k: arrays(np.float32, (4, k), elements=st.integers(-2, 2))), st.data())
 def test_ties_go_to_the_lower_index_also_among_the_best_five(logits, data):
-    """As a stable sort has it."""
+    """A stable sort gives the same order."""
     labels = data.draw(arrays(np.int64, 4, elements=st.integers(0, logits.shape[1] - 1)))
     predicted, top5 = predict_classes(torch.from_numpy(logits), torch.from_numpy(labels))
     order = np.argsort(-logits, axis=1, kind="stable")
@@ -28,7 +28,7 @@ def test_ties_go_to_the_lower_index_also_among_the_best_five(logits, data):
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_logits_that_overflowed_predict_nothing(wrong):
-    """Neither the label, nor anything among the best five; other rows stay as they are."""
+    """Such a row predicts no class, and its label is not among the best five; other rows are unchanged."""
     logits = torch.tensor([[1.0, wrong, 0.0], [1.0, 2.0, 0.0]])
     predicted, top5 = predict_classes(logits, torch.tensor([1, 1]))
     assert predicted.tolist() == [-1, 1]
@@ -49,7 +49,7 @@ def test_a_class_is_the_largest_of_its_columns(logits, data):
 
 
 def test_a_head_of_the_classes_themselves_needs_no_columns():
-    """Also where the data set has columns in a vocabulary, whose head is the other possibility."""
+    """A data set with columns in a vocabulary accepts a head over either."""
     part = dataset(2, columns=((3,), (7, 8)), vocabulary="imagenet")
     assert choose_columns(part, 2) is None
     assert choose_columns(part, 1000).tolist() == [[3, -1], [7, 8]]
@@ -60,7 +60,7 @@ def test_a_head_of_the_classes_themselves_needs_no_columns():
 
 
 def test_labels_that_are_no_class_and_data_sets_without_images_are_refused():
-    """With what was found."""
+    """The error says what was found."""
     with pytest.raises(SuiteError, match="2 labels .* 2 classes, the first being 5 of 1"):
         choose_columns(dataset(2, (0, 5, -1)), 2)
     with pytest.raises(SuiteError, match="no images in /there"):

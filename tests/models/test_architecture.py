@@ -1,4 +1,4 @@
-"""The architecture, told by names and shapes."""
+"""The architecture is found by names and shapes of tensors."""
 
 import json
 from dataclasses import asdict
@@ -59,7 +59,7 @@ def checkpoint_of(state):
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_every_configuration_of_open_clips_is_found_again(name):
-    """With those that it cannot be told from, and the reason; never one of them silently."""
+    """All configurations of the same shape are listed, with a reason if they compute differently."""
     guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
     assert set(guess.names) == TOGETHER.get(name, {name})
     assert ("do not show" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
@@ -76,7 +76,7 @@ def test_every_configuration_of_open_clips_is_found_again(name):
     ],
 )  # fmt: skip
 def test_an_image_tower_alone_is_found_by_itself(name, names):
-    """Whatever text towers it was trained with, those from the Hugging Face hub included; saved under either prefix."""
+    """Its text tower does not matter, even one from the Hugging Face hub, nor whether names have a prefix."""
     from mergekit_wise.models.towers import visual_shapes
 
     if name not in KNOWN:
@@ -88,7 +88,7 @@ def test_an_image_tower_alone_is_found_by_itself(name, names):
 
 
 def test_towers_that_compute_the_same_are_no_ambiguity():
-    """CLIP's ResNets have no GELU, EVA's two text towers do not matter to its image tower; ViTs have one."""
+    """CLIP's ResNets have no GELU, and a text tower does not matter to an image tower; ViTs have a GELU."""
     assert compute_the_same(["RN50", "RN50-quickgelu"], with_text=False)
     assert not compute_the_same(["RN50", "RN50-quickgelu"], with_text=True)
     assert compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
@@ -99,7 +99,7 @@ def test_towers_that_compute_the_same_are_no_ambiguity():
 
 
 def test_defaults_are_open_clips():
-    """What its configurations leave out means the same here."""
+    """A missing setting of a configuration means the same here as in open_clip."""
     for defaults, here in ((CLIPVisionCfg(), VISION_DEFAULTS), (CLIPTextCfg(), TEXT_DEFAULTS)):
         given = {key: value for key, value in asdict(defaults).items() if value}
         assert {key: value for key, value in given.items() if key not in UNUSED} == here
@@ -109,7 +109,7 @@ def test_defaults_are_open_clips():
     "name", ["ViT-B-32-quickgelu", "RN50x4", "ViT-H-14-CLIPA", "coca_ViT-L-14", "ViT-B-16-SigLIP2"]
 )
 def test_a_configuration_spelt_out_has_open_clips_name(name):
-    """All defaults written down, and what only training needs."""
+    """Defaults that are written out, and settings of training alone, do not change the name."""
     cfg = open_clip.get_model_config(name)
     vision = {**asdict(CLIPVisionCfg()), **cfg["vision_cfg"], "patch_dropout": 0.5}
     cfg |= {"vision_cfg": vision, "text_cfg": {**asdict(CLIPTextCfg()), **cfg["text_cfg"]}}
@@ -119,7 +119,7 @@ def test_a_configuration_spelt_out_has_open_clips_name(name):
 
 
 def test_an_unknown_tower_is_unknown(tmp_path):
-    """And why is said."""
+    """The reason names the tensors that were looked for."""
     save_file({"w": torch.zeros(1)}, tmp_path / "x")
     guess = guess_architecture(open_checkpoint(tmp_path / "x"))
     assert guess.names == ()
@@ -127,7 +127,7 @@ def test_an_unknown_tower_is_unknown(tmp_path):
 
 
 def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
-    """Nothing is overlooked."""
+    """No tensor is ignored in the comparison."""
     state = own_model("ViT-S-32").state_dict()
     extra = torch.empty(1, device="meta")
     assert guess_architecture(checkpoint_of(state)).names == ("ViT-S-32",)
@@ -140,7 +140,7 @@ def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
 
 
 def test_metadata_tells_the_architecture(tmp_path):
-    """In the form of open_clip_config.json, by open_clip's name where it has one."""
+    """An open_clip configuration in the metadata is named as in open_clip if it has a name there."""
     for cfg, name in (
         ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom: unknown"),
         (open_clip.get_model_config("RN50"), "RN50"),
@@ -153,13 +153,13 @@ def test_metadata_tells_the_architecture(tmp_path):
 
 
 def test_a_name_that_open_clip_does_not_know_is_answered_with_close_ones():
-    """A slip in a name is the usual case."""
+    """A typing error in a name is the usual case."""
     assert require_config("RN50") == open_clip.get_model_config("RN50")
     with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
         require_config("ViT-B32")
 
 
 def test_a_configuration_is_handed_out_as_a_copy():
-    """Whoever changes it changes no other model."""
+    """Changing it does not change the next one."""
     require_config("RN50")["vision_cfg"]["width"] = 1
     assert require_config("RN50")["vision_cfg"]["width"] == 64

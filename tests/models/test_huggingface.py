@@ -84,7 +84,7 @@ def our_logits(model, images):
     ids=["QuickGELU", "GELU", "GELU by tanh", "heads", "epsilons", "old end of text", "shards"],
 )
 def test_logits_are_those_of_transformers(changes, options, folder, filled, images):
-    """Both towers, the temperature and all that only config.json says, to 1e-4."""
+    """Both towers, the temperature and everything in config.json agree to 1e-4."""
     clip = random_clip(config(**changes))
     checkpoint = open_checkpoint(folder(clip, **options))
     model = filled(open_model(checkpoint), checkpoint)
@@ -94,7 +94,7 @@ def test_logits_are_those_of_transformers(changes, options, folder, filled, imag
 
 
 def test_each_of_these_settings_matters(folder, filled, images):
-    """The test above could not fail otherwise: with the other activation or heads, logits differ by far more."""
+    """Another activation or number of heads changes logits by far more, so the test above can fail."""
     clip = random_clip(config())
     for wrong in ({"act": "gelu"}, {"heads": 4}):
         other = random_clip(config(**wrong))
@@ -106,7 +106,7 @@ def test_each_of_these_settings_matters(folder, filled, images):
 
 
 def test_the_preprocessor_tells_the_preprocessing(folder):
-    """In open_clip's words; newer versions keep it in processor_config.json."""
+    """It is translated to open_clip's settings; newer versions store it in processor_config.json."""
     path = folder(random_clip(config()))
     wanted = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "shortest"}
     wanted |= {"size": 32, "mode": "RGB", "fill_color": 0}
@@ -131,7 +131,7 @@ def test_a_state_dict_alone_is_looked_up_among_open_clips(save):
 
 
 def test_a_head_and_a_prefix_change_nothing(save, filled, images):
-    """A fine-tuned CLIPModel inside another module."""
+    """A fine-tuned CLIPModel inside another module gives the same logits."""
     clip = random_clip(config(act="gelu"))
     head = {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
     cfg = hugging_face_config(clip.config.to_dict(), {})
@@ -144,7 +144,7 @@ def test_a_head_and_a_prefix_change_nothing(save, filled, images):
 
 
 def test_old_files_say_some_things_twice():
-    """And there the second saying counts, as it does for transformers."""
+    """The second of two copies counts, as in transformers."""
     said = {"vision_config": {"hidden_act": "quick_gelu"}, "text_config": {"hidden_act": "quick_gelu"}}
     twice = {f"{key}_dict": {"hidden_act": "gelu"} for key in said}
     assert hugging_face_config(said, {})["model_cfg"]["quick_gelu"]
@@ -153,7 +153,7 @@ def test_old_files_say_some_things_twice():
 
 @pytest.mark.parametrize(("width", "hidden"), [(1408, 6144), (1664, 8192), (1152, 4304), (768, 3072), (896, 3584)])
 def test_the_width_of_hidden_layers_survives_open_clips_ratio(width, hidden):
-    """open_clip multiplies and rounds down."""
+    """open_clip multiplies the width by the ratio and rounds down."""
     cfg = hugging_face_config({"vision_config": {"hidden_size": width, "intermediate_size": hidden}}, {})
     assert int(width * cfg["model_cfg"]["vision_cfg"]["mlp_ratio"]) == hidden
 
@@ -168,7 +168,7 @@ def test_the_width_of_hidden_layers_survives_open_clips_ratio(width, hidden):
     ],
 )
 def test_what_open_clip_cannot_build_is_refused(changes, message, folder):
-    """With the reason."""
+    """The error gives the reason."""
     path = folder(random_clip(config()))
     (path / "config.json").write_text(json.dumps({"model_type": "clip", **changes}))
     with pytest.raises(ModelError, match=message):
@@ -176,7 +176,7 @@ def test_what_open_clip_cannot_build_is_refused(changes, message, folder):
 
 
 def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tmp_path):
-    """Heads and activation are not guessed."""
+    """Neither attention heads nor the activation are guessed."""
     path = folder(random_clip(config()))
     shutil.copy(path / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(ModelError, match="Name it with --model"):
@@ -185,7 +185,7 @@ def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tm
 
 
 def test_a_missing_part_of_a_stacked_tensor_is_told(save):
-    """Query, key and value are one tensor of open_clip's; two of them are none."""
+    """Query, key and value are one tensor of open_clip's, and two of the three do not suffice."""
     clip = random_clip(config())
     state = clip.state_dict() | {"classification_head.weight": torch.randn(5, 16)}
     del state["vision_model.encoder.layers.1.self_attn.k_proj.weight"]
@@ -213,7 +213,7 @@ def classifiers(tmp_path):
 
 @pytest.mark.parametrize("changes", [{}, {"act": "gelu", "heads": 4}, {"vision": {"layer_norm_eps": 1e-3}}], ids=str)
 def test_classifiers_give_the_logits_of_transformers(changes, classifiers, filled, images, tmp_path):
-    """CLIPForImageClassification takes the mean of the patches: no norm, no projection, no length of 1."""
+    """CLIPForImageClassification uses the mean over patches without norm, projection or normalisation."""
     merge(*classifiers(**changes), tmp_path / "out", alpha=0.3)
     theirs = transformers.CLIPForImageClassification.from_pretrained(tmp_path / "out").eval()
     checkpoint = open_checkpoint(tmp_path / "out")
@@ -225,7 +225,7 @@ def test_classifiers_give_the_logits_of_transformers(changes, classifiers, fille
 
 
 def test_a_classifiers_state_dict_takes_the_name_of_its_clip(save, images, filled):
-    """Where no config.json lies beside it; a norm that the logits do not depend on is passed over."""
+    """Without config.json --model decides; a norm that the logits do not depend on is ignored."""
     large = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
     vision = transformers.CLIPVisionConfig(**large, image_size=224, patch_size=32, hidden_act="gelu")
     settings = transformers.CLIPConfig(vision_config=vision.to_dict(), num_labels=5)
@@ -251,7 +251,7 @@ def siglip(kind):
 
 @pytest.mark.parametrize("kind", [transformers.SiglipModel, transformers.SiglipForImageClassification])
 def test_siglip_is_merged_and_refused_where_images_are_seen(kind, tmp_path):
-    """With what to take instead; the merged folder is transformers' own."""
+    """The error names what to use instead, and the merged folder opens in transformers."""
     for name in ("zs", "ft"):
         siglip(kind).save_pretrained(tmp_path / name)
     merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)

@@ -1,4 +1,4 @@
-"""Two ends that are one model, or stand the wrong way round, are told of."""
+"""A note says if two checkpoints are the same model, or swapped."""
 
 import json
 
@@ -45,7 +45,7 @@ def changed(path, **told):
 
 
 def test_merging_a_model_with_itself_is_remarked(pair, states, tmp_path):
-    """Be it one file or two of different kinds; one tensor that moved makes two models of them."""
+    """The two files may be of different kinds; one tensor that differs is enough for no note."""
     (tmp_path / "copy").write_bytes(pair[0].read_bytes())
     save_file(states[0], tmp_path / "other kind")
     for other in (pair[0], tmp_path / "copy", tmp_path / "other kind"):
@@ -57,14 +57,14 @@ def test_merging_a_model_with_itself_is_remarked(pair, states, tmp_path):
 
 
 def test_sweeping_a_model_with_itself_is_remarked(model):
-    """Once; and not where the head moved."""
+    """There is one note, and none if the heads differ."""
     options = {"alphas": (0.0, 0.5), "suite": "digits-noisy", "limit": 20}
     assert len(of_one_model(sweep(model, model, **options).notes)) == 1
     assert not of_one_model(sweep(model, changed(model), **options).notes)
 
 
 def test_ends_that_are_swapped_are_remarked(model, tmp_path):
-    """By merge and sweep alike, as far as `wise finetune` left its word in the file."""
+    """Both merge and sweep find it in the metadata that `wise finetune` writes."""
     finetuned = changed(model, mergekit_wise_finetune="{}")
     options = {"alphas": (0.5,), "suite": "digits-noisy", "limit": 20}
     for ends, expected in (((finetuned, model), 1), ((model, finetuned), 0), ((finetuned, finetuned), 0)):
@@ -74,7 +74,7 @@ def test_ends_that_are_swapped_are_remarked(model, tmp_path):
 
 
 def test_how_files_were_read_is_told_of_each_end(model, tmp_path):
-    """By its name in a merge and a sweep; an evaluation has but one file."""
+    """A merge and a sweep name the file; an evaluation has only one."""
     wrapped = tmp_path / "wrapped"
     save_file(
         {f"module.{name}": tensor for name, tensor in load_file(model).items()},

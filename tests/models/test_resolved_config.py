@@ -1,4 +1,4 @@
-"""What is not in the weights is told by the file, by files beside it, or by whose work it is; merges carry it on."""
+"""A configuration comes from metadata, side files or the layout of the weights, and merged files keep it."""
 
 import json
 import pickle
@@ -59,7 +59,7 @@ def archive(small, build, images, tmp_path):
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_openais_archives_are_known_by_their_kind(kind, archive, filled, images):
-    """open_clip's own loader builds the same from them: towers, temperature, QuickGELU."""
+    """open_clip's own loader builds the same towers, temperature and QuickGELU from them."""
     path = archive(kind)
     state = torch.jit.load(path).state_dict()
     theirs = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
@@ -111,7 +111,7 @@ def authors_file(small, build, tmp_path, monkeypatch):
 
 
 def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, filled, images):
-    """Their code knows OpenAI's CLIP alone; the features are normalised, and the head holds the temperature."""
+    """Their code uses OpenAI's CLIP alone; features are normalised, and the head holds the temperature."""
     path, clip, head = authors_file()
     checkpoint = open_checkpoint(path)
     model = filled(open_model(checkpoint), checkpoint)
@@ -123,7 +123,7 @@ def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, fill
 
 
 def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_path, monkeypatch):
-    """FLYP's CLIPEncoder is in one, and may hold any model of open_clip's: its activation must be asked for."""
+    """FLYP's CLIPEncoder is in such a module, and may hold any model of open_clip's."""
     AUTHORS.CLIPEncoder.__module__ = AUTHORS.__name__
     encoder = AUTHORS.CLIPEncoder()
     encoder.model = build(small)
@@ -139,7 +139,7 @@ def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_
 
 @pytest.mark.parametrize("kind", ["pickled", "merged", "head"])
 def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, filled, images, tmp_path):
-    """The authors' ClassificationHead has a flag for that, which merged files carry on, and a head saved by itself."""
+    """The authors' ClassificationHead has a flag for that, which merged files and separate heads keep."""
     path, clip, head = authors_file("raw.pt", normalize=False)
     if kind == "merged":
         merge(authors_file()[0], path, tmp_path / "merged", alpha=1)
@@ -153,7 +153,7 @@ def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, fi
 
 
 def test_a_flag_on_which_two_files_disagree_is_remarked(authors_file, tmp_path):
-    """The mixture is used as the fine-tuned model is."""
+    """The mixture uses the flag of the fine-tuned model."""
     raw, usual = authors_file("raw.pt", normalize=False)[0], authors_file()[0]
     report = merge(raw, usual, tmp_path / "merged")
     assert any("disagree on 'classification_head.normalize'; kept the fine-tuned" in note for note in report.notes)
@@ -169,7 +169,7 @@ def soup(clip):
 
 
 def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, filled, images):
-    """QuickGELU all the same, and asked for where the text tower is whole, because others name tensors so too."""
+    """They use QuickGELU; a complete text tower under the same names is not theirs."""
     clip = build(small | {"quick_gelu": True})
     torch.save(state := soup(clip), tmp_path / "soup.pt")
     checkpoint = open_checkpoint(tmp_path / "soup.pt")
@@ -185,7 +185,7 @@ def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, fil
 
 
 def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, save):
-    """Other code than the authors' pickles its classes under the same names, with either activation."""
+    """Other code than the authors' uses the same names with either activation."""
     state = build(small).state_dict()
     head = {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
     checkpoint = save({f"image_encoder.model.{name}": tensor for name, tensor in state.items()} | head)
@@ -195,7 +195,7 @@ def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, 
 
 @pytest.mark.parametrize("source", ["archive", "authors", "folder", "hugging face"])
 def test_merged_files_remember_what_their_sources_told(source, small, build, save, archive, authors_file, tmp_path):
-    """So that the merged file alone is understood as they were."""
+    """The merged file declares the configuration of its sources, and their source."""
     cfg = small | {"quick_gelu": True}
     if source == "archive":
         path = archive()
@@ -224,7 +224,7 @@ def test_merged_files_remember_what_their_sources_told(source, small, build, sav
 
 
 def test_weights_of_open_clips_table_are_told_by_their_tag(small, build, save, tmp_path, monkeypatch):
-    """Both activation and preprocessing; nothing is guessed from a name that only looks like a tag."""
+    """The tag gives activation and preprocessing; a path is not looked up in the table."""
     checkpoint = save(build(small).state_dict())
     monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda config: checkpoint.path)
     config = declared_config(open_source("ViT-L-14/laion2b_s32b_b82k")).config
@@ -235,7 +235,7 @@ def test_weights_of_open_clips_table_are_told_by_their_tag(small, build, save, t
 
 
 def test_metadata_comes_before_all_else(small, build, save, tmp_path):
-    """And is kept as it is."""
+    """Metadata that is there is kept unchanged."""
     config = {"model_cfg": small, "preprocess_cfg": {}}
     save(build(small).state_dict(), config, name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_text('{"model_type": "clip"}')
@@ -246,7 +246,7 @@ def test_metadata_comes_before_all_else(small, build, save, tmp_path):
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", "\udcff", "{" * 100_000])
 def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
-    """Evaluating needs what they say; merging does not."""
+    """Evaluating needs them; merging does not."""
     save(build(small).state_dict(), name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     checkpoint = open_checkpoint(tmp_path / "hub")
@@ -257,7 +257,7 @@ def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text,
 
 
 def test_files_beside_weights_under_a_name_of_their_own_say_nothing(small, build, save, tmp_path):
-    """In a folder of many checkpoints a config.json belongs to none of them in particular."""
+    """In a folder of many checkpoints a config.json belongs to no one in particular."""
     checkpoint = save(build(small).state_dict(), name="mine.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
     assert declared_config(checkpoint) is None
@@ -265,7 +265,7 @@ def test_files_beside_weights_under_a_name_of_their_own_say_nothing(small, build
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {}}', '{"model_cfg": 1, "preprocess_cfg": {}}'])
 def test_unreadable_metadata_is_refused(text, tmp_path):
-    """With the file's path."""
+    """The error names what is unreadable."""
     from safetensors.torch import save_file
 
     save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": text})

@@ -29,13 +29,13 @@ def words(tmp_path):
 
 @pytest.mark.parametrize("name", ["ViT-B-32", "coca_base", "RN50"])
 def test_clips_tokens_are_open_clips(name):
-    """Cut off at the length that the tower has."""
+    """Longer texts are cut off at the tower's context length."""
     tokens = create_tokenizer(open_clip.get_model_config(name))(TEXTS)
     assert torch.equal(tokens, open_clip.get_tokenizer(name)(TEXTS))
 
 
 def test_other_tokenizers_come_from_transformers_with_their_options(words):
-    """By their name, which may be a folder's."""
+    """A configuration names them, and the name may be a folder."""
     cfg = {
         "text_cfg": {
             "context_length": 6,
@@ -49,7 +49,7 @@ def test_other_tokenizers_come_from_transformers_with_their_options(words):
 
 
 def test_a_tokenizer_beside_the_weights_comes_first(words):
-    """So that a folder that was copied is enough, offline."""
+    """A copied folder is enough to work offline."""
     cfg = {"text_cfg": {"context_length": 6, "hf_tokenizer_name": "/nowhere/at/all"}}
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
     with pytest.raises(ModelError, match="could not be opened.*folder of the weights"):
@@ -57,7 +57,7 @@ def test_a_tokenizer_beside_the_weights_comes_first(words):
 
 
 def test_clips_own_tokenizer_is_used_whatever_lies_beside_the_weights(words):
-    """Hugging Face's CLIP folders hold the same in other files; a smaller vocabulary shows that it is another one."""
+    """Hugging Face's CLIP folders hold the same tokenizer; a smaller vocabulary shows that it is another one."""
     cfg = {"text_cfg": {"context_length": 6, "vocab_size": 49408}}
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), open_clip.SimpleTokenizer(context_length=6)(TEXTS))
     cfg["text_cfg"]["vocab_size"] = 7
@@ -69,14 +69,14 @@ def test_clips_own_tokenizer_is_used_whatever_lies_beside_the_weights(words):
 @pytest.mark.parametrize("option", ["trust_remote_code", "bpe_path", "subfolder"])
 @pytest.mark.parametrize("name", [None, "/nowhere/at/all"])
 def test_a_configuration_cannot_ask_for_code_or_files(option, name):
-    """It may come from the metadata of a file that somebody sent."""
+    """A configuration may come from the metadata of an untrusted file."""
     cfg = {"text_cfg": {"hf_tokenizer_name": name, "tokenizer_kwargs": {option: True, "clean": "lower"}}}
     with pytest.raises(ModelError, match=f"not allowed: {option}"):
         create_tokenizer(cfg)
 
 
 def test_code_beside_the_weights_is_not_run(words, tmp_path):
-    """A tokenizer that brings its own is refused."""
+    """A tokenizer that needs its own code is refused."""
     settings = json.loads((words / "tokenizer_config.json").read_text())
     settings |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
     (words / "tokenizer_config.json").write_text(json.dumps(settings))
@@ -90,7 +90,7 @@ def test_code_beside_the_weights_is_not_run(words, tmp_path):
     "pool", [{}, {"pool_type": "eos", "eos_id": 49407}, {"pool_type": "last"}, {"no_causal_mask": True}]
 )
 def test_texts_without_their_padding_have_the_same_features(pool, small, build):
-    """For each way to find a text's end, and texts of any length up to the longest; the mask is as it was."""
+    """It holds for each way to find a text's end and for any length; the mask is restored."""
     cfg = small | {"custom_text": True, "text_cfg": small["text_cfg"] | pool}
     tower = build(cfg).text
     tokens = open_clip.SimpleTokenizer(context_length=12)(["a", "a red dog", "word " * 30, ""])
@@ -113,7 +113,7 @@ def encode(texts):
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 256])
 def test_the_head_is_what_a_loop_over_numbers_gives(batch):
-    """Normalise each, average, normalise, times exp(scale), however many are encoded at once: written without torch."""
+    """The loop is written without torch, and the batch size does not matter."""
     weight, bias = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(1.5), batch=batch)
     for row, name in zip(weight.tolist(), NAMES, strict=True):
         mean = [0.0] * 5
@@ -128,7 +128,7 @@ def test_the_head_is_what_a_loop_over_numbers_gives(batch):
 
 
 def test_texts_are_encoded_in_batches_of_whole_classes_and_progress_is_told():
-    """Of at most 256 texts."""
+    """A batch has at most 256 texts."""
     sizes, told = [], []
     names = [f"class {number}" for number in range(200)]
     counting = lambda texts: sizes.append(len(texts)) or encode(texts)  # noqa: E731
@@ -139,12 +139,12 @@ def test_texts_are_encoded_in_batches_of_whole_classes_and_progress_is_told():
 
 
 def test_rows_have_the_length_of_the_logit_scale():
-    """So that logits of features of length 1 are cosines times exp(scale)."""
+    """Logits of features of length 1 are then cosines times exp(scale)."""
     weight, _ = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(math.log(20)))
     torch.testing.assert_close(weight.norm(dim=1), torch.full((3,), 20.0))
 
 
 def test_the_head_carries_no_gradient():
-    """It is stored, not trained through."""
+    """It is stored, and not trained through."""
     scale = torch.tensor(1.0, requires_grad=True)
     assert not zero_shot_head(encode, NAMES, TEMPLATES, scale)[0].requires_grad

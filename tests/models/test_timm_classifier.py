@@ -1,4 +1,4 @@
-"""timm's classifiers: logits and preprocessing are timm's own."""
+"""The logits and the preprocessing of timm's classifiers are timm's own."""
 
 import json
 
@@ -20,7 +20,7 @@ def random_model(name, classes):
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext"])
 @pytest.mark.parametrize("classes", [1000, 7])
 def test_logits_are_timms(name, classes, save, filled):
-    """For ViT and networks with batch norm alike, with as many classes as the file's head has."""
+    """ViTs and networks with batch norm agree, with as many classes as the file's head has."""
     own = random_model(name, classes)
     checkpoint = save(own.state_dict())
     model = filled(open_model(checkpoint, f"timm:{name}"), checkpoint)
@@ -33,7 +33,7 @@ def test_logits_are_timms(name, classes, save, filled):
 
 
 def test_preprocessing_is_that_of_timms_table(save):
-    """The share that is cropped among it."""
+    """It includes the share of the image that is cropped."""
     checkpoint = save(random_model("test_vit", 1000).state_dict())
     told = open_model(checkpoint, "timm:test_vit.r160_in1k").preprocess
     wanted = resolve_data_config({}, model=timm.create_model("test_vit.r160_in1k"))
@@ -44,7 +44,7 @@ def test_preprocessing_is_that_of_timms_table(save):
 
 
 def test_a_folder_from_the_hub_tells_by_its_configuration(save, tmp_path):
-    """Name and preprocessing."""
+    """Its config.json gives the name, the classes and the preprocessing."""
     save(random_model("test_resnet", 9).state_dict(), name="hub/model.safetensors")
     settings = {"mean": [0.1, 0.2, 0.3], "crop_pct": 0.5, "url": "http://127.0.0.1:9/x"}
     config = {"architecture": "test_resnet", "num_classes": 9, "pretrained_cfg": settings}
@@ -55,7 +55,7 @@ def test_a_folder_from_the_hub_tells_by_its_configuration(save, tmp_path):
 
 
 def test_names_that_timm_does_not_know_or_would_fetch_are_refused(save):
-    """Nothing is looked for on the network."""
+    """Nothing is downloaded."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     with pytest.raises(ModelError, match="Close to it: test_vit"):
         open_model(checkpoint, "timm:test_vitt")
@@ -65,7 +65,7 @@ def test_names_that_timm_does_not_know_or_would_fetch_are_refused(save):
 
 
 def test_files_that_do_not_fit_are_refused(save):
-    """Another model's, one without a head, one that lacks a tensor."""
+    """The file may be another model's, have no head, or lack a tensor."""
     state = random_model("test_vit", 5).state_dict()
     with pytest.raises(ModelError, match=r"no classifier 'head\.fc\.weight'"):
         open_model(save(state), "timm:test_convnext")
@@ -79,7 +79,7 @@ def test_files_that_do_not_fit_are_refused(save):
 
 
 def test_another_head_has_no_place(save):
-    """Neither from a file nor from class names."""
+    """A timm classifier keeps its head, whether the other one is from a file or from class names."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     for options in ({"head": checkpoint}, {"own_head": False}):
         with pytest.raises(ModelError, match="cannot be replaced"):

@@ -1,4 +1,4 @@
-"""Towers are built as open_clip builds them, but for the random numbers; padding of texts is left out."""
+"""Towers are built as open_clip builds them, except for random numbers."""
 
 import copy
 
@@ -18,7 +18,7 @@ CONFIGS = {
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_what_no_checkpoint_holds_is_computed_as_ever(kind):
-    """Buffers that are not saved: rotary positions, windows' indices."""
+    """Rotary positions and windows' indices are buffers that are not saved."""
     embed_dim = 512 if kind == "positions" else 16
     tower = build_visual({"embed_dim": embed_dim, "vision_cfg": CONFIGS[kind]})
     wanted = dict(_build_vision_tower(embed_dim, copy.deepcopy(CONFIGS[kind])).named_buffers())
@@ -29,7 +29,7 @@ def test_what_no_checkpoint_holds_is_computed_as_ever(kind):
 
 
 def test_building_draws_no_random_numbers(small):
-    """They would be thrown away, and seconds with them; whoever draws some next gets what they would have got."""
+    """They would be discarded, and the random state of later code would change."""
     torch.manual_seed(0)
     wanted = torch.rand(1)
     torch.manual_seed(0)
@@ -38,6 +38,6 @@ def test_building_draws_no_random_numbers(small):
 
 
 def test_random_numbers_are_drawn_again_afterwards():
-    """Where somebody trains a model in the same process."""
+    """A model that is trained in the same process is initialised as usual."""
     build_visual({"embed_dim": 16, "vision_cfg": CONFIGS["plain"]})
     assert torch.nn.Linear(8, 8).weight.std() > 0
