@@ -105,3 +105,14 @@ def torch_dtype(dtype: DType) -> torch.dtype:
     found = getattr(torch, dtype.torch)
     assert isinstance(found, torch.dtype)
     return found
+
+
+def devices() -> tuple[tuple[str, str], ...]:
+    """The names that ``--device`` accepts on this machine, each with a description."""
+    found = [("cpu", f"{torch.get_num_threads()} threads")]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        found.append((f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
+    if torch.backends.mps.is_available():
+        found.append(("mps", "Apple GPU"))
+    return tuple(found)
