@@ -56,14 +56,14 @@ def test_every_image_is_decoded_once(workers, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_image_that_cannot_be_read_is_told_and_left_out(workers):
+def test_an_unreadable_image_is_reported_and_left_out(workers):
     """It is reported by its number, with the data set's own reason; its row holds zeros."""
     (batch,) = decoded(noise(20, {3, 17}), PREPROCESS, batched(20, 20), 20, workers=workers, hold=1)
     assert batch.bad == ((3, "images/3.jpg: broken."), (17, "images/17.jpg: broken."))
     assert [i for i in range(20) if not batch.pixels[i].any()] == [3, 17]
 
 
-def test_an_image_too_narrow_to_be_resized_is_told_and_left_out():
+def test_an_image_too_narrow_to_be_resized_is_reported_and_left_out():
     """A line of pixels that is resized by its longer side has no height."""
     longest = replace(PREPROCESS, resize_mode="longest")
     dataset = renamed(noise(3), image=lambda i: Image.new("RGB", (2000, 1) if i == 1 else (20, 10), "white"))

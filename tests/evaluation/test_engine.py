@@ -90,11 +90,11 @@ def test_classes_are_the_largest_of_their_columns():
 
 def test_progress_counts_images_of_all_variants():
     """The count reaches the total and never decreases."""
-    told = []
-    listen = lambda what, done, total, unit: told.append((what, done, total, unit))  # noqa: E731
+    calls = []
+    listen = lambda what, done, total, unit: calls.append((what, done, total, unit))  # noqa: E731
     engine(linear(), batch_size=20, progress=listen).predict([lambda: None] * 3, noise(), 7)
-    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
-    assert told[-1] == ("Noise", 159, 159, "images")
+    assert [done for _, done, _, _ in calls] == sorted(done for _, done, _, _ in calls)
+    assert calls[-1] == ("Noise", 159, 159, "images")
 
 
 def each(variants, module, dataset):
@@ -118,7 +118,7 @@ def test_ensembles_of_outputs_are_those_of_the_logits(workers):
     assert found.classes.tolist() == [entry.argmax(1).tolist() for entry in wanted]
 
 
-def test_a_watcher_sees_the_logits_of_every_image_that_can_be_read_once():
+def test_an_observer_sees_the_logits_of_every_readable_image_once():
     """It is given the observed variants in its order, labels and indices, without padding."""
     module, dataset = linear(), noise(broken={3, 52})
     variants, _ = setters(module, 3)

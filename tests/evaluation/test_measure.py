@@ -193,7 +193,7 @@ def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
     assert (record.total, record.limit, record.seed) == (20, None, None)
 
 
-def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
+def test_a_head_from_a_file_is_used_and_recorded(run, home, tmp_path):
     """A head that always predicts one class is right about that class alone, and is named in the record."""
     bias = torch.tensor([0.0, 9.0, 0.0, 0.0])
     save_file({"classification_head.weight": torch.zeros(4, 16), "classification_head.bias": bias}, tmp_path / "head")
@@ -202,7 +202,7 @@ def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
     assert record.head.startswith("head ")
 
 
-def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path):
+def test_heads_and_templates_that_do_not_fit_are_refused(run, home, tmp_path):
     """The error is raised before anything is measured."""
     with pytest.raises(ModelError, match=r"4 classes, the model's head 3.*wise zeroshot"):
         save_file({"weight": torch.zeros(3, 16)}, tmp_path / "head")
@@ -212,7 +212,7 @@ def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path
     run("one", templates=("a {}.",), head="zero-shot")
 
 
-def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
+def test_senseless_numbers_and_paths_are_refused(run, home, tmp_path):
     """The error names the option, and is raised at once."""
     with pytest.raises(UsageError, match="--max-bad -1: expected 0 or more"):
         run("one", max_bad=-1)
@@ -222,7 +222,7 @@ def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
         evaluate(home / "zs.safetensors", str(home / "one"), results=tmp_path / "no" / "r")
 
 
-def test_what_is_missing_is_told_and_recorded(home, tmp_path):
+def test_missing_data_sets_are_reported_and_recorded(home, tmp_path):
     """With strict a missing data set is an error."""
     (tmp_path / "root").mkdir()
     names = f"{home / 'one'},imagenet-r"
@@ -233,7 +233,7 @@ def test_what_is_missing_is_told_and_recorded(home, tmp_path):
         evaluate(home / "zs.safetensors", names, data=tmp_path / "root", strict=True)
 
 
-def test_weights_that_overflow_are_told(home, tmp_path):
+def test_weights_that_overflow_are_noted(home, tmp_path):
     """Images with NaN logits count as wrong, and a note says so."""
     from safetensors.torch import load_file
 

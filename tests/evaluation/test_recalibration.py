@@ -21,9 +21,9 @@ def test_the_statistics_are_those_that_the_images_have(workers):
     """Previous statistics do not matter, and the module is in evaluation mode afterwards."""
     module, dataset = convolutional(), noise(20)
     module[1].running_mean.fill_(100)
-    told = []
+    calls = []
     named = recalibrate(
-        module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: told.append(step)
+        module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: calls.append(step)
     )
     assert named == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     assert not any(part.training for part in module.modules())
@@ -32,7 +32,7 @@ def test_the_statistics_are_those_that_the_images_have(workers):
         seen = module[0](images)
     torch.testing.assert_close(module[1].running_mean, seen.mean((0, 2, 3)))
     torch.testing.assert_close(module[1].running_var, seen.var((0, 2, 3)))
-    assert told[-1] == ("Recalibrating", 20, 20, "images")
+    assert calls[-1] == ("Recalibrating", 20, 20, "images")
 
 
 def test_an_image_that_cannot_be_read_stops_it():

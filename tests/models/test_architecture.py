@@ -139,7 +139,7 @@ def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
             assert "open_clip has no such configuration" in guess.reason
 
 
-def test_metadata_tells_the_architecture(tmp_path):
+def test_metadata_declares_the_architecture(tmp_path):
     """An open_clip configuration in the metadata is named as in open_clip if it has a name there."""
     for cfg, name in (
         ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom: unknown"),

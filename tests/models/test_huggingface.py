@@ -105,7 +105,7 @@ def test_each_of_these_settings_matters(folder, filled, images):
         assert difference.abs().max() > 1e-2
 
 
-def test_the_preprocessor_tells_the_preprocessing(folder):
+def test_the_preprocessor_file_declares_the_preprocessing(folder):
     """It is translated to open_clip's settings; newer versions store it in processor_config.json."""
     path = folder(random_clip(config()))
     wanted = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "shortest"}
@@ -145,10 +145,10 @@ def test_a_head_and_a_prefix_change_nothing(save, filled, images):
 
 def test_old_files_say_some_things_twice():
     """The second of two copies counts, as in transformers."""
-    said = {"vision_config": {"hidden_act": "quick_gelu"}, "text_config": {"hidden_act": "quick_gelu"}}
-    twice = {f"{key}_dict": {"hidden_act": "gelu"} for key in said}
-    assert hugging_face_config(said, {})["model_cfg"]["quick_gelu"]
-    assert not hugging_face_config(said | twice, {})["model_cfg"]["quick_gelu"]
+    first = {"vision_config": {"hidden_act": "quick_gelu"}, "text_config": {"hidden_act": "quick_gelu"}}
+    twice = {f"{key}_dict": {"hidden_act": "gelu"} for key in first}
+    assert hugging_face_config(first, {})["model_cfg"]["quick_gelu"]
+    assert not hugging_face_config(first | twice, {})["model_cfg"]["quick_gelu"]
 
 
 @pytest.mark.parametrize(("width", "hidden"), [(1408, 6144), (1664, 8192), (1152, 4304), (768, 3072), (896, 3584)])
@@ -184,7 +184,7 @@ def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tm
     assert load_file(tmp_path / "alone.safetensors")
 
 
-def test_a_missing_part_of_a_stacked_tensor_is_told(save):
+def test_a_missing_part_of_a_stacked_tensor_is_refused(save):
     """Query, key and value are one tensor of open_clip's, and two of the three do not suffice."""
     clip = random_clip(config())
     state = clip.state_dict() | {"classification_head.weight": torch.randn(5, 16)}

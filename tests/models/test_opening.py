@@ -145,14 +145,14 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("flavour", WRAPPED)
-def test_names_of_every_flavour_lead_to_the_same_logits(flavour, small, build, save, filled, images):
+@pytest.mark.parametrize("layout", WRAPPED)
+def test_names_of_every_layout_lead_to_the_same_logits(layout, small, build, save, filled, images):
     """The other tensors of such files do not change the logits."""
     clip, head = build(small), head_of()
     state = clip.state_dict() | head
-    if flavour == "an image tower alone":
+    if layout == "an image tower alone":
         state = {name: tensor for name, tensor in state.items() if name.startswith(("visual.", "classification_head."))}
-    checkpoint = save({WRAPPED[flavour](name): tensor for name, tensor in state.items()}, with_config(small))
+    checkpoint = save({WRAPPED[layout](name): tensor for name, tensor in state.items()}, with_config(small))
     model = filled(open_model(checkpoint), checkpoint)
     torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
 
@@ -183,7 +183,7 @@ def test_a_head_may_come_in_a_file_of_its_own(prefix, bias, small, build, save, 
     assert not any("head" in name for name in model.names.values())
 
 
-def test_a_head_of_its_own_may_be_passed_over_for_class_names(small, build, save):
+def test_a_head_of_class_names_may_replace_the_own_one(small, build, save):
     """The model then predicts other classes; a head's file is preferred to the checkpoint's own head."""
     checkpoint = save(build(small).state_dict() | head_of(), with_config(small))
     assert open_model(checkpoint, own_head=False).head == "zero-shot"
@@ -200,24 +200,24 @@ def test_a_head_without_a_bias_has_one_of_zero(small, build, save, filled, image
     torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
 
 
-def test_preprocessing_is_what_was_told_and_open_clips_where_nothing_was(small, build, save):
+def test_preprocessing_is_the_declared_one_or_open_clips_default(small, build, save):
     """The image size is always the tower's, as in open_clip."""
     state = build(small).state_dict() | head_of()
-    told = open_model(save(state, with_config(small))).preprocess
-    assert told == {**PREPROCESS, "size": 32, "mode": "RGB", "fill_color": 0}
+    declared = open_model(save(state, with_config(small))).preprocess
+    assert declared == {**PREPROCESS, "size": 32, "mode": "RGB", "fill_color": 0}
     silent = open_model(save(state, {"model_cfg": small, "preprocess_cfg": {}})).preprocess
     assert silent["mean"] == open_clip.OPENAI_DATASET_MEAN
     assert (silent["interpolation"], silent["resize_mode"], silent["size"]) == ("bicubic", "shortest", 32)
 
 
-def test_the_architecture_says_who_told(small, build, save):
+def test_the_architecture_names_its_source(small, build, save):
     """A record names the architecture as in open_clip if possible, with the source of that."""
     state = build(small).state_dict() | head_of()
     text = open_model(save(state, with_config(small))).architecture
     assert text.startswith("custom: ViT/8, 2 layers, width 64, 32-pixel images, 16 features (from its metadata")
 
 
-def test_a_folder_of_open_clips_tells_by_its_configuration(small, build, save, filled, images, tmp_path):
+def test_a_folder_of_open_clips_declares_its_configuration(small, build, save, filled, images, tmp_path):
     """Hugging Face's repositories of open_clip's models are such folders."""
     small["quick_gelu"] = True
     clip, head = build(small), head_of()
@@ -240,7 +240,7 @@ def test_a_checkpoint_without_head_and_text_tower_is_refused(small, build, save)
         open_model(save(scraps, with_config(small)))
 
 
-def test_what_is_not_told_is_asked_for_by_name(build, save):
+def test_an_architecture_that_shapes_do_not_show_is_asked_for(build, save):
     """Shapes that fit exactly one configuration are enough; others need --model."""
     cfg = open_clip.get_model_config("ViT-S-32-alt")
     state = build(cfg).state_dict() | head_of(5, 256)

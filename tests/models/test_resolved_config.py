@@ -122,7 +122,7 @@ def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, fill
     assert model.head == "own, 5 classes"
 
 
-def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_path, monkeypatch):
+def test_another_class_of_a_module_of_that_name_shows_nothing(small, build, tmp_path, monkeypatch):
     """FLYP's CLIPEncoder is in such a module, and may hold any model of open_clip's."""
     AUTHORS.CLIPEncoder.__module__ = AUTHORS.__name__
     encoder = AUTHORS.CLIPEncoder()
@@ -152,7 +152,7 @@ def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, fi
     assert checkpoint.metadata["classification_head.normalize"] == "false"
 
 
-def test_a_flag_on_which_two_files_disagree_is_remarked(authors_file, tmp_path):
+def test_a_flag_on_which_two_files_disagree_is_noted(authors_file, tmp_path):
     """The mixture uses the flag of the fine-tuned model."""
     raw, usual = authors_file("raw.pt", normalize=False)[0], authors_file()[0]
     report = merge(raw, usual, tmp_path / "merged")
@@ -194,7 +194,7 @@ def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, 
 
 
 @pytest.mark.parametrize("source", ["archive", "authors", "folder", "hugging face"])
-def test_merged_files_remember_what_their_sources_told(source, small, build, save, archive, authors_file, tmp_path):
+def test_merged_files_keep_their_sources_configuration(source, small, build, save, archive, authors_file, tmp_path):
     """The merged file declares the configuration of its sources, and their source."""
     cfg = small | {"quick_gelu": True}
     if source == "archive":
@@ -210,20 +210,20 @@ def test_merged_files_remember_what_their_sources_told(source, small, build, sav
         else:
             text = {"num_attention_heads": 1, "hidden_size": 64}
             (path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": text}))
-    said = declared_config(open_checkpoint(path))
+    declared = declared_config(open_checkpoint(path))
     other = tmp_path / "other.safetensors"
     merge(path, path, other if path.is_file() else tmp_path / "merged", alpha=0.5)
     output = other if path.is_file() else tmp_path / "merged" / "model.safetensors"
     with safe_open(output, "np") as file:
         config = json.loads(file.metadata()["open_clip_config"])
-    assert config == {**said.config, "told_by": said.source}
+    assert config == {**declared.config, "told_by": declared.source}
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(output.read_bytes())
-    assert declared_config(open_checkpoint(alone)).config == said.config
-    assert said.source in declared_config(open_checkpoint(alone)).source
+    assert declared_config(open_checkpoint(alone)).config == declared.config
+    assert declared.source in declared_config(open_checkpoint(alone)).source
 
 
-def test_weights_of_open_clips_table_are_told_by_their_tag(small, build, save, tmp_path, monkeypatch):
+def test_a_tag_of_open_clips_gives_the_configuration(small, build, save, tmp_path, monkeypatch):
     """The tag gives activation and preprocessing; a path is not looked up in the table."""
     checkpoint = save(build(small).state_dict())
     monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda config: checkpoint.path)
@@ -245,7 +245,7 @@ def test_metadata_comes_before_all_else(small, build, save, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", "\udcff", "{" * 100_000])
-def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
+def test_unreadable_files_next_to_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
     """Evaluating needs them; merging does not."""
     save(build(small).state_dict(), name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
@@ -256,7 +256,7 @@ def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text,
     assert "config.json" in guess_architecture(checkpoint).reason
 
 
-def test_files_beside_weights_under_a_name_of_their_own_say_nothing(small, build, save, tmp_path):
+def test_files_next_to_weights_with_a_chosen_name_are_ignored(small, build, save, tmp_path):
     """In a folder of many checkpoints a config.json belongs to no one in particular."""
     checkpoint = save(build(small).state_dict(), name="mine.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')

@@ -48,7 +48,7 @@ def test_other_tokenizers_come_from_transformers_with_their_options(words):
     assert tokens.shape == (4, 6)
 
 
-def test_a_tokenizer_beside_the_weights_comes_first(words):
+def test_a_tokenizer_next_to_the_weights_comes_first(words):
     """A copied folder is enough to work offline."""
     cfg = {"text_cfg": {"context_length": 6, "hf_tokenizer_name": "/nowhere/at/all"}}
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
@@ -56,7 +56,7 @@ def test_a_tokenizer_beside_the_weights_comes_first(words):
         create_tokenizer(cfg)
 
 
-def test_clips_own_tokenizer_is_used_whatever_lies_beside_the_weights(words):
+def test_clips_own_tokenizer_is_used_whatever_is_next_to_the_weights(words):
     """Hugging Face's CLIP folders hold the same tokenizer; a smaller vocabulary shows that it is another one."""
     cfg = {"text_cfg": {"context_length": 6, "vocab_size": 49408}}
     assert torch.equal(create_tokenizer(cfg, words)(TEXTS), open_clip.SimpleTokenizer(context_length=6)(TEXTS))
@@ -75,7 +75,7 @@ def test_a_configuration_cannot_ask_for_code_or_files(option, name):
         create_tokenizer(cfg)
 
 
-def test_code_beside_the_weights_is_not_run(words, tmp_path):
+def test_code_next_to_the_weights_is_not_run(words, tmp_path):
     """A tokenizer that needs its own code is refused."""
     settings = json.loads((words / "tokenizer_config.json").read_text())
     settings |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
@@ -127,15 +127,15 @@ def test_the_head_is_what_a_loop_over_numbers_gives(batch):
     assert torch.equal(bias, torch.zeros(3))
 
 
-def test_texts_are_encoded_in_batches_of_whole_classes_and_progress_is_told():
+def test_texts_are_encoded_in_batches_of_whole_classes_with_progress():
     """A batch has at most 256 texts."""
-    sizes, told = [], []
+    sizes, calls = [], []
     names = [f"class {number}" for number in range(200)]
     counting = lambda texts: sizes.append(len(texts)) or encode(texts)  # noqa: E731
-    zero_shot_head(counting, names, TEMPLATES, torch.tensor(1.0), lambda *step: told.append(step))
+    zero_shot_head(counting, names, TEMPLATES, torch.tensor(1.0), lambda *step: calls.append(step))
     assert sizes == [255, 255, 90]
-    assert [done for _, done, _, _ in told] == [0, 85, 170, 200]
-    assert {(total, unit) for _, _, total, unit in told} == {(200, "classes")}
+    assert [done for _, done, _, _ in calls] == [0, 85, 170, 200]
+    assert {(total, unit) for _, _, total, unit in calls} == {(200, "classes")}
 
 
 def test_rows_have_the_length_of_the_logit_scale():

@@ -35,15 +35,15 @@ def test_logits_are_timms(name, classes, save, filled):
 def test_preprocessing_is_that_of_timms_table(save):
     """It includes the share of the image that is cropped."""
     checkpoint = save(random_model("test_vit", 1000).state_dict())
-    told = open_model(checkpoint, "timm:test_vit.r160_in1k").preprocess
+    found = open_model(checkpoint, "timm:test_vit.r160_in1k").preprocess
     wanted = resolve_data_config({}, model=timm.create_model("test_vit.r160_in1k"))
-    assert (3, *told["size"]) == wanted["input_size"]
-    assert all(tuple(told[key]) == wanted[key] for key in ("mean", "std"))
-    assert (told["interpolation"], told["crop_pct"]) == (wanted["interpolation"], wanted["crop_pct"])
-    assert told["resize_mode"] == "shortest"
+    assert (3, *found["size"]) == wanted["input_size"]
+    assert all(tuple(found[key]) == wanted[key] for key in ("mean", "std"))
+    assert (found["interpolation"], found["crop_pct"]) == (wanted["interpolation"], wanted["crop_pct"])
+    assert found["resize_mode"] == "shortest"
 
 
-def test_a_folder_from_the_hub_tells_by_its_configuration(save, tmp_path):
+def test_a_folder_from_the_hub_declares_its_configuration(save, tmp_path):
     """Its config.json gives the name, the classes and the preprocessing."""
     save(random_model("test_resnet", 9).state_dict(), name="hub/model.safetensors")
     settings = {"mean": [0.1, 0.2, 0.3], "crop_pct": 0.5, "url": "http://127.0.0.1:9/x"}

@@ -17,7 +17,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_what_no_checkpoint_holds_is_computed_as_ever(kind):
+def test_buffers_that_no_checkpoint_holds_are_computed(kind):
     """Rotary positions and windows' indices are buffers that are not saved."""
     embed_dim = 512 if kind == "positions" else 16
     tower = build_visual({"embed_dim": embed_dim, "vision_cfg": CONFIGS[kind]})
