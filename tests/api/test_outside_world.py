@@ -157,5 +157,5 @@ def test_a_url_is_no_checkpoint(url, advice, pair, tmp_path):
     for sources in ((url, pair[1]), (pair[0], url)):
         with pytest.raises(CheckpointError) as refused:
             merge(*sources, tmp_path / "out")
-        assert str(refused.value).startswith(f"{url}: URLs are not read. Download the file")
+        assert str(refused.value).startswith(f"{url}: URLs are not supported. Download the file")
         assert str(refused.value).endswith(f": {advice}")
