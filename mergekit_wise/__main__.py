@@ -1,13 +1,13 @@
 """``python -m mergekit_wise`` is ``wise``. Of several processes that torchrun starts, the first one speaks."""
 
 import io
-import os
 import sys
 
+from mergekit_wise import launcher
 from mergekit_wise.cli.app import main
 
 
-def _quietly(rank: str) -> None:
+def _quietly(rank: int) -> None:
     """Run, and print only why it failed."""
     sys.stdout, sys.stderr = io.StringIO(), (told := io.StringIO())
     try:
@@ -19,8 +19,7 @@ def _quietly(rank: str) -> None:
 
 
 if __name__ == "__main__":  # decoding processes import this file too where they cannot be forked
-    rank = os.environ.get("RANK", "0")
-    if rank != "0" and "WORLD_SIZE" in os.environ:
-        _quietly(rank)
+    if launcher.rank() and launcher.world_size() > 1:
+        _quietly(launcher.rank())
     else:
         main()

@@ -385,12 +385,12 @@ def run(function: Callable[..., R], options: Options) -> R:
 
 
 def in_python(message: str) -> str:
-    """A message with names of arguments in place of options: ``--batch-size`` becomes ``batch_size``.
+    """A message with names of arguments in place of options: ``--batch-size`` becomes `batch_size`.
 
     Options in a command line that the message quotes stay as they are.
     """
     parts = COMMAND_LINE.split(message)
-    parts[::2] = [OPTION_NAME.sub(lambda found: found[1].replace("-", "_"), part) for part in parts[::2]]
+    parts[::2] = [OPTION_NAME.sub(lambda found: f"`{found[1].replace('-', '_')}`", part) for part in parts[::2]]
     return "".join(parts)
 
 

@@ -113,7 +113,7 @@ def test_errors_name_arguments_and_no_options(
     arguments: dict[str, Any], name: str, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
     """A wrong value is a UsageError in the words of the caller."""
-    with pytest.raises(UsageError, match=rf"^{name}\b") as error:
+    with pytest.raises(UsageError, match=rf"^`{name}` ") as error:
         mergekit_wise.merge(*pair, tmp_path / "out", **arguments)
     assert "--" not in str(error.value)
 

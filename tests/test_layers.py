@@ -12,6 +12,7 @@ ROOMS = (
     "errors",
     "progress",
     "wording",
+    "launcher",
     "checkpoint",
     "datasets",
     "analysis",

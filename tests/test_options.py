@@ -125,18 +125,18 @@ def test_a_function_has_the_signature_and_the_help_of_its_options():
     assert parameters["count"].kind is inspect.Parameter.KEYWORD_ONLY
     text = pydoc.plain(pydoc.render_doc(made))
     assert "kind: Which kind. One of one, two." in text
-    assert "patterns: Some patterns, see max_count." in text
+    assert "patterns: Some patterns, see `max_count`." in text
 
 
 def test_errors_name_arguments_in_python_and_options_on_the_command_line():
     """A command line inside a message stays a command line."""
     with pytest.raises(UsageError) as error:
         made("s", count=4)
-    assert str(error.value) == "count 4: too many with max_count. Try 'wise merge --alpha 1' first."
+    assert str(error.value) == "`count` 4: too many with `max_count`. Try 'wise merge --alpha 1' first."
     with pytest.raises(UsageError, match="^--count 4: too many with --max-count"):
         run(made, Made("s", count=4))
     command = "Make a head: wise zeroshot X --classes FILE -o zs.safetensors"
-    assert in_python(f"--head x: no. {command}") == f"head x: no. {command}"
+    assert in_python(f"--head x: no. {command}") == f"`head` x: no. {command}"
 
 
 @pytest.mark.parametrize(("text", "size"), [("300000", 300_000), ("256MB", 256 * 10**6), (" 1.5 GiB ", 3 * 2**29)])

@@ -17,9 +17,8 @@ from mergekit_wise.analysis.choice import (
     select_on,
 )
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
-from mergekit_wise.analysis.disagreement import Disagreement, DisagreementReport
+from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement, output_ensemble
 from mergekit_wise.analysis.estimate import Estimate, clopper_pearson
-from mergekit_wise.analysis.overrides import output_ensemble
 from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effective_robustness, from_axis, to_axis
 
 __all__ = [
@@ -30,9 +29,8 @@ __all__ = [
     "Baseline",
     "Candidate",
     "Connectivity",
-    "Disagreement",
-    "DisagreementReport",
     "Estimate",
+    "LogitDisagreement",
     "Loss",
     "Point",
     "Preference",
@@ -41,6 +39,7 @@ __all__ = [
     "clopper_pearson",
     "columns",
     "connectivity",
+    "disagreement",
     "effective_robustness",
     "fit_baseline",
     "fit_baselines",

@@ -18,7 +18,7 @@ from mergekit_wise.checkpoint import (
 )
 from mergekit_wise.declaration import run, takes
 from mergekit_wise.errors import CheckpointError, OutputError
-from mergekit_wise.models.declared_config import CONFIG_KEY
+from mergekit_wise.models.resolved_config import CONFIG_KEY
 from mergekit_wise.options import DemoOptions, RecipeOptions
 from mergekit_wise.report.figures import draw_scatter
 

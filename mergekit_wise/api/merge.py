@@ -40,13 +40,13 @@ from mergekit_wise.merging import (
     stream,
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
-from mergekit_wise.models.pair_notes import SAME, readings, swapped
+from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.wording import listed, plural
 
 if TYPE_CHECKING:
-    from mergekit_wise.evaluation.recalibrated_merge import Recalibration
+    from mergekit_wise.evaluation.recalibration import Recalibration
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +178,7 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
         jobs = [job, *(_with_rules_of(job, request) for request in requests[1:])]
         statistics = _recalibration(job)
         if statistics is not None:
-            jobs = [replace(job, metadata=statistics.recorded(job.metadata)) for job in jobs]
+            jobs = [replace(job, metadata=statistics.with_record(job.metadata)) for job in jobs]
         plans = [stack.enter_context(_placed(job)) for job in jobs]
         sinks = [_sink(job, plan, stack) for job, plan in zip(jobs, plans, strict=True)]
         mixer = Mixer(job.pair, backend, job.fishers)
@@ -188,7 +188,7 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
                 _require_finite(found)
         if statistics is not None:
             for job, sink in zip(jobs, sinks, strict=True):
-                for name, data in statistics.of(mixer, job.plan, first.progress):
+                for name, data in statistics.statistics(mixer, job.plan, first.progress):
                     sink.put(name, 0, data)
     seconds = time.perf_counter() - began
     return tuple(_report(*work, seconds) for work in zip(jobs, plans, outcomes, strict=True))
@@ -213,9 +213,9 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             fishers = open_fishers(pair, opened(options.fisher[0]), opened(options.fisher[1]), options.fisher_floor)
         metadata, disputed = describe(pair, rules, fishers)
         notes = [
-            *readings(pair),
+            *notes_on_reading(pair),
             *(f"the two files' metadata disagree on {key!r}; keeping the fine-tuned one's" for key in disputed),
-            *swapped(pair),
+            *notes_on_order(pair),
         ]
         yield _Merge(options, pair, fishers, make_plan(pair, rules), metadata, tuple(notes))
 
@@ -233,7 +233,7 @@ def _recalibration(job: _Merge) -> "Recalibration | None":
     options = job.options
     if options.recalibrate is None:
         return None
-    from mergekit_wise.evaluation.recalibrated_merge import open_recalibration  # torch, which merging does without
+    from mergekit_wise.evaluation.recalibration import open_recalibration  # torch, which merging does without
 
     data = options.data
     return open_recalibration(options.recalibrate, data, options.model, options.device, job.pair, job.plan)

@@ -19,13 +19,12 @@ Keys are the options of the commands. ``wise.toml`` is such a file too, with ``f
 tables for other commands are ignored.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise import __version__, config
+from mergekit_wise import __version__, config, launcher
 from mergekit_wise.analysis import as_preference, losses, recommend
 from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.merge import sweep_alphas
@@ -85,7 +84,7 @@ def recipe(options: RecipeOptions) -> RecipeReport:
         WiseError: as the steps do.
         Stopped: somebody interrupted it; the same call resumes.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if launcher.world_size() > 1:
         raise UsageError("A recipe runs its steps in one process. Start 'wise finetune' with torchrun instead.")
     work = _Recipe(options, *read_recipe(Path(options.path)))
     try:

@@ -22,12 +22,11 @@ from mergekit_wise.datasets.dataset import Missing
 from mergekit_wise.declaration import takes
 from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation import joined
-from mergekit_wise.evaluation.evaluator import Variant
-from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
 from mergekit_wise.evaluation.measure import Measured, measure
-from mergekit_wise.evaluation.pair_analysis import Comparison
+from mergekit_wise.evaluation.pair_analysis import PairAnalysis
+from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, match
-from mergekit_wise.models.pair_notes import SAME, readings, swapped, template
+from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
@@ -92,7 +91,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             tried = tuple(sorted({*tried, *added}))
             saved += work.save(added) if saves else ()
             found = work.run(tried)
-        notes = (*readings(work.pair), *swapped(work.pair))
+        notes = (*notes_on_reading(work.pair), *notes_on_order(work.pair))
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
@@ -132,7 +131,7 @@ class _Sweep:
         """Measure, or find measured, every alpha on the suite and on the set that it is chosen on."""
         options = self.options
         analyzed = options.analyze or options.output_ensemble
-        comparison = Comparison(alphas, options.analyze, options.output_ensemble) if analyzed else None
+        comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
         measured = self._measure(alphas, options, comparison)
         judged = to_candidates(measured.records)
         if options.select_on is None:
@@ -152,7 +151,7 @@ class _Sweep:
             return ()
         return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
 
-    def _measure(self, alphas: Sequence[float], options: SweepOptions, comparison: Comparison | None) -> Measured:
+    def _measure(self, alphas: Sequence[float], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant(name, alpha, partial(self._weights.read, alpha), self._weights) for alpha in alphas]
         return measure(template(self.pair), variants, options, comparison)

@@ -17,11 +17,11 @@ from mergekit_wise.checkpoint import (
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.declaration import takes
 from mergekit_wise.merging.torch_backend import open_device
-from mergekit_wise.models.declared_config import CLASSNAMES_KEY, CONFIG_KEY
+from mergekit_wise.models.destinations import StorageArray, converted_tensors
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.places import StorageArray, in_place
+from mergekit_wise.models.resolved_config import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import ZeroshotOptions
 from mergekit_wise.progress import Progress
@@ -73,7 +73,9 @@ Tensors = dict[str, tuple[TensorInfo, StorageArray]]
 
 
 def _tower(source: Checkpoint, opened: Model) -> Tensors:
-    return in_place(source, {name: place for name, place in opened.places.items() if place.name.startswith(TOWER)})
+    return converted_tensors(
+        source, {name: to for name, to in opened.destinations.items() if to.name.startswith(TOWER)}
+    )
 
 
 def _head(
@@ -84,7 +86,7 @@ def _head(
     device: str,
     progress: Progress,
 ) -> Tensors:
-    asked = (name for name, place in opened.places.items() if not place.name.startswith(TOWER))
+    asked = (name for name, place in opened.destinations.items() if not place.name.startswith(TOWER))
     opened.set_weights({name: (source.info(name), source.read(name)) for name in asked})
     opened.module.to(device)
     weight = opened.zeroshot_head(classnames, templates, progress).cpu().numpy()

@@ -22,7 +22,7 @@ def print_devices(wanted: bool) -> None:
     """The callback of ``--devices``: what ``--device`` may be here. Imports torch, which takes seconds."""
     if not wanted:
         return
-    from mergekit_wise.models.devices import devices
+    from mergekit_wise.merging.torch_backend import devices
 
     for name, what in devices():
         typer.echo(f"{name:<7} {what}")

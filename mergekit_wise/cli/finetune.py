@@ -1,6 +1,5 @@
 """The command ``wise finetune``."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -8,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from mergekit_wise import launcher
 
 if TYPE_CHECKING:
     from mergekit_wise.api.finetune import FinetuneReport
@@ -26,7 +27,7 @@ def finetune(options: "FinetuneOptions", json: bool) -> None:
     log = options.log or output.with_name(f"{output.name.removesuffix('.safetensors')}.log.jsonl")
     with stopping():
         report = perform(finetune, replace(options, log=log))
-    if os.environ.get("RANK", "0") == "0":  # of several processes that torchrun started, one prints
+    if launcher.rank() == 0:  # of several processes that torchrun started, one prints
         _print(report, options, json)
 
 

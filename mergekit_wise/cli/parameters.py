@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mergekit_wise import config
+from mergekit_wise import config, launcher
 from mergekit_wise.declaration import Declared, OptionError, as_written
 from mergekit_wise.errors import UsageError
 from mergekit_wise.options import ADVANCED, COMMANDS, GROUPS, options_of
@@ -217,7 +217,7 @@ def _checked(content: dict[str, Any], words: str) -> dict[str, Any]:
 def _report_settings(used: Iterable[tuple[str, Any]], notes: Sequence[str]) -> None:
     """Print what came from the file; of several processes of one run, the first does."""
     lines = ", ".join(f"{key} = {as_written(value)}" for key, value in used)
-    if (lines or notes) and os.environ.get("RANK", "0") == "0":
+    if (lines or notes) and launcher.rank() == 0:
         from mergekit_wise.cli.console import notes as show_notes
         from mergekit_wise.cli.console import say
 

@@ -1,21 +1,24 @@
-"""A data set's images in batches of one shape, uint8, decoded once each, by worker processes. Knows no model.
+"""Decodes a data set's images, once each, into uint8 batches of one shape, by worker processes. Knows no model.
 
-Workers decode a few images at a time straight into their place in shared memory; only what went wrong is sent back.
+Workers decode a few images at a time directly into shared memory; only errors are sent back.
 """
 
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, prod
 from multiprocessing import get_all_start_methods, get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,16 +26,16 @@ from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.shared import SharedArray, shared_array
+from mergekit_wise.launcher import local_world_size
 from mergekit_wise.models.transform import Preprocess
 
 CHUNK = 16
-"""Images that a worker is given at a time."""
+"""Images per task of a worker."""
 
 Indices = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
 Bad = tuple[int, str]
-"""An image that cannot be read: its index, and what is the matter."""
+"""An unreadable image: its index, and what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,9 @@ class Batch:
     """Images of a data set.
 
     Attributes:
-        pixels: uint8 [B, 3, H, W]; zeros in rows after the last index, and in those of bad images.
+        pixels: uint8 [B, 3, H, W]; zeros in rows after the last index, and in those of unreadable images.
         indices: of the images, int64 [n], n <= B.
-        bad: images that could not be read.
+        bad: unreadable images.
     """
 
     pixels: Pixels
@@ -51,9 +54,9 @@ class Batch:
 
 
 def default_workers() -> int:
-    """One a core that this process may use, at most 8; processes that torchrun started share the cores."""
+    """One worker per core that this process may use, up to 8; processes that torchrun started share the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 8))
+    return max(1, min(cores // local_world_size(), 8))
 
 
 def decoded(
@@ -61,14 +64,47 @@ def decoded(
 ) -> Generator[Batch, None, None]:
     """The images of `batches`, in their order.
 
-    A batch's pixels are good until `hold` more batches have been asked for. Decoding runs ahead by `hold` batches,
-    in `workers` processes; in this one, and not ahead, if there are none.
+    A batch's pixels are valid until `hold` more batches were requested. Decoding runs `hold` batches ahead, in
+    `workers` processes; without workers it runs in this process, and not ahead.
 
-    Raises SuiteError if a worker dies. The generator must be closed if it is not run to its end.
+    Raises SuiteError if a worker dies. The generator must be closed if it is not exhausted.
     """
     if workers and batches:
         return _in_processes(dataset, preprocess, batches, batch_size, workers, hold)
     return _in_process(dataset, preprocess, batches, batch_size)
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedArray:
+    """The path of memory that the processes of this machine share, and its shape: [slots, B, 3, H, W], uint8.
+
+    multiprocessing's shared memory is in /dev/shm, for which a container has 64 MB, and a process that writes more is
+    killed.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+
+    def open(self) -> NDArray[np.uint8]:
+        """The memory, as an array that is shared."""
+        return np.memmap(self.path, np.uint8, "r+", shape=self.shape)
+
+
+@contextmanager
+def shared_memory(shape: tuple[int, ...]) -> Iterator[_SharedArray]:
+    """Shared memory of zeros, whose pages are allocated on the first write, and freed at the end of the block."""
+    if hasattr(os, "memfd_create"):
+        file = os.memfd_create("wise")
+        path = f"/proc/{os.getpid()}/fd/{file}"
+    else:
+        file, path = tempfile.mkstemp(prefix="wise-")
+    try:
+        os.ftruncate(file, prod(shape))
+        yield _SharedArray(path, shape)
+    finally:
+        os.close(file)
+        if not path.startswith("/proc/"):
+            Path(path).unlink(missing_ok=True)
 
 
 def _in_process(
@@ -82,12 +118,12 @@ def _in_process(
 def _in_processes(
     dataset: Dataset, preprocess: Preprocess, batches: Sequence[Indices], batch_size: int, workers: int, hold: int
 ) -> Generator[Batch, None, None]:
-    places = min(2 * hold, len(batches))
-    with shared_array((places, batch_size, 3, *preprocess.size)) as shared:
+    slots = min(2 * hold, len(batches))
+    with shared_memory((slots, batch_size, 3, *preprocess.size)) as shared:
         memory = shared.open()
         pool = ProcessPoolExecutor(
             min(workers, sum(ceil(len(indices) / CHUNK) for indices in batches)),
-            # Forked workers need no import of torch, and data sets need not be pickled.
+            # Forked workers do not import torch again, and data sets need not be pickled.
             get_context("fork" if "fork" in get_all_start_methods() and sys.platform == "linux" else "spawn"),
             initializer=_begin,
             initargs=(dataset, preprocess, shared, os.getpid()),
@@ -95,31 +131,31 @@ def _in_processes(
         try:
             coming: deque[list[Future[tuple[Bad, ...]]]] = deque()
             for number, indices in enumerate(batches):
-                free = max(0, number - hold + 1) + places
+                free = max(0, number - hold + 1) + slots
                 for ahead in range(number + len(coming), min(free, len(batches))):
-                    coming.append(_submit(pool, batches[ahead], ahead % places))
+                    coming.append(_submit(pool, batches[ahead], ahead % slots))
                 bad = tuple(entry for future in coming.popleft() for entry in future.result())
-                memory[number % places, len(indices) :] = 0
-                yield Batch(memory[number % places], indices, bad)
+                memory[number % slots, len(indices) :] = 0
+                yield Batch(memory[number % slots], indices, bad)
         except BrokenProcessPool as error:
             raise SuiteError(
-                f"{dataset.title}: a process that decodes images was ended from outside, as happens when memory runs "
-                "out. Give fewer with --workers, or a smaller --batch-size."
+                f"{dataset.title}: an image-decoding process was killed, probably because memory ran out. "
+                "Give fewer --workers, or a smaller --batch-size."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, indices: Indices, place: int) -> list[Future[tuple[Bad, ...]]]:
+def _submit(pool: ProcessPoolExecutor, indices: Indices, slot: int) -> list[Future[tuple[Bad, ...]]]:
     starts = range(0, len(indices), CHUNK)
-    return [pool.submit(_work, place, start, indices[start : start + CHUNK]) for start in starts]
+    return [pool.submit(_work, slot, start, indices[start : start + CHUNK]) for start in starts]
 
 
-def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, places: Pixels) -> tuple[Bad, ...]:
-    """Fill the first of `places` [n, 3, H, W] with the images; returns those that cannot be read."""
+def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
+    """Decode the images into the first of `rows` [n, 3, H, W]; returns the unreadable ones."""
     bad: list[Bad] = []
-    for place, index in zip(places, map(int, indices), strict=False):
-        place[...] = 0
+    for row, index in zip(rows, map(int, indices), strict=False):
+        row[...] = 0
         try:
             pixels = preprocess.pixels(dataset.image(index)).numpy()
         except SuiteError as error:
@@ -128,7 +164,7 @@ def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, places: 
         except (OSError, ValueError) as error:
             bad.append((index, f"{dataset.sample(index)}: cannot be resized: {error}"))
             continue
-        place[...] = _corrupted(dataset, index, pixels)
+        row[...] = _corrupted(dataset, index, pixels)
     return tuple(bad)
 
 
@@ -139,27 +175,27 @@ def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:
 
 
 _worker: dict[str, Any] = {}
-"""What a worker process works on; empty in every other process."""
+"""The data set, preprocessing and memory of a worker process; empty in every other process."""
 
 
-def _begin(dataset: Dataset, preprocess: Preprocess, shared: SharedArray, parent: int) -> None:
-    """Runs once in every worker."""
+def _begin(dataset: Dataset, preprocess: Preprocess, shared: _SharedArray, parent: int) -> None:
+    """Initialise a worker."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter, which ends its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of Pillow, on odd metadata, once in every worker
+    warnings.simplefilter("ignore")  # Pillow's, on odd metadata, would be printed by every worker
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _worker.update(dataset=dataset, preprocess=preprocess, memory=shared.open())
 
 
 def _end_with(parent: int) -> None:
-    """A worker whose parent was killed would wait for work for ever."""
+    """End with the parent: if it was killed, a worker would wait forever."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
-def _work(place: int, start: int, indices: Indices) -> tuple[Bad, ...]:
-    return _decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][place, start:])
+def _work(slot: int, start: int, indices: Indices) -> tuple[Bad, ...]:
+    return _decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][slot, start:])

@@ -1,6 +1,6 @@
-"""The processes that torchrun started, as one: who computes what, and how it comes together.
+"""Collective operations of the processes that torchrun started. Knows no data set and no model.
 
-Knows no data set and no model. A process that was started alone has rank 0 of 1 and sends nothing.
+A process that was started by itself has rank 0 of 1 and sends nothing.
 """
 
 import os
@@ -15,24 +15,25 @@ import torch
 from numpy.typing import NDArray
 from torch import distributed
 
+from mergekit_wise import launcher
 from mergekit_wise.errors import WiseError
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(hours=6)
-"""How long a process waits for the others: until the slowest has read its part of the largest data set."""
+_TIMEOUT = timedelta(hours=6)
+"""How long a process waits for the others: the slowest one must read its part of the largest data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Number of the process, and how many there are; `device` is where arrays are brought together."""
+    """The number of this process, the number of processes, and the device on which arrays are reduced."""
 
     rank: int
     size: int
     device: torch.device
 
     def share(self, value: T) -> T:
-        """What rank 0 has for `value`, in every process."""
+        """The value of rank 0, in every process."""
         if self.size == 1:
             return value
         box: list[Any] = [value]
@@ -40,16 +41,16 @@ class Ranks:
         shared: T = box[0]
         return shared
 
-    def everyone(self, value: T) -> list[T]:
-        """What every process has for `value`, by rank."""
+    def gather(self, value: T) -> list[T]:
+        """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
 
-    def largest(self, array: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Element by element the largest that any process has."""
+    def maximum(self, array: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The elementwise maximum over all processes."""
         if self.size == 1:
             return array
         tensor = torch.from_numpy(array).to(self.device)
@@ -58,13 +59,13 @@ class Ranks:
 
     @contextmanager
     def agreeing(self) -> Iterator[None]:
-        """An error of one process in the block becomes an error of all at its end, so that none waits for ever."""
+        """Raise an error of one process in all of them at the end of the block, so that none waits forever."""
         error: WiseError | None = None
         try:
             yield
         except WiseError as raised:
             error = raised
-        first = next((found for found in self.everyone(error) if found is not None), None)
+        first = next((found for found in self.gather(error) if found is not None), None)
         if first is not None:
             raise first
 
@@ -74,30 +75,30 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """The ranks that torchrun started, and the device of this one: of `cuda`, the card of its local rank."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1 or "RANK" not in os.environ:
+    """The rank of this process among those that torchrun started, and its device: for `cuda`, its own GPU."""
+    size = launcher.world_size()
+    if size == 1:
         yield ALONE, device
         return
     if device == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
-    place = torch.device(device)
-    if distributed.is_initialized():  # by whoever called this: torchrun's processes can meet only once
-        yield Ranks(distributed.get_rank(), size, place), device
+        device = f"cuda:{launcher.local_rank()}"
+    where = torch.device(device)
+    if distributed.is_initialized():  # by a caller: torchrun's processes can form a group only once
+        yield Ranks(distributed.get_rank(), size, where), device
         return
-    if place.type == "cuda":  # pragma: no cover: needs a GPU
-        torch.cuda.set_device(place)
+    if where.type == "cuda":  # pragma: no cover: needs a GPU
+        torch.cuda.set_device(where)
     else:
         _share_cores()
-    # Objects go through gloo wherever the arrays are.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo", timeout=PATIENCE)
+    # Objects are sent through gloo, whatever the device of arrays.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=_TIMEOUT)
     try:
-        yield Ranks(distributed.get_rank(), size, place), device
+        yield Ranks(distributed.get_rank(), size, where), device
     finally:
         distributed.destroy_process_group()
 
 
 def _share_cores() -> None:
-    """Where OMP_NUM_THREADS says nothing, torchrun gives each of its processes a single thread."""
+    """Undo the single thread per process that torchrun sets if OMP_NUM_THREADS is not set."""
     if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // launcher.local_world_size()))

@@ -1,11 +1,11 @@
-"""Every image is decoded once and visits every variant of a model. Knows no file and no alpha.
+"""Predicts with all variants of a model in one pass: every image is decoded once. Knows no file and no alpha.
 
-A variant is a function that sets the weights in place. Setting them for each batch would cost more than a small model's
-forward pass, so a group of batches is decoded, then visits one variant after the other.
+A variant is a function that sets the weights in place. Setting them for each batch would take longer than a small
+model's forward pass, so a group of batches is decoded, and each variant predicts the whole group.
 """
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,42 +18,66 @@ from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.answers import answer, choose_columns, class_logits
 from mergekit_wise.evaluation.decoding import CHUNK, Batch, decoded
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
-from mergekit_wise.evaluation.observers import NOTHING, Kept, Observers
+from mergekit_wise.evaluation.predictions import Predictions, choose_columns, class_logits, predict_classes
 from mergekit_wise.progress import Progress, silent
 
-GROUP = 256 << 20
-"""Bytes of decoded images that visit one variant after the other."""
+_PENDING = 4
+"""Batches whose predictions are not waited for, so that a GPU has work while the next ones are sent to it."""
 
-AHEAD = 4
-"""Batches whose answers are not waited for, so that a GPU has work while the next ones are sent to it."""
+_SHOWN = 5
+"""How many unreadable images an error names."""
 
-SHOWN = 5
-"""Unreadable images that an error names."""
+Observe = Callable[[Sequence[NDArray[np.float32]], NDArray[np.int64], NDArray[np.int64]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
-    """What each variant says of each image.
+class OutputEnsemble:
+    """The output-space ensemble (1 - alpha) f + alpha g of the variants with the numbers `first` and `second`."""
+
+    first: int
+    second: int
+    alpha: float
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """What is computed from the variants' logits while they are there, besides predictions.
 
     Attributes:
-        classes: predicted classes, int32 [V, N], of the variants, then of the ensembles that were asked for; -1 where
-            the logits are not finite, or the image is bad.
-        top5: whether the label is among the best five, bool [V, N].
-        bad: images that could not be read: what is the matter, by index.
+        ensembles: output-space ensembles, whose predictions follow those of the variants.
+        observed: numbers of the variants whose logits `observe` is called with.
+        observe: is called with logits float32 [n, K] of each observed variant, labels int64 [n] and indices int64 [n]
+            of the readable images of each batch; K is the number of the data set's classes.
     """
 
-    classes: NDArray[np.int32]
-    top5: NDArray[np.bool_]
-    bad: Mapping[int, str]
+    ensembles: Sequence[OutputEnsemble] = ()
+    observed: Sequence[int] = ()
+    observe: Observe | None = None
 
     @property
-    def unsound(self) -> list[int]:
-        """For each variant, of how many readable images the logits are not finite."""
-        return [int((row == -1).sum()) - len(self.bad) for row in self.classes]
+    def variants(self) -> set[int]:
+        """The numbers of the variants whose logits are kept until all variants have seen a batch."""
+        return {number for each in self.ensembles for number in (each.first, each.second)} | set(self.observed)
+
+    def ensemble_logits(self, logits: Mapping[int, Tensor]) -> Iterator[Tensor]:
+        """Logits [B, C] of each ensemble for one batch, given those of the variants by their numbers."""
+        for each in self.ensembles:
+            yield (1 - each.alpha) * logits[each.first] + each.alpha * logits[each.second]
+
+    def see(self, logits: Mapping[int, Tensor], labels: Tensor, batch: Batch) -> None:
+        """Call `observe` for one batch, without padding and unreadable images."""
+        if self.observe is None:
+            return
+        bad = {index for index, _ in batch.bad}
+        rows = [row for row, index in enumerate(batch.indices.tolist()) if index not in bad]
+        shown = [logits[number][rows].cpu().numpy() for number in self.observed]
+        self.observe(shown, labels[rows].cpu().numpy(), batch.indices[rows])
+
+
+NO_OBSERVERS = Observers()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +86,13 @@ class Engine:
 
     Attributes:
         forward: the module, whose weights variants set.
-        batch_size: images at a time. Batches have one shape, the last one padded, and are the same ones for any number
-            of ranks, so that every image is computed by the same kernel, at the same place.
-        workers: processes that decode; 0 decodes in this one.
+        batch_size: images per batch. Batches have one shape, the last one padded, and are the same for any number of
+            ranks, so that every image is computed by the same kernel, in the same row.
+        workers: image-decoding processes; 0 decodes in this process.
         max_bad: how many images of a data set may be unreadable.
         ranks: the processes that share every data set.
         progress: called as work goes on.
+        group_bytes: memory for decoded images that all variants predict before the next ones are decoded.
     """
 
     forward: Forward
@@ -76,6 +101,7 @@ class Engine:
     max_bad: int = 0
     ranks: Ranks = ALONE
     progress: Progress = silent
+    group_bytes: int = 256 << 20
 
     def predict(
         self,
@@ -84,28 +110,28 @@ class Engine:
         outputs: int,
         *,
         same_tower: bool = False,
-        beside: Observers = NOTHING,
+        observers: Observers = NO_OBSERVERS,
     ) -> Predictions:
-        """The predictions of every variant for every image; each rank computes a part, and all get the whole.
+        """The predictions of every variant for every image; each rank computes a part, and all return the whole.
 
         Args:
-            variants: what sets the weights; called in turns, each once for every group of batches.
+            variants: functions that set the weights; each is called once for every group of batches.
             dataset: the images.
-            outputs: how many logits the module has.
-            same_tower: whether variants differ in the head alone: then features are computed once for all.
-            beside: what else is made of the variants' logits.
+            outputs: the number of the module's logits.
+            same_tower: whether variants differ only in the head: then features are computed once for all.
+            observers: what else is computed from the variants' logits.
 
         Raises:
-            SuiteError: more unreadable images than `max_bad`, no images, or labels that are no class.
+            SuiteError: there are more unreadable images than `max_bad`, no images, or labels that are not a class.
             ModelError: the head has other classes than the data set, or memory does not hold one image.
         """
         columns = choose_columns(dataset, outputs)
         with self.ranks.agreeing():
-            place = None if columns is None else columns.to(self.forward.device)
-            found = self._part(variants, dataset, place, same_tower, beside)
-        together = _gathered(found, self.ranks)
-        _require_few(dataset, together.bad, self.max_bad)
-        return together
+            columns = None if columns is None else columns.to(self.forward.device)
+            found = self._part(variants, dataset, columns, same_tower, observers)
+        gathered = _gathered(found, self.ranks)
+        _require_few(dataset, gathered.bad, self.max_bad)
+        return gathered
 
     def _part(
         self,
@@ -113,49 +139,50 @@ class Engine:
         dataset: Dataset,
         columns: Tensor | None,
         same_tower: bool,
-        beside: Observers,
+        observers: Observers,
     ) -> Predictions:
         batches = self._batches(len(dataset))
         total, done = sum(map(len, batches)) * len(variants), 0
-        tally = _Tally.of(len(variants) + len(beside.blends), len(dataset))
+        results = _Results.empty(len(variants) + len(observers.ensembles), len(dataset))
         compute = self.forward.classify if same_tower else self.forward
         with closing(self._groups(batches, len(variants), dataset)) as groups, torch.inference_mode():
             for group in groups:
-                tally.bad |= {index: reason for batch in group for index, reason in batch.bad}
-                _require_few(dataset, tally.bad, self.max_bad)
+                results.bad |= {index: reason for batch in group for index, reason in batch.bad}
+                _require_few(dataset, results.bad, self.max_bad)
                 sent = [_send(batch, dataset, self.forward.device) for batch in group]
-                kept: list[Kept] = [{} for _ in group]
+                kept: list[dict[int, Tensor]] = [{} for _ in group]
                 for variant, set_weights in enumerate(variants):
-                    # The weights of a single variant stay where they are.
+                    # The weights of a single variant are set once.
                     if len(variants) > 1 or not done:
                         set_weights()
                     if same_tower and variant == 0:
                         sent = [(self.forward.features(pixels), labels) for pixels, labels in sent]
-                    for batch, (inputs, labels), logits_of in zip(group, sent, kept, strict=True):
+                    for batch, (inputs, labels), logits_by_variant in zip(group, sent, kept, strict=True):
                         logits = compute(inputs)
-                        tally.add(variant, batch.indices, *answer(class_logits(logits, columns), labels))
-                        if variant in beside.variants:
-                            logits_of[variant] = logits
+                        results.add(variant, batch.indices, *predict_classes(class_logits(logits, columns), labels))
+                        if variant in observers.variants:
+                            logits_by_variant[variant] = logits
                         done += len(batch.indices)
                         self.progress(dataset.title, done, total, "images")
-                for batch, (_, labels), logits_of in zip(group, sent, kept, strict=True):
-                    for number, logits in enumerate(beside.blended(logits_of), len(variants)):
-                        tally.add(number, batch.indices, *answer(class_logits(logits, columns), labels))
-                    beside.watched({v: class_logits(logits, columns) for v, logits in logits_of.items()}, labels, batch)
-        return tally.result()
+                for batch, (_, labels), logits_by_variant in zip(group, sent, kept, strict=True):
+                    for number, logits in enumerate(observers.ensemble_logits(logits_by_variant), len(variants)):
+                        results.add(number, batch.indices, *predict_classes(class_logits(logits, columns), labels))
+                    of_classes = {v: class_logits(logits, columns) for v, logits in logits_by_variant.items()}
+                    observers.see(of_classes, labels, batch)
+        return results.result()
 
     def _batches(self, images: int) -> list[NDArray[np.int64]]:
-        """Those of the rank: whole ones, dealt out in turns."""
+        """The indices of this rank's batches; batches are assigned to ranks in turns."""
         starts = range(0, images, self.batch_size)[self.ranks.rank :: self.ranks.size]
         return [np.arange(start, min(start + self.batch_size, images)) for start in starts]
 
     def _groups(
         self, batches: Sequence[NDArray[np.int64]], variants: int, dataset: Dataset
     ) -> Generator[list[Batch], None, None]:
-        """Batches that visit the variants together, decoded once: as many as `GROUP` has room for; one for one."""
+        """Groups of batches that fit into `group_bytes`; of one batch for a single variant."""
         preprocess = self.forward.preprocess
-        room = max(1, GROUP // (self.batch_size * 3 * prod(preprocess.size))) if variants > 1 else 1
-        # What keeps the workers busy, however small the batches are.
+        room = max(1, self.group_bytes // (self.batch_size * 3 * prod(preprocess.size))) if variants > 1 else 1
+        # Enough to keep the workers busy, however small the batches are.
         hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / self.batch_size))
         stream = decoded(dataset, preprocess, batches, self.batch_size, workers=self.workers, hold=hold)
         with closing(stream):
@@ -164,7 +191,7 @@ class Engine:
 
 
 def _send(batch: Batch, dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Pixels and labels on the device, both of the batch's full length."""
+    """Pixels and labels on the device, both padded to the batch size."""
     labels = np.zeros(len(batch.pixels), np.int64)
     labels[: len(batch.indices)] = dataset.labels[batch.indices]
     pixels = torch.from_numpy(batch.pixels)
@@ -174,50 +201,52 @@ def _send(batch: Batch, dataset: Dataset, device: torch.device) -> tuple[Tensor,
 
 
 @dataclass(slots=True)
-class _Tally:
-    """Answers as they come from the device."""
+class _Results:
+    """Collects predictions as they come from the device."""
 
     classes: NDArray[np.int32]
     top5: NDArray[np.bool_]
     bad: dict[int, str] = field(default_factory=dict)
-    waiting: deque[tuple[int, NDArray[np.int64], Tensor, Tensor]] = field(default_factory=deque)
+    pending: deque[tuple[int, NDArray[np.int64], Tensor, Tensor]] = field(default_factory=deque)
 
     @classmethod
-    def of(cls, variants: int, images: int) -> "_Tally":
+    def empty(cls, variants: int, images: int) -> "_Results":
         return cls(np.full((variants, images), -1, np.int32), np.zeros((variants, images), np.bool_))
 
     def add(self, variant: int, indices: NDArray[np.int64], classes: Tensor, top5: Tensor) -> None:
-        self.waiting.append((variant, indices, classes, top5))
-        if len(self.waiting) > AHEAD:
+        self.pending.append((variant, indices, classes, top5))
+        if len(self.pending) > _PENDING:
             self._store()
 
     def result(self) -> Predictions:
-        while self.waiting:
+        while self.pending:
             self._store()
         wrong = list(self.bad)
         self.classes[:, wrong], self.top5[:, wrong] = -1, False
         return Predictions(self.classes, self.top5, self.bad)
 
     def _store(self) -> None:
-        variant, indices, classes, top5 = self.waiting.popleft()
+        variant, indices, classes, top5 = self.pending.popleft()
         self.classes[variant, indices] = classes[: len(indices)].cpu().numpy()
         self.top5[variant, indices] = top5[: len(indices)].cpu().numpy()
 
 
 def _gathered(found: Predictions, ranks: Ranks) -> Predictions:
-    """The answers of all ranks, in every one of them; what a rank did not compute is -1 and False there."""
+    """The predictions of all ranks; those that a rank did not compute are -1 and False there."""
     bad: dict[int, str] = {}
-    for part in ranks.everyone(dict(found.bad)):
+    for part in ranks.gather(dict(found.bad)):
         bad |= part
-    top5 = ranks.largest(found.top5.astype(np.int32)).astype(np.bool_)
-    return Predictions(ranks.largest(found.classes), top5, dict(sorted(bad.items())))
+    top5 = ranks.maximum(found.top5.astype(np.int32)).astype(np.bool_)
+    return Predictions(ranks.maximum(found.classes), top5, dict(sorted(bad.items())))
 
 
 def _require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
     if len(bad) <= allowed and len(bad) < len(dataset):
         return
-    shown = " ".join(list(bad.values())[:SHOWN])
-    more = f" And {len(bad) - SHOWN} more." if len(bad) > SHOWN else ""
+    shown = " ".join(list(bad.values())[:_SHOWN])
+    more = f" And {len(bad) - _SHOWN} more." if len(bad) > _SHOWN else ""
+    images = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
     raise SuiteError(
-        f"{dataset.title}: {len(bad)} images cannot be read, and {allowed} may be (--max-bad). {shown}{more}"
+        f"{dataset.title}: {images} unreadable, but only {allowed} may be. {shown}{more} "
+        "Replace them, or tolerate them with --max-bad."
     )

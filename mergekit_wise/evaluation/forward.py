@@ -1,4 +1,4 @@
-"""One batch through one module: pixels in, logits out, in as little memory and precision as was asked for.
+"""Computes the logits of one batch, in the requested precision and in parts that fit into memory.
 
 Knows no data set and no alpha.
 """
@@ -20,14 +20,14 @@ from mergekit_wise.models.transform import Preprocess
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# How torch's backends say that memory ran out, where they raise no OutOfMemoryError.
-_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "insufficient memory")
+# Messages of backends that raise no OutOfMemoryError.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
-    """What `--precision` means on a device: auto is bf16 on CUDA, fp16 where a card has no bf16, else fp32.
+    """The precision that `--precision` selects on a device: auto is bf16 on CUDA, or fp16 if the GPU has no bf16.
 
-    Raises UsageError.
+    Elsewhere auto is fp32. Raises UsageError.
     """
     if asked == "auto":
         if device.type != "cuda":
@@ -40,7 +40,7 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 
 def place(module: nn.Module, device: torch.device) -> None:
-    """Move a module to where it computes, in the layout that is fast there. Raises ModelError if it is too large."""
+    """Move a module to a device, in the memory layout that is fast there. Raises ModelError if it is too large."""
     try:
         module.to(device)
         if device.type == "cuda" and _is_convolutional(module):  # pragma: no cover: needs a GPU
@@ -53,16 +53,16 @@ def place(module: nn.Module, device: torch.device) -> None:
 
 @dataclass(slots=True)
 class Forward:
-    """Computes logits of batches; halves how many images it computes at once when memory runs out.
+    """Computes logits of batches; halves the number of images computed at once when memory runs out.
 
     Attributes:
         module: normalised images [B, 3, H, W] -> logits [B, C].
-        preprocess: normalises.
-        device: where the module is.
-        precision: of what autocast lets be computed in less. Weights stay in float32, and so do the heads of
-            `Classifier` and of timm's models: rounded to 8 bits, many of their logits would be equal.
-        note: is told when fewer images are computed at once than were given.
-        size: images at once; None until the first batch says it.
+        preprocess: normalises images.
+        device: of the module.
+        precision: of autocast. Weights stay in float32, and so do the heads of `Classifier` and of timm's models:
+            rounded to 8 bits, many logits would be equal.
+        note: called with a note when fewer images are computed at once.
+        size: the number of images computed at once; None before the first batch.
     """
 
     module: nn.Module
@@ -73,33 +73,33 @@ class Forward:
     size: int | None = None
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Logits float32 [B, C] of uint8 [B, 3, H, W].
+        """Logits float32 [B, C] of pixels uint8 [B, 3, H, W].
 
-        Every call of the module has the same shape, the last one padded, so that no image is computed by another
-        kernel than the rest. Raises ModelError if not even one image fits into memory.
+        Every call of the module has the same shape, the last one padded, so that all images are computed by the same
+        kernel. Raises ModelError if not even one image fits into memory.
         """
         return self._in_parts(pixels, lambda part: _logits(self.module, self._images(part))).float()
 
     def features(self, pixels: Tensor) -> Tensor:
-        """What the head is applied to, [B, D]: ``classify(features(pixels))`` does what calling does."""
+        """The features [B, D] that the head is applied to: ``classify(features(pixels))`` is the same as calling."""
         return self._in_parts(pixels, lambda part: self.module.encode(self._images(part)))  # type: ignore[operator]
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits float32 [B, C] of features [B, D]."""
         head = self.module.classification_head
         assert isinstance(head, nn.Linear)
-        return self._in_parts(features, lambda part: _exactly(head, part))
+        return self._in_parts(features, lambda part: _in_float32(head, part))
 
     def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         self.size = self.size or len(batch)
         while True:
             try:
-                with _computing_in(self.precision, self.device):
+                with _autocast(self.precision, self.device):
                     return torch.cat([_padded(part, self.size, compute) for part in torch.split(batch, self.size)])
             except RuntimeError as error:
                 if not is_memory_error(error):
                     raise
-            # Not in the handler: the traceback would keep alive what filled the memory.
+            # Not in the handler, where the traceback would keep alive what filled the memory.
             self._halve()
 
     def _images(self, pixels: Tensor) -> Tensor:
@@ -112,10 +112,11 @@ class Forward:
         assert self.size is not None
         if self.size == 1:
             raise ModelError(
-                f"The memory of {self.device} does not hold what one image needs. Use --device cpu or --precision."
+                f"One image does not fit into the memory of {self.device}. Use --device cpu or a lower --precision."
             )
         self.size = (self.size + 1) // 2
-        self.note(f"memory ran out: computing {self.size} images at once from here on")
+        images = "1 image" if self.size == 1 else f"{self.size} images"
+        self.note(f"memory ran out: computing {images} at once from here on")
         gc.collect()
         if self.device.type == "cuda":  # pragma: no cover: needs a GPU
             torch.cuda.empty_cache()
@@ -127,34 +128,34 @@ def _padded(part: Tensor, size: int, compute: Callable[[Tensor], Tensor]) -> Ten
 
 
 def is_memory_error(error: RuntimeError) -> bool:
-    """Whether it says that memory ran out; only CUDA has an exception of its own for that."""
+    """Whether memory ran out; only CUDA has its own exception for that."""
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or any(message in text for message in _OUT_OF_MEMORY)
 
 
 def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for a GPU alone
-    """More than one convolution: a vision transformer has one, which cuts the image into patches."""
+    """Whether there is more than one convolution: a vision transformer has one, which makes patches of the image."""
     return sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 1
 
 
 def _logits(module: nn.Module, images: Tensor) -> Tensor:
-    halves = _halves(module)
-    if halves is None or not torch.is_autocast_enabled(images.device.type):
+    parts = _encoder_and_head(module)
+    if parts is None or not torch.is_autocast_enabled(images.device.type):
         logits: Tensor = module(images)
         return logits
-    encode, head = halves
-    return _exactly(head, encode(images))
+    encode, head = parts
+    return _in_float32(head, encode(images))
 
 
-def _exactly(head: nn.Linear, features: Tensor) -> Tensor:
-    """What the head makes of features in float32, whatever these were computed in."""
+def _in_float32(head: nn.Linear, features: Tensor) -> Tensor:
+    """The head applied in float32, whatever the precision of the features."""
     with torch.autocast(features.device.type, enabled=False):
         logits: Tensor = head(features.float())
     return logits
 
 
-def _halves(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear] | None:
-    """What makes features, and the layer that makes logits of them; None if there is no single one."""
+def _encoder_and_head(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear] | None:
+    """The function that computes features, and the last linear layer; None if the module has no single one."""
     if isinstance(module, Classifier) and module.classification_head is not None:
         return module.encode, module.classification_head
     last = module.model.get_classifier() if isinstance(module, TimmClassifier) else None
@@ -162,12 +163,12 @@ def _halves(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear] |
 
 
 @contextmanager
-def _computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+def _autocast(precision: Precision, device: torch.device) -> Iterator[None]:
     if precision != "fp32":
         with torch.autocast(device.type, DTYPES[precision]):
             yield
     elif device.type == "cuda":  # pragma: no cover: needs a GPU
-        # By default torch lets convolutions round what they multiply to 10 bits (TF32), which is not float32.
+        # By default torch rounds the factors of convolutions to 10 bits (TF32).
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield
     else:

@@ -1,130 +1,108 @@
-"""What a sweep looks at beside accuracies: how its ends differ, and their output-space ensembles."""
+"""What a sweep measures besides accuracies: how its two models differ, and their output-space ensembles."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mergekit_wise.analysis import Disagreement, DisagreementReport
+from mergekit_wise.analysis import LogitDisagreement, disagreement
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.errors import UsageError
-from mergekit_wise.evaluation import Predictions, Ranks
-from mergekit_wise.evaluation.observers import Observers, OutputEnsemble
+from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
+from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.results import Analysis
 
 MIDDLE = 0.5
-"""The ensemble that overrides and agreement are about (the paper, section 5)."""
-
-Draft = Mapping[str, Any]
+"""Alpha of the mixture that overrides and agreement are about (the paper, section 5)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """What is asked for, and the alphas of all variants by their numbers; 0 and 1 are among them."""
+class PairAnalysis:
+    """The options of an analysis, and the alphas of all variants by their numbers; 0 and 1 must be among them.
+
+    Attributes:
+        alphas: of all variants.
+        analyze: whether to measure how the zero-shot and the fine-tuned model differ.
+        output_ensemble: whether to evaluate the output-space ensemble at every alpha between 0 and 1.
+    """
 
     alphas: Sequence[float]
     analyze: bool
     output_ensemble: bool
 
     def __post_init__(self) -> None:
-        """Raise UsageError without both ends."""
-        missing = [f"{end:g}" for end in (0.0, 1.0) if end not in self.alphas]
+        """Raise UsageError if alpha 0 or 1 is missing."""
+        missing = [f"{alpha:g}" for alpha in (0.0, 1.0) if alpha not in self.alphas]
         if missing:
             option = "--analyze" if self.analyze else "--output-ensemble"
-            raise UsageError(f"{option} compares both ends: add alpha {' and '.join(missing)} to --alphas.")
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        """Numbers of the zero-shot and the fine-tuned model."""
-        return self.alphas.index(0.0), self.alphas.index(1.0)
+            raise UsageError(f"{option} compares the models at alpha 0 and 1: add alpha {' and '.join(missing)}.")
 
     @property
     def needed(self) -> set[int]:
-        """Numbers of the variants that must see the images."""
+        """Numbers of the variants whose logits are needed."""
         return {number for number, alpha in enumerate(self.alphas) if alpha in (0.0, 1.0, MIDDLE)}
 
-    def over(self, dataset: Dataset, todo: Sequence[int], draft: Sequence[Draft]) -> "Pass":
-        """One pass over a data set by the variants `todo`; `draft` is what their records begin with."""
-        return Pass(self, dataset, todo, draft, Disagreement())
-
-
-@dataclass(slots=True)
-class Pass:
-    """A comparison while images go by."""
-
-    asked: Comparison
-    dataset: Dataset
-    todo: Sequence[int]
-    draft: Sequence[Draft]
-    seen: Disagreement
-
     @property
-    def inner(self) -> list[float]:
-        """Alphas of the output-space ensembles."""
-        return [alpha for alpha in self.asked.alphas if 0 < alpha < 1] if self.asked.output_ensemble else []
+    def _ensemble_alphas(self) -> list[float]:
+        return [alpha for alpha in self.alphas if 0 < alpha < 1] if self.output_ensemble else []
 
-    @property
-    def beside(self) -> Observers:
-        """What the engine is told; numbers are places in `todo`."""
-        zeroshot, finetuned = (self.todo.index(end) for end in self.asked.ends)
-        blends = [OutputEnsemble(zeroshot, finetuned, alpha) for alpha in self.inner]
-        if not self.asked.analyze:
-            return Observers(blends)
-        middle = [place for place, number in enumerate(self.todo) if self.asked.alphas[number] == MIDDLE]
-        return Observers(blends, (zeroshot, finetuned, *middle), self._see)
+    def _rows(self, todo: Sequence[int]) -> dict[float, int]:
+        """The row of each alpha in the predictions of the variants with the numbers `todo`."""
+        return {self.alphas[number]: row for row, number in enumerate(todo)}
 
-    def _see(self, logits: Sequence[NDArray[np.float32]], labels: NDArray[np.int64]) -> None:
-        self.seen.update(logits[0], logits[1], logits[2] if len(logits) > 2 else None, labels)
+    def observers(self, todo: Sequence[int], seen: LogitDisagreement) -> Observers:
+        """Observers of one pass by the variants with the numbers `todo`, which add what they see to `seen`."""
+        rows = self._rows(todo)
+        ensembles = [OutputEnsemble(rows[0.0], rows[1.0], alpha) for alpha in self._ensemble_alphas]
+        if not self.analyze:
+            return Observers(ensembles)
+        observed = [rows[alpha] for alpha in (0.0, 1.0, MIDDLE) if alpha in rows]
+        return Observers(ensembles, observed, seen.update)
 
-    def result(self, found: Predictions, ranks: Ranks) -> Analysis:
-        """The numbers, over all ranks."""
+    def result(
+        self,
+        dataset: Dataset,
+        todo: Sequence[int],
+        drafts: Sequence[Mapping[str, Any]],
+        found: Predictions,
+        seen: LogitDisagreement,
+    ) -> Analysis:
+        """The numbers of one pass.
+
+        Args:
+            dataset: the images.
+            todo: numbers of the variants that were evaluated.
+            drafts: the attributes of every variant's record that are not counted.
+            found: the predictions of the variants, then of the output-space ensembles.
+            seen: what all processes saw.
+        """
+        rows = self._rows(todo)
         values: dict[str, float] = {}
-        if self.asked.analyze:
-            values |= flattened(sum(ranks.everyone(self.seen), Disagreement()).result())
-        readable = np.array([index for index in range(len(self.dataset)) if index not in found.bad], np.int64)
-        labels = self.dataset.labels[readable]
-        metric = Metric() if found.bad else self.dataset.metric  # groups count all images
-        for row, alpha in enumerate(self.inner, len(self.todo)):
-            predicted = found.classes[row].astype(np.int64)
-            scored = score(metric, predicted[readable], labels, len(self.dataset.classnames))
+        if self.analyze:
+            middle = found.classes[rows[MIDDLE]] if MIDDLE in rows else None
+            values |= disagreement(seen, dataset.labels, found.classes[rows[0.0]], found.classes[rows[1.0]], middle)
+        readable = found.readable
+        metric = Metric() if found.bad else dataset.metric  # groups count all images
+        for row, alpha in enumerate(self._ensemble_alphas, len(todo)):
+            predicted = found.classes[row].astype(np.int64)[readable]
+            scored = score(metric, predicted, dataset.labels[readable], len(dataset.classnames))
             values[ensemble_name(alpha)] = scored.value
-        return Analysis(**self.identity, images=len(readable), values=values)
+        return Analysis(**self.identity(drafts), images=len(readable), values=values)
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """All attributes of the analysis but what is seen."""
-        zeroshot, finetuned = (self.draft[end] for end in self.asked.ends)
+    def identity(self, drafts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """All attributes of the analysis that are known beforehand."""
+        zeroshot, finetuned = (drafts[self.alphas.index(alpha)] for alpha in (0.0, 1.0))
         rest = {key: zeroshot[key] for key in ("architecture", "preprocess", "head", "prompts", "precision", "limit")}
-        asked = [self.asked.analyze, self.inner, sorted(self.asked.alphas[n] for n in self.asked.needed)]
-        setting = hashlib.sha256(json.dumps([rest, asked], sort_keys=True).encode()).hexdigest()[:16]
+        options = [self.analyze, self._ensemble_alphas, sorted(self.alphas[number] for number in self.needed)]
+        setting = hashlib.sha256(json.dumps([rest, options], sort_keys=True).encode()).hexdigest()[:16]
         same = {key: zeroshot[key] for key in ("model", "suite", "dataset", "title", "role", "data")}
         return {**same, "zeroshot": zeroshot["weights"], "finetuned": finetuned["weights"], "setting": setting}
 
 
 def ensemble_name(alpha: float) -> str:
-    """What the accuracy of an output-space ensemble is called."""
+    """The name of an output-space ensemble's accuracy in results files."""
     return f"output-space ensemble at {alpha:g}"
-
-
-def flattened(report: DisagreementReport) -> dict[str, float]:
-    """Numbers by name; parts of parts are joined by a colon, and what was not measured is left out."""
-    values: dict[str, float] = {}
-    for field in fields(report):
-        value = getattr(report, field.name)
-        name = field.name.replace("_", " ")
-        if value is None:
-            continue
-        if isinstance(value, (int, float)):
-            values[name] = float(value)
-        else:
-            values |= {
-                f"{name}: {part.name.replace('_', ' ')}": float(getattr(value, part.name))
-                for part in fields(value)
-                if isinstance(getattr(value, part.name), (int, float)) and part.name not in ("alpha", "total")
-            }
-    return values

@@ -1,23 +1,115 @@
-"""Batch-norm statistics of a mixture, estimated again. Knows no file and no alpha."""
+"""Recomputes the batch-norm statistics of a mixture on images.
 
-from collections.abc import Iterator
+Mixed weights have activations that neither model had, so the average of the two models' statistics does not describe
+them.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import update_bn
 
+from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import ModelError, SuiteError
-from mergekit_wise.evaluation.decoding import decoded
+from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.errors import ModelError, SuiteError, UsageError
+from mergekit_wise.evaluation.decoding import decoded, default_workers
+from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
+from mergekit_wise.merging.arithmetic import Scratch, encode
+from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.models.model import Model
+from mergekit_wise.models.names import HEAD, SCALE, TEXT
+from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.pair_notes import template
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress, silent
 
-AHEAD = 4
-"""Batches that are decoded before they are asked for."""
+_AHEAD = 4
+"""Batches that are decoded in advance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibration:
+    """The recalibration of merged models.
+
+    Attributes:
+        dataset: the images.
+        model: a module for the merged weights.
+        inputs: the checkpoint's names of the tensors that the statistics depend on.
+        device: where the model computes.
+    """
+
+    dataset: Dataset
+    model: Model
+    inputs: frozenset[str]
+    device: str
+
+    def with_record(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """The metadata of a merged file, with the images of the recalibration in its provenance."""
+        origin = json.loads(metadata[KEY])
+        origin["recalibrated"] = {
+            "dataset": self.dataset.name,
+            "images": len(self.dataset),
+            "data": fingerprint(self.dataset),
+        }
+        return {**metadata, KEY: json.dumps(origin)}
+
+    def statistics(
+        self, mixer: Mixer, plan: Sequence[TensorPlan], progress: Progress
+    ) -> Iterator[tuple[str, NDArray[np.generic]]]:
+        """Names and contents of the merged file's tensors that hold statistics. Raises SuiteError."""
+        model, device = self.model, open_device(self.device)
+        steps = {step.info.name: step for step in plan}
+        model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in self.inputs})
+        names = recalibrate(
+            model.module.to(device),
+            Preprocess.of(model.preprocess),
+            self.dataset,
+            device=device,
+            workers=default_workers(),
+            progress=progress,
+        )
+        state, theirs = model.module.state_dict(), {module: name for name, module in model.names.items()}
+        for name in names:
+            step = steps.get(theirs.get(name, ""))
+            if step is not None:
+                values = state[name].cpu().numpy().reshape(-1)
+                as_stored = encode(values, step.info.dtype, Scratch()) if step.info.dtype.kind == "float" else values
+                yield step.info.name, as_stored
+
+
+def open_recalibration(
+    names: str, root: Path | None, model: str | None, device: str, pair: Pair, plan: Sequence[TensorPlan]
+) -> Recalibration:
+    """A recalibration on the data set that `names` names, or the reference of a suite.
+
+    Raises SuiteError, UsageError or ModelError now, before anything is mixed, if the merged model cannot be run on
+    these images.
+    """
+    suite = open_suite(names, root, strict=True)
+    datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
+    if len(datasets) > 1 and suite.reference is None:
+        raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
+    opened = open_model(template(pair), model)
+    batch_norms(opened.module)
+    if not opened.has_own_head:
+        opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics do not depend on the head
+    inputs = {name for name, to in opened.destinations.items() if not to.name.startswith((HEAD, TEXT, SCALE))}
+    if missing := sorted(inputs - {step.info.name for step in plan}):
+        raise UsageError(
+            f"--recalibrate {names}: needs the whole image tower, but --only leaves out {missing[0]}. "
+            "Give only one of the two options."
+        )
+    return Recalibration(datasets[0], opened, frozenset(inputs), device)
 
 
 def recalibrate(
@@ -32,10 +124,9 @@ def recalibrate(
 ) -> list[str]:
     """Set the running means and variances of `module`, on `device`, to the averages over the images' batches.
 
-    Mixed weights have activations that neither source had, so mixed statistics do not describe them; torch's
-    ``update_bn``, made for averaged weights, is what sets them. Returns the names of the buffers that it sets.
+    This is torch's ``update_bn``, which was made for averaged weights. Returns the names of the buffers that are set.
 
-    Raises ModelError if there is no batch norm, SuiteError if an image cannot be read.
+    Raises ModelError if the module has no batch norm, SuiteError if an image cannot be read.
     """
     norms = batch_norms(module)
     update_bn(_images(preprocess, dataset, device, batch_size, workers, progress), module)
@@ -45,7 +136,7 @@ def recalibrate(
 
 
 def batch_norms(module: nn.Module) -> list[str]:
-    """Names of the parts of `module` that keep statistics. Raises ModelError if there are none."""
+    """Names of the modules in `module` that keep statistics. Raises ModelError if there are none."""
     norms = [name for name, part in module.named_modules() if isinstance(part, _BatchNorm) and part.track_running_stats]
     if not norms:
         raise ModelError("--recalibrate: the model has no batch-norm statistics. Leave the option out.")
@@ -55,14 +146,14 @@ def batch_norms(module: nn.Module) -> list[str]:
 def _images(
     preprocess: Preprocess, dataset: Dataset, device: torch.device, batch_size: int, workers: int, progress: Progress
 ) -> Iterator[Tensor]:
-    """In a fixed random order: in that of the files, a batch would hold images of one class."""
+    """Batches in a fixed random order: in the order of the files, a batch would hold images of one class."""
     order = np.random.default_rng(0).permutation(len(dataset))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     done = 0
-    with closing(decoded(dataset, preprocess, batches, batch_size, workers=workers, hold=AHEAD)) as stream:
+    with closing(decoded(dataset, preprocess, batches, batch_size, workers=workers, hold=_AHEAD)) as stream:
         for batch in stream:
             if batch.bad:
-                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it, and recalibrate again.")
+                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it, and run the command again.")
             pixels = torch.from_numpy(np.array(batch.pixels[: len(batch.indices)]))
             yield preprocess.normalise(pixels.to(device))
             done += len(batch.indices)

@@ -85,6 +85,17 @@ def as_stored(name: str, tensor: torch.Tensor) -> tuple[TensorInfo, StorageArray
     return TensorInfo(name, dtype, tuple(tensor.shape)), storage
 
 
+def devices() -> tuple[tuple[str, str], ...]:
+    """The names that ``--device`` accepts on this machine, each with a description."""
+    found = [("cpu", f"{torch.get_num_threads()} threads")]
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        found.append((f"cuda:{index}", f"{card.name}, {card.total_memory / 2**30:.0f} GiB"))
+    if torch.backends.mps.is_available():
+        found.append(("mps", "Apple GPU"))
+    return tuple(found)
+
+
 class _Lane(threading.local):
     """What a thread needs to move its blocks to the device and back."""
 

@@ -1,4 +1,4 @@
-"""An image tower with a linear head: what every accuracy is measured with. Knows no file and no architecture."""
+"""An image tower with a linear head, the model whose accuracy is measured. Knows no file and no architecture."""
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,15 @@ from mergekit_wise.errors import ModelError
 class Classifier(nn.Module):
     """Logits [B, C] of images [B, 3, H, W]: the normalised image features times the head (the paper, section 2).
 
-    Its tensors have the names that checkpoints give them: ``visual.*`` and ``classification_head.{weight,bias}``; with
-    a text tower also ``text.*`` and ``logit_scale``. Without `classes` it has no head until `use_head` gives it one.
-    Without `normalize` the head is applied to features as they are, as some heads were trained to be.
+    Its tensors are named as in checkpoints: ``visual.*`` and ``classification_head.{weight,bias}``, with a text tower
+    also ``text.*`` and ``logit_scale``.
+
+    Args:
+        visual: the image tower, images [B, 3, H, W] -> features [B, D].
+        features: D.
+        classes: C of the head; None for a model that has no head before `use_head` is called.
+        text: a text tower, tokens int64 [B, L] -> features [B, D].
+        normalize: whether features are normalised before the head is applied; some heads were trained without.
     """
 
     def __init__(
@@ -33,24 +39,24 @@ class Classifier(nn.Module):
 
     @property
     def classes(self) -> int | None:
-        """How many the head has; None as long as there is none."""
+        """The number of the head's classes; None without a head."""
         return None if self.classification_head is None else self.classification_head.out_features
 
     def encode(self, images: Tensor) -> Tensor:
-        """Image features [B, D] that the head is applied to, of length 1 unless it was trained on others."""
+        """The image features [B, D] that the head is applied to, of length 1 if `normalize` is set."""
         features: Tensor = self.visual(images)
         return functional.normalize(features, dim=-1) if self.normalize else features
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C]. Raises ModelError if there is no head yet."""
+        """Logits [B, C]. Raises ModelError without a head."""
         if self.classification_head is None:
-            raise ModelError("The model has no head yet: make one from class names, or give a file of one.")
+            raise ModelError("The model has no head yet. Make one from class names, or give the file of a head.")
         logits: Tensor = self.classification_head(self.encode(images))
         return logits
 
     @torch.no_grad()
     def use_head(self, weight: Tensor) -> None:
-        """Take `weight` [C, D] for the head, with a bias of zero."""
+        """Install a head with this `weight` [C, D] and a bias of zero."""
         like = next(self.visual.parameters())
         head = nn.Linear(weight.shape[1], weight.shape[0], device=like.device, dtype=like.dtype)
         head.weight.copy_(weight)

@@ -1,7 +1,7 @@
-"""Hugging Face's CLIP models in open_clip's words: where their tensors go, and what their config.json says.
+"""Hugging Face's CLIP models translated to open_clip: the destinations of their tensors, and their config.json.
 
-There, query, key and value are kept apart where open_clip stacks them, and projections are linear layers where
-open_clip multiplies with a matrix from the right. Knows no file, and needs no transformers.
+Hugging Face stores query, key and value as three tensors where open_clip stacks them, and projections as linear layers
+where open_clip multiplies by a matrix from the right. Reads no file, and does not import transformers.
 """
 
 import re
@@ -9,20 +9,20 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.places import Place
+from mergekit_wise.models.destinations import Destination
 
 CLIP = "Hugging Face's CLIPModel"
 CLASSIFIER = "Hugging Face's CLIPForImageClassification"
 SIGLIP = "Hugging Face's SigLIP"
 NO_SIGLIP = (
-    f"{SIGLIP} is merged, but not evaluated. Fine-tune and evaluate open_clip's form of the weights, for example "
+    f"{SIGLIP} can be merged, but not evaluated. Fine-tune and evaluate open_clip's form of the weights, for example "
     "ViT-B-16-SigLIP/webli"
 )
 
 PATCHES = "patches"
-"""The ``pool_type`` of CLASSIFIER, which open_clip lacks: the mean of the patches, with no norm and no projection."""
+"""The ``pool_type`` of CLASSIFIER, which open_clip does not have: the mean over patches, without norm or projection."""
 
-MARK = "vision_model.embeddings.class_embedding"
+_CLIP_MARK = "vision_model.embeddings.class_embedding"
 _SIGLIP_MARK = "vision_model.embeddings.patch_embedding.bias"
 
 _LAYER = re.compile(r"(vision|text)_model\.encoder\.layers\.(\d+)\.(.+)\.(weight|bias)")
@@ -35,28 +35,28 @@ _PARTS = {
 }
 _STACKED = {"self_attn.q_proj": 0, "self_attn.k_proj": 1, "self_attn.v_proj": 2}
 _WHOLE = {
-    MARK: Place("visual.class_embedding"),
-    "vision_model.embeddings.patch_embedding.weight": Place("visual.conv1.weight"),
-    "vision_model.embeddings.position_embedding.weight": Place("visual.positional_embedding"),
-    "vision_model.pre_layrnorm.weight": Place("visual.ln_pre.weight"),  # so it is spelt there
-    "vision_model.pre_layrnorm.bias": Place("visual.ln_pre.bias"),
-    "vision_model.post_layernorm.weight": Place("visual.ln_post.weight"),
-    "vision_model.post_layernorm.bias": Place("visual.ln_post.bias"),
-    "visual_projection.weight": Place("visual.proj", transposed=True),
-    "text_model.embeddings.token_embedding.weight": Place("text.token_embedding.weight"),
-    "text_model.embeddings.position_embedding.weight": Place("text.positional_embedding"),
-    "text_model.final_layer_norm.weight": Place("text.ln_final.weight"),
-    "text_model.final_layer_norm.bias": Place("text.ln_final.bias"),
-    "text_projection.weight": Place("text.text_projection", transposed=True),
-    "logit_scale": Place("logit_scale"),
+    _CLIP_MARK: Destination("visual.class_embedding"),
+    "vision_model.embeddings.patch_embedding.weight": Destination("visual.conv1.weight"),
+    "vision_model.embeddings.position_embedding.weight": Destination("visual.positional_embedding"),
+    "vision_model.pre_layrnorm.weight": Destination("visual.ln_pre.weight"),  # sic
+    "vision_model.pre_layrnorm.bias": Destination("visual.ln_pre.bias"),
+    "vision_model.post_layernorm.weight": Destination("visual.ln_post.weight"),
+    "vision_model.post_layernorm.bias": Destination("visual.ln_post.bias"),
+    "visual_projection.weight": Destination("visual.proj", transposed=True),
+    "text_model.embeddings.token_embedding.weight": Destination("text.token_embedding.weight"),
+    "text_model.embeddings.position_embedding.weight": Destination("text.positional_embedding"),
+    "text_model.final_layer_norm.weight": Destination("text.ln_final.weight"),
+    "text_model.final_layer_norm.bias": Destination("text.ln_final.bias"),
+    "text_projection.weight": Destination("text.text_projection", transposed=True),
+    "logit_scale": Destination("logit_scale"),
 }
 _OF_CLASSIFIER = {
-    **{name: place for name, place in _WHOLE.items() if "post_layernorm" not in name},
-    "classifier.weight": Place("classification_head.weight"),
-    "classifier.bias": Place("classification_head.bias"),
+    **{name: destination for name, destination in _WHOLE.items() if "post_layernorm" not in name},
+    "classifier.weight": Destination("classification_head.weight"),
+    "classifier.bias": Destination("classification_head.bias"),
 }
 
-# What CLIPConfig takes where config.json is silent.
+# Defaults of transformers' CLIPConfig.
 _VISION = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -84,13 +84,13 @@ _ACTIVATIONS: Mapping[str, tuple[bool, dict[str, Any]]] = {
     "gelu_pytorch_tanh": (False, {"act_kwargs": {"approximate": "tanh"}}),
 }
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
-"""By Pillow's numbers."""
+"""open_clip's names of Pillow's resampling filters, by their numbers."""
 
 
 def hugging_face_models(names: Collection[str]) -> dict[str, str]:
-    """The prefixes under which there are models, each with what it is; an image tower with a projection is a CLIP."""
+    """The kind of model under each prefix; an image tower with a projection is a CLIP."""
     found = dict.fromkeys(_before(_SIGLIP_MARK, names), SIGLIP)
-    for prefix in _before(MARK, names):
+    for prefix in _before(_CLIP_MARK, names):
         if f"{prefix}visual_projection.weight" in names:
             found[prefix] = CLIP
         elif f"{prefix}classifier.weight" in names:
@@ -98,17 +98,17 @@ def hugging_face_models(names: Collection[str]) -> dict[str, str]:
     return found
 
 
-def hugging_face_places(names: Collection[str], prefix: str, kind: str) -> dict[str, Place]:
-    """Where each tensor of a model goes; those that open_clip's model has no place for are left out."""
+def hugging_face_destinations(names: Collection[str], prefix: str, kind: str) -> dict[str, Destination]:
+    """Where each tensor of a model goes; tensors that open_clip's model does not have are left out."""
     if kind == SIGLIP:
         return {}
     known = _WHOLE if kind == CLIP else _OF_CLASSIFIER
-    placed = ((name, _place(name.removeprefix(prefix), known)) for name in names if name.startswith(prefix))
-    return {name: place for name, place in placed if place is not None}
+    found = ((name, _destination(name.removeprefix(prefix), known)) for name in names if name.startswith(prefix))
+    return {name: destination for name, destination in found if destination is not None}
 
 
 def classifier_config(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """``model_cfg`` of CLASSIFIER, from that of the CLIP whose image tower it has."""
+    """The ``model_cfg`` of CLASSIFIER, given the one of the CLIP that its image tower comes from."""
     vision = model_cfg["vision_cfg"]
     return {**model_cfg, "embed_dim": vision.get("width", 768), "vision_cfg": {**vision, "pool_type": PATCHES}}
 
@@ -120,12 +120,12 @@ def _before(mark: str, names: Collection[str]) -> set[str]:
 def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
     """open_clip's ``model_cfg`` and ``preprocess_cfg`` from config.json and preprocessor_config.json ({} if missing).
 
-    Raises ModelError where open_clip has no such model.
+    Raises ModelError if open_clip cannot build such a model.
     """
     vision, text = ({**defaults, **_section(config, name)} for name, defaults in (("vision", _VISION), ("text", _TEXT)))
     quick_gelu, _ = _activation(vision)
     if _activation(text)[0] != quick_gelu:
-        raise ModelError("config.json: its two towers have different activations, which open_clip cannot build.")
+        raise ModelError("config.json: the two towers have different activations, which open_clip cannot build.")
     return {
         "model_cfg": {
             "embed_dim": config.get("projection_dim", 512),
@@ -148,19 +148,19 @@ def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, An
     }
 
 
-def _place(name: str, known: Mapping[str, Place]) -> Place | None:
+def _destination(name: str, known: Mapping[str, Destination]) -> Destination | None:
     layer = _LAYER.fullmatch(name)
     if layer is None:
         return known.get(name)
     tower, number, part, kind = layer.groups()
     block = f"{'visual' if tower == 'vision' else 'text'}.transformer.resblocks.{number}"
     if part in _STACKED:
-        return Place(f"{block}.attn.in_proj_{kind}", _STACKED[part], len(_STACKED))
-    return Place(f"{block}.{_PARTS[part]}.{kind}") if part in _PARTS else None
+        return Destination(f"{block}.attn.in_proj_{kind}", _STACKED[part], len(_STACKED))
+    return Destination(f"{block}.{_PARTS[part]}.{kind}") if part in _PARTS else None
 
 
 def _section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """One tower's settings; old files have them twice, and there the second ones win."""
+    """One tower's settings; old files hold two copies, of which transformers uses the second."""
     return {**(config.get(f"{name}_config") or {}), **(config.get(f"{name}_config_dict") or {})}
 
 
@@ -176,7 +176,7 @@ def _tower(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ratio(hidden: int, width: int) -> float:
-    """What open_clip multiplies `width` with, rounding down, to get `hidden`."""
+    """The ratio by which open_clip multiplies `width`, rounding down, to get `hidden`."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
@@ -189,7 +189,7 @@ def _activation(settings: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
 
 
 def _pooling(text: Mapping[str, Any]) -> dict[str, Any]:
-    """Where a text ends. If config.json says at token 2, transformers takes the largest token, as open_clip does."""
+    """Where a text ends. For the end token 2 transformers takes the largest token, as open_clip does."""
     end = text["eos_token_id"]
     return {} if end in (2, text["vocab_size"] - 1) else {"pool_type": "eos", "eos_id": end}
 
@@ -197,10 +197,10 @@ def _pooling(text: Mapping[str, Any]) -> dict[str, Any]:
 def _preprocess(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
     size = preprocessor.get("size", 224)
     squashed = isinstance(size, dict) and "shortest_edge" not in size
-    said = {
+    known = {
         "mean": preprocessor.get("image_mean"),
         "std": preprocessor.get("image_std"),
         "interpolation": _INTERPOLATIONS.get(preprocessor.get("resample", 3)),
         "resize_mode": "squash" if squashed else "shortest",
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in known.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A checkpoint as a module with a head: its weights are set in place, by the checkpoint's own names.
+"""A checkpoint as a module with a head, whose weights are set in place under the checkpoint's names.
 
 Knows no file, no data set, and not how the architecture was found.
 """
@@ -17,44 +17,42 @@ from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ModelError
 from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.classifier import Classifier
-from mergekit_wise.models.places import Place
+from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.text import Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.models.timm_classifier import TimmClassifier
-from mergekit_wise.models.towers import encode_texts
-from mergekit_wise.models.zeroshot import zero_shot_head
 from mergekit_wise.progress import Progress, silent
-
-Tokenizer = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A module, and what it takes to use it.
+    """A module with what is needed to use it.
 
     Attributes:
         module: images float [B, 3, H, W], normalised -> logits [B, C]. ``module.encode(images)`` gives the features
             [B, D] that the head is applied to; those of a CLIP have length 1. In evaluation mode; its weights are
             arbitrary until they are set.
         preprocess: open_clip's ``preprocess_cfg`` (size, mean, std, interpolation, resize_mode, fill_color); of a timm
-            model also ``crop_pct``, the share of the resized image's shorter side that is cropped.
-        architecture: what it is and who says so, for records.
-        config: what open_clip_config.json would hold ("model_cfg", "preprocess_cfg"); empty for a timm model.
-        places: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
+            model also ``crop_pct``, the share of the resized image's shorter side that is kept.
+        architecture: its name and the source of that, for records.
+        config: what open_clip_config.json would hold ("model_cfg", "preprocess_cfg"), and its source; empty for a timm
+            model.
+        destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
-        create_tokenizer: makes what turns texts into tokens int64 [B, L]; None without a text tower.
+        create_tokenizer: creates the tokenizer; None without a text tower.
     """
 
     module: Classifier | TimmClassifier
     preprocess: Mapping[str, Any]
     architecture: str
     config: Mapping[str, Any]
-    places: Mapping[str, Place]
+    destinations: Mapping[str, Destination]
     has_own_head: bool
     create_tokenizer: Callable[[], Tokenizer] | None = None
 
     @property
     def names(self) -> dict[str, str]:
-        """The checkpoint's tensor names -> the module's; what is not among them, evaluation does not need."""
-        return {name: place.name for name, place in self.places.items()}
+        """The module's tensor name for each tensor of the checkpoint that evaluation needs."""
+        return {name: destination.name for name, destination in self.destinations.items()}
 
     @property
     def has_text_tower(self) -> bool:
@@ -63,7 +61,7 @@ class Model:
 
     @property
     def classes(self) -> int | None:
-        """How many classes the head has; None as long as there is none."""
+        """The number of classes of the head; None without a head."""
         return self.module.classes
 
     @property
@@ -73,35 +71,35 @@ class Model:
 
     @property
     def manner(self) -> str:
-        """What is unusual in how the head is applied, for people; else nothing."""
+        """A remark for people if the head is applied to features that are not normalised; else empty."""
         raw = isinstance(self.module, Classifier) and not self.module.normalize
         return ", features not normalised" if raw else ""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """Texts -> tokens. Raises ModelError without a text tower, or if a tokenizer would have to be fetched."""
+        """Texts -> tokens. Raises ModelError without a text tower, or if its tokenizer cannot be had."""
         if self.create_tokenizer is None:
-            raise ModelError(f"{self.architecture}: has no text tower, which class names need.")
+            raise ModelError(f"{self.architecture}: has no text tower to make a head from class names.")
         return self.create_tokenizer()
 
     def set_weights(self, tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]]) -> None:
-        """Copy tensors into the module, in place and on its device, by the checkpoint's names.
+        """Copy tensors into the module, in place and on its device, under the checkpoint's names.
 
-        Each is given with its dtype's storage, flattened or not, or as a tensor; any dtype will do, and the copy is
-        exact where the module's is as wide. Names that are not among `names` are passed over.
+        Each has its dtype's storage, flattened or not, or is a tensor, of any dtype; the copy is exact if the module's
+        dtype is as wide. Names that are not among `names` are ignored.
         """
-        fill(self.module, self.places, tensors)
+        fill(self.module, self.destinations, tensors)
 
     def use_head(self, weight: Tensor) -> None:
         """Install a zero-shot head, float [C, D]. Raises ModelError if the model is a classifier of timm's."""
         if not isinstance(self.module, Classifier):
-            raise ModelError(f"{self.architecture}: has its own classifier, and no place for another head.")
+            raise ModelError(f"{self.architecture}: has its own classifier, which cannot be replaced.")
         self.module.use_head(weight)
 
     def zeroshot_head(self, classnames: Sequence[str], templates: Sequence[str], progress: Progress = silent) -> Tensor:
-        """The head that the text tower, with the weights set now, makes of class names: float32 [C, D] on its device.
+        """The weight of the head that the text tower makes of class names: float32 [C, D] on its device.
 
-        ``exp(logit_scale)`` is in it; the bias that goes with it is zero. Raises ModelError without a text tower.
+        It includes ``exp(logit_scale)``; its bias is zero. Raises ModelError without a text tower.
         """
         tokenize = self.tokenizer
         assert isinstance(self.module, Classifier)
@@ -121,20 +119,14 @@ class Model:
 @torch.no_grad()
 def fill(
     module: nn.Module,
-    places: Mapping[str, Place],
+    destinations: Mapping[str, Destination],
     tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]],
 ) -> None:
-    """Copy tensors to their places in the module. See `Model.set_weights`."""
+    """Copy tensors to their destinations in the module. See `Model.set_weights`."""
     state = module.state_dict()
     for name, (info, storage) in tensors.items():
-        if name in places:
-            place = places[name]
-            target = state[place.name].chunk(place.parts)[place.part] if place.parts > 1 else state[place.name]
-            value = _tensor(info, storage)
-            target.copy_((value.T if place.transposed else value).reshape(target.shape))
-
-
-def _tensor(info: TensorInfo, storage: NDArray[np.generic] | Tensor) -> Tensor:
-    if isinstance(storage, Tensor):
-        return storage.view(info.shape)
-    return as_tensor(info, storage)
+        if name in destinations:
+            to = destinations[name]
+            target = state[to.name].chunk(to.parts)[to.part] if to.parts > 1 else state[to.name]
+            value = storage.view(info.shape) if isinstance(storage, Tensor) else as_tensor(info, storage)
+            target.copy_((value.T if to.transposed else value).reshape(target.shape))

@@ -1,8 +1,8 @@
-"""What the tensors of a checkpoint are, told by their names, and where each goes in a classifier.
+"""What the tensors of a checkpoint are, recognised by their names, and where each goes in a classifier.
 
-Whoever saved the weights, the classifier's names are those of open_clip: ``visual.*`` for the image tower, ``text.*``
-for the text tower (which ``open_clip.CLIP`` spreads over itself), ``logit_scale`` and ``classification_head.*``. Knows
-names and shapes; knows no architecture.
+Whoever saved the weights, the classifier uses open_clip's names: ``visual.*`` for the image tower, ``text.*`` for the
+text tower (which ``open_clip.CLIP`` keeps at its top level), ``logit_scale`` and ``classification_head.*``. Knows names
+and shapes, but no architecture.
 """
 
 import re
@@ -11,22 +11,28 @@ from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.huggingface import hugging_face_models, hugging_face_places
-from mergekit_wise.models.places import Place
+from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.huggingface import NO_SIGLIP, SIGLIP, hugging_face_destinations, hugging_face_models
 
 HEAD = "classification_head."
 TOWER = "visual."
 TEXT = "text."
 SCALE = "logit_scale"
 
-SPREAD = re.compile(r"(transformer\.|token_embedding\.|positional_embedding$|ln_final\.|text_projection(\.|$))")
-"""Names of the text tower's tensors in an ``open_clip.CLIP``, which keeps them beside the image tower."""
+OPENAI = "OpenAI's CLIP"
+NO_TOWER = (
+    "no image tower was found by its names (visual.conv1.weight, vision_model.* ...). "
+    "For a classifier of timm's, give --model timm:NAME"
+)
 
-SCRIPTED = ("input_resolution", "context_length", "vocab_size")
+_TEXT_TENSOR = re.compile(r"(transformer\.|token_embedding\.|positional_embedding$|ln_final\.|text_projection(\.|$))")
+"""Names of the text tower's tensors in an ``open_clip.CLIP``, which have no prefix there."""
+
+_SCRIPTED = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives hold among the weights."""
 
-ALONE = (("class_embedding", "conv1.weight", "proj"), ("attnpool.c_proj.weight", "layer1.0.conv1.weight"))
-"""By these names a file is known to hold nothing but an image tower, a ViT or a ResNet of CLIP's."""
+_BARE_TOWERS = (("class_embedding", "conv1.weight", "proj"), ("attnpool.c_proj.weight", "layer1.0.conv1.weight"))
+"""A file with all names of one of these holds an image tower alone: a ViT, or a ResNet of CLIP's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,36 +40,41 @@ class Reading:
     """What a checkpoint holds.
 
     Attributes:
-        flavour: who names tensors so, for people.
-        prefix: what stands before every name of the model.
-        places: a tensor's name in the file -> where it goes; tensors of no use to a classifier are left out.
+        layout: whose naming of tensors this is, for people.
+        prefix: what precedes every name of the model.
+        destinations: where each tensor of the file goes; tensors that a classifier does not use are left out.
         shapes: of the classifier's tensors, as the file's tensors fill them.
     """
 
-    flavour: str
+    layout: str
     prefix: str
-    places: Mapping[str, Place]
+    destinations: Mapping[str, Destination]
     shapes: Mapping[str, tuple[int, ...]]
 
     def part(self, prefix: str) -> dict[str, tuple[int, ...]]:
-        """Names, without `prefix`, and shapes of the tensors that have it."""
+        """Names, without `prefix`, and shapes of the tensors whose names begin with `prefix`."""
         return {name.removeprefix(prefix): shape for name, shape in self.shapes.items() if name.startswith(prefix)}
+
+    @property
+    def missing_tower(self) -> str | None:
+        """Why no image tower can be built from the checkpoint; None if it holds one."""
+        return NO_SIGLIP if self.layout == SIGLIP else None if self.part(TOWER) else NO_TOWER
 
 
 def read_names(checkpoint: Checkpoint) -> Reading:
-    """Find image tower, text tower and head; one without an image tower has no tensors under ``visual.``.
+    """Find the image tower, the text tower and the head of a checkpoint, as far as it holds them.
 
     Raises ModelError if there are several image towers or heads.
     """
     names = list(checkpoint.tensors)
-    flavour, prefix, places = _towers(checkpoint, names)
+    layout, prefix, destinations = _towers(checkpoint, names)
     for name in _head_names(checkpoint, names):
-        places[name] = Place(HEAD + name.rpartition(".")[2])
-    return Reading(flavour, prefix, places, _shapes(checkpoint, places))
+        destinations[name] = Destination(HEAD + name.rpartition(".")[2])
+    return Reading(layout, prefix, destinations, _shapes(checkpoint, destinations))
 
 
-def head_places(checkpoint: Checkpoint) -> dict[str, Place]:
-    """The weight and the bias of a file that holds a head alone, whatever precedes their names.
+def head_destinations(checkpoint: Checkpoint) -> dict[str, Destination]:
+    """Where the weight and the bias of a file that holds a head alone go, whatever precedes their names.
 
     Raises ModelError if there is no weight [classes, features], or more than one.
     """
@@ -76,30 +87,30 @@ def head_places(checkpoint: Checkpoint) -> dict[str, Place]:
             "Give the file of a linear classifier."
         )
     bias = weights[0].removesuffix("weight") + "bias"
-    places = {weights[0]: Place(f"{HEAD}weight")}
-    return places | {bias: Place(f"{HEAD}bias")} if bias in checkpoint.tensors else places
+    destinations = {weights[0]: Destination(f"{HEAD}weight")}
+    return destinations | {bias: Destination(f"{HEAD}bias")} if bias in checkpoint.tensors else destinations
 
 
-def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[str, Place]]:
+def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[str, Destination]]:
     prefix = _only(
         checkpoint, "image towers", {m[1] for name in names if (m := re.match(r"((?:.*?\.)?)visual\.", name))}
     )
     if prefix is not None:
-        places = {name: Place(inner) for name in names if (inner := _inner(name, prefix))}
-        flavour = "OpenAI's CLIP" if {prefix + name for name in SCRIPTED} <= set(names) else "open_clip"
-        return flavour, prefix, places
+        destinations = {name: Destination(inner) for name in names if (inner := _inner(name, prefix))}
+        layout = OPENAI if {prefix + name for name in _SCRIPTED} <= set(names) else "open_clip"
+        return layout, prefix, destinations
     kinds = hugging_face_models(names)
     prefix = _only(checkpoint, "image towers", kinds)
     if prefix is not None:
-        return kinds[prefix], prefix, hugging_face_places(names, prefix, kinds[prefix])
-    if any(set(marks) <= set(names) for marks in ALONE) or any(name.startswith("trunk.") for name in names):
-        own = {name: Place(TOWER + name) for name in names if not re.search(rf"(^|\.){re.escape(HEAD)}", name)}
-        return "an image tower alone", "", own
+        return kinds[prefix], prefix, hugging_face_destinations(names, prefix, kinds[prefix])
+    if any(set(marks) <= set(names) for marks in _BARE_TOWERS) or any(name.startswith("trunk.") for name in names):
+        tower = {name: Destination(TOWER + name) for name in names if not re.search(rf"(^|\.){re.escape(HEAD)}", name)}
+        return "an image tower alone", "", tower
     return "unknown", "", {}
 
 
 def _inner(name: str, prefix: str) -> str | None:
-    """A name of open_clip's as the classifier has it; None for tensors that are of no use to it."""
+    """The classifier's name of a tensor in open_clip's layout; None for tensors that a classifier does not use."""
     if not name.startswith(prefix):
         return None
     name = name.removeprefix(prefix)
@@ -107,7 +118,7 @@ def _inner(name: str, prefix: str) -> str | None:
         return None
     if name.startswith((TOWER, TEXT)) or name == SCALE:
         return name
-    return TEXT + name if SPREAD.match(name) else None
+    return TEXT + name if _TEXT_TENSOR.match(name) else None
 
 
 def _head_names(checkpoint: Checkpoint, names: list[str]) -> list[str]:
@@ -130,9 +141,9 @@ def _only(checkpoint: Checkpoint, what: str, found: Iterable[str]) -> str | None
     return every[0] if every else None
 
 
-def _shapes(checkpoint: Checkpoint, places: Mapping[str, Place]) -> dict[str, tuple[int, ...]]:
+def _shapes(checkpoint: Checkpoint, destinations: Mapping[str, Destination]) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
-    for name, place in places.items():
-        shape = place.fills(checkpoint.info(name).shape)
-        shapes[place.name] = () if place.name == SCALE and shape == (1,) else shape
+    for name, destination in destinations.items():
+        shape = destination.target_shape(checkpoint.info(name).shape)
+        shapes[destination.name] = () if destination.name == SCALE and shape == (1,) else shape
     return shapes

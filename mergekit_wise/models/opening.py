@@ -1,26 +1,28 @@
-"""A checkpoint becomes a model: what its names mean, which architecture that is, and a module that fits it.
+"""Builds a model for a checkpoint: a module that fits its configuration, checked tensor by tensor.
 
-Knows no data set, and sets no weights but those of a head that comes in a file of its own.
+Knows no data set, and sets no weights but those of a head from its own file. Which model a checkpoint holds is asked in
+`resolved_config`.
 """
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
 import torch
+from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.classifier import Classifier
-from mergekit_wise.models.clip import create_tokenizer
-from mergekit_wise.models.declared_config import folder_of, normalizes
-from mergekit_wise.models.huggingface import CLASSIFIER, NO_SIGLIP, SIGLIP
+from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
-from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_places, read_names
-from mergekit_wise.models.places import Place
-from mergekit_wise.models.resolved_config import decide
-from mergekit_wise.models.timm_classifier import PREFIX, open_timm, timm_asked, timm_told
+from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
+from mergekit_wise.models.resolved_config import ResolvedConfig, normalizes, resolve_config, weights_folder
+from mergekit_wise.models.text import create_tokenizer
+from mergekit_wise.models.timm_classifier import build_timm
 from mergekit_wise.models.towers import build_text, build_visual, visual_shapes
 
 Shape = tuple[int, ...]
@@ -29,85 +31,94 @@ Shape = tuple[int, ...]
 def open_model(
     checkpoint: Checkpoint, model: str | None = None, *, head: Checkpoint | None = None, own_head: bool = True
 ) -> Model:
-    """A module for the checkpoint, on the CPU, its weights yet to be set.
+    """A module for the checkpoint, on the CPU, with uninitialised weights: `resolve_config`, then `load`.
 
     Args:
-        checkpoint: of any flavour that `read_names` knows, or of a timm classifier.
-        model: open_clip's name of the architecture, ``NAME/TAG`` for the settings of one of its pretrained weights, or
-            ``timm:NAME``; where it is given, what the checkpoint says of itself is not asked.
+        checkpoint: of any layout that `read_names` knows, or of a timm classifier.
+        model: the architecture, as for `resolve_config`.
         head: a file of a linear classifier [classes, features], to use instead of the checkpoint's own.
-        own_head: False for a head of class names, even though the checkpoint has one of its own.
+        own_head: False for a head of class names, even if the checkpoint has one of its own.
 
     Raises:
-        ModelError: the architecture is not told and cannot be seen, the tensors do not fit it, or there is neither a
-            head nor a text tower to make one.
+        ModelError: `resolve_config` or `load` raises it.
     """
-    timm = timm_told(checkpoint) if model is None else timm_asked(model)
-    if timm is not None:
+    with_text = head is None and not (own_head and f"{HEAD}weight" in read_names(checkpoint).shapes)
+    return load(checkpoint, resolve_config(checkpoint, model, with_text=with_text), head=head, own_head=own_head)
+
+
+def load(
+    checkpoint: Checkpoint, resolved: ResolvedConfig, *, head: Checkpoint | None = None, own_head: bool = True
+) -> Model:
+    """A module that is built from a configuration for the checkpoint; see `open_model` for the arguments.
+
+    Raises ModelError if the tensors do not fit, or there is neither a head nor a text tower to make one with.
+    """
+    if resolved.is_timm:
         if head is not None or not own_head:
-            raise ModelError(f"{checkpoint.path}: a classifier of timm's has its own head, and no place for another.")
-        return _timm_model(checkpoint, *timm, by="config.json" if model is None else "--model")
+            raise ModelError(
+                f"{checkpoint.path}: a timm classifier has its own head, which cannot be replaced. Leave --head out."
+            )
+        return _timm_model(checkpoint, resolved)
     reading = read_names(checkpoint)
-    _require_tower(checkpoint, reading)
     classes = _classes(checkpoint, reading) if own_head and head is None else None
     with_text = classes is None and head is None
     if with_text and not _has_text_tower(reading):
         raise ModelError(
-            f"{checkpoint.path}: has no classification head ({HEAD}weight), and no whole text tower to make one with. "
-            "Evaluate a checkpoint that was saved with one, or give the file of a head."
+            f"{checkpoint.path}: has no classification head ({HEAD}weight), and no complete text tower to make one "
+            "with. Evaluate a checkpoint that was saved with a head, or give the file of a head."
         )
-    opened = _clip_model(checkpoint, reading, model, classes, with_text)
-    return opened if head is None else _with_head(opened, head)
-
-
-def _require_tower(checkpoint: Checkpoint, reading: Reading) -> None:
-    if reading.flavour == SIGLIP:
-        raise ModelError(f"{checkpoint.path}: {NO_SIGLIP}.")
-    if not reading.part(TOWER):
-        raise ModelError(
-            f"{checkpoint.path}: no image tower was found by its names (visual.conv1.weight, vision_model.* ...). "
-            "If it is a classifier of timm's, name it: --model timm:NAME."
-        )
+    model = _clip_model(checkpoint, reading, resolved, classes, with_text)
+    return model if head is None else _with_head(model, head)
 
 
 def _clip_model(
-    checkpoint: Checkpoint, reading: Reading, model: str | None, classes: int | None, with_text: bool
+    checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, classes: int | None, with_text: bool
 ) -> Model:
-    decision = decide(checkpoint, reading, model, with_text=with_text)
-    cfg = decision.model_cfg
+    cfg = resolved.config["model_cfg"]
     wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE) if with_text else ()))
-    places = {name: place for name, place in reading.places.items() if place.name.startswith(wanted)}
-    found = {place.name: reading.shapes[place.name] for place in places.values()}
-    # First without memory: the wrong name may be that of a model of billions of parameters.
+    destinations = {name: to for name, to in reading.destinations.items() if to.name.startswith(wanted)}
+    found = {to.name: reading.shapes[to.name] for to in destinations.values()}
+    # Checked before memory is allocated: a wrong name may be that of a model with billions of parameters.
     tower = {TOWER + name: shape for name, shape in visual_shapes(cfg).items()}
-    _require_fit(checkpoint, tower, places, {name: shape for name, shape in found.items() if name.startswith(TOWER)})
+    found_tower = {name: shape for name, shape in found.items() if name.startswith(TOWER)}
+    _require_fit(checkpoint, tower, destinations, found_tower)
     text = build_text(cfg) if with_text else None
-    normalize = reading.flavour != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
+    normalize = reading.layout != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
     module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
     if classes is not None and f"{HEAD}bias" not in found:
-        module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # for its bias
+        module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # sets the bias to zero
         found[f"{HEAD}bias"] = (classes,)
-    _require_fit(checkpoint, _shapes(module), places, found)
+    _require_fit(checkpoint, _shapes(module), destinations, found)
+    preprocess = _complete(resolved.config["preprocess_cfg"], cfg["vision_cfg"].get("image_size", 224))
+    complete = replace(resolved, config={"model_cfg": cfg, "preprocess_cfg": preprocess})
     return Model(
         module=module.eval(),
-        preprocess=decision.preprocess_cfg,
-        architecture=str(decision),
-        config={"model_cfg": cfg, "preprocess_cfg": decision.preprocess_cfg, "told_by": decision.by},
-        places=places,
+        preprocess=preprocess,
+        architecture=f"{resolved.name(reading)} (from {resolved.source})",
+        config=complete.with_source(),
+        destinations=destinations,
         has_own_head=classes is not None,
-        create_tokenizer=partial(create_tokenizer, cfg, folder_of(checkpoint)) if with_text else None,
+        create_tokenizer=partial(create_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
     )
 
 
-def _timm_model(checkpoint: Checkpoint, name: str, settings: Mapping[str, Any], by: str) -> Model:
-    module, preprocess, places = open_timm(checkpoint, name, settings)
-    found = {place.name: checkpoint.info(tensor).shape for tensor, place in places.items()}
-    _require_fit(checkpoint, _shapes(module), places, found)
-    return Model(module.eval(), preprocess, f"{PREFIX}{name} (told by {by})", {}, places, has_own_head=True)
+def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
+    name, settings = resolved.config["architecture"], resolved.config["pretrained_cfg"]
+    module, preprocess, destinations = build_timm(checkpoint, name, settings)
+    found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
+    _require_fit(checkpoint, _shapes(module), destinations, found)
+    architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
+    return Model(module.eval(), preprocess, architecture, {}, destinations, has_own_head=True)
+
+
+def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
+    """``preprocess_cfg`` with open_clip's defaults filled in, and the size of the tower's images."""
+    filled: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
+    return filled | {"size": image_size}
 
 
 def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:
-    """How many classes the checkpoint's own head has; None if it has no head."""
+    """The number of classes of the checkpoint's own head; None if it has no head."""
     shape = reading.shapes.get(f"{HEAD}weight")
     if shape is not None and (len(shape) != 2 or 0 in shape):
         raise ModelError(f"{checkpoint.path}: expected a head [classes, features], found one of shape {list(shape)}.")
@@ -115,22 +126,22 @@ def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:
 
 
 def _has_text_tower(reading: Reading) -> bool:
-    """Training scripts delete the tower's transformer, and leave the tensors around it."""
+    """Whether the text tower is complete: training scripts delete its transformer, and keep the tensors around it."""
     return SCALE in reading.shapes and any(name.startswith("transformer.") for name in reading.part(TEXT))
 
 
-def _with_head(opened: Model, head: Checkpoint) -> Model:
-    """The model with the head out of a file, which stays as it is whatever weights are set."""
-    places = head_places(head)
-    (weight,) = (name for name, place in places.items() if place.name.endswith("weight"))
-    assert isinstance(opened.module, Classifier)
-    shape, features = head.info(weight).shape, opened.config["model_cfg"]["embed_dim"]
+def _with_head(model: Model, head: Checkpoint) -> Model:
+    """The model with the head from a file, which stays the same whatever weights are set."""
+    destinations = head_destinations(head)
+    (weight,) = (name for name, to in destinations.items() if to.name.endswith("weight"))
+    assert isinstance(model.module, Classifier)
+    shape, features = head.info(weight).shape, model.config["model_cfg"]["embed_dim"]
     if shape[1] != features or 0 in shape:
         raise ModelError(f"{head.path}: expected a head for {features} features, found one of shape {list(shape)}.")
-    opened.use_head(torch.zeros(shape))
-    opened.module.normalize &= normalizes(head, weight.removesuffix("weight"))
-    fill(opened.module, places, {name: (head.info(name), head.read(name)) for name in places})
-    return Model(**{**vars(opened), "has_own_head": True})
+    model.use_head(torch.zeros(shape))
+    model.module.normalize &= normalizes(head, weight.removesuffix("weight"))
+    fill(model.module, destinations, {name: (head.info(name), head.read(name)) for name in destinations})
+    return replace(model, has_own_head=True)
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, Shape]:
@@ -138,16 +149,20 @@ def _shapes(module: torch.nn.Module) -> dict[str, Shape]:
 
 
 def _require_fit(
-    checkpoint: Checkpoint, wanted: Mapping[str, Shape], places: Mapping[str, Place], found: Mapping[str, Shape]
+    checkpoint: Checkpoint,
+    wanted: Mapping[str, Shape],
+    destinations: Mapping[str, Destination],
+    found: Mapping[str, Shape],
 ) -> None:
-    """Raise ModelError unless all tensors that are wanted are found, whole and in their shapes, and no others."""
-    parts = Counter(place.name for place in places.values())
-    apart = {place.name for place in places.values() if parts[place.name] != place.parts}
-    wrong = sorted(apart | {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)})
+    """Raise ModelError unless all tensors that are wanted are found, complete and in their shapes, and no others."""
+    parts = Counter(to.name for to in destinations.values())
+    incomplete = {to.name for to in destinations.values() if parts[to.name] != to.parts}
+    wrong = sorted(incomplete | {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)})
     if wrong:
         raise ModelError(
-            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensors, the first being {wrong[0]}, "
-            f"{_misfit(wanted.get(wrong[0]), found.get(wrong[0]))}. Name another one with --model."
+            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensor{'s' * (len(wrong) > 1)}, the "
+            f"first being {wrong[0]}, {_misfit(wanted.get(wrong[0]), found.get(wrong[0]))}. "
+            "Name another one with --model."
         )
 
 
@@ -157,5 +172,5 @@ def _misfit(wanted: Shape | None, found: Shape | None) -> str:
     if found is None:
         return "which the checkpoint does not hold"
     if wanted == found:
-        return "of which the checkpoint holds a part alone"
+        return "of which the checkpoint holds only a part"
     return f"expected in the shape {list(wanted)}, found in {list(found)}"

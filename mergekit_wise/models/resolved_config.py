@@ -1,69 +1,269 @@
-"""Which architecture is built for a checkpoint, and who says so: the user, its source, or its shapes.
+"""Which model a checkpoint holds: the one place that asks, and the answer together with its source.
 
-What cannot be known is asked for. Builds nothing that takes memory, and reads no weights.
+In this order it asks the user (``--model``), the checkpoint's metadata, the files next to the weights, the layout of
+the weights (some code saves one kind of model only), and the shapes of the weights. QuickGELU, head widths and
+preprocessing do not show in weights: they are read from one of the former, or the user is asked for ``--model``.
+
+Reads headers and small JSON files. Imports torch and open_clip only where a name or shapes are looked up in open_clip's
+tables, so that a merge can pass on the configuration of its sources without them.
 """
 
 import json
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import alike, configs, describe, fitting, name_of, require_config
-from mergekit_wise.models.declared_config import DeclaredConfig, told
-from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config
-from mergekit_wise.models.names import Reading
-from mergekit_wise.models.pretrained import complete, tagged, usual
+from mergekit_wise.models.architecture import Guess, describe, fitting, image_facts, text_facts
+from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
+from mergekit_wise.models.names import HEAD, OPENAI, TEXT, TOWER, Reading, read_names
+from mergekit_wise.models.open_clip_configs import (
+    compute_the_same,
+    name_of,
+    pretrained_config,
+    require_config,
+    usual_preprocessing,
+)
+
+CLASSNAMES_KEY = "classnames"
+"""The metadata entry that holds the names of the head's classes, as a JSON list."""
+
+CONFIG_KEY = "open_clip_config"
+"""The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
+
+TIMM = "timm:"
+"""The prefix of a timm model's name in ``--model`` and in records."""
+
+_SOURCE_KEY = "told_by"
+"""The entry of the configuration in a file's metadata that holds its source."""
+
+_HEAD_WIDTH = 64
+"""Features per attention head in all of OpenAI's models."""
+
+_MAX_JSON_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedConfig:
-    """open_clip's ``model_cfg`` and ``preprocess_cfg``, the latter complete; a name for people; who told."""
+    """A configuration, and its source, for people.
 
-    model_cfg: dict[str, Any]
-    preprocess_cfg: dict[str, Any]
-    name: str
-    by: str
-
-    def __str__(self) -> str:
-        return f"{self.name} (told by {self.by})"
-
-
-def decide(checkpoint: Checkpoint, reading: Reading, model: str | None, *, with_text: bool) -> ResolvedConfig:
-    """The architecture named by `model`, or told by the checkpoint, or the only one that fits, the first of these.
-
-    ``with_text``: whether the text tower is used; where it is not, what sets only text towers apart does not matter.
-    Raises ModelError that lists what fits where nothing decides.
+    Attributes:
+        config: of a CLIP, what open_clip_config.json holds ("model_cfg", "preprocess_cfg"); of a timm model, what its
+            config.json holds ("architecture", "pretrained_cfg").
+        source: who or what the configuration is from.
     """
-    said = _asked(model) if model is not None else told(checkpoint) or _seen(checkpoint, reading, with_text)
-    cfg = classifier_config(said.model_cfg) if reading.flavour == CLASSIFIER else dict(said.model_cfg)
-    size = cfg["vision_cfg"].get("image_size", 224)
+
+    config: Mapping[str, Any]
+    source: str
+
+    @property
+    def is_timm(self) -> bool:
+        """Whether this is an image classifier of timm's, not a CLIP."""
+        return "architecture" in self.config
+
+    def name(self, reading: Reading) -> str:
+        """open_clip's or timm's name of the architecture, or a description of the weights that were read."""
+        if self.is_timm:
+            return f"{TIMM}{self.config['architecture']}"
+        return name_of(self.config["model_cfg"]) or f"custom: {describe(reading)}"
+
+    def with_source(self) -> dict[str, Any]:
+        """The configuration of a CLIP with its source, as a file's metadata holds it."""
+        return {**self.config, _SOURCE_KEY: self.source}
+
+
+def resolve_config(checkpoint: Checkpoint, model: str | None = None, *, with_text: bool = True) -> ResolvedConfig:
+    """The configuration that `model` names, or the checkpoint declares, or else the only one that fits its shapes.
+
+    Args:
+        checkpoint: of any layout that `read_names` knows, or of a timm classifier.
+        model: open_clip's name of the architecture, ``NAME/TAG`` for the settings of its pretrained weights, or
+            ``timm:NAME``. If it is given, nothing else is asked.
+        with_text: whether the text tower will be used; if not, configurations may differ in their text towers.
+
+    Raises:
+        ModelError: there is no such model, the checkpoint holds no image tower, its configuration is unreadable, or
+            its shapes fit no architecture or several ones.
+    """
+    declared = named_config(model) if model is not None else declared_config(checkpoint)
+    if declared is not None and declared.is_timm:
+        return declared
+    reading = read_names(checkpoint)
+    if reading.missing_tower:
+        raise ModelError(f"{checkpoint.path}: {reading.missing_tower}.")
+    resolved = declared or _config_of_shapes(checkpoint, reading, with_text)
+    if reading.layout != CLASSIFIER:
+        return resolved
+    return replace(resolved, config={**resolved.config, "model_cfg": classifier_config(resolved.config["model_cfg"])})
+
+
+def guess_architecture(checkpoint: Checkpoint) -> Guess:
+    """The architecture that the checkpoint declares, or else all that fit its shapes, with the reason."""
+    try:
+        declared, reading = declared_config(checkpoint), read_names(checkpoint)
+        if declared is not None:
+            return Guess((declared.name(reading),), f"from {declared.source}")
+    except ModelError as error:
+        return Guess((), str(error))
+    return fitting(reading)
+
+
+def declared_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    """The first configuration found: in the metadata, in files next to the weights, or implied by their layout.
+
+    Returns None if there is none. Raises ModelError if the one that was found is unreadable.
+    """
+    return _metadata_config(checkpoint) or _side_file_config(checkpoint) or _layout_config(checkpoint)
+
+
+def named_config(model: str) -> ResolvedConfig:
+    """The configuration that ``--model`` names. Raises ModelError, which lists similar names."""
+    if model.startswith(TIMM):
+        return ResolvedConfig({"architecture": model.removeprefix(TIMM), "pretrained_cfg": {}}, "--model")
+    name, slash, tag = model.partition("/")
+    if slash:
+        return ResolvedConfig(pretrained_config(name, tag), f"open_clip's {name}/{tag}")
+    model_cfg = require_config(name)
+    preprocess_cfg, origin = usual_preprocessing(name)
     return ResolvedConfig(
-        cfg, complete(said.preprocess_cfg, size), name_of(cfg) or f"custom: {describe(reading)}", said.by
+        {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}, f"--model; preprocessing: {origin}"
     )
 
 
-def named(name: str) -> DeclaredConfig:
-    """open_clip's configuration of this name, with the preprocessing that is usual for it. Raises ModelError."""
-    cfg = require_config(name)
-    preprocess, origin = usual(name, bool(cfg.get("quick_gelu", False)))
-    return DeclaredConfig(cfg, preprocess, f"--model {name}; preprocessing: {origin}")
+def with_declared_config(checkpoint: Checkpoint, declared: ResolvedConfig | None = None) -> Checkpoint:
+    """The checkpoint with `declared`, or its own declared configuration, in its metadata, which merged files inherit.
+
+    Metadata that the checkpoint has already is kept. An unreadable configuration is ignored: a merge does not need it.
+    """
+    if CONFIG_KEY in checkpoint.metadata:
+        return checkpoint
+    try:
+        declared = declared or declared_config(checkpoint)
+    except ModelError:
+        return checkpoint
+    if declared is None or declared.is_timm:
+        return checkpoint
+    return replace(checkpoint, metadata={**checkpoint.metadata, CONFIG_KEY: json.dumps(declared.with_source())})
 
 
-def _asked(model: str) -> DeclaredConfig:
-    name, slash, tag = model.partition("/")
-    return tagged(name, tag) if slash else named(name)
+def normalizes(checkpoint: Checkpoint, head: str) -> bool:
+    """Whether features are normalised before the head whose tensors begin with `head`: yes, if the file is silent."""
+    key = f"{head}normalize"
+    return not any(value == "false" and name.endswith(key) for name, value in checkpoint.metadata.items())
 
 
-def _seen(checkpoint: Checkpoint, reading: Reading, with_text: bool) -> DeclaredConfig:
+def weights_folder(checkpoint: Checkpoint) -> Path | None:
+    """The folder whose other files describe the weights; None for a file with a name that its user chose."""
+    if checkpoint.path.is_dir():
+        return checkpoint.path
+    return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None
+
+
+def _metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    text = checkpoint.metadata.get(CONFIG_KEY)
+    if text is None:
+        return None
+    config = _open_clip_config(text, f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r}")
+    origin = config.get(_SOURCE_KEY)
+    first = f", originally from {origin}" if isinstance(origin, str) else ""
+    return ResolvedConfig(_both(config), f"its metadata ({CONFIG_KEY}{first})")
+
+
+def _side_file_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    folder = weights_folder(checkpoint)
+    if folder is None:
+        return None
+    if config := _side_file(folder, OPEN_CLIP_JSON):
+        text = json.dumps({"preprocess_cfg": {}, **config})
+        return ResolvedConfig(_both(_open_clip_config(text, str(folder / OPEN_CLIP_JSON))), OPEN_CLIP_JSON)
+    config = _side_file(folder, "config.json")
+    if isinstance(config.get("architecture"), str) and isinstance(config.get("pretrained_cfg"), dict):
+        return ResolvedConfig({key: config[key] for key in ("architecture", "pretrained_cfg")}, "config.json")
+    if config.get("model_type") != "clip":
+        return None
+    preprocessor = _side_file(folder, "preprocessor_config.json")
+    preprocessor = preprocessor or _side_file(folder, "processor_config.json").get("image_processor", {})
+    try:
+        return ResolvedConfig(hugging_face_config(config, preprocessor), "config.json")
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise ModelError(f"{folder / 'config.json'}: does not describe a CLIPModel ({error!r}).") from error
+
+
+def _layout_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    """OpenAI's CLIP models, and what others saved of them: always with QuickGELU and heads of 64 features."""
+    reading = read_names(checkpoint)
+    source = _openai_source(checkpoint, reading)
+    vision = image_facts(reading.part(TOWER))
+    if source is None or vision is None:
+        return None
+    embed_dim = vision.pop("embed_dim")
+    text = text_facts(reading.part(TEXT))
+    whole = {"width", "layers", "vocab_size", "context_length"} <= text.keys()
+    text_cfg = {**text, "heads": text["width"] // _HEAD_WIDTH} if whole else {}
+    model_cfg = {"embed_dim": embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text_cfg}
+    return ResolvedConfig({"model_cfg": model_cfg, "preprocess_cfg": {}}, source)
+
+
+def _openai_source(checkpoint: Checkpoint, reading: Reading) -> str | None:
+    """What shows that the weights are, or were made from, OpenAI's model; None if nothing does."""
+    if reading.layout == OPENAI:
+        return "the kind of archive: OpenAI's CLIP, which uses QuickGELU"
+    # FLYP pickles a CLIPEncoder under the same module name, which may hold any model of open_clip's.
+    if any(re.search(r"src\.models\.modeling\.Image(Classifier|Encoder)\b", note) for note in checkpoint.notes):
+        return "the pickled class: the WiSE-FT authors' code, which knows OpenAI's CLIP alone, with QuickGELU"
+    # model-soups wraps OpenAI's ViT-B/32, deletes the text transformer and keeps the tensors around it.
+    remains = {"text.token_embedding.weight", "text.ln_final.weight"} <= reading.shapes.keys()
+    wraps = reading.prefix == "model." and f"{HEAD}weight" in checkpoint.tensors
+    if wraps and remains and not any(name.startswith("text.transformer.") for name in reading.shapes):
+        return "its names: the model-soups authors' code, which knows OpenAI's CLIP alone, with QuickGELU"
+    return None
+
+
+def _config_of_shapes(checkpoint: Checkpoint, reading: Reading, with_text: bool) -> ResolvedConfig:
     guess = fitting(reading)
-    same = alike(guess.names, with_text=with_text)
-    choices = [usual(name, bool(configs()[name].get("quick_gelu", False))) for name in guess.names]
+    choices = [usual_preprocessing(name) for name in guess.names]
+    same = compute_the_same(guess.names, with_text=with_text)
     if not choices or not same or len({json.dumps(preprocess) for preprocess, _ in choices}) > 1:
         fits = ", ".join(guess.names) or "none of open_clip's"
         raise ModelError(
             f"{checkpoint.path}: does not say which architecture it holds; what fits ({guess.reason}): "
             f"{fits}. Name it with --model."
         )
-    preprocess, origin = choices[0]
-    return DeclaredConfig(configs()[guess.names[0]], preprocess, f"names and shapes; preprocessing: {origin}")
+    preprocess_cfg, origin = choices[0]
+    config = {"model_cfg": require_config(guess.names[0]), "preprocess_cfg": preprocess_cfg}
+    return ResolvedConfig(config, f"names and shapes; preprocessing: {origin}")
+
+
+def _open_clip_config(text: str, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+        config["model_cfg"]["vision_cfg"].items(), config["model_cfg"]["embed_dim"], config["preprocess_cfg"].items()
+        config["model_cfg"].setdefault("text_cfg", {}).items()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{where} is no open_clip configuration.") from error
+    assert isinstance(config, dict)
+    return config
+
+
+def _both(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in ("model_cfg", "preprocess_cfg")}
+
+
+def _side_file(folder: Path, name: str) -> dict[str, Any]:
+    """The content of a JSON file next to the weights; {} if there is none. Raises ModelError if it is unreadable."""
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"it is {path.stat().st_size:,} bytes long")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: expected a JSON file that describes the model: {error}.") from error
+    return content

@@ -1,59 +1,85 @@
-"""Where a checkpoint is: on disk, on the Hugging Face hub, or among open_clip's pretrained weights."""
+"""Opens a checkpoint from a path, the Hugging Face hub, or open_clip's pretrained weights.
+
+Knows nothing of what is in it, but puts the configuration that goes with it into its metadata.
+"""
 
 import re
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.models.declared_config import DeclaredConfig, remember
+from mergekit_wise.models.resolved_config import named_config, with_declared_config
 
 HUB = "hf-hub:"
 
-URL = re.compile(r"\w{2,}://")
+_ADVICE = "Check the network, or give the path of a file that was downloaded before."
 
-ON_HUB = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/([\w.-]+/[\w.-]+)")
-"""Where a browser finds a repository of the hub."""
+_URL = re.compile(r"\w{2,}://")
+
+_HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/([\w.-]+/[\w.-]+)")
+"""The address of a repository of the hub in a browser."""
 
 
 def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
-    """Open a checkpoint, fetching it first if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
+    """Open a checkpoint, after downloading it if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
 
-    A path that exists is always that path. What its source says of the architecture is put into its metadata, for
-    merged files to inherit. Raises CheckpointError; offline it says what could not be fetched.
+    A path that exists is always that path. The configuration that the source declares is put into the checkpoint's
+    metadata, which merged files inherit. Raises CheckpointError.
     """
-    checkpoint = open_checkpoint(locate(source), mmap=mmap)
-    return remember(checkpoint, _told_by_tag(source, checkpoint.path))
+    path = locate(source)
+    pretrained = path != Path(source) and not str(source).startswith(HUB)
+    return with_declared_config(open_checkpoint(path, mmap=mmap), named_config(str(source)) if pretrained else None)
 
 
 def locate(source: str | Path) -> Path:
-    """The path of a checkpoint, after fetching it if need be. Raises CheckpointError."""
-    if not str(source):  # an unset variable of a shell; as a path it would be the working folder
-        raise CheckpointError("The name of a checkpoint is empty. Give a file, a folder or a name to fetch.")
+    """The path of a checkpoint, which is downloaded if necessary. Raises CheckpointError."""
+    if not str(source):  # an unset shell variable; as a path it would be the current directory
+        raise CheckpointError("The name of a checkpoint is empty. Give a file, a folder or a name to download.")
     path = Path(source)
     if isinstance(source, Path) or path.exists():
         return path
     if source.startswith(HUB):
-        from mergekit_wise.models.fetch import fetch_from_hub
-
-        return fetch_from_hub(source.removeprefix(HUB))
-    if URL.match(source):
-        hub = found[1] if (found := ON_HUB.match(source)) else "ORG/NAME"
+        return _download_from_hub(source.removeprefix(HUB))
+    if _URL.match(source):
+        hub = found[1] if (found := _HUB_URL.match(source)) else "ORG/NAME"
         raise CheckpointError(
-            f"{source}: URLs are not read. Download the file and give its path, or name a repository of the Hugging "
-            f"Face hub: {HUB}{hub}"
+            f"{source}: URLs are not supported. Download the file and give its path, or name a repository of the "
+            f"Hugging Face hub: {HUB}{hub}"
         )
-    # open_clip's tags have one slash and no ending; only then is it worth seconds to ask open_clip.
+    # Importing open_clip takes seconds; its tags have one slash and no suffix.
     if re.fullmatch(r"[\w-]+/\w+", source) and not path.parent.exists():
-        from mergekit_wise.models.fetch import fetch_pretrained
-
-        return fetch_pretrained(*source.split("/")) or path
+        return _download_pretrained(*source.split("/")) or path
     return path
 
 
-def _told_by_tag(source: str | Path, found: Path) -> DeclaredConfig | None:
-    """What open_clip's table says of weights that it knows; None for all that was not found through it."""
-    if found == Path(source) or str(source).startswith(HUB):
-        return None
-    from mergekit_wise.models.pretrained import tagged
+def _download_from_hub(repository: str) -> Path:
+    """The folder of a repository's weights and side files, in huggingface_hub's cache. Raises CheckpointError."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    return tagged(*str(source).split("/"))
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(repository, allow_patterns=patterns))
+        if not any(folder.glob("*.safetensors")):  # an older repository, which holds pickles alone
+            folder = Path(snapshot_download(repository, allow_patterns=[*patterns, "*.bin"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"hf-hub:{repository}: could not be downloaded ({reason}). {_ADVICE}") from error
+    return folder
+
+
+def _download_pretrained(model: str, tag: str) -> Path | None:
+    """The file of open_clip's pretrained weights, in its cache; None if open_clip has no such weights.
+
+    Raises CheckpointError if they cannot be downloaded.
+    """
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+
+    config = get_pretrained_cfg(model, tag)
+    if not config:
+        return None
+    try:
+        return Path(download_pretrained(config))
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{model}/{tag}: could not be downloaded ({reason}). {_ADVICE}") from error

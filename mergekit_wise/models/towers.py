@@ -1,6 +1,6 @@
-"""The towers of open_clip's models, built from what open_clip_config.json calls ``model_cfg``, and their shapes.
+"""The towers of open_clip's models, built from a ``model_cfg`` as in open_clip_config.json, and their tensors' shapes.
 
-Their weights are left as they lie in memory: whoever builds a tower sets all of them. Knows nothing of files, of heads,
+The weights of a tower are uninitialised memory: whoever builds it sets all of them. Knows nothing of files, of heads,
 and of which configuration a checkpoint needs.
 """
 
@@ -11,11 +11,12 @@ from functools import cache
 from typing import Any
 
 import torch
+from open_clip import CLIP
 
 # The functions that CLIP, CustomTextCLIP and CoCa all build their towers with. The classes themselves would build both
 # towers where one is needed, and download the configuration of a text tower that is not.
 from open_clip.model import _build_text_tower, _build_vision_tower
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mergekit_wise.errors import ModelError
@@ -24,19 +25,24 @@ from mergekit_wise.models.huggingface import PATCHES
 Shapes = Mapping[str, tuple[int, ...]]
 
 
+def create_clip(model_cfg: Mapping[str, Any]) -> Any:
+    """An ``open_clip.CLIP`` with random weights, in training mode."""
+    return CLIP(**model_cfg)
+
+
 def build_visual(model_cfg: Mapping[str, Any]) -> nn.Module:
-    """The image tower, unfilled: images [B, 3, H, W] -> features [B, D]. Raises ModelError if it cannot be built."""
-    with unfilled(), _explained():
+    """The image tower, uninitialised: images [B, 3, H, W] -> features [B, D]. Raises ModelError."""
+    with uninitialized(), _explained():
         tower: nn.Module = _visual(model_cfg)
     return tower
 
 
 def build_text(model_cfg: Mapping[str, Any]) -> nn.Module:
-    """The text tower, unfilled: tokens int64 [B, L] -> features [B, D]. Raises ModelError if it cannot be built.
+    """The text tower, uninitialised: tokens int64 [B, L] -> features [B, D]. Raises ModelError if it cannot be built.
 
-    One that transformers defines needs the configuration that is kept on the Hugging Face hub, and nothing else of it.
+    A tower that transformers defines needs its configuration from the Hugging Face hub, but no weights.
     """
-    with unfilled(), _explained():
+    with uninitialized(), _explained():
         tower: nn.Module = _text(model_cfg)
     return tower
 
@@ -51,34 +57,15 @@ def text_shapes(model_cfg: Mapping[str, Any]) -> Shapes:
     return _shapes(_text, json.dumps({key: model_cfg[key] for key in ("embed_dim", "text_cfg")}))
 
 
-def encode_texts(tower: nn.Module, tokens: Tensor) -> Tensor:
-    """Features [B, D] of tokens int64 [B, L], as ``tower(tokens)`` gives them; columns that count for nothing are cut.
-
-    Where each token sees only those before it and the features are those at a text's end, what comes after the last
-    end is padding: most of the 77 tokens that CLIP's text tower would otherwise compute.
-    """
-    end = _end(tower, tokens)
-    if end is None:
-        features: Tensor = tower(tokens)
-        return features
-    mask = tower.attn_mask
-    tower.attn_mask = mask[:end, :end]  # type: ignore[index]
-    try:
-        features = tower(tokens[:, :end])
-    finally:
-        tower.attn_mask = mask
-    return features
-
-
 @contextmanager
-def unfilled() -> Iterator[None]:
-    """While the block runs, parameters keep what lies in their memory: drawing random ones takes seconds."""
-    with _Unfilled():
+def uninitialized() -> Iterator[None]:
+    """Modules that are built in this context keep uninitialised parameters: drawing random ones takes seconds."""
+    with _Uninitialized():
         yield
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves out what constructors do to parameters; buffers, which no checkpoint may hold, are computed as ever."""
+class _Uninitialized(TorchFunctionMode):
+    """Skips the initialisation of parameters; buffers, which a checkpoint may not hold, are computed as usual."""
 
     SKIPPED = frozenset(("uniform_", "normal_", "erfinv_", "mul_", "add_", "clamp_", "fill_", "zero_"))
 
@@ -86,7 +73,7 @@ class _Unfilled(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         first = args[0] if args else (kwargs or {}).get("tensor")
-        # Methods of tensors, which are built in, have no module.
+        # Methods of tensors are built in and have no module.
         initialises = func.__name__ in self.SKIPPED or getattr(func, "__module__", None) == "torch.nn.init"
         if initialises and isinstance(first, nn.Parameter):
             return first
@@ -96,10 +83,10 @@ class _Unfilled(TorchFunctionMode):
 
 
 def _visual(model_cfg: Mapping[str, Any]) -> Any:
-    # CoCa's towers would give tokens beside the features.
+    # CoCa's towers would return tokens along with the features.
     cfg = {**model_cfg["vision_cfg"], "timm_model_pretrained": False, "output_tokens": False}
     if ":" in (cfg.get("timm_model_name") or ""):
-        raise ValueError(f"timm would have to fetch {cfg['timm_model_name']}.")
+        raise ValueError(f"timm would have to download {cfg['timm_model_name']}.")
     quick_gelu = model_cfg.get("quick_gelu", False)
     if cfg.get("pool_type") != PATCHES:
         return _build_vision_tower(model_cfg["embed_dim"], cfg, quick_gelu)
@@ -115,7 +102,7 @@ def _text(model_cfg: Mapping[str, Any]) -> Any:
 
 @cache
 def _shapes(build: Callable[[Mapping[str, Any]], nn.Module], model_cfg: str) -> Shapes:
-    with torch.device("meta"), unfilled(), _explained():
+    with torch.device("meta"), uninitialized(), _explained():
         state = build(json.loads(model_cfg)).state_dict()
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
@@ -130,16 +117,6 @@ def _explained() -> Iterator[None]:
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"open_clip cannot build a tower from this configuration: {reason} Name another one with --model; what "
-            "open_clip or transformers would have to fetch must be in their caches."
+            f"open_clip cannot build a tower from this configuration: {reason} Name another one with --model; "
+            "files that open_clip or transformers would have to download must be in their caches."
         ) from error
-
-
-def _end(tower: Any, tokens: Tensor) -> int | None:
-    """How many columns of `tokens` matter; None where all of them do, or where nobody knows."""
-    pool = getattr(tower, "pool_type", None)
-    causal = isinstance(getattr(tower, "attn_mask", None), Tensor) and getattr(tower, "cls_emb", None) is None
-    if not causal or pool not in ("argmax", "eos"):
-        return None
-    ends = tokens if pool == "argmax" else (tokens == tower.eos_id).int()
-    return int(ends.argmax(dim=-1).max().item()) + 1

@@ -1,6 +1,6 @@
-"""What becomes of an image before a model sees it: open_clip's own steps, so that accuracies are comparable.
+"""Preprocessing of images for a model, by open_clip's own steps, so that accuracies are comparable.
 
-Resizing and cropping happen on the CPU, in integers; normalising happens where the model is. Knows no model.
+Images are resized and cropped on the CPU, in integers, and normalised on the model's device. Knows no model.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,10 +23,10 @@ class Preprocess:
     """The steps of ``open_clip.image_transform_v2(cfg, is_train=False)``, in two halves; byte for byte the same.
 
     Attributes:
-        size: height and width of what the model sees.
+        size: height and width of the model's images, in pixels.
         mean, std: of each channel, for pixels between 0 and 1.
-        interpolation, resize_mode, fill_color: as open_clip's ``preprocess_cfg`` has them.
-        crop_pct: `size` as a share of what images are resized to, as timm's models have it; 1 for open_clip's.
+        interpolation, resize_mode, fill_color: as in open_clip's ``preprocess_cfg``.
+        crop_pct: `size` as a share of the size that images are resized to, as in timm; 1 for open_clip's models.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -39,9 +39,9 @@ class Preprocess:
 
     @classmethod
     def of(cls, preprocess_cfg: Mapping[str, Any]) -> "Preprocess":
-        """From what open_clip_config.json calls ``preprocess_cfg``; what it leaves out has open_clip's default.
+        """From the ``preprocess_cfg`` of an open_clip_config.json; missing entries have open_clip's defaults.
 
-        It may also have timm's ``crop_pct``. Raises ModelError where open_clip would refuse it.
+        It may also hold timm's ``crop_pct``. Raises ModelError if open_clip would refuse it.
         """
         try:
             cfg = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg)))
@@ -64,14 +64,14 @@ class Preprocess:
             torch.tensor(values, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
             for values in (self.mean, self.std)
         )
-        # As a tensor: by a number, CUDA would multiply with the reciprocal, which rounds otherwise than the CPU.
+        # A tensor, not a number: CUDA would multiply by a number's reciprocal, which rounds differently from the CPU.
         full = torch.tensor(255.0, device=pixels.device)
         return pixels.float().div_(full).sub_(mean).div_(std)
 
 
 @cache
 def _resizing(preprocess: Preprocess) -> Callable[[Image.Image], Image.Image]:
-    """open_clip's steps up to the last two, which make a tensor of the image and normalise it."""
+    """open_clip's steps without the last two, which convert the image to a tensor and normalise it."""
     from torchvision.transforms import CenterCrop, Compose, Normalize, ToTensor
 
     cfg = PreprocessCfg(
@@ -91,6 +91,6 @@ def _resizing(preprocess: Preprocess) -> Callable[[Image.Image], Image.Image]:
 
 
 def create_transform(preprocess_cfg: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:
-    """PIL image -> float32 [3, H, W], from what open_clip_config.json calls ``preprocess_cfg``."""
+    """PIL image -> float32 [3, H, W], from the ``preprocess_cfg`` of an open_clip_config.json."""
     preprocess = Preprocess.of(preprocess_cfg)
     return lambda image: preprocess.normalise(preprocess.pixels(image))

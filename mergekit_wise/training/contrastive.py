@@ -136,9 +136,7 @@ class Captioned:
         ranks = self.computing.ranks
         if ranks.size == 1:
             return features
-        parts = [
-            torch.from_numpy(array).to(features.device) for array in ranks.everyone(features.detach().cpu().numpy())
-        ]
+        parts = [torch.from_numpy(array).to(features.device) for array in ranks.gather(features.detach().cpu().numpy())]
         parts[ranks.rank] = features
         return torch.cat(parts)
 
@@ -157,7 +155,7 @@ class Captioned:
     def _found(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
         """How many images' nearest caption names their class."""
         ranks = self.computing.ranks
-        named = torch.cat([torch.as_tensor(part) for part in ranks.everyone(labels)])
+        named = torch.cat([torch.as_tensor(part) for part in ranks.gather(labels)])
         return (named[(images @ texts.T).argmax(dim=1).cpu()] == labels).sum().to(images.device)
 
 

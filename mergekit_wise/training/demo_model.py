@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mergekit_wise.datasets.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
 from mergekit_wise.datasets.digits import CLASSNAMES
-from mergekit_wise.models.clip import create_clip, create_tokenizer
 from mergekit_wise.models.names import HEAD
-from mergekit_wise.models.zeroshot import zero_shot_head
+from mergekit_wise.models.text import create_tokenizer, zero_shot_head
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.contrastive import train_contrastive
 from mergekit_wise.training.optimizer import Optimization

@@ -76,7 +76,7 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
     facts = _facts(model, head, preprocess, dataset, how)
     path = cache / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
     found = _read(path, len(dataset))
-    everywhere = all(how.ranks.everyone(found is not None))
+    everywhere = all(how.ranks.gather(found is not None))
     if found is not None and everywhere:
         how.note(f"features are those in {path}")
         return found
@@ -93,7 +93,7 @@ def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extra
         for indices, features in _parts(forward, dataset, how):
             rows.append(indices)
             parts.append(features)
-    together = how.ranks.everyone((rows, parts))
+    together = how.ranks.gather((rows, parts))
     columns = next(part.shape[1] for _, found in together for part in found)
     features = np.zeros((len(dataset), columns), np.float32)
     for their_rows, their_parts in together:

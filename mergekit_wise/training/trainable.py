@@ -13,16 +13,16 @@ from torch.nn import functional
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
-from mergekit_wise.evaluation.answers import VOCABULARIES
+from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
 from mergekit_wise.merging.torch_backend import as_stored
 from mergekit_wise.models.classifier import Classifier
-from mergekit_wise.models.declared_config import CLASSNAMES_KEY, CONFIG_KEY
+from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.places import Place, StorageArray
-from mergekit_wise.models.towers import encode_texts
+from mergekit_wise.models.resolved_config import CLASSNAMES_KEY, CONFIG_KEY
+from mergekit_wise.models.text import encode_texts
 from mergekit_wise.options import FinetuneOptions
 
 Stored = dict[str, tuple[TensorInfo, StorageArray]]
@@ -72,7 +72,7 @@ class Trainable:
         fine-tuning. A head beside a text tower that learned is made anew by it.
         """
         values = dict(weights)
-        places: dict[str, Place] = dict(self.model.places)
+        places: dict[str, Destination] = dict(self.model.destinations)
         if isinstance(self.module, Towers):
             places |= (head := _head_places(self.source))
             if head:
@@ -81,7 +81,9 @@ class Trainable:
                 values |= {f"{HEAD}weight": weight, f"{HEAD}bias": weight.new_zeros(len(weight))}
         return {name: self._stored(name, places.get(name), values) for name in self.source.tensors}
 
-    def _stored(self, name: str, place: Place | None, values: Mapping[str, Tensor]) -> tuple[TensorInfo, StorageArray]:
+    def _stored(
+        self, name: str, place: Destination | None, values: Mapping[str, Tensor]
+    ) -> tuple[TensorInfo, StorageArray]:
         info = self.source.info(name)
         if place is None or place.name not in values:
             return info, self.source.read(name)
@@ -134,7 +136,7 @@ def head_of(model: Model) -> nn.Linear:
 
 def _parameters(source: Checkpoint, model: Model, module: nn.Module, freeze: Sequence[str]) -> dict[str, nn.Parameter]:
     """Those that learn; all others need no gradient from here on."""
-    theirs = {place.name: name for name, place in model.places.items()}
+    theirs = {place.name: name for name, place in model.destinations.items()}
     inside = {id(parameter) for parameter in module.parameters()}
     known = {name: p for name, p in model.module.named_parameters() if id(p) in inside}
     unmatched = [f for f in freeze if not any(_matches(f, name, theirs.get(name, name)) for name in known)]
@@ -203,8 +205,8 @@ def _advice(checkpoint: str, dataset: Dataset) -> str:
     )
 
 
-def _head_places(source: Checkpoint) -> dict[str, Place]:
-    return {name: place for name, place in read_names(source).places.items() if place.name.startswith(HEAD)}
+def _head_places(source: Checkpoint) -> dict[str, Destination]:
+    return {name: place for name, place in read_names(source).destinations.items() if place.name.startswith(HEAD)}
 
 
 @contextmanager

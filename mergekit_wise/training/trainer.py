@@ -16,8 +16,8 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
-from mergekit_wise.evaluation.fingerprints import checkpoint_fingerprint
 from mergekit_wise.evaluation.forward import Precision
+from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.transform import Preprocess
@@ -234,7 +234,7 @@ class Job:
         facts = {
             "version": __version__,
             **self.request.settings(),
-            "architecture": model.architecture.partition(" (told")[0],
+            "architecture": model.architecture.partition(" (")[0],
             "zeroshot": checkpoint_fingerprint(source, model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
             **({"classnames": data.classnames, "templates": data.templates} if contrastive else {}),

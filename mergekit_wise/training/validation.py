@@ -11,9 +11,9 @@ from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Suite
 from mergekit_wise.evaluation import Ranks
-from mergekit_wise.evaluation.evaluator import Evaluator, Variant, open_evaluator
-from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
-from mergekit_wise.evaluation.scoring import as_details
+from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
+from mergekit_wise.evaluation.predictions import as_details
+from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
@@ -62,7 +62,7 @@ class Validator:
             interpolated = InterpolatedWeights(match(self.zeroshot, finetuned))
             # Both ends would take memory that training needs, if `interpolated` kept them on the device.
             variants = [Variant("", alpha, partial(interpolated.read, alpha)) for alpha in ALPHAS]
-            self.evaluator.heads.made.clear()  # those of another epoch's text tower
+            self.evaluator.heads.built.clear()  # those of another epoch's text tower
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.evaluator.predict(range(len(variants)), variants, dataset)

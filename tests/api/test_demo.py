@@ -7,7 +7,6 @@ import subprocess
 import sys
 
 import pytest
-from mergekit_wise.results.candidates import to_candidates
 from PIL import Image
 
 from mergekit_wise.analysis import clopper_pearson
@@ -15,7 +14,7 @@ from mergekit_wise.api.demo import demo
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.recipe import recipe
-from mergekit_wise.results import read_records
+from mergekit_wise.results import read_records, to_candidates
 
 pytestmark = pytest.mark.slow
 

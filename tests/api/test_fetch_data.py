@@ -244,7 +244,7 @@ def test_what_the_hub_does_not_have_is_said(hub, tmp_path):
         fetch_data("cars", tmp_path, endpoint=hub.url)
     with pytest.raises(UsageError, match="fmow-id: the hub has no such data set. It has imagenet, "):
         fetch_data("fmow-id", tmp_path)
-    with pytest.raises(UsageError, match="data ROOT"):
+    with pytest.raises(UsageError, match="WISE_DATA"):
         fetch_data("cars")
 
 

@@ -111,7 +111,7 @@ def test_infinities_that_mixing_makes_are_an_error(tmp_path):
     save_file({"w": torch.tensor([1.0, 1e30, -1e30]), "x": torch.ones(1)}, tmp_path / "a")
     save_file({"w": torch.tensor([2.0, 1e30, -1e29]), "x": torch.zeros(1)}, tmp_path / "b")
     arguments = (tmp_path / "a", tmp_path / "b", tmp_path / "out")
-    with pytest.raises(NonFiniteError, match=r"in 1 tensors: w \(2\)"):
+    with pytest.raises(NonFiniteError, match=r"in 1 tensor: w \(2\)"):
         merge(*arguments, dtype="fp16")
     assert not (tmp_path / "out").exists()
     merge(*arguments, dtype="fp16", allow_non_finite=True)

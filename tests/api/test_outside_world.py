@@ -132,7 +132,7 @@ def test_what_cannot_be_fetched_is_told(source, tmp_path, monkeypatch):
     """Offline, plainly."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="could not be fetched"):
+    with pytest.raises(CheckpointError, match="could not be downloaded"):
         merge(source, source, tmp_path / "out")
 
 
@@ -157,5 +157,5 @@ def test_a_url_is_no_checkpoint(url, advice, pair, tmp_path):
     for sources in ((url, pair[1]), (pair[0], url)):
         with pytest.raises(CheckpointError) as refused:
             merge(*sources, tmp_path / "out")
-        assert str(refused.value).startswith(f"{url}: URLs are not read. Download the file")
+        assert str(refused.value).startswith(f"{url}: URLs are not supported. Download the file")
         assert str(refused.value).endswith(f": {advice}")

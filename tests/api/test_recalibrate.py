@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a mixture, estimated again on images."""
+"""A merged model's batch-norm statistics are recomputed on images."""
 
 import json
 
@@ -13,7 +13,7 @@ from mergekit_wise.api.merge import merge
 from mergekit_wise.api.verify import verify
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.errors import UsageError, WiseError
-from mergekit_wise.models.clip import create_clip
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 
 RESNET = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "head_width": 64, "patch_size": None}
@@ -25,7 +25,7 @@ OPEN_CLIP_CONFIG = {
 VIT = {"image_size": 32, "layers": 1, "width": 64, "patch_size": 8}
 
 
-def save(path, seed, config, *, told=True):
+def save(path, seed, config, *, declared=True):
     torch.manual_seed(seed)
     visual = create_clip(config["model_cfg"]).visual
     tensors = {f"visual.{name}": tensor.clone() for name, tensor in visual.state_dict().items()}
@@ -34,7 +34,7 @@ def save(path, seed, config, *, told=True):
             tensors[name] += torch.rand_like(tensors[name])
     tensors["classification_head.weight"] = torch.randn(10, 64)
     tensors["classification_head.bias"] = torch.zeros(10)
-    save_file(tensors, path, {"open_clip_config": json.dumps(config)} if told else None)
+    save_file(tensors, path, {"open_clip_config": json.dumps(config)} if declared else None)
     return path
 
 
@@ -55,7 +55,7 @@ def own_statistics(visual, images):
 
 
 def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
-    """And nothing else changes; the file says on which images, and verifying knows."""
+    """Nothing else changes; the file records which images were used, and verifying knows."""
     plain = merge(*sides, tmp_path / "plain", alpha=0.4)
     merge(*sides, tmp_path / "out", alpha=0.4, recalibrate="digits")
     ours, mixed = load_file(tmp_path / "out"), load_file(tmp_path / "plain")
@@ -70,8 +70,8 @@ def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
     torch.testing.assert_close(ours["visual.bn1.running_var"], variance, rtol=1e-4, atol=1e-5)
     assert ours["visual.bn1.num_batches_tracked"] == -(-len(dataset) // 128)
     with safe_open(tmp_path / "out", "pt") as file:
-        told = json.loads(file.metadata()["mergekit_wise"])["recalibrated"]
-    assert (told["dataset"], told["images"]) == ("digits", len(dataset))
+        declared = json.loads(file.metadata()["mergekit_wise"])["recalibrated"]
+    assert (declared["dataset"], declared["images"]) == ("digits", len(dataset))
     verdict = verify(tmp_path / "out", zeroshot=sides[0], finetuned=sides[1])
     assert verdict.difference is None
     assert any("not compared" in note for note in verdict.notes)
@@ -79,17 +79,17 @@ def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("vision", "told", "options", "message"),
+    ("vision", "declared", "options", "message"),
     [
         (VIT, True, {}, "no batch-norm"),
-        (RESNET, False, {}, "does not say which architecture it holds.* --model"),
-        (RESNET, True, {"only": ("*weight",)}, r"needs the whole image tower, of which --only leaves out visual\."),
+        (RESNET, False, {}, "does not say which architecture it holds.*model"),
+        (RESNET, True, {"only": ("*weight",)}, r"needs the whole image tower, .*only. leaves out visual\."),
     ],
 )
-def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, told, options, message, tmp_path):
-    """No batch norm, no known architecture, half a tower: found out before the first byte is mixed or written."""
+def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, declared, options, message, tmp_path):
+    """A missing batch norm, architecture or part of the tower is found before the first byte is mixed or written."""
     config = {**OPEN_CLIP_CONFIG, "model_cfg": {**OPEN_CLIP_CONFIG["model_cfg"], "vision_cfg": vision}}
-    sides = [save(tmp_path / f"{seed}.safetensors", seed, config, told=told) for seed in (0, 1)]
+    sides = [save(tmp_path / f"{seed}.safetensors", seed, config, declared=declared) for seed in (0, 1)]
     heard = []
     with pytest.raises(WiseError, match=message):
         merge(*sides, tmp_path / "out", recalibrate="digits", progress=lambda *step: heard.append(step), **options)
@@ -97,17 +97,17 @@ def test_what_cannot_be_recalibrated_is_refused_before_mixing(vision, told, opti
     assert not (tmp_path / "out").exists()
 
 
-def test_the_zeroshot_side_may_tell_the_architecture(tmp_path):
-    """As in a sweep: training scripts rarely do. The tensors are those that come out where both sides tell it."""
-    for told in (True, False):
-        sides = [save(tmp_path / f"{seed}", seed, OPEN_CLIP_CONFIG, told=told or seed == 0) for seed in (0, 1)]
-        merge(*sides, tmp_path / f"{told}", recalibrate="digits-noisy")
+def test_the_zeroshot_checkpoint_may_declare_the_architecture(tmp_path):
+    """As in a sweep, one configuration is enough: the tensors are those of two sides that both declare it."""
+    for declared in (True, False):
+        sides = [save(tmp_path / f"{seed}", seed, OPEN_CLIP_CONFIG, declared=declared or seed == 0) for seed in (0, 1)]
+        merge(*sides, tmp_path / f"{declared}", recalibrate="digits-noisy")
     ours, theirs = load_file(tmp_path / "False"), load_file(tmp_path / "True")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
 def test_a_head_is_not_needed(sides, tmp_path):
-    """Statistics hang on the image tower alone: those of both towers without a head are those of the tower with one."""
+    """Statistics depend on the image tower alone: they are the same with a text tower instead of a head."""
     merge(*sides, tmp_path / "with", recalibrate="digits-noisy")
     torch.manual_seed(0)
     text = {n: t for n, t in create_clip(OPEN_CLIP_CONFIG["model_cfg"]).state_dict().items() if "visual" not in n}
@@ -120,6 +120,6 @@ def test_a_head_is_not_needed(sides, tmp_path):
 
 
 def test_several_sets_are_refused(sides, tmp_path):
-    """It would not be clear which one is meant."""
+    """The error asks for one data set, because it would not be clear which one is meant."""
     with pytest.raises(UsageError, match="one data set"):
         merge(*sides, tmp_path / "out", recalibrate="digits-inverted,digits-rotated")

@@ -16,10 +16,10 @@ from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.limit import limited
 from mergekit_wise.errors import SuiteError, UsageError
-from mergekit_wise.evaluation.interpolated_weights import InterpolatedWeights
+from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.merging import match
-from mergekit_wise.models.clip import create_clip
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.results import read_analyses, read_records
 
@@ -176,7 +176,7 @@ def test_refining_adds_alphas_around_the_best(sides):
     [
         ({"alphas": (0, 0.5), "suite": "digits", "analyze": True}, "add alpha 1"),
         ({"alphas": (0.5,), "suite": "digits", "output_ensemble": True}, "add alpha 0 and 1"),
-        ({}, r"\bsuite\b"),
+        ({}, "`suite`"),
         ({"suite": "digits", "prefer": "best"}, "no-regret"),
         ({"suite": "digits", "save": "x.safetensors"}, "{alpha}"),
     ],
@@ -189,7 +189,7 @@ def test_what_makes_no_sense_is_refused(sides, options, message):
 
 def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
     """A slip of the pen costs no sweep. The name that a TOML file gives a set of the suite is no slip."""
-    with pytest.raises(SuiteError, match="^select_on digits-nosy: .*Did you mean 'digits-noisy'"):
+    with pytest.raises(SuiteError, match="^`select_on` digits-nosy: .*Did you mean 'digits-noisy'"):
         sweep(*sides, suite=SUITE, select_on="digits-nosy", limit=LIMIT, results=tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()
     for number in range(10):

@@ -127,7 +127,7 @@ def test_files_of_names_and_prompts_are_read(wise, clip, source, tmp_path):
     done = wise("zeroshot", source, "--classes", tmp_path / "names.txt", "-o", tmp_path / "plain")
     assert done.exit_code == 0, done.stderr
     assert "3 classes x 1 template," in done.stdout
-    assert "told by its metadata" in done.stderr
+    assert "from its metadata" in done.stderr
     files = ("--classes", tmp_path / "names.txt", "--templates", tmp_path / "prompts.txt")
     done = wise("zeroshot", source, *files, "-o", tmp_path / "two")
     assert done.exit_code == 0, done.stderr
@@ -162,7 +162,7 @@ def test_openais_prompts_may_be_asked_for_by_name(source, tmp_path):
 def test_what_cannot_be_is_refused_and_nothing_is_left(source, tmp_path):
     """No text tower, no classes, the output among the inputs."""
     zeroshot(source, tmp_path / "zs", classes=CLASSES)
-    with pytest.raises(ModelError, match="no whole text tower"):
+    with pytest.raises(ModelError, match="no complete text tower"):
         zeroshot(tmp_path / "zs", tmp_path / "again", classes=CLASSES)
     with pytest.raises(SuiteError, match="no such file of class names"):
         zeroshot(source, tmp_path / "again", classes=tmp_path / "none.txt")

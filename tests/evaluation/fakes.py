@@ -1,4 +1,4 @@
-"""A data set of noise and a small model, for the tests beside this file; and a plain loop to compare with."""
+"""A data set of noise and a small model for the tests in this folder, and a plain loop to compare with."""
 
 from dataclasses import dataclass, replace
 

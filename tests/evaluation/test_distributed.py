@@ -1,4 +1,4 @@
-"""Several processes are one: the same predictions, the same errors."""
+"""Several processes have the same predictions and errors as one."""
 
 import json
 import os
@@ -32,16 +32,16 @@ with joined("cpu") as (ranks, device):
     except WiseError as error:
         message = str(error)
     with joined("cuda") as (again, card):
-        inner = [again.rank == ranks.rank, again.size, card, again.everyone(again.rank)]
-    after = ranks.everyone(ranks.rank)
+        inner = [again.rank == ranks.rank, again.size, card, again.gather(again.rank)]
+    after = ranks.gather(ranks.rank)
 with open(f"{sys.argv[1]}/{ranks.rank}", "w") as file:
-    told = [ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message, inner, after, threads]
-    json.dump(told, file)
+    found = [ranks.size, found.classes.tolist(), found.top5.tolist(), found.bad, shared, message, inner, after, threads]
+    json.dump(found, file)
 """
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
+def found(tmp_path_factory):
     """What each of two gloo processes found; the second has a number of threads that its user chose."""
     folder = tmp_path_factory.mktemp("ranks")
     with socket.socket() as free:
@@ -61,45 +61,45 @@ def told(tmp_path_factory):
     return [json.loads((folder / str(rank)).read_text()) for rank in range(2)]
 
 
-def test_two_processes_predict_what_one_does(told):
-    """Each image, by every variant; both processes have the whole."""
+def test_two_processes_predict_what_one_does(found):
+    """Both processes have the predictions of all images by every variant."""
     module = linear()
     forward = Forward(module, PREPROCESS, torch.device("cpu"), "fp32", print)
     alone = Engine(forward, 8, max_bad=1).predict(setters(module, 3)[0], noise(53, {40}), 7)
-    for size, classes, top5, bad, *_ in told:
+    for size, classes, top5, bad, *_ in found:
         assert size == 2
         assert classes == alone.classes.tolist()
         assert top5 == alone.top5.tolist()
         assert bad == {"40": "images/40.jpg: broken."}
 
 
-def test_an_error_of_one_is_an_error_of_all(told):
-    """The images that one of them cannot read stop both; neither waits for the other."""
-    assert told[0][5] == told[1][5]
-    assert "images/1.jpg: broken. images/2.jpg: broken." in told[0][5]
+def test_an_error_of_one_is_an_error_of_all(found):
+    """Images that one process cannot read stop both; neither waits for the other."""
+    assert found[0][5] == found[1][5]
+    assert "images/1.jpg: broken. images/2.jpg: broken." in found[0][5]
 
 
-def test_the_first_decides(told):
-    """What it says is what all have."""
-    assert [entry[4] for entry in told] == [{"from": 0}, {"from": 0}]
+def test_the_first_decides(found):
+    """Every process has the value of rank 0."""
+    assert [entry[4] for entry in found] == [{"from": 0}, {"from": 0}]
 
 
-def test_processes_that_have_met_meet_no_second_time(told):
-    """Nor do they part before the first meeting ends; each has the card of its local rank."""
-    for rank, entry in enumerate(told):
+def test_processes_that_have_met_meet_no_second_time(found):
+    """An inner group is the outer one, which remains afterwards; each process has the GPU of its local rank."""
+    for rank, entry in enumerate(found):
         assert entry[6] == [True, 2, f"cuda:{rank}", [0, 1]]
         assert entry[7] == [0, 1]
 
 
-def test_one_thread_is_what_torchrun_chose_and_another_number_is_the_users(told):
-    """Of the one, processes make their share of the cores; the other they keep."""
-    (_, shared), (before, kept) = (entry[8] for entry in told)
+def test_one_thread_is_what_torchrun_chose_and_another_number_is_the_users(found):
+    """Processes with one thread take their share of the cores; any other number is kept."""
+    (_, shared), (before, kept) = (entry[8] for entry in found)
     assert shared == max(1, os.cpu_count() // 2)
     assert before == kept
 
 
 def test_a_process_of_its_own_is_alone(monkeypatch):
-    """Without torchrun's variables."""
+    """Without torchrun's variables there is one rank, and the device is unchanged."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined("cpu") as (ranks, device):
         assert ranks is ALONE

@@ -1,12 +1,14 @@
-"""Predictions, against a plain loop over single images."""
+"""Predictions are those of a plain loop over single images."""
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation import Engine, Forward
-from mergekit_wise.evaluation import engine as engine_module
+from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
+from mergekit_wise.models.classifier import Classifier
 from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
 
 CPU = torch.device("cpu")
@@ -19,12 +21,11 @@ def engine(module, **settings):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("group", [1, 1 << 30])
 @pytest.mark.parametrize("batch_size", [1, 7, 53, 64])
-def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size, monkeypatch):
-    """For every variant, whatever the batch size, the size of groups and the number of workers."""
-    monkeypatch.setattr(engine_module, "GROUP", group)
+def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batch_size):
+    """They do not depend on the batch size, the size of groups or the number of workers."""
     dataset, module = noise(), linear()
     variants, weights = setters(module, 4)
-    found = engine(module, batch_size=batch_size, workers=workers).predict(variants, dataset, 7)
+    found = engine(module, batch_size=batch_size, workers=workers, group_bytes=group).predict(variants, dataset, 7)
     assert found.classes.shape == found.top5.shape == (4, 53)
     for row, weight in enumerate(weights):
         module[1].weight.data.copy_(weight)
@@ -37,7 +38,7 @@ def test_predictions_are_those_of_a_loop_over_single_images(workers, group, batc
 
 
 def test_the_weights_of_a_single_variant_are_set_once():
-    """Those of several once for each group."""
+    """The weights of several variants are set once for each group."""
     module = linear()
     calls = []
     engine(module, batch_size=8).predict([lambda: calls.append(0)], noise(), 7)
@@ -48,7 +49,7 @@ def test_the_weights_of_a_single_variant_are_set_once():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_unreadable_images_are_left_out_up_to_a_number(workers):
-    """Told with their paths; one more than allowed stops the run."""
+    """They are reported with their paths; one more than allowed stops the run."""
     dataset, module = noise(broken={5, 30}), linear()
     found = engine(module, batch_size=10, workers=workers, max_bad=2).predict([lambda: None], dataset, 7)
     assert found.bad == {5: "images/5.jpg: broken.", 30: "images/30.jpg: broken."}
@@ -57,18 +58,18 @@ def test_unreadable_images_are_left_out_up_to_a_number(workers):
     assert found.unsound == [0]
     good = [i for i in range(53) if i not in found.bad]
     assert found.classes[0, good].tolist() == looped(module, dataset, good).argmax(1).tolist()
-    with pytest.raises(SuiteError, match=r"1 may be \(--max-bad\). images/5.jpg: broken. images/30.jpg: broken."):
+    with pytest.raises(SuiteError, match=r"only 1 may .*images/5.jpg: broken. images/30.jpg: broken.*--max-bad"):
         engine(module, batch_size=10, workers=workers, max_bad=1).predict([lambda: None], dataset, 7)
 
 
 def test_a_data_set_of_unreadable_images_has_no_accuracy():
-    """However many may be."""
-    with pytest.raises(SuiteError, match="9 images cannot be read"):
+    """It is an error however many unreadable images are allowed."""
+    with pytest.raises(SuiteError, match="9 images are unreadable"):
         engine(linear(), max_bad=99).predict([lambda: None], noise(9, range(9)), 7)
 
 
 def test_images_whose_logits_are_not_finite_are_counted():
-    """They predict nothing."""
+    """Such images predict no class."""
     module = linear()
     module[1].bias.data[2] = float("nan")
     found = engine(module).predict([lambda: None], noise(), 7)
@@ -77,7 +78,7 @@ def test_images_whose_logits_are_not_finite_are_counted():
 
 
 def test_classes_are_the_largest_of_their_columns():
-    """For a head over a vocabulary."""
+    """A head over a vocabulary has several columns for a class."""
     module = linear(outputs=1000)
     columns = tuple(tuple(range(7 * k, 7 * k + 1 + k)) for k in range(len(CLASSES)))
     dataset = renamed(noise(), columns=columns, vocabulary="imagenet")
@@ -88,9 +89,60 @@ def test_classes_are_the_largest_of_their_columns():
 
 
 def test_progress_counts_images_of_all_variants():
-    """To the end, and never backwards."""
-    told = []
-    listen = lambda what, done, total, unit: told.append((what, done, total, unit))  # noqa: E731
+    """The count reaches the total and never decreases."""
+    calls = []
+    listen = lambda what, done, total, unit: calls.append((what, done, total, unit))  # noqa: E731
     engine(linear(), batch_size=20, progress=listen).predict([lambda: None] * 3, noise(), 7)
-    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
-    assert told[-1] == ("Noise", 159, 159, "images")
+    assert [done for _, done, _, _ in calls] == sorted(done for _, done, _, _ in calls)
+    assert calls[-1] == ("Noise", 159, 159, "images")
+
+
+def each(variants, module, dataset):
+    """Logits [V, N, C] of the variants, one after the other."""
+    logits = []
+    for variant in variants:
+        variant()
+        logits.append(looped(module, dataset))
+    return torch.stack(logits)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ensembles_of_outputs_are_those_of_the_logits(workers):
+    """Their predictions follow those of the variants, in order."""
+    module, dataset = linear(), noise()
+    variants, _ = setters(module, 3)
+    ensembles = (OutputEnsemble(0, 2, 0.25), OutputEnsemble(2, 1, 0.5))
+    found = engine(module, batch_size=8, workers=workers).predict(variants, dataset, 7, observers=Observers(ensembles))
+    logits = each(variants, module, dataset)
+    wanted = [*logits, 0.75 * logits[0] + 0.25 * logits[2], 0.5 * logits[2] + 0.5 * logits[1]]
+    assert found.classes.tolist() == [entry.argmax(1).tolist() for entry in wanted]
+
+
+def test_an_observer_sees_the_logits_of_every_readable_image_once():
+    """It is given the observed variants in its order, labels and indices, without padding."""
+    module, dataset = linear(), noise(broken={3, 52})
+    variants, _ = setters(module, 3)
+    shown = []
+    observers = Observers(observed=(2, 0), observe=lambda logits, *facts: shown.append((np.stack(logits), *facts)))
+    engine(module, batch_size=8, max_bad=2).predict(variants, dataset, 7, observers=observers)
+    good = [i for i in range(53) if i not in (3, 52)]
+    wanted = each(variants, module, noise())[[2, 0]][:, good]
+    torch.testing.assert_close(torch.from_numpy(np.concatenate([logits for logits, _, _ in shown], 1)), wanted)
+    assert np.concatenate([labels for _, labels, _ in shown]).tolist() == dataset.labels[good].tolist()
+    assert np.concatenate([indices for _, _, indices in shown]).tolist() == good
+
+
+def test_one_tower_is_computed_once_for_all_heads():
+    """The predictions are those of the whole model with each head."""
+    torch.manual_seed(0)
+    seen = []
+    visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
+    visual.register_forward_hook(lambda *_: seen.append(1))
+    module, dataset = Classifier(visual, 16, 7).eval(), noise()
+    heads = [torch.randn(7, 16) for _ in range(3)]
+    variants = [lambda head=head: module.classification_head.weight.data.copy_(head) for head in heads]
+    found = engine(module, batch_size=8).predict(variants, dataset, 7, same_tower=True)
+    assert len(seen) == 7
+    for row, variant in enumerate(variants):
+        variant()
+        assert found.classes[row].tolist() == looped(module, dataset).argmax(1).tolist()

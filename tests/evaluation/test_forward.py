@@ -1,4 +1,4 @@
-"""One batch through one module."""
+"""The logits of one batch, in less precision and less memory."""
 
 import pytest
 import timm
@@ -41,7 +41,7 @@ class Limited(nn.Module):
 )
 @pytest.mark.parametrize("limit", [1, 4, 13])
 def test_when_memory_runs_out_fewer_images_are_computed_at_once(error, limit):
-    """The logits are the same, the shape stays the same from then on, and it is told each time."""
+    """The logits are unchanged, the smaller shape is kept, and each reduction is noted."""
     module, notes = Limited(limit, error), []
     forward = Forward(module, PREPROCESS, CPU, "fp32", notes.append)
     wanted = module.inner(PREPROCESS.normalise(PIXELS))
@@ -54,8 +54,8 @@ def test_when_memory_runs_out_fewer_images_are_computed_at_once(error, limit):
 
 
 def test_one_image_that_does_not_fit_is_an_error_and_other_errors_are_left_alone():
-    """Of the module itself, say."""
-    with pytest.raises(ModelError, match="does not hold what one image needs"):
+    """Errors of the module itself are raised unchanged."""
+    with pytest.raises(ModelError, match="One image does not fit.*--device cpu"):
         Forward(Limited(0, torch.OutOfMemoryError("out of memory")), PREPROCESS, CPU, "fp32", print)(PIXELS)
     with pytest.raises(RuntimeError, match="shapes"):
         Forward(Limited(0, RuntimeError("shapes differ")), PREPROCESS, CPU, "fp32", print)(PIXELS)
@@ -73,7 +73,7 @@ class Heavy(nn.Module):
 
 
 def test_a_model_that_does_not_fit_is_an_error_and_other_errors_are_left_alone():
-    """Of the driver, say."""
+    """Errors of the driver are raised unchanged."""
     with pytest.raises(ModelError, match=r"does not fit into the memory of cpu\. Use --device cpu"):
         place(Heavy(torch.OutOfMemoryError("CUDA out of memory.")), CPU)
     with pytest.raises(RuntimeError, match="no kernel image"):
@@ -81,7 +81,7 @@ def test_a_model_that_does_not_fit_is_an_error_and_other_errors_are_left_alone()
 
 
 def test_less_precision_leaves_weights_and_logits_in_float32():
-    """The logits are those of autocast."""
+    """The logits are close to those of float32, but computed by autocast."""
     module = linear()
     logits = Forward(module, PREPROCESS, CPU, "bf16", print)(PIXELS)
     assert logits.dtype == module[1].weight.dtype == torch.float32
@@ -91,7 +91,7 @@ def test_less_precision_leaves_weights_and_logits_in_float32():
 
 
 def test_the_head_of_a_classifier_is_not_rounded():
-    """Two classes whose weights differ by less than bfloat16 tells apart have different logits; so in timm's models."""
+    """Two classes whose weights are equal in bfloat16 have different logits, also in timm's models."""
     torch.manual_seed(0)
     visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
     clip = Classifier(visual, 16, 2).eval()
@@ -113,7 +113,7 @@ def test_the_head_of_a_classifier_is_not_rounded():
 
 
 def test_precisions_by_name():
-    """Auto is float32 on the CPU; what is none of them is a wrong command line."""
+    """On the CPU auto is float32; an unknown name is an error of usage."""
     assert [choose_precision(name, CPU) for name in ("auto", "fp32", "bf16", "fp16")] == [
         "fp32",
         "fp32",
@@ -126,7 +126,7 @@ def test_precisions_by_name():
 
 @pytest.mark.parametrize(("has_bf16", "wanted"), [(True, "bf16"), (False, "fp16")])
 def test_auto_is_what_the_card_computes_by_itself(has_bf16, wanted, monkeypatch):
-    """Emulated bfloat16 is slower than float32; what was asked for by name is left to the user."""
+    """Emulated bfloat16 is slower than float32, so it is used only if it is asked for by name."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
     assert choose_precision("auto", torch.device("cuda")) == wanted
     assert choose_precision("bf16", torch.device("cuda")) == "bf16"

@@ -1,4 +1,4 @@
-"""What evaluations and sweeps write, find again, leave out and refuse."""
+"""Evaluations and sweeps write, reuse, leave out and refuse what they should."""
 
 import json
 from dataclasses import replace
@@ -14,7 +14,6 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.errors import ModelError, ResultsError, SuiteError, UsageError
-from mergekit_wise.evaluation import engine
 from mergekit_wise.results import read_records
 
 CONFIG = {
@@ -51,42 +50,47 @@ def home(tmp_path_factory):
 
 
 @pytest.fixture
-def run(home, tmp_path):
+def run(home, tmp_path, predicted, listen):
     """Evaluate on some of the folders, with records in ``results.jsonl``."""
 
     def run(*names, model="zs", **options):
         suite = ",".join(str(home / name) for name in names)
-        return evaluate(home / f"{model}.safetensors", suite, results=tmp_path / "results.jsonl", workers=0, **options)
+        options = {"results": tmp_path / "results.jsonl", "workers": 0, "progress": listen, **options}
+        return evaluate(home / f"{model}.safetensors", suite, **options)
 
     return run
 
 
 @pytest.fixture
-def predicted(monkeypatch):
-    """Titles of the data sets that are predicted from here on, and for how many variants."""
-    seen, original = [], engine.Engine.predict
+def predicted():
+    """Titles of the data sets that are predicted, each with the number of images times variants."""
+    return []
 
-    def spied(engine, variants, dataset, *how, **more):
-        seen.append((dataset.title, len(variants)))
-        return original(engine, variants, dataset, *how, **more)
 
-    monkeypatch.setattr(engine.Engine, "predict", spied)
-    return seen
+@pytest.fixture
+def listen(predicted):
+    """A progress callback that fills `predicted`."""
+
+    def listen(task, done, total, unit):
+        if unit == "images" and done == total:
+            predicted.append((task, total))
+
+    return listen
 
 
 def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_path):
-    """Unless it is told to; then it appends again."""
+    """With redo everything is measured and appended again."""
     first = run("one", "two")
     assert first.added == len(first.records) == 2
     again = run("one", "two")
     assert (again.records, again.added) == (first.records, 0)
-    assert predicted == [("one", 1), ("two", 1)]
+    assert predicted == [("one", 20), ("two", 20)]
     assert run("one", "two", redo=True).added == 2
     assert len(read_records(tmp_path / "results.jsonl")) == 4
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
-    """What was complete stays, and only the rest is measured."""
+    """Complete data sets are kept, and only the others are measured."""
 
     def interrupt(what, done, total, unit):
         if what == "two" and done:
@@ -115,22 +119,22 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
     ],
 )
 def test_another_measurement_is_made(change, run, predicted, tmp_path):
-    """Where the number, or what is written beside it, depends on it."""
+    """A change of anything that the number or its details depend on causes a new measurement."""
     run("one")
     run("one", **{key: tmp_path / value if key.startswith("per") else value for key, value in change.items()})
     assert len(predicted) == 2
 
 
 def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
-    """The data's fingerprint is another."""
+    """The fingerprint of the data has changed."""
     run("one")
     Image.new("RGB", (99, 99)).save(home / "one" / "ant" / "0.jpg")
     run("one")
     assert len(predicted) == 2
 
 
-def test_what_names_do_not_change_is_not_measured_again(run, home, predicted, tmp_path):
-    """A sweep's weights are those of the merged file, whose records stand there under the file's own name too."""
+def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen, tmp_path):
+    """A sweep's weights are those of the merged file, whose records are added under the file's own name."""
     results = tmp_path / "results.jsonl"
     suite = f"{home / 'one'},{home / 'two'}"
     ends = home / "zs.safetensors", home / "ft.safetensors"
@@ -145,13 +149,13 @@ def test_what_names_do_not_change_is_not_measured_again(run, home, predicted, tm
     ]
     assert len(read_records(results)) == 8
     predicted.clear()
-    more = sweep(*ends, alphas=(0, 0.25, 0.5, 1), suite=suite, results=results, workers=0)
-    assert predicted == [("one", 1), ("two", 1)]
+    more = sweep(*ends, alphas=(0, 0.25, 0.5, 1), suite=suite, results=results, workers=0, progress=listen)
+    assert predicted == [("one", 20), ("two", 20)]
     assert [(r.alpha, r.title) for r in more.records] == [(a, t) for a in (0, 0.25, 0.5, 1) for t in ("one", "two")]
 
 
 def test_a_sweep_without_heads_makes_one_for_each_alpha(home, tmp_path):
-    """Of the mixed text tower; the counts are those of the merged file."""
+    """Each head is built by the mixed text tower; predictions are those of the merged file."""
     ends = home / "zs-headless.safetensors", home / "ft-headless.safetensors"
     swept = sweep(*ends, alphas=(0.5, 1), suite=str(home / "one"), workers=0, per_sample=tmp_path / "swept")
     merge(*ends, tmp_path / "merged.safetensors", alpha=0.5)
@@ -164,7 +168,7 @@ def test_a_sweep_without_heads_makes_one_for_each_alpha(home, tmp_path):
 
 
 def test_an_unreadable_image_is_named_and_left_out(run, home):
-    """If as many are allowed; the record says how many. A record with more than are allowed now is not taken."""
+    """The record counts unreadable images, and is not reused if it has more than are allowed now."""
     path = home / "three" / "bee" / "3.jpg"
     whole = path.read_bytes()
     path.write_bytes(whole[:60])
@@ -175,22 +179,22 @@ def test_an_unreadable_image_is_named_and_left_out(run, home):
         (record,) = found.records
         assert (record.total, record.bad) == (19, 1)
         assert any(str(path) in note for note in found.notes)
-        with pytest.raises(SuiteError, match="--max-bad"):
+        with pytest.raises(SuiteError, match="three: 1 image"):
             run("three")
     finally:
         path.write_bytes(whole)
 
 
 def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
-    """One that is larger than the data set takes all of it, and is no limit."""
+    """A limit that is larger than the data set is not recorded."""
     (record,) = run("one", limit=8, seed=3).records
     assert (record.total, record.limit, record.seed) == (8, 8, 3)
     (record,) = run("one", limit=500).records
     assert (record.total, record.limit, record.seed) == (20, None, None)
 
 
-def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
-    """A head that is always right about one class."""
+def test_a_head_from_a_file_is_used_and_recorded(run, home, tmp_path):
+    """A head that always predicts one class is right about that class alone, and is named in the record."""
     bias = torch.tensor([0.0, 9.0, 0.0, 0.0])
     save_file({"classification_head.weight": torch.zeros(4, 16), "classification_head.bias": bias}, tmp_path / "head")
     (record,) = run("one", model="zs-headless", head=tmp_path / "head").records
@@ -198,28 +202,28 @@ def test_a_head_of_a_file_is_used_and_told(run, home, tmp_path):
     assert record.head.startswith("head ")
 
 
-def test_heads_and_words_that_do_not_go_together_are_refused(run, home, tmp_path):
-    """Before anything is measured."""
-    with pytest.raises(ModelError, match=r"expected a head of 4 classes, found one of 3.*wise zeroshot"):
+def test_heads_and_templates_that_do_not_fit_are_refused(run, home, tmp_path):
+    """The error is raised before anything is measured."""
+    with pytest.raises(ModelError, match=r"4 classes, the model's head 3.*wise zeroshot"):
         save_file({"weight": torch.zeros(3, 16)}, tmp_path / "head")
         run("one", model="zs-headless", head=tmp_path / "head")
-    with pytest.raises(UsageError, match="--head zero-shot"):
+    with pytest.raises(UsageError, match="head. zero-shot"):
         run("one", templates=("a {}.",))
     run("one", templates=("a {}.",), head="zero-shot")
 
 
-def test_numbers_and_places_that_make_no_sense_are_refused(run, home, tmp_path):
-    """At once."""
-    with pytest.raises(UsageError, match="--max-bad -1: expected 0 or more"):
+def test_senseless_numbers_and_paths_are_refused(run, home, tmp_path):
+    """The error names the option, and is raised at once."""
+    with pytest.raises(UsageError, match="max_bad. -1: expected at least 0"):
         run("one", max_bad=-1)
-    with pytest.raises(UsageError, match="--precision"):
+    with pytest.raises(UsageError, match="precision"):
         run("one", precision="int8")
     with pytest.raises(ResultsError, match="does not exist"):
         evaluate(home / "zs.safetensors", str(home / "one"), results=tmp_path / "no" / "r")
 
 
-def test_what_is_missing_is_told_and_recorded(home, tmp_path):
-    """And is an error where that was asked for."""
+def test_missing_data_sets_are_reported_and_recorded(home, tmp_path):
+    """With strict a missing data set is an error."""
     (tmp_path / "root").mkdir()
     names = f"{home / 'one'},imagenet-r"
     found = evaluate(home / "zs.safetensors", names, data=tmp_path / "root", workers=0)
@@ -229,8 +233,8 @@ def test_what_is_missing_is_told_and_recorded(home, tmp_path):
         evaluate(home / "zs.safetensors", names, data=tmp_path / "root", strict=True)
 
 
-def test_weights_that_overflow_are_told(home, tmp_path):
-    """Their images count as wrong."""
+def test_weights_that_overflow_are_noted(home, tmp_path):
+    """Images with NaN logits count as wrong, and a note says so."""
     from safetensors.torch import load_file
 
     state = load_file(home / "zs.safetensors")
@@ -238,4 +242,5 @@ def test_weights_that_overflow_are_told(home, tmp_path):
     save_file(state, tmp_path / "nan", {"open_clip_config": json.dumps(CONFIG)})
     found = evaluate(tmp_path / "nan", str(home / "one"), workers=0)
     assert (found.records[0].correct, found.records[0].unsound) == (0, 20)
-    assert "the logits of 20 images are infinite or no numbers" in found.notes[0]
+    assert "20 images" in found.notes[0]
+    assert "--precision fp32" in found.notes[0]

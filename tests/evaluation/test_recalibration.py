@@ -1,4 +1,4 @@
-"""Batch-norm statistics of a module on images."""
+"""Batch-norm statistics are recomputed on images."""
 
 import pytest
 import torch
@@ -18,12 +18,12 @@ def convolutional():
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_statistics_are_those_that_the_images_have(workers):
-    """Whatever they were before, and in no training mode afterwards; they are told by name."""
+    """Previous statistics do not matter, and the module is in evaluation mode afterwards."""
     module, dataset = convolutional(), noise(20)
     module[1].running_mean.fill_(100)
-    told = []
+    calls = []
     named = recalibrate(
-        module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: told.append(step)
+        module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: calls.append(step)
     )
     assert named == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     assert not any(part.training for part in module.modules())
@@ -32,17 +32,17 @@ def test_the_statistics_are_those_that_the_images_have(workers):
         seen = module[0](images)
     torch.testing.assert_close(module[1].running_mean, seen.mean((0, 2, 3)))
     torch.testing.assert_close(module[1].running_var, seen.var((0, 2, 3)))
-    assert told[-1] == ("Recalibrating", 20, 20, "images")
+    assert calls[-1] == ("Recalibrating", 20, 20, "images")
 
 
 def test_an_image_that_cannot_be_read_stops_it():
-    """Left out, it would leave the statistics of other images than were named."""
+    """Without that image the statistics would be those of other images than were named."""
     with pytest.raises(SuiteError, match=r"Noise: images/3\.jpg: broken\. Remove it"):
         recalibrate(convolutional(), PREPROCESS, noise(20, {3}), device=CPU)
 
 
 def test_a_model_without_such_statistics_is_refused():
-    """Also one whose batch norm keeps none."""
+    """A batch norm that keeps no statistics is refused, too."""
     for module in (linear(), nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))):
         with pytest.raises(ModelError, match="no batch-norm statistics"):
             recalibrate(module, PREPROCESS, noise(20), device=CPU)

@@ -1,4 +1,4 @@
-"""The architecture, told by names and shapes."""
+"""The architecture is found by names and shapes of tensors."""
 
 import json
 from dataclasses import asdict
@@ -13,9 +13,16 @@ from safetensors.torch import save_file
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, open_checkpoint
 from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models import architecture
-from mergekit_wise.models.architecture import alike, guess_architecture, name_of, require_config
-from mergekit_wise.models.towers import unfilled
+from mergekit_wise.models.open_clip_configs import (
+    TEXT_DEFAULTS,
+    UNUSED,
+    VISION_DEFAULTS,
+    compute_the_same,
+    name_of,
+    require_config,
+)
+from mergekit_wise.models.resolved_config import guess_architecture
+from mergekit_wise.models.towers import uninitialized
 
 # Configurations of one shape. Nothing shows in the weights the activation (QuickGELU), the size of images that a
 # network without positions takes, or which of two trainings of one architecture it was.
@@ -40,7 +47,7 @@ def own_model(name):
     cfg = open_clip.get_model_config(name)
     custom = cfg.pop("custom_text", False)
     kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    with torch.device("meta"), unfilled():
+    with torch.device("meta"), uninitialized():
         return kind(**cfg)
 
 
@@ -52,10 +59,10 @@ def checkpoint_of(state):
 
 @pytest.mark.parametrize("name", OFFLINE)
 def test_every_configuration_of_open_clips_is_found_again(name):
-    """With those that it cannot be told from, and the reason; never one of them silently."""
+    """All configurations of the same shape are listed, with a reason if they compute differently."""
     guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
     assert set(guess.names) == TOGETHER.get(name, {name})
-    assert ("cannot be seen in the weights" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
+    assert ("do not show" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +76,7 @@ def test_every_configuration_of_open_clips_is_found_again(name):
     ],
 )  # fmt: skip
 def test_an_image_tower_alone_is_found_by_itself(name, names):
-    """Whatever text towers it was trained with, those from the Hugging Face hub included; saved under either prefix."""
+    """Its text tower does not matter, even one from the Hugging Face hub, nor whether names have a prefix."""
     from mergekit_wise.models.towers import visual_shapes
 
     if name not in KNOWN:
@@ -81,28 +88,28 @@ def test_an_image_tower_alone_is_found_by_itself(name, names):
 
 
 def test_towers_that_compute_the_same_are_no_ambiguity():
-    """CLIP's ResNets have no GELU, EVA's two text towers do not matter to its image tower; ViTs have one."""
-    assert alike(["RN50", "RN50-quickgelu"], with_text=False)
-    assert not alike(["RN50", "RN50-quickgelu"], with_text=True)
-    assert alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
-    assert not alike(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
-    assert not alike(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
-    assert not alike(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
-    assert not alike(["convnext_base_w", "convnext_base_w_320"], with_text=False)
+    """CLIP's ResNets have no GELU, and a text tower does not matter to an image tower; ViTs have a GELU."""
+    assert compute_the_same(["RN50", "RN50-quickgelu"], with_text=False)
+    assert not compute_the_same(["RN50", "RN50-quickgelu"], with_text=True)
+    assert compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
+    assert not compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
+    assert not compute_the_same(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
+    assert not compute_the_same(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
+    assert not compute_the_same(["convnext_base_w", "convnext_base_w_320"], with_text=False)
 
 
 def test_defaults_are_open_clips():
-    """What its configurations leave out means the same here."""
-    for defaults, here in ((CLIPVisionCfg(), architecture._VISION), (CLIPTextCfg(), architecture._TEXT)):
+    """A missing setting of a configuration means the same here as in open_clip."""
+    for defaults, here in ((CLIPVisionCfg(), VISION_DEFAULTS), (CLIPTextCfg(), TEXT_DEFAULTS)):
         given = {key: value for key, value in asdict(defaults).items() if value}
-        assert {key: value for key, value in given.items() if key not in architecture._UNFELT} == here
+        assert {key: value for key, value in given.items() if key not in UNUSED} == here
 
 
 @pytest.mark.parametrize(
     "name", ["ViT-B-32-quickgelu", "RN50x4", "ViT-H-14-CLIPA", "coca_ViT-L-14", "ViT-B-16-SigLIP2"]
 )
 def test_a_configuration_spelt_out_has_open_clips_name(name):
-    """All defaults written down, and what only training needs."""
+    """Defaults that are written out, and settings of training alone, do not change the name."""
     cfg = open_clip.get_model_config(name)
     vision = {**asdict(CLIPVisionCfg()), **cfg["vision_cfg"], "patch_dropout": 0.5}
     cfg |= {"vision_cfg": vision, "text_cfg": {**asdict(CLIPTextCfg()), **cfg["text_cfg"]}}
@@ -112,7 +119,7 @@ def test_a_configuration_spelt_out_has_open_clips_name(name):
 
 
 def test_an_unknown_tower_is_unknown(tmp_path):
-    """And why is said."""
+    """The reason names the tensors that were looked for."""
     save_file({"w": torch.zeros(1)}, tmp_path / "x")
     guess = guess_architecture(open_checkpoint(tmp_path / "x"))
     assert guess.names == ()
@@ -120,7 +127,7 @@ def test_an_unknown_tower_is_unknown(tmp_path):
 
 
 def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
-    """Nothing is overlooked."""
+    """No tensor is ignored in the comparison."""
     state = own_model("ViT-S-32").state_dict()
     extra = torch.empty(1, device="meta")
     assert guess_architecture(checkpoint_of(state)).names == ("ViT-S-32",)
@@ -132,10 +139,10 @@ def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
             assert "open_clip has no such configuration" in guess.reason
 
 
-def test_metadata_tells_the_architecture(tmp_path):
-    """In the form of open_clip_config.json, by open_clip's name where it has one."""
+def test_metadata_declares_the_architecture(tmp_path):
+    """An open_clip configuration in the metadata is named as in open_clip if it has a name there."""
     for cfg, name in (
-        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom (unknown)"),
+        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom: unknown"),
         (open_clip.get_model_config("RN50"), "RN50"),
     ):
         config = {"model_cfg": cfg, "preprocess_cfg": {"size": 8}}
@@ -146,13 +153,13 @@ def test_metadata_tells_the_architecture(tmp_path):
 
 
 def test_a_name_that_open_clip_does_not_know_is_answered_with_close_ones():
-    """A slip in a name is the usual case."""
+    """A typing error in a name is the usual case."""
     assert require_config("RN50") == open_clip.get_model_config("RN50")
     with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
         require_config("ViT-B32")
 
 
 def test_a_configuration_is_handed_out_as_a_copy():
-    """Whoever changes it changes no other model."""
+    """Changing it does not change the next one."""
     require_config("RN50")["vision_cfg"]["width"] = 1
     assert require_config("RN50")["vision_cfg"]["width"] == 64

@@ -1,4 +1,4 @@
-"""An image tower with a linear head, or with none yet."""
+"""A classifier is an image tower with a linear head, or without one."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ TOWER = nn.Sequential(nn.Flatten(), nn.Linear(12, 6))
 
 
 def test_logits_are_the_head_of_features_of_length_one():
-    """And training reaches both."""
+    """Gradients reach both the tower and the head."""
     classifier, images = Classifier(TOWER, 6, 4), torch.randn(5, 3, 2, 2)
     head = classifier.classification_head
     features = functional.normalize(TOWER(images), dim=-1)
@@ -24,7 +24,7 @@ def test_logits_are_the_head_of_features_of_length_one():
 
 
 def test_without_a_head_there_are_features_but_no_logits():
-    """What is missing is said."""
+    """The error says that the head is missing."""
     classifier = Classifier(TOWER, 6, None)
     assert classifier.classes is None
     assert classifier.encode(torch.zeros(1, 3, 2, 2)).shape == (1, 6)
@@ -34,7 +34,7 @@ def test_without_a_head_there_are_features_but_no_logits():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_head_goes_where_the_tower_is(dtype):
-    """In its dtype and mode, its bias zero, as often as there are new class names."""
+    """It has the tower's dtype and mode and a zero bias, and can be replaced by a head with other classes."""
     classifier = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(12, 6)), 6, None).to(dtype).eval()
     for classes in (4, 9):
         weight = torch.randn(classes, 6)
@@ -48,7 +48,7 @@ def test_a_head_goes_where_the_tower_is(dtype):
 
 
 def test_a_text_tower_and_its_temperature_are_part_of_it():
-    """So that they move to a device with the rest; there are neither without one."""
+    """Both are moved to a device with the rest; a classifier without a text tower has neither."""
     assert set(Classifier(TOWER, 6, 4, nn.Linear(2, 6)).state_dict()) > {"text.weight", "logit_scale"}
     assert "logit_scale" not in Classifier(TOWER, 6, 4).state_dict()
 

@@ -11,10 +11,11 @@ from safetensors.torch import load_file
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import fitting, guess_architecture
+from mergekit_wise.models.architecture import fitting
 from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import read_names
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.resolved_config import guess_architecture
 
 transformers.utils.logging.set_verbosity_error()
 NAMES, TEMPLATES = ("cat", "white dog", "newt"), ("a photo of a {}.", "the {}")
@@ -83,17 +84,17 @@ def our_logits(model, images):
     ids=["QuickGELU", "GELU", "GELU by tanh", "heads", "epsilons", "old end of text", "shards"],
 )
 def test_logits_are_those_of_transformers(changes, options, folder, filled, images):
-    """Both towers, the temperature and all that only config.json says, to 1e-4."""
+    """Both towers, the temperature and everything in config.json agree to 1e-4."""
     clip = random_clip(config(**changes))
     checkpoint = open_checkpoint(folder(clip, **options))
     model = filled(open_model(checkpoint), checkpoint)
     tokens = model.tokenizer(NAMES)
     torch.testing.assert_close(our_logits(model, images), own_logits(clip, images, tokens), rtol=1e-4, atol=1e-4)
-    assert "told by config.json" in model.architecture
+    assert "config.json" in model.architecture
 
 
 def test_each_of_these_settings_matters(folder, filled, images):
-    """The test above could not fail otherwise: with the other activation or heads, logits differ by far more."""
+    """Another activation or number of heads changes logits by far more, so the test above can fail."""
     clip = random_clip(config())
     for wrong in ({"act": "gelu"}, {"heads": 4}):
         other = random_clip(config(**wrong))
@@ -104,8 +105,8 @@ def test_each_of_these_settings_matters(folder, filled, images):
         assert difference.abs().max() > 1e-2
 
 
-def test_the_preprocessor_tells_the_preprocessing(folder):
-    """In open_clip's words; newer versions keep it in processor_config.json."""
+def test_the_preprocessor_file_declares_the_preprocessing(folder):
+    """It is translated to open_clip's settings; newer versions store it in processor_config.json."""
     path = folder(random_clip(config()))
     wanted = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "shortest"}
     wanted |= {"size": 32, "mode": "RGB", "fill_color": 0}
@@ -130,7 +131,7 @@ def test_a_state_dict_alone_is_looked_up_among_open_clips(save):
 
 
 def test_a_head_and_a_prefix_change_nothing(save, filled, images):
-    """A fine-tuned CLIPModel inside another module."""
+    """A fine-tuned CLIPModel inside another module gives the same logits."""
     clip = random_clip(config(act="gelu"))
     head = {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
     cfg = hugging_face_config(clip.config.to_dict(), {})
@@ -143,16 +144,16 @@ def test_a_head_and_a_prefix_change_nothing(save, filled, images):
 
 
 def test_old_files_say_some_things_twice():
-    """And there the second saying counts, as it does for transformers."""
-    said = {"vision_config": {"hidden_act": "quick_gelu"}, "text_config": {"hidden_act": "quick_gelu"}}
-    twice = {f"{key}_dict": {"hidden_act": "gelu"} for key in said}
-    assert hugging_face_config(said, {})["model_cfg"]["quick_gelu"]
-    assert not hugging_face_config(said | twice, {})["model_cfg"]["quick_gelu"]
+    """The second of two copies counts, as in transformers."""
+    first = {"vision_config": {"hidden_act": "quick_gelu"}, "text_config": {"hidden_act": "quick_gelu"}}
+    twice = {f"{key}_dict": {"hidden_act": "gelu"} for key in first}
+    assert hugging_face_config(first, {})["model_cfg"]["quick_gelu"]
+    assert not hugging_face_config(first | twice, {})["model_cfg"]["quick_gelu"]
 
 
 @pytest.mark.parametrize(("width", "hidden"), [(1408, 6144), (1664, 8192), (1152, 4304), (768, 3072), (896, 3584)])
 def test_the_width_of_hidden_layers_survives_open_clips_ratio(width, hidden):
-    """open_clip multiplies and rounds down."""
+    """open_clip multiplies the width by the ratio and rounds down."""
     cfg = hugging_face_config({"vision_config": {"hidden_size": width, "intermediate_size": hidden}}, {})
     assert int(width * cfg["model_cfg"]["vision_cfg"]["mlp_ratio"]) == hidden
 
@@ -167,7 +168,7 @@ def test_the_width_of_hidden_layers_survives_open_clips_ratio(width, hidden):
     ],
 )
 def test_what_open_clip_cannot_build_is_refused(changes, message, folder):
-    """With the reason."""
+    """The error gives the reason."""
     path = folder(random_clip(config()))
     (path / "config.json").write_text(json.dumps({"model_type": "clip", **changes}))
     with pytest.raises(ModelError, match=message):
@@ -175,7 +176,7 @@ def test_what_open_clip_cannot_build_is_refused(changes, message, folder):
 
 
 def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tmp_path):
-    """Heads and activation are not guessed."""
+    """Neither attention heads nor the activation are guessed."""
     path = folder(random_clip(config()))
     shutil.copy(path / "model.safetensors", tmp_path / "alone.safetensors")
     with pytest.raises(ModelError, match="Name it with --model"):
@@ -183,12 +184,12 @@ def test_a_folder_without_its_configuration_asks_for_the_architecture(folder, tm
     assert load_file(tmp_path / "alone.safetensors")
 
 
-def test_a_missing_part_of_a_stacked_tensor_is_told(save):
-    """Query, key and value are one tensor of open_clip's; two of them are none."""
+def test_a_missing_part_of_a_stacked_tensor_is_refused(save):
+    """Query, key and value are one tensor of open_clip's, and two of the three do not suffice."""
     clip = random_clip(config())
     state = clip.state_dict() | {"classification_head.weight": torch.randn(5, 16)}
     del state["vision_model.encoder.layers.1.self_attn.k_proj.weight"]
-    with pytest.raises(ModelError, match=r"resblocks.1.attn.in_proj_weight, of which the checkpoint holds a part"):
+    with pytest.raises(ModelError, match=r"resblocks.1.attn.in_proj_weight, of which the checkpoint holds only a part"):
         open_model(save(state, hugging_face_config(clip.config.to_dict(), {})))
 
 
@@ -212,7 +213,7 @@ def classifiers(tmp_path):
 
 @pytest.mark.parametrize("changes", [{}, {"act": "gelu", "heads": 4}, {"vision": {"layer_norm_eps": 1e-3}}], ids=str)
 def test_classifiers_give_the_logits_of_transformers(changes, classifiers, filled, images, tmp_path):
-    """CLIPForImageClassification takes the mean of the patches: no norm, no projection, no length of 1."""
+    """CLIPForImageClassification uses the mean over patches without norm, projection or normalisation."""
     merge(*classifiers(**changes), tmp_path / "out", alpha=0.3)
     theirs = transformers.CLIPForImageClassification.from_pretrained(tmp_path / "out").eval()
     checkpoint = open_checkpoint(tmp_path / "out")
@@ -220,11 +221,11 @@ def test_classifiers_give_the_logits_of_transformers(changes, classifiers, fille
     with torch.no_grad():
         torch.testing.assert_close(model.module(images), theirs(images).logits, rtol=1e-4, atol=1e-4)
     assert model.head == "own, 5 classes, features not normalised"
-    assert "custom: ViT/8, 2 layers, width 64, 32-pixel images, 64 features (told by" in model.architecture
+    assert "custom: ViT/8, 2 layers, width 64, 32-pixel images, 64 features (from " in model.architecture
 
 
 def test_a_classifiers_state_dict_takes_the_name_of_its_clip(save, images, filled):
-    """Where no config.json lies beside it; a norm that the logits do not depend on is passed over."""
+    """Without config.json --model decides; a norm that the logits do not depend on is ignored."""
     large = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
     vision = transformers.CLIPVisionConfig(**large, image_size=224, patch_size=32, hidden_act="gelu")
     settings = transformers.CLIPConfig(vision_config=vision.to_dict(), num_labels=5)
@@ -250,13 +251,13 @@ def siglip(kind):
 
 @pytest.mark.parametrize("kind", [transformers.SiglipModel, transformers.SiglipForImageClassification])
 def test_siglip_is_merged_and_refused_where_images_are_seen(kind, tmp_path):
-    """With what to take instead; the merged folder is transformers' own."""
+    """The error names what to use instead, and the merged folder opens in transformers."""
     for name in ("zs", "ft"):
         siglip(kind).save_pretrained(tmp_path / name)
     merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
     a, b, out = (kind.from_pretrained(tmp_path / name).state_dict() for name in ("zs", "ft", "out"))
     name = "vision_model.encoder.layers.0.mlp.fc1.weight"
     assert torch.equal(out[name], (1 - 0.3) * a[name] + 0.3 * b[name])
-    with pytest.raises(ModelError, match="Hugging Face's SigLIP is merged, but not evaluated.*ViT-B-16-SigLIP/webli"):
+    with pytest.raises(ModelError, match="SigLIP.*ViT-B-16-SigLIP/webli"):
         open_model(open_checkpoint(tmp_path / "out"))
-    assert guess_architecture(open_checkpoint(tmp_path / "out")).reason.startswith("Hugging Face's SigLIP is merged")
+    assert guess_architecture(open_checkpoint(tmp_path / "out")).reason.startswith("Hugging Face's SigLIP")

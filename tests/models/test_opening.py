@@ -1,4 +1,4 @@
-"""Checkpoints of every flavour become models whose logits are those of the library that the weights come from."""
+"""Checkpoints of every layout become models with the logits of the library that the weights come from."""
 
 import json
 
@@ -8,6 +8,7 @@ import torch
 from torch.nn import functional
 
 from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import ModelError
 from mergekit_wise.models.opening import open_model
 
 NAMES, TEMPLATES = ("cat", "white dog", "newt"), ("a photo of a {}.", "the {}")
@@ -70,7 +71,7 @@ TOWERS = {
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_an_own_head_gives_the_logits_of_open_clips_image_tower(tower, small, build, save, filled):
-    """Normalised features times the head, to the last bit but rounding."""
+    """Logits are the normalised features times the head, up to rounding."""
     cfg = small | TOWERS[tower]
     clip, head = build(cfg), head_of()
     checkpoint = save(clip.state_dict() | head, with_config(cfg))
@@ -89,7 +90,7 @@ def test_an_own_head_gives_the_logits_of_open_clips_image_tower(tower, small, bu
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_without_a_head_class_names_give_that_of_open_clips_own_classifier(tower, small, build, save, filled):
-    """open_clip.build_zero_shot_classifier, times exp(logit_scale)."""
+    """The head is that of open_clip.build_zero_shot_classifier times exp(logit_scale)."""
     cfg = small | TOWERS[tower]
     clip = build(cfg)
     checkpoint = save(clip.state_dict(), with_config(cfg))
@@ -111,7 +112,7 @@ def torch_state(checkpoint):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.float8_e4m3fn])
 def test_weights_of_any_dtype_are_copied_exactly(dtype, small, build, save, filled):
-    """What the file rounds to is what the module holds; its statistics and counters too."""
+    """The module holds what the file rounds to, also in statistics and counters."""
     cfg = small | TOWERS["resnet"]
     state = {
         n: t.to(dtype) if t.is_floating_point() else t + 7 for n, t in (build(cfg).state_dict() | head_of()).items()
@@ -125,7 +126,7 @@ def test_weights_of_any_dtype_are_copied_exactly(dtype, small, build, save, fill
 
 
 def test_weights_set_again_replace_the_first_in_place(small, build, save, filled):
-    """Which is how one module visits every alpha."""
+    """One module can hold the weights of every alpha in turn."""
     first, second = (
         save(build(small, seed).state_dict() | head_of(), with_config(small), f"{seed}") for seed in (0, 1)
     )
@@ -144,21 +145,21 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("flavour", WRAPPED)
-def test_names_of_every_flavour_lead_to_the_same_logits(flavour, small, build, save, filled, images):
-    """With what else of the model those files keep."""
+@pytest.mark.parametrize("layout", WRAPPED)
+def test_names_of_every_layout_lead_to_the_same_logits(layout, small, build, save, filled, images):
+    """The other tensors of such files do not change the logits."""
     clip, head = build(small), head_of()
     state = clip.state_dict() | head
-    if flavour == "an image tower alone":
+    if layout == "an image tower alone":
         state = {name: tensor for name, tensor in state.items() if name.startswith(("visual.", "classification_head."))}
-    checkpoint = save({WRAPPED[flavour](name): tensor for name, tensor in state.items()}, with_config(small))
+    checkpoint = save({WRAPPED[layout](name): tensor for name, tensor in state.items()}, with_config(small))
     model = filled(open_model(checkpoint), checkpoint)
     torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
 
 
 @pytest.mark.parametrize("tower", ["resnet", "timm vit"])
 def test_other_image_towers_alone_are_known_too(tower, small, build, save, filled):
-    """By attention pooling and by timm's trunk."""
+    """A ResNet is recognised by its attention pooling, and a timm tower by its trunk."""
     cfg = small | TOWERS[tower]
     clip = build(cfg)
     checkpoint = save(clip.visual.state_dict() | head_of(), with_config(cfg))
@@ -170,7 +171,7 @@ def test_other_image_towers_alone_are_known_too(tower, small, build, save, fille
 @pytest.mark.parametrize("prefix", ["", "classification_head.", "module.fc."])
 @pytest.mark.parametrize("bias", [True, False])
 def test_a_head_may_come_in_a_file_of_its_own(prefix, bias, small, build, save, filled, images):
-    """Beside an image tower alone, under any name; it stays when weights are set."""
+    """It may have any name, and is kept when weights are set."""
     clip, head = build(small), head_of()
     if not bias:
         head["classification_head.bias"] = torch.zeros(5)
@@ -182,15 +183,15 @@ def test_a_head_may_come_in_a_file_of_its_own(prefix, bias, small, build, save, 
     assert not any("head" in name for name in model.names.values())
 
 
-def test_a_head_of_its_own_may_be_passed_over_for_class_names(small, build, save):
-    """For classes that it was not made for; a head's file wins over the checkpoint's own."""
+def test_a_head_of_class_names_may_replace_the_own_one(small, build, save):
+    """The model then predicts other classes; a head's file is preferred to the checkpoint's own head."""
     checkpoint = save(build(small).state_dict() | head_of(), with_config(small))
     assert open_model(checkpoint, own_head=False).head == "zero-shot"
     assert open_model(checkpoint, head=save(head_of(9), name="head")).head == "own, 9 classes"
 
 
 def test_a_head_without_a_bias_has_one_of_zero(small, build, save, filled, images):
-    """As some code saves it."""
+    """Some code saves heads without a bias."""
     clip, head = build(small), head_of() | {"classification_head.bias": torch.zeros(5)}
     checkpoint = save(
         clip.state_dict() | {"classification_head.weight": head["classification_head.weight"]}, with_config(small)
@@ -199,25 +200,25 @@ def test_a_head_without_a_bias_has_one_of_zero(small, build, save, filled, image
     torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
 
 
-def test_preprocessing_is_what_was_told_and_open_clips_where_nothing_was(small, build, save):
-    """The size is the tower's, as open_clip has it."""
+def test_preprocessing_is_the_declared_one_or_open_clips_default(small, build, save):
+    """The image size is always the tower's, as in open_clip."""
     state = build(small).state_dict() | head_of()
-    told = open_model(save(state, with_config(small))).preprocess
-    assert told == {**PREPROCESS, "size": 32, "mode": "RGB", "fill_color": 0}
+    declared = open_model(save(state, with_config(small))).preprocess
+    assert declared == {**PREPROCESS, "size": 32, "mode": "RGB", "fill_color": 0}
     silent = open_model(save(state, {"model_cfg": small, "preprocess_cfg": {}})).preprocess
     assert silent["mean"] == open_clip.OPENAI_DATASET_MEAN
     assert (silent["interpolation"], silent["resize_mode"], silent["size"]) == ("bicubic", "shortest", 32)
 
 
-def test_the_architecture_says_who_told(small, build, save):
-    """And what it is, in open_clip's words where it has some."""
+def test_the_architecture_names_its_source(small, build, save):
+    """A record names the architecture as in open_clip if possible, with the source of that."""
     state = build(small).state_dict() | head_of()
     text = open_model(save(state, with_config(small))).architecture
-    assert text.startswith("custom: ViT/8, 2 layers, width 64, 32-pixel images, 16 features (told by its metadata")
+    assert text.startswith("custom: ViT/8, 2 layers, width 64, 32-pixel images, 16 features (from its metadata")
 
 
-def test_a_folder_of_open_clips_tells_by_its_configuration(small, build, save, filled, images, tmp_path):
-    """As Hugging Face's repositories of open_clip's models are."""
+def test_a_folder_of_open_clips_declares_its_configuration(small, build, save, filled, images, tmp_path):
+    """Hugging Face's repositories of open_clip's models are such folders."""
     small["quick_gelu"] = True
     clip, head = build(small), head_of()
     save(clip.state_dict() | head, name="hub/open_clip_model.safetensors")
@@ -227,3 +228,95 @@ def test_a_folder_of_open_clips_tells_by_its_configuration(small, build, save, f
     torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
     assert "open_clip_config.json" in model.architecture
     assert model.preprocess["mean"] == PREPROCESS["mean"]
+
+
+def test_a_checkpoint_without_head_and_text_tower_is_refused(small, build, save):
+    """Remains of a text tower, as training scripts leave them, do not suffice."""
+    clip = build(small)
+    with pytest.raises(ModelError, match="no classification head.*no complete text tower"):
+        open_model(save(clip.visual.state_dict(), with_config(small)))
+    scraps = {name: tensor for name, tensor in clip.state_dict().items() if not name.startswith("transformer.")}
+    with pytest.raises(ModelError, match="no complete text tower"):
+        open_model(save(scraps, with_config(small)))
+
+
+def test_an_architecture_that_shapes_do_not_show_is_asked_for(build, save):
+    """Shapes that fit exactly one configuration are enough; others need --model."""
+    cfg = open_clip.get_model_config("ViT-S-32-alt")
+    state = build(cfg).state_dict() | head_of(5, 256)
+    seen = open_model(save(state))
+    assert seen.architecture == "ViT-S-32-alt (from names and shapes; preprocessing: open_clip's default)"
+    cfg["vision_cfg"]["layers"] = 1
+    with pytest.raises(ModelError, match="none of open_clip's. Name it with --model"):
+        open_model(save(build(cfg).state_dict() | head_of(5, 256)))
+
+
+def test_a_name_that_does_not_fit_is_refused(small, build, save):
+    """The error names the first tensor that differs, and how it differs."""
+    checkpoint = save(build(small).state_dict() | head_of())
+    with pytest.raises(ModelError, match=r"visual.class_embedding, expected in the shape \[768\], found in \[64\]"):
+        open_model(checkpoint, "ViT-B-32")
+    with pytest.raises(ModelError, match=r"visual.attnpool.c_proj.bias, which the checkpoint does not hold"):
+        open_model(checkpoint, "RN50")
+    with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
+        open_model(checkpoint, "ViT-B32")
+    with pytest.raises(ModelError, match="Those of ViT-B-32: openai"):
+        open_model(checkpoint, "ViT-B-32/openia")
+
+
+@pytest.mark.parametrize(
+    "missing", ["visual.proj", "ln_final.bias", "visual.transformer.resblocks.1.attn.in_proj_weight"]
+)
+def test_a_missing_tensor_is_named(missing, small, build, save):
+    """The error names tensors of either tower."""
+    state = build(small).state_dict()
+    del state[missing]
+    with pytest.raises(ModelError, match=f"{missing}, which the checkpoint does not hold"):
+        open_model(save(state, with_config(small)))
+
+
+def test_a_tensor_too_many_is_named(small, build, save):
+    """An additional tensor could change what the tower computes."""
+    state = build(small).state_dict() | head_of()
+    extra = {"visual.wings": torch.ones(2)}
+    with pytest.raises(ModelError, match=r"in 1 tensor, .* visual.wings, which the architecture does not have"):
+        open_model(save(state | extra, with_config(small)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"wings": 2}, "wings"),
+        ({"head_width": 0}, "division by zero|modulo"),
+        ({"layers": "many"}, "'str'"),
+        ({"timm_model_name": "hf-hub:timm/test_vit"}, "would have to download"),
+        ({"timm_model_name": "no_such_tower"}, "no_such_tower"),
+        ({"pos_embed_type": 7}, "ValueError"),
+    ],
+)
+def test_a_configuration_that_open_clip_cannot_build_is_refused(changes, reason, small, build, save):
+    """The error gives open_clip's reason; nothing is downloaded because a file names it."""
+    state = build(small).state_dict() | head_of()
+    small["vision_cfg"] |= changes
+    with pytest.raises(ModelError, match=f"cannot build.*({reason})"):
+        open_model(save(state, with_config(small)))
+
+
+def test_files_without_an_image_tower_or_with_two_are_refused(small, build, save):
+    """Which of two towers is meant is not guessed."""
+    visual = build(small).visual.state_dict()
+    with pytest.raises(ModelError, match="no image tower.*timm:NAME"):
+        open_model(save({"w": torch.ones(1)} | head_of()))
+    twice = {f"{side}.visual.{name}": tensor for side in ("a", "b") for name, tensor in visual.items()}
+    with pytest.raises(ModelError, match=r"2 image towers, under 'a\.', 'b\.'"):
+        open_model(save(twice | head_of(), with_config(small)))
+
+
+@pytest.mark.parametrize("shape", [(5, 8), (5,), (0, 16)])
+def test_a_head_of_the_wrong_shape_is_refused(shape, small, build, save):
+    """The head may be the checkpoint's own or in another file."""
+    head = {"classification_head.weight": torch.zeros(shape), "classification_head.bias": torch.zeros(5)}
+    with pytest.raises(ModelError, match="classification_head.weight|expected a head"):
+        open_model(save(build(small).state_dict() | head, with_config(small)))
+    with pytest.raises(ModelError, match="expected a head for 16 features|one weight"):
+        open_model(save(build(small).state_dict(), with_config(small)), head=save(head, name="head"))

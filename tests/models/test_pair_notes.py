@@ -1,4 +1,4 @@
-"""Two ends that are one model, or stand the wrong way round, are told of."""
+"""A note says if two checkpoints are the same model, or swapped."""
 
 import json
 
@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.api.sweep import sweep
-from mergekit_wise.models.clip import create_clip
+from mergekit_wise.models.pair_notes import SAME
+from mergekit_wise.models.towers import create_clip
 from mergekit_wise.options import MergeOptions
 
 CONFIG = {
@@ -33,19 +34,19 @@ def model(tmp_path):
 
 
 def of_one_model(notes):
-    return [note for note in notes if "every alpha gives this one model" in note]
+    return [note for note in notes if note == SAME]
 
 
-def changed(path, **told):
-    """A copy with another head, which says of itself what is told."""
+def changed(path, **metadata):
+    """A copy with another head and more metadata."""
     tensors = load_file(path)
     tensors["classification_head.weight"] += 1
-    save_file(tensors, path.with_name("changed"), {"open_clip_config": json.dumps(CONFIG), **told})
+    save_file(tensors, path.with_name("changed"), {"open_clip_config": json.dumps(CONFIG), **metadata})
     return path.with_name("changed")
 
 
-def test_merging_a_model_with_itself_is_remarked(pair, states, tmp_path):
-    """Be it one file or two of different kinds; one tensor that moved makes two models of them."""
+def test_merging_a_model_with_itself_is_noted(pair, states, tmp_path):
+    """The two files may be of different kinds; one tensor that differs is enough for no note."""
     (tmp_path / "copy").write_bytes(pair[0].read_bytes())
     save_file(states[0], tmp_path / "other kind")
     for other in (pair[0], tmp_path / "copy", tmp_path / "other kind"):
@@ -56,15 +57,15 @@ def test_merging_a_model_with_itself_is_remarked(pair, states, tmp_path):
     assert all(of_one_model(report.notes) for report in several)
 
 
-def test_sweeping_a_model_with_itself_is_remarked(model):
-    """Once; and not where the head moved."""
+def test_sweeping_a_model_with_itself_is_noted(model):
+    """There is one note, and none if the heads differ."""
     options = {"alphas": (0.0, 0.5), "suite": "digits-noisy", "limit": 20}
     assert len(of_one_model(sweep(model, model, **options).notes)) == 1
     assert not of_one_model(sweep(model, changed(model), **options).notes)
 
 
-def test_ends_that_are_swapped_are_remarked(model, tmp_path):
-    """By merge and sweep alike, as far as `wise finetune` left its word in the file."""
+def test_swapped_checkpoints_are_noted(model, tmp_path):
+    """Both merge and sweep find it in the metadata that `wise finetune` writes."""
     finetuned = changed(model, mergekit_wise_finetune="{}")
     options = {"alphas": (0.5,), "suite": "digits-noisy", "limit": 20}
     for ends, expected in (((finetuned, model), 1), ((model, finetuned), 0), ((finetuned, finetuned), 0)):
@@ -73,8 +74,8 @@ def test_ends_that_are_swapped_are_remarked(model, tmp_path):
             assert sum("if they are swapped" in note for note in report.notes) == expected
 
 
-def test_how_files_were_read_is_told_of_each_end(model, tmp_path):
-    """By its name in a merge and a sweep; an evaluation has but one file."""
+def test_how_files_were_read_is_noted_for_both_files(model, tmp_path):
+    """A merge and a sweep name the file; an evaluation has only one."""
     wrapped = tmp_path / "wrapped"
     save_file(
         {f"module.{name}": tensor for name, tensor in load_file(model).items()},

@@ -1,4 +1,4 @@
-"""timm's classifiers: logits and preprocessing are timm's own."""
+"""The logits and the preprocessing of timm's classifiers are timm's own."""
 
 import json
 
@@ -20,7 +20,7 @@ def random_model(name, classes):
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext"])
 @pytest.mark.parametrize("classes", [1000, 7])
 def test_logits_are_timms(name, classes, save, filled):
-    """For ViT and networks with batch norm alike, with as many classes as the file's head has."""
+    """ViTs and networks with batch norm agree, with as many classes as the file's head has."""
     own = random_model(name, classes)
     checkpoint = save(own.state_dict())
     model = filled(open_model(checkpoint, f"timm:{name}"), checkpoint)
@@ -29,33 +29,33 @@ def test_logits_are_timms(name, classes, save, filled):
         torch.testing.assert_close(model.module(images), own(images))
         torch.testing.assert_close(own.get_classifier()(model.module.encode(images)), own(images))
     assert (model.head, model.has_text_tower, model.classes) == (f"own, {classes} classes", False, classes)
-    assert model.architecture == f"timm:{name} (told by --model)"
+    assert model.architecture == f"timm:{name} (from --model)"
 
 
 def test_preprocessing_is_that_of_timms_table(save):
-    """The share that is cropped among it."""
+    """It includes the share of the image that is cropped."""
     checkpoint = save(random_model("test_vit", 1000).state_dict())
-    told = open_model(checkpoint, "timm:test_vit.r160_in1k").preprocess
+    found = open_model(checkpoint, "timm:test_vit.r160_in1k").preprocess
     wanted = resolve_data_config({}, model=timm.create_model("test_vit.r160_in1k"))
-    assert (3, *told["size"]) == wanted["input_size"]
-    assert all(tuple(told[key]) == wanted[key] for key in ("mean", "std"))
-    assert (told["interpolation"], told["crop_pct"]) == (wanted["interpolation"], wanted["crop_pct"])
-    assert told["resize_mode"] == "shortest"
+    assert (3, *found["size"]) == wanted["input_size"]
+    assert all(tuple(found[key]) == wanted[key] for key in ("mean", "std"))
+    assert (found["interpolation"], found["crop_pct"]) == (wanted["interpolation"], wanted["crop_pct"])
+    assert found["resize_mode"] == "shortest"
 
 
-def test_a_folder_from_the_hub_tells_by_its_configuration(save, tmp_path):
-    """Name and preprocessing."""
+def test_a_folder_from_the_hub_declares_its_configuration(save, tmp_path):
+    """Its config.json gives the name, the classes and the preprocessing."""
     save(random_model("test_resnet", 9).state_dict(), name="hub/model.safetensors")
     settings = {"mean": [0.1, 0.2, 0.3], "crop_pct": 0.5, "url": "http://127.0.0.1:9/x"}
     config = {"architecture": "test_resnet", "num_classes": 9, "pretrained_cfg": settings}
     (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
     model = open_model(open_checkpoint(tmp_path / "hub"))
-    assert model.architecture == "timm:test_resnet (told by config.json)"
+    assert model.architecture == "timm:test_resnet (from config.json)"
     assert (model.classes, model.preprocess["mean"], model.preprocess["crop_pct"]) == (9, [0.1, 0.2, 0.3], 0.5)
 
 
 def test_names_that_timm_does_not_know_or_would_fetch_are_refused(save):
-    """Nothing is looked for on the network."""
+    """Nothing is downloaded."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     with pytest.raises(ModelError, match="Close to it: test_vit"):
         open_model(checkpoint, "timm:test_vitt")
@@ -65,7 +65,7 @@ def test_names_that_timm_does_not_know_or_would_fetch_are_refused(save):
 
 
 def test_files_that_do_not_fit_are_refused(save):
-    """Another model's, one without a head, one that lacks a tensor."""
+    """The file may be another model's, have no head, or lack a tensor."""
     state = random_model("test_vit", 5).state_dict()
     with pytest.raises(ModelError, match=r"no classifier 'head\.fc\.weight'"):
         open_model(save(state), "timm:test_convnext")
@@ -79,13 +79,13 @@ def test_files_that_do_not_fit_are_refused(save):
 
 
 def test_another_head_has_no_place(save):
-    """Neither from a file nor from class names."""
+    """A timm classifier keeps its head, whether the other one is from a file or from class names."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     for options in ({"head": checkpoint}, {"own_head": False}):
-        with pytest.raises(ModelError, match="no place for another"):
+        with pytest.raises(ModelError, match="cannot be replaced"):
             open_model(checkpoint, "timm:test_vit", **options)
     model = open_model(checkpoint, "timm:test_vit")
     with pytest.raises(ModelError, match="no text tower"):
         model.zeroshot_head(["cat"], ["a {}"])
-    with pytest.raises(ModelError, match="no place for another"):
+    with pytest.raises(ModelError, match="cannot be replaced"):
         model.use_head(torch.zeros(2, 64))

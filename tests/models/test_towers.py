@@ -1,13 +1,12 @@
-"""Towers are built as open_clip builds them, but for the random numbers; padding of texts is left out."""
+"""Towers are built as open_clip builds them, except for random numbers."""
 
 import copy
 
-import open_clip
 import pytest
 import torch
 from open_clip.model import _build_vision_tower
 
-from mergekit_wise.models.towers import build_text, build_visual, encode_texts
+from mergekit_wise.models.towers import build_text, build_visual
 
 CONFIGS = {
     "positions": {"timm_model_name": "vit_pe_core_tiny_patch16_384", "timm_pool": "map", "timm_proj": None},
@@ -18,8 +17,8 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_what_no_checkpoint_holds_is_computed_as_ever(kind):
-    """Buffers that are not saved: rotary positions, windows' indices."""
+def test_buffers_that_no_checkpoint_holds_are_computed(kind):
+    """Rotary positions and windows' indices are buffers that are not saved."""
     embed_dim = 512 if kind == "positions" else 16
     tower = build_visual({"embed_dim": embed_dim, "vision_cfg": CONFIGS[kind]})
     wanted = dict(_build_vision_tower(embed_dim, copy.deepcopy(CONFIGS[kind])).named_buffers())
@@ -30,7 +29,7 @@ def test_what_no_checkpoint_holds_is_computed_as_ever(kind):
 
 
 def test_building_draws_no_random_numbers(small):
-    """They would be thrown away, and seconds with them; whoever draws some next gets what they would have got."""
+    """They would be discarded, and the random state of later code would change."""
     torch.manual_seed(0)
     wanted = torch.rand(1)
     torch.manual_seed(0)
@@ -39,23 +38,6 @@ def test_building_draws_no_random_numbers(small):
 
 
 def test_random_numbers_are_drawn_again_afterwards():
-    """Where somebody trains a model in the same process."""
+    """A model that is trained in the same process is initialised as usual."""
     build_visual({"embed_dim": 16, "vision_cfg": CONFIGS["plain"]})
     assert torch.nn.Linear(8, 8).weight.std() > 0
-
-
-@pytest.mark.parametrize(
-    "pool", [{}, {"pool_type": "eos", "eos_id": 49407}, {"pool_type": "last"}, {"no_causal_mask": True}]
-)
-def test_texts_without_their_padding_have_the_same_features(pool, small, build):
-    """For each way to find a text's end, and texts of any length up to the longest; the mask is as it was."""
-    cfg = small | {"custom_text": True, "text_cfg": small["text_cfg"] | pool}
-    tower = build(cfg).text
-    tokens = open_clip.SimpleTokenizer(context_length=12)(["a", "a red dog", "word " * 30, ""])
-    seen = []
-    tower.transformer.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
-    with torch.no_grad():
-        for texts in (tokens, tokens[:2], tokens[3:]):
-            torch.testing.assert_close(encode_texts(tower, texts), tower(texts))
-    short = pool in ({}, {"pool_type": "eos", "eos_id": 49407})
-    assert seen == ([12, 12, 5, 12, 2, 12] if short else [12] * 6)

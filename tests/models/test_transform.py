@@ -45,7 +45,7 @@ def drawn(mode, width, height, seed):
 @settings(max_examples=300, deadline=None)
 @given(configs, st.sampled_from([*CHANNELS, "P", "1"]), sizes, sizes, st.integers(0, 99))
 def test_pixels_then_normalise_is_open_clips_transform(config, mode, width, height, seed):
-    """For every size, mode of the image, way of resizing and colour of the rim; what open_clip cannot do, fails too."""
+    """It holds for every size, mode, way of resizing and fill colour; what open_clip refuses fails here, too."""
     image = drawn(mode, width, height, seed)
     preprocess = Preprocess.of(config)
     try:
@@ -70,7 +70,7 @@ def test_pixels_then_normalise_is_open_clips_transform(config, mode, width, heig
     sizes,
 )
 def test_a_share_that_is_cropped_is_timms(size, share, modes, width, height):
-    """As in its own transform for evaluation; before 1.0.31 it cropped other parts for sizes that are no squares."""
+    """timm before 1.0.31 cropped other parts for sizes that are not square, so these are skipped there."""
     old = tuple(map(int, version("timm").split("."))) < (1, 0, 31)
     if width * 20 < height or height * 20 < width or (old and size[0] != size[1]):
         return
@@ -83,14 +83,14 @@ def test_a_share_that_is_cropped_is_timms(size, share, modes, width, height):
 
 
 def test_it_travels_to_worker_processes():
-    """Whole, and working."""
+    """A pickled copy gives the same pixels."""
     preprocess = Preprocess.of({"size": 32, "resize_mode": "longest", "fill_color": 7})
     image = drawn("RGB", 50, 20, 0)
     assert torch.equal(pickle.loads(pickle.dumps(preprocess)).pixels(image), preprocess.pixels(image))
 
 
 def test_what_a_config_leaves_out_or_says_with_none_is_open_clips_default():
-    """And what open_clip does not know is passed over, as it does itself."""
+    """Unknown settings are ignored, as in open_clip."""
     found = Preprocess.of({"size": 336, "mean": None, "unheard_of": 0.9})
     assert found == Preprocess(size=(336, 336))
     assert (found.mean, found.std) == (PreprocessCfg().mean, PreprocessCfg().std)
@@ -108,6 +108,6 @@ def test_what_a_config_leaves_out_or_says_with_none_is_open_clips_default():
     ],
 )
 def test_a_config_that_open_clip_refuses_is_refused(config):
-    """In a sentence."""
+    """The error is a ModelError."""
     with pytest.raises(ModelError, match="no such preprocessing"):
         Preprocess.of(config)

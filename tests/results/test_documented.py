@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mergekit_wise.analysis import Disagreement
+from mergekit_wise.analysis import LogitDisagreement, disagreement
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.evaluation.pair_analysis import ensemble_name, flattened
+from mergekit_wise.evaluation.pair_analysis import ensemble_name
 from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
 from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
 from mergekit_wise.results.details import COLUMNS
@@ -58,9 +58,9 @@ def test_every_field_is_documented_with_its_type(heading, kind, entry, more):
 
 def test_every_number_of_an_analysis_is_documented():
     """The page has a row for the name of every value that an analysis can have."""
-    seen, logits = Disagreement(), np.random.default_rng(0).standard_normal((3, 20, 4))
-    seen.update(*logits, np.arange(20) % 4)
-    wanted = [*flattened(seen.result()), ensemble_name(0.5)]
+    seen, logits, labels = LogitDisagreement(), np.random.default_rng(0).standard_normal((3, 20, 4)), np.arange(20) % 4
+    seen.update(logits, labels, np.arange(20))
+    wanted = [*disagreement(seen, labels, *logits.argmax(2)), ensemble_name(0.5)]
     assert sorted(names(tables("An analysis")[1])) == sorted(wanted)
 
 

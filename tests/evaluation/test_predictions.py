@@ -1,4 +1,4 @@
-"""From logits to answers, against sorting."""
+"""Predicted classes are those that sorting gives."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
-from mergekit_wise.evaluation.answers import answer, choose_columns, class_logits
+from mergekit_wise.evaluation.predictions import choose_columns, class_logits, predict_classes
 
 
 def dataset(classes, labels=(0,), **facts):
@@ -18,9 +18,9 @@ def dataset(classes, labels=(0,), **facts):
 
 @given(st.integers(1, 12).flatmap(lambda k: arrays(np.float32, (4, k), elements=st.integers(-2, 2))), st.data())
 def test_ties_go_to_the_lower_index_also_among_the_best_five(logits, data):
-    """As a stable sort has it."""
+    """A stable sort gives the same order."""
     labels = data.draw(arrays(np.int64, 4, elements=st.integers(0, logits.shape[1] - 1)))
-    predicted, top5 = answer(torch.from_numpy(logits), torch.from_numpy(labels))
+    predicted, top5 = predict_classes(torch.from_numpy(logits), torch.from_numpy(labels))
     order = np.argsort(-logits, axis=1, kind="stable")
     assert predicted.tolist() == order[:, 0].tolist()
     assert top5.tolist() == [label in row[:5] for label, row in zip(labels, order, strict=True)]
@@ -28,9 +28,9 @@ def test_ties_go_to_the_lower_index_also_among_the_best_five(logits, data):
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 def test_logits_that_overflowed_predict_nothing(wrong):
-    """Neither the label, nor anything among the best five; other rows stay as they are."""
+    """Such a row predicts no class, and its label is not among the best five; other rows are unchanged."""
     logits = torch.tensor([[1.0, wrong, 0.0], [1.0, 2.0, 0.0]])
-    predicted, top5 = answer(logits, torch.tensor([1, 1]))
+    predicted, top5 = predict_classes(logits, torch.tensor([1, 1]))
     assert predicted.tolist() == [-1, 1]
     assert top5.tolist() == [False, True]
 
@@ -49,19 +49,19 @@ def test_a_class_is_the_largest_of_its_columns(logits, data):
 
 
 def test_a_head_of_the_classes_themselves_needs_no_columns():
-    """Also where the data set has columns in a vocabulary, whose head is the other possibility."""
+    """A data set with columns in a vocabulary accepts a head over either."""
     part = dataset(2, columns=((3,), (7, 8)), vocabulary="imagenet")
     assert choose_columns(part, 2) is None
     assert choose_columns(part, 1000).tolist() == [[3, -1], [7, 8]]
-    with pytest.raises(ModelError, match=r"expected a head of 2 \(or 1000 for imagenet's\) classes, found one of 10"):
+    with pytest.raises(ModelError, match=r"2 classes \(or 1000, .*head 10\."):
         choose_columns(part, 10)
     with pytest.raises(ModelError, match="wise zeroshot"):
         choose_columns(dataset(2), 1000)
 
 
 def test_labels_that_are_no_class_and_data_sets_without_images_are_refused():
-    """With what was found."""
-    with pytest.raises(SuiteError, match="2 labels are none of its 2 classes, the first being 5 of 1"):
+    """The error says what was found."""
+    with pytest.raises(SuiteError, match="2 labels .* 2 classes, the first being 5 of 1"):
         choose_columns(dataset(2, (0, 5, -1)), 2)
     with pytest.raises(SuiteError, match="no images in /there"):
         choose_columns(dataset(2, (), location="/there"), 2)

@@ -1,4 +1,4 @@
-"""What is not in the weights is told by the file, by files beside it, or by whose work it is; merges carry it on."""
+"""A configuration comes from metadata, side files or the layout of the weights, and merged files keep it."""
 
 import json
 import pickle
@@ -14,9 +14,8 @@ from safetensors import safe_open
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import guess_architecture
-from mergekit_wise.models.declared_config import remember, stored_config, told
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.resolved_config import CONFIG_KEY, declared_config, guess_architecture, with_declared_config
 from mergekit_wise.models.source import open_source
 
 # Tracing warns of its own end and of what it takes for constants; OpenAI's files stay as they are.
@@ -60,7 +59,7 @@ def archive(small, build, images, tmp_path):
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_openais_archives_are_known_by_their_kind(kind, archive, filled, images):
-    """open_clip's own loader builds the same from them: towers, temperature, QuickGELU."""
+    """open_clip's own loader builds the same towers, temperature and QuickGELU from them."""
     path = archive(kind)
     state = torch.jit.load(path).state_dict()
     theirs = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
@@ -112,7 +111,7 @@ def authors_file(small, build, tmp_path, monkeypatch):
 
 
 def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, filled, images):
-    """Their code knows OpenAI's CLIP alone; the features are normalised, and the head holds the temperature."""
+    """Their code uses OpenAI's CLIP alone; features are normalised, and the head holds the temperature."""
     path, clip, head = authors_file()
     checkpoint = open_checkpoint(path)
     model = filled(open_model(checkpoint), checkpoint)
@@ -123,8 +122,8 @@ def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, fill
     assert model.head == "own, 5 classes"
 
 
-def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_path, monkeypatch):
-    """FLYP's CLIPEncoder is in one, and may hold any model of open_clip's: its activation must be asked for."""
+def test_another_class_of_a_module_of_that_name_shows_nothing(small, build, tmp_path, monkeypatch):
+    """FLYP's CLIPEncoder is in such a module, and may hold any model of open_clip's."""
     AUTHORS.CLIPEncoder.__module__ = AUTHORS.__name__
     encoder = AUTHORS.CLIPEncoder()
     encoder.model = build(small)
@@ -134,13 +133,13 @@ def test_another_class_of_a_module_of_that_name_tells_nothing(small, build, tmp_
         (tmp_path / "flyp.pt").write_bytes(pickle.dumps(encoder))
     checkpoint = open_checkpoint(tmp_path / "flyp.pt")
     assert any("src.models.modeling.CLIPEncoder" in note for note in checkpoint.notes)
-    assert stored_config(checkpoint) is None
-    assert told(checkpoint) is None
+    assert CONFIG_KEY not in checkpoint.metadata
+    assert declared_config(checkpoint) is None
 
 
 @pytest.mark.parametrize("kind", ["pickled", "merged", "head"])
 def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, filled, images, tmp_path):
-    """The authors' ClassificationHead has a flag for that, which merged files carry on, and a head saved by itself."""
+    """The authors' ClassificationHead has a flag for that, which merged files and separate heads keep."""
     path, clip, head = authors_file("raw.pt", normalize=False)
     if kind == "merged":
         merge(authors_file()[0], path, tmp_path / "merged", alpha=1)
@@ -153,11 +152,11 @@ def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, fi
     assert checkpoint.metadata["classification_head.normalize"] == "false"
 
 
-def test_a_flag_on_which_two_files_disagree_is_remarked(authors_file, tmp_path):
-    """The mixture is used as the fine-tuned model is."""
+def test_a_flag_on_which_two_files_disagree_is_noted(authors_file, tmp_path):
+    """The mixture uses the flag of the fine-tuned model."""
     raw, usual = authors_file("raw.pt", normalize=False)[0], authors_file()[0]
     report = merge(raw, usual, tmp_path / "merged")
-    assert any("disagree on 'classification_head.normalize'; kept the fine-tuned" in note for note in report.notes)
+    assert any("disagree on 'classification_head.normalize'" in note for note in report.notes)
     assert open_model(open_checkpoint(tmp_path / "merged")).head == "own, 5 classes"
 
 
@@ -170,7 +169,7 @@ def soup(clip):
 
 
 def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, filled, images):
-    """QuickGELU all the same, and asked for where the text tower is whole, because others name tensors so too."""
+    """They use QuickGELU; a complete text tower under the same names is not theirs."""
     clip = build(small | {"quick_gelu": True})
     torch.save(state := soup(clip), tmp_path / "soup.pt")
     checkpoint = open_checkpoint(tmp_path / "soup.pt")
@@ -182,11 +181,11 @@ def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, fil
     assert "model-soups" in model.architecture
     whole = {f"model.{name}": tensor for name, tensor in clip.state_dict().items()}
     torch.save(state | whole, tmp_path / "whole.pt")
-    assert told(open_checkpoint(tmp_path / "whole.pt")) is None
+    assert declared_config(open_checkpoint(tmp_path / "whole.pt")) is None
 
 
 def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, save):
-    """Other code than the authors' pickles its classes under the same names, with either activation."""
+    """Other code than the authors' uses the same names with either activation."""
     state = build(small).state_dict()
     head = {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
     checkpoint = save({f"image_encoder.model.{name}": tensor for name, tensor in state.items()} | head)
@@ -195,8 +194,8 @@ def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, 
 
 
 @pytest.mark.parametrize("source", ["archive", "authors", "folder", "hugging face"])
-def test_merged_files_remember_what_their_sources_told(source, small, build, save, archive, authors_file, tmp_path):
-    """So that the merged file alone is understood as they were."""
+def test_merged_files_keep_their_sources_configuration(source, small, build, save, archive, authors_file, tmp_path):
+    """The merged file declares the configuration of its sources, and their source."""
     cfg = small | {"quick_gelu": True}
     if source == "archive":
         path = archive()
@@ -211,64 +210,64 @@ def test_merged_files_remember_what_their_sources_told(source, small, build, sav
         else:
             text = {"num_attention_heads": 1, "hidden_size": 64}
             (path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": text}))
-    said = told(open_checkpoint(path))
+    declared = declared_config(open_checkpoint(path))
     other = tmp_path / "other.safetensors"
     merge(path, path, other if path.is_file() else tmp_path / "merged", alpha=0.5)
     output = other if path.is_file() else tmp_path / "merged" / "model.safetensors"
     with safe_open(output, "np") as file:
         config = json.loads(file.metadata()["open_clip_config"])
-    assert config["model_cfg"] == said.model_cfg
-    assert config["preprocess_cfg"] == said.preprocess_cfg
+    assert config == {**declared.config, "told_by": declared.source}
     alone = tmp_path / "alone.safetensors"
     alone.write_bytes(output.read_bytes())
-    assert told(open_checkpoint(alone)).by == f"its metadata (open_clip_config, once told by {said.by})"
+    assert declared_config(open_checkpoint(alone)).config == declared.config
+    assert declared.source in declared_config(open_checkpoint(alone)).source
 
 
-def test_weights_of_open_clips_table_are_told_by_their_tag(small, build, save, tmp_path, monkeypatch):
-    """Both activation and preprocessing; nothing is guessed from a name that only looks like a tag."""
+def test_a_tag_of_open_clips_gives_the_configuration(small, build, save, tmp_path, monkeypatch):
+    """The tag gives activation and preprocessing; a path is not looked up in the table."""
     checkpoint = save(build(small).state_dict())
-    monkeypatch.setattr("mergekit_wise.models.fetch.fetch_pretrained", lambda model, tag: checkpoint.path)
-    config = stored_config(open_source("ViT-L-14/laion2b_s32b_b82k"))
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda config: checkpoint.path)
+    config = declared_config(open_source("ViT-L-14/laion2b_s32b_b82k")).config
     assert config["preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
     assert config["model_cfg"] == open_clip.get_model_config("ViT-L-14") | {"quick_gelu": False}
-    assert stored_config(open_source("ViT-B-32/openai"))["model_cfg"]["quick_gelu"]
-    assert stored_config(open_source(checkpoint.path)) is None
+    assert declared_config(open_source("ViT-B-32/openai")).config["model_cfg"]["quick_gelu"]
+    assert declared_config(open_source(checkpoint.path)) is None
 
 
 def test_metadata_comes_before_all_else(small, build, save, tmp_path):
-    """And is kept as it is."""
+    """Metadata that is there is kept unchanged."""
     config = {"model_cfg": small, "preprocess_cfg": {}}
     save(build(small).state_dict(), config, name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_text('{"model_type": "clip"}')
     checkpoint = open_checkpoint(tmp_path / "hub")
-    assert told(checkpoint).model_cfg == small
-    assert remember(checkpoint) is checkpoint
+    assert declared_config(checkpoint).config == config
+    assert with_declared_config(checkpoint) is checkpoint
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", "\udcff", "{" * 100_000])
-def test_unreadable_files_beside_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
-    """Evaluating needs what they say; merging does not."""
+def test_unreadable_files_next_to_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
+    """Evaluating needs them; merging does not."""
     save(build(small).state_dict(), name="hub/model.safetensors")
     (tmp_path / "hub" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     checkpoint = open_checkpoint(tmp_path / "hub")
     with pytest.raises(ModelError, match=r"config\.json"):
         open_model(checkpoint)
-    assert remember(checkpoint) is checkpoint
+    assert with_declared_config(checkpoint) is checkpoint
     assert "config.json" in guess_architecture(checkpoint).reason
 
 
-def test_files_beside_weights_under_a_name_of_their_own_say_nothing(small, build, save, tmp_path):
-    """In a folder of many checkpoints a config.json belongs to none of them in particular."""
+def test_files_next_to_weights_with_a_chosen_name_are_ignored(small, build, save, tmp_path):
+    """In a folder of many checkpoints a config.json belongs to no one in particular."""
     checkpoint = save(build(small).state_dict(), name="mine.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    assert told(checkpoint) is None
+    assert declared_config(checkpoint) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {}}', '{"model_cfg": 1, "preprocess_cfg": {}}'])
 def test_unreadable_metadata_is_refused(text, tmp_path):
-    """With the file's path."""
+    """The error names what is unreadable."""
     from safetensors.torch import save_file
 
     save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": text})
     with pytest.raises(ModelError, match="no open_clip configuration"):
-        stored_config(open_checkpoint(tmp_path / "x"))
+        declared_config(open_checkpoint(tmp_path / "x"))

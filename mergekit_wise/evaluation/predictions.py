@@ -1,0 +1,161 @@
+"""From logits to predicted classes, and from these to records. Knows no images and no models."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mergekit_wise.analysis.metrics import score
+from mergekit_wise.datasets.dataset import Dataset, Metric
+from mergekit_wise.errors import ModelError, SuiteError
+from mergekit_wise.results import Detail, Record
+
+VOCABULARIES = {"imagenet": 1000}
+"""The number of columns of a head over each vocabulary."""
+
+_TOP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """The predictions of every variant for every image.
+
+    Attributes:
+        classes: predicted classes, int32 [V, N], of the variants, then of the output ensembles; -1 where the logits are
+            not finite, or the image is unreadable.
+        top5: whether the label is among the best five, bool [V, N].
+        bad: for each unreadable image, by its index, what is wrong with it.
+    """
+
+    classes: NDArray[np.int32]
+    top5: NDArray[np.bool_]
+    bad: Mapping[int, str]
+
+    @property
+    def unsound(self) -> list[int]:
+        """For each variant, the number of readable images whose logits are not finite."""
+        return [int((row == -1).sum()) - len(self.bad) for row in self.classes]
+
+    @property
+    def readable(self) -> NDArray[np.int64]:
+        """The indices of the images that could be read."""
+        return np.delete(np.arange(self.classes.shape[1]), list(self.bad))
+
+
+def choose_columns(dataset: Dataset, outputs: int) -> Tensor | None:
+    """The columns of a head with `outputs` for each class of a data set: int64 [K, M], -1 where a class has fewer.
+
+    None if each output is a class. Raises ModelError if neither the classes nor the vocabulary of the data set are as
+    many, SuiteError if there are no images or a label is not one of the classes.
+    """
+    _require_labels(dataset)
+    classes, vocabulary = len(dataset.classnames), VOCABULARIES.get(dataset.vocabulary)
+    if dataset.columns is not None and outputs == vocabulary:
+        widest = max(map(len, dataset.columns))
+        rows = [(*columns, *[-1] * (widest - len(columns))) for columns in dataset.columns]
+        return torch.tensor(rows, dtype=torch.int64)
+    if outputs == classes:
+        return None
+    alternative = f" (or {vocabulary}, those of {dataset.vocabulary})" if vocabulary else ""
+    raise ModelError(
+        f"{dataset.title}: the data has {classes} classes{alternative}, the model's head {outputs}. Evaluate on "
+        "data with the head's classes, or make a head for these classes: wise zeroshot CHECKPOINT --classes FILE."
+    )
+
+
+def class_logits(logits: Tensor, columns: Tensor | None) -> Tensor:
+    """Logits [B, C] of a head -> [B, K] of a data set's classes: the largest of their columns; -inf without columns."""
+    if columns is None:
+        return logits
+    best: Tensor = logits[:, columns.clamp(min=0)].masked_fill(columns < 0, -inf).amax(dim=-1)
+    return best
+
+
+def predict_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The predicted class, int32 [B], and whether the label is among the best five, bool [B].
+
+    Ties go to the lower index. Rows that hold NaN or inf, as of a model that overflows, predict -1: no class.
+
+    Args:
+        logits: float [B, K].
+        labels: int64 [B].
+    """
+    own = logits.gather(1, labels[:, None])
+    lower = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
+    before = (logits > own).sum(dim=1) + ((logits == own) & lower).sum(dim=1)
+    sound = (logits < inf).all(dim=1)
+    return logits.argmax(dim=1).masked_fill(~sound, -1).int(), (before < _TOP) & sound
+
+
+def as_details(
+    dataset: Dataset, found: Predictions, drafts: Sequence[Mapping[str, Any]], seconds: float
+) -> list[Detail]:
+    """The record of each variant with its predictions; `drafts` hold the attributes of records that are not counted."""
+    readable = found.readable
+    metric = _metric_of_part(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
+    labels, classes = dataset.labels[readable], len(dataset.classnames)
+    details = []
+    for number, draft in enumerate(drafts):
+        predicted = found.classes[number].astype(np.int64)
+        try:
+            scored = score(metric, predicted[readable], labels, classes)
+        except ValueError as error:
+            raise SuiteError(f"{dataset.title}: cannot be scored: {error}.") from error
+        counted = {
+            "metric": scored.name,
+            "value": scored.value,
+            "values": dict(scored.values),
+            "worst": scored.worst,
+            "interval": scored.interval,
+            "correct": scored.correct,
+            "total": scored.total,
+            "top5": int(found.top5[number].sum()) if classes > _TOP else None,
+            "bad": len(found.bad),
+            "unsound": found.unsound[number],
+            "seconds": seconds,
+        }
+        details.append(Detail(Record(**{**draft, **counted}), dataset, predicted, found.top5[number], found.bad))
+    return details
+
+
+def notes_on(records: Sequence[Record]) -> Iterator[str]:
+    """What a reader of the records should know: data sets that are incomplete, logits that are not finite."""
+    for record in records:
+        if record.limit is None and record.expected not in (None, record.total + record.bad):
+            yield f"{record.title}: found {record.total + record.bad:,} of {record.expected:,} images."
+        if record.unsound:
+            model = "" if record.alpha is None else f" at alpha {record.alpha:g}"
+            images = "1 image" if record.unsound == 1 else f"{record.unsound:,} images"
+            yield (
+                f"{record.title}: the logits of {images}{model} are infinite or NaN, which counts as wrong. "
+                "Try --precision fp32, or check the weights with 'wise inspect'."
+            )
+
+
+def _require_labels(dataset: Dataset) -> None:
+    where = f" in {dataset.location}" if dataset.location else ""
+    if len(dataset) == 0:
+        raise SuiteError(f"{dataset.title}: has no images{where}. Download or unpack it again.")
+    wrong = np.flatnonzero((dataset.labels < 0) | (dataset.labels >= len(dataset.classnames)))
+    if len(wrong):
+        first = int(wrong[0])
+        raise SuiteError(
+            f"{dataset.title}: {len(wrong)} labels are not among its {len(dataset.classnames)} classes, the first "
+            f"being {dataset.labels[first]} of {dataset.sample(first)}{where}. Check the class names."
+        )
+
+
+def _metric_of_part(metric: Metric, rows: NDArray[np.int64], images: int) -> Metric:
+    """The metric of the images in `rows`. A group of frames whose anchor, the first one, is missing is left out."""
+    number = np.full(images, -1)
+    number[rows] = np.arange(len(rows))
+    groups = {name: number[members] for name, members in metric.groups.items()}
+    if metric.kind == "all-in-group":
+        groups = {name: members for name, members in groups.items() if members[0] >= 0}
+    accepted = None if metric.accepted is None else tuple(metric.accepted[row] for row in rows)
+    return Metric(metric.kind, {name: members[members >= 0] for name, members in groups.items()}, accepted)

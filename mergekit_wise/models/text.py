@@ -1,0 +1,136 @@
+"""From class names to the zero-shot head: tokenizers, texts through a text tower, and the head (the paper, section 2).
+
+Knows nothing of images, of files of weights, and of which classes there are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mergekit_wise.errors import ModelError
+from mergekit_wise.progress import Progress, silent
+
+Tokenizer = Callable[[Sequence[str]], Tensor]
+"""Texts -> tokens int64 [len(texts), context_length]."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt")
+"""A folder that holds one of these files holds a tokenizer of transformers."""
+
+_TOKENIZER_OPTIONS = frozenset(("clean", "strip_sep_token", "language", "reduction_mask"))
+"""The options of tokenizers that a configuration may set. It may come from an untrusted file, and others would make
+transformers run code from the hub, or open files."""
+
+
+@torch.no_grad()
+def zero_shot_head(
+    encode: Callable[[list[str]], Tensor],
+    classnames: Sequence[str],
+    templates: Sequence[str],
+    logit_scale: Tensor,
+    progress: Progress = silent,
+    *,
+    batch: int = 256,
+) -> tuple[Tensor, Tensor]:
+    """Weight [C, D] and bias [C] of the classifier of image features of length 1.
+
+    Each text's features are normalised, averaged over the templates, normalised again and multiplied by
+    ``exp(logit_scale)``, which stays in the head so that merged heads agree with the authors' code. The bias is zero.
+
+    Args:
+        encode: gives features [len(texts), D] of any length.
+        classnames: C of them.
+        templates: prompts, each with one ``{}`` for the class name.
+        logit_scale: of the model, a scalar.
+        progress: called as work goes on.
+        batch: how many texts are encoded at once, or those of one class if these are more.
+    """
+    group = max(1, batch // len(templates))
+    rows: list[Tensor] = []
+    for start in range(0, len(classnames), group):
+        progress("zero-shot head", start, len(classnames), "classes")
+        names = classnames[start : start + group]
+        features_TD = encode([template.replace("{}", name) for name in names for template in templates])
+        rows += map(_class_direction, torch.split(features_TD, len(templates)))
+    progress("zero-shot head", len(classnames), len(classnames), "classes")
+    weight_CD = torch.stack(rows) * logit_scale.exp()
+    return weight_CD, weight_CD.new_zeros(len(classnames))
+
+
+def _class_direction(features_TD: Tensor) -> Tensor:
+    mean_D = functional.normalize(features_TD, dim=-1).mean(dim=0)
+    return functional.normalize(mean_D, dim=-1)
+
+
+def encode_texts(tower: nn.Module, tokens: Tensor) -> Tensor:
+    """Features [B, D] of tokens int64 [B, L], as ``tower(tokens)`` gives them, computed without needless columns.
+
+    Where each token attends only to those before it and the features are those at a text's end, all columns after the
+    last end are padding: most of the 77 tokens that CLIP's text tower would otherwise compute.
+    """
+    end = _end(tower, tokens)
+    if end is None:
+        features: Tensor = tower(tokens)
+        return features
+    mask = tower.attn_mask
+    tower.attn_mask = mask[:end, :end]  # type: ignore[index]
+    try:
+        features = tower(tokens[:, :end])
+    finally:
+        tower.attn_mask = mask
+    return features
+
+
+def _end(tower: Any, tokens: Tensor) -> int | None:
+    """How many columns of `tokens` matter; None if all may."""
+    pool = getattr(tower, "pool_type", None)
+    causal = isinstance(getattr(tower, "attn_mask", None), Tensor) and getattr(tower, "cls_emb", None) is None
+    if not causal or pool not in ("argmax", "eos"):
+        return None
+    ends = tokens if pool == "argmax" else (tokens == tower.eos_id).int()
+    return int(ends.argmax(dim=-1).max().item()) + 1
+
+
+def create_tokenizer(model_cfg: Mapping[str, Any], folder: Path | None = None) -> Tokenizer:
+    """The tokenizer that open_clip uses for a configuration; longer texts are cut off.
+
+    If the text tower needs a tokenizer of transformers, the one in `folder` is preferred to the one that the
+    configuration names, which is downloaded if necessary. Raises ModelError if there is none.
+    """
+    text = model_cfg["text_cfg"]
+    length, options = text.get("context_length", 77), dict(text.get("tokenizer_kwargs") or {})
+    if unknown := options.keys() - _TOKENIZER_OPTIONS:
+        raise ModelError(f"The configuration gives its tokenizer options that are not allowed: {', '.join(unknown)}.")
+    name = text.get("hf_tokenizer_name")
+    own = folder is not None and any((folder / file).is_file() for file in _TOKENIZER_FILES)
+    if name:
+        options |= {"tokenizer_mode": mode} if (mode := text.get("tokenizer_mode")) else {}
+        return _transformers_tokenizer(folder if own else name, length, options)
+    tokenizer = SimpleTokenizer(context_length=length, **options)
+    vocabulary = text.get("vocab_size", 49408)
+    if vocabulary >= tokenizer.vocab_size:
+        return lambda texts: tokenizer(list(texts))
+    if own:
+        return _transformers_tokenizer(folder, length, options)
+    raise ModelError(
+        f"The text tower has {vocabulary:,} tokens, CLIP's tokenizer has {tokenizer.vocab_size:,}. Give a folder "
+        "that holds the tokenizer next to the weights."
+    )
+
+
+def _transformers_tokenizer(source: str | Path | None, length: int, options: Mapping[str, Any]) -> Tokenizer:
+    try:
+        tokenizer = HFTokenizer(str(source), context_length=length, trust_remote_code=False, **options)
+    except ImportError as error:
+        raise ModelError(f"The tokenizer {source} needs transformers: pip install transformers") from error
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"The tokenizer {source} could not be opened ({reason}). Check the network, or put its files into the "
+            "folder of the weights."
+        ) from error
+    return lambda texts: tokenizer(list(texts))

@@ -1,0 +1,150 @@
+"""Class names become tokens, features and the zero-shot head."""
+
+import json
+import math
+
+import open_clip
+import pytest
+import torch
+from open_clip.tokenizer import HFTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from mergekit_wise.errors import ModelError
+from mergekit_wise.models.text import create_tokenizer, encode_texts, zero_shot_head
+
+TEXTS = ["a photo of a cat", "Ünïcode & <end_of_text>", "word " * 50, ""]
+
+
+@pytest.fixture
+def words(tmp_path):
+    """The folder of a tokenizer of transformers' that knows few words."""
+    vocabulary = {word: number for number, word in enumerate(["<pad>", "<unk>", "a", "photo", "of", "cat", "word"])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
+    fast.save_pretrained(tmp_path / "words")
+    return tmp_path / "words"
+
+
+@pytest.mark.parametrize("name", ["ViT-B-32", "coca_base", "RN50"])
+def test_clips_tokens_are_open_clips(name):
+    """Longer texts are cut off at the tower's context length."""
+    tokens = create_tokenizer(open_clip.get_model_config(name))(TEXTS)
+    assert torch.equal(tokens, open_clip.get_tokenizer(name)(TEXTS))
+
+
+def test_other_tokenizers_come_from_transformers_with_their_options(words):
+    """A configuration names them, and the name may be a folder."""
+    cfg = {
+        "text_cfg": {
+            "context_length": 6,
+            "hf_tokenizer_name": str(words),
+            "tokenizer_kwargs": {"clean": "canonicalize"},
+        }
+    }
+    tokens = create_tokenizer(cfg)(TEXTS)
+    assert torch.equal(tokens, HFTokenizer(str(words), context_length=6, clean="canonicalize")(TEXTS))
+    assert tokens.shape == (4, 6)
+
+
+def test_a_tokenizer_next_to_the_weights_comes_first(words):
+    """A copied folder is enough to work offline."""
+    cfg = {"text_cfg": {"context_length": 6, "hf_tokenizer_name": "/nowhere/at/all"}}
+    assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
+    with pytest.raises(ModelError, match="could not be opened.*folder of the weights"):
+        create_tokenizer(cfg)
+
+
+def test_clips_own_tokenizer_is_used_whatever_is_next_to_the_weights(words):
+    """Hugging Face's CLIP folders hold the same tokenizer; a smaller vocabulary shows that it is another one."""
+    cfg = {"text_cfg": {"context_length": 6, "vocab_size": 49408}}
+    assert torch.equal(create_tokenizer(cfg, words)(TEXTS), open_clip.SimpleTokenizer(context_length=6)(TEXTS))
+    cfg["text_cfg"]["vocab_size"] = 7
+    assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
+    with pytest.raises(ModelError, match="has 7 tokens"):
+        create_tokenizer(cfg)
+
+
+@pytest.mark.parametrize("option", ["trust_remote_code", "bpe_path", "subfolder"])
+@pytest.mark.parametrize("name", [None, "/nowhere/at/all"])
+def test_a_configuration_cannot_ask_for_code_or_files(option, name):
+    """A configuration may come from the metadata of an untrusted file."""
+    cfg = {"text_cfg": {"hf_tokenizer_name": name, "tokenizer_kwargs": {option: True, "clean": "lower"}}}
+    with pytest.raises(ModelError, match=f"not allowed: {option}"):
+        create_tokenizer(cfg)
+
+
+def test_code_next_to_the_weights_is_not_run(words, tmp_path):
+    """A tokenizer that needs its own code is refused."""
+    settings = json.loads((words / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Mine", None]}}
+    (words / "tokenizer_config.json").write_text(json.dumps(settings))
+    (words / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    with pytest.raises(ModelError, match="could not be opened"):
+        create_tokenizer({"text_cfg": {"context_length": 6, "hf_tokenizer_name": "mine"}}, words)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "pool", [{}, {"pool_type": "eos", "eos_id": 49407}, {"pool_type": "last"}, {"no_causal_mask": True}]
+)
+def test_texts_without_their_padding_have_the_same_features(pool, small, build):
+    """It holds for each way to find a text's end and for any length; the mask is restored."""
+    cfg = small | {"custom_text": True, "text_cfg": small["text_cfg"] | pool}
+    tower = build(cfg).text
+    tokens = open_clip.SimpleTokenizer(context_length=12)(["a", "a red dog", "word " * 30, ""])
+    seen = []
+    tower.transformer.register_forward_pre_hook(lambda module, given: seen.append(given[0].shape[1]))
+    with torch.no_grad():
+        for texts in (tokens, tokens[:2], tokens[3:]):
+            torch.testing.assert_close(encode_texts(tower, texts), tower(texts))
+    short = pool in ({}, {"pool_type": "eos", "eos_id": 49407})
+    assert seen == ([12, 12, 5, 12, 2, 12] if short else [12] * 6)
+
+
+NAMES, TEMPLATES = ("cat", "dog", "newt"), ("a {}", "the photo of a {}, blurry", "{}")
+
+
+def encode(texts):
+    """Features that any text has: different for different texts, and of very different lengths."""
+    return torch.stack([torch.tensor([math.sin(len(t) * k + ord(t[-1])) * len(t) for k in range(1, 6)]) for t in texts])
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 256])
+def test_the_head_is_what_a_loop_over_numbers_gives(batch):
+    """The loop is written without torch, and the batch size does not matter."""
+    weight, bias = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(1.5), batch=batch)
+    for row, name in zip(weight.tolist(), NAMES, strict=True):
+        mean = [0.0] * 5
+        for template in TEMPLATES:
+            features = encode([template.replace("{}", name)])[0].tolist()
+            length = math.sqrt(sum(x * x for x in features))
+            mean = [m + x / length / len(TEMPLATES) for m, x in zip(mean, features, strict=True)]
+        length = math.sqrt(sum(x * x for x in mean))
+        expected = [math.exp(1.5) * x / length for x in mean]
+        torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(bias, torch.zeros(3))
+
+
+def test_texts_are_encoded_in_batches_of_whole_classes_with_progress():
+    """A batch has at most 256 texts."""
+    sizes, calls = [], []
+    names = [f"class {number}" for number in range(200)]
+    counting = lambda texts: sizes.append(len(texts)) or encode(texts)  # noqa: E731
+    zero_shot_head(counting, names, TEMPLATES, torch.tensor(1.0), lambda *step: calls.append(step))
+    assert sizes == [255, 255, 90]
+    assert [done for _, done, _, _ in calls] == [0, 85, 170, 200]
+    assert {(total, unit) for _, _, total, unit in calls} == {(200, "classes")}
+
+
+def test_rows_have_the_length_of_the_logit_scale():
+    """Logits of features of length 1 are then cosines times exp(scale)."""
+    weight, _ = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(math.log(20)))
+    torch.testing.assert_close(weight.norm(dim=1), torch.full((3,), 20.0))
+
+
+def test_the_head_carries_no_gradient():
+    """It is stored, and not trained through."""
+    scale = torch.tensor(1.0, requires_grad=True)
+    assert not zero_shot_head(encode, NAMES, TEMPLATES, scale)[0].requires_grad
