@@ -1,4 +1,4 @@
-"""Fine-tuning: the first step of the recipe, from a zero-shot checkpoint to one that is worth mixing with it."""
+"""Fine-tuning: from a zero-shot checkpoint to one that is worth merging with it."""
 
 import os
 from collections.abc import Callable
@@ -11,9 +11,8 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.options import FinetuneKeywords, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.data import open_training_data
-from mergekit_wise.training.session import Epoch, Stopped
 from mergekit_wise.training.trainable import open_trainable
-from mergekit_wise.training.trainer import FinetuneReport, Job
+from mergekit_wise.training.trainer import Epoch, FinetuneReport, Stopped, Trainer
 
 __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
 
@@ -27,30 +26,30 @@ def finetune(
     note: Callable[[str], object] = str,
     **options: Unpack[FinetuneKeywords],
 ) -> FinetuneReport:
-    """Fine-tune `checkpoint` on `data` and write what comes of it to `output`, as safetensors.
+    """Fine-tune `checkpoint` on `data` and write the result to `output`, as safetensors.
 
-    The output has the names and the metadata of the checkpoint, so that it can be mixed with it and evaluated as it
-    is. It is there whole or not at all. The same seed gives the same bytes on the same machine, however often the run
-    was stopped. What the options mean stands at `FinetuneOptions`; `note` hears of each epoch and of what was decided.
+    The output has the tensor names and the metadata of the checkpoint, so that it can be merged with it and evaluated
+    as it is. It is written atomically. The same seed gives the same bytes on the same machine, however often the run
+    was interrupted. `FinetuneOptions` describes the options; `note` is called with a line for each epoch and decision.
 
     Raises:
-        UsageError: an option makes no sense, or an earlier run left a state that does not fit.
+        UsageError: options are invalid or contradict each other, or a saved state belongs to another run.
         CheckpointError, SuiteError: an input cannot be read.
-        ModelError: no model can be made, or its head has other classes than the data.
-        NonFiniteError: the loss is no longer a number; the message names the last good checkpoint.
+        ModelError: the checkpoint is no model that can be trained, or its head has other classes than the data.
+        NonFiniteError: the loss or its gradient is not finite; the message names the last good checkpoint.
         OutputError: a file cannot be written.
-        Stopped: someone interrupted it; the same call goes on.
+        Stopped: the run was interrupted; the same call resumes it.
     """
     request = FinetuneOptions(checkpoint, data, Path(output), **options)
     for path in filter(None, (request.output, request.log)):
         require_folder(path)
-    # Asked for by CUDA's matrix products when they must be the same every time; read when the first is computed.
+    # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     source = open_source(request.checkpoint)
     with closing(source), joined(request.device) as (ranks, device):
         refuse_overwriting(request.output, tuple(file.path for file in source.files))
-        dataset, remarks = open_training_data(request)
-        job = Job(request, open_trainable(source, dataset, request), dataset, ranks, device, progress, note)
-        for remark in (*source.notes, *remarks):
-            job.remark(remark)
-        return job.done()
+        dataset, notes = open_training_data(request)
+        trainer = Trainer(request, open_trainable(source, dataset, request), dataset, ranks, device, progress, note)
+        for text in (*source.notes, *notes):
+            trainer.note(text)
+        return trainer.run()
