@@ -122,8 +122,8 @@ class Scarce(nn.Module):
         return self.inner(images)
 
 
-def test_where_memory_runs_out_fewer_images_are_computed_at_once():
-    """With the weights that come of runtime so many from the start."""
+def test_where_memory_runs_out_the_micro_batch_is_halved():
+    """The micro-batch is halved until it fits; the weights are those of that size from the start."""
     notes = []
     halved, small = run(module=Scarce(5), note=notes.append), run(module=Scarce(99), micro=4)
     torch.manual_seed(1)
