@@ -1,4 +1,4 @@
-"""Fine-tuning: the first step of the recipe, from a zero-shot checkpoint to one that is worth mixing with it."""
+"""Fine-tuning: from a zero-shot checkpoint to one that is worth merging with it."""
 
 import os
 from pathlib import Path
@@ -9,41 +9,40 @@ from mergekit_wise.evaluation import joined
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
-from mergekit_wise.training.session import Epoch, Stopped
 from mergekit_wise.training.trainable import open_trainable
-from mergekit_wise.training.trainer import FinetuneReport, Job
+from mergekit_wise.training.trainer import Epoch, FinetuneReport, Stopped, Trainer
 
 __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
 
 
 @takes(FinetuneOptions)
-def finetune(request: FinetuneOptions) -> FinetuneReport:
-    """Fine-tune `checkpoint` on `data` and write what comes of it to `output`, as safetensors.
+def finetune(options: FinetuneOptions) -> FinetuneReport:
+    """Fine-tune `checkpoint` on `train` and write the result to `output`, as safetensors.
 
-    The output has the names and the metadata of the checkpoint, so that it can be mixed with it and evaluated as it
-    is. It is there whole or not at all. The same seed gives the same bytes on the same machine, however often the run
-    was stopped. What the options mean stands at `FinetuneOptions`; `note` hears of each epoch and of what was decided.
+    The output has the tensor names and the metadata of the checkpoint, so that it can be merged with it and evaluated
+    as it is. It is written atomically. The same seed gives the same bytes on the same machine, however often the run
+    was interrupted. `note` is called with a line for each epoch and decision.
 
     Raises:
-        UsageError: an option makes no sense, or an earlier run left a state that does not fit.
+        UsageError: options are invalid or contradict each other, or a saved state belongs to another run.
         CheckpointError, SuiteError: an input cannot be read.
-        ModelError: no model can be made, or its head has other classes than the data.
-        NonFiniteError: the loss is no longer a number; the message names the last good checkpoint.
+        ModelError: the checkpoint is no model that can be trained, or its head has other classes than the data.
+        NonFiniteError: the loss or its gradient is not finite; the message names the last good checkpoint.
         OutputError: a file cannot be written.
-        Stopped: someone interrupted it; the same call goes on.
+        Stopped: the run was interrupted; the same call resumes it.
     """
-    output, log = Path(request.output), request.log
-    for path in filter(None, (output, log)):
+    output = Path(options.output)
+    for path in filter(None, (output, options.log)):
         require_folder(path)
-    # Asked for by CUDA's matrix products when they must be the same every time; read when the first is computed.
+    # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    source = open_source(request.checkpoint)
-    with closing(source), joined(request.device) as (ranks, device):
+    source = open_source(options.checkpoint)
+    with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
-        dataset, remarks = open_training_data(request)
-        job = Job(
-            request, open_trainable(source, dataset, request), dataset, ranks, device, request.progress, request.note
+        dataset, notes = open_training_data(options)
+        trainer = Trainer(
+            options, open_trainable(source, dataset, options), dataset, ranks, device, options.progress, options.note
         )
-        for remark in (*source.notes, *remarks):
-            job.remark(remark)
-        return job.done()
+        for text in (*source.notes, *notes):
+            trainer.note(text)
+        return trainer.run()

@@ -1,5 +1,4 @@
-"""The first step of the recipe: weights that are worth mixing.
+"""Fine-tuning: from a zero-shot checkpoint to one that is worth merging with it.
 
-Knows modules, pixels and labels; knows no open_clip, no class names, no data set's name and no terminal. The one kind
-of file that it reads and writes is its own state.
+Start reading at `trainer`. Knows no terminal; `trainable` and `features` alone know how models are built.
 """

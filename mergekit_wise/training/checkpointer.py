@@ -1,99 +1,140 @@
-"""What it takes to go on with a run of fine-tuning: its folder, and what is in it.
+"""The resumable state of a fine-tuning run, in a folder, and the file format it has.
 
-``state.safetensors`` holds weights, the optimiser's moments and how many steps were taken; ``epoch-N.safetensors`` is
-the model after an epoch, as any other checkpoint. Knows nothing of what is learned.
+``state.safetensors`` holds the weights, the optimizer's moments and the number of steps; ``epoch-N.safetensors`` is the
+model after epoch N, an ordinary checkpoint. Reading executes no code. Knows nothing of the model.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from mergekit_wise.errors import OutputError, UsageError
-from mergekit_wise.training.loop import Run
-from mergekit_wise.training.state import load_state, save_state
+from mergekit_wise.checkpoint import BY_TORCH, TensorInfo, closing, open_checkpoint, write_safetensors
+from mergekit_wise.errors import CheckpointError, OutputError, UsageError
+from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
 
 WEIGHTS, AVERAGE = "weights.", "average."
+"""Prefixes of the names of tensors in a state."""
+KEY = "mergekit_wise_training"
+"""The metadata entry of a state that holds the facts, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpointer:
-    """Keeps the state of a run in a folder.
+    """Saves and restores the state of a run.
 
     Attributes:
-        folder: is made when it is needed.
-        facts: what the weights that come out depend on; a state with others is of another run.
-        parameters: that learn, by name.
+        folder: is created on the first save.
+        facts: everything that the resulting weights depend on; a state with other facts belongs to another run.
+        parameters: the trained parameters, by name.
+        optimizer: its moments and its number of steps are part of the state.
+        average: moving averages of the weights, if any.
     """
 
     folder: Path
     facts: Mapping[str, Any]
     parameters: Mapping[str, nn.Parameter]
+    optimizer: OptimizerStep
+    average: MovingAverage | None = None
 
     @property
     def path(self) -> Path:
-        """The file of the state."""
+        """The file that holds the state."""
         return self.folder / "state.safetensors"
 
     def epoch(self, number: int) -> Path:
-        """The checkpoint after `number` epochs."""
+        """Return the path of the checkpoint after `number` epochs."""
         return self.folder / f"epoch-{number}.safetensors"
 
-    def save(self, run: Run) -> None:
-        """Write the state as it is between two steps. Raises OutputError."""
-        self.make()
+    def save(self) -> None:
+        """Write the state; call it between two steps. Raises OutputError."""
+        self.make_folder()
         tensors = {f"{WEIGHTS}{name}": parameter.detach() for name, parameter in self.parameters.items()}
-        if run.average is not None:
-            tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in run.average.tensors.items()}
-        facts = {
-            "run": self.facts,
-            "step": run.stepper.taken,
-            "scaler": run.stepper.scaler.state_dict(),
-        }
-        save_state(self.path, tensors | run.stepper.moments(), facts)
+        if self.average is not None:
+            tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in self.average.tensors.items()}
+        facts = {"run": self.facts, "step": self.optimizer.taken, "scaler": self.optimizer.scaler.state_dict()}
+        save_state(self.path, tensors | self.optimizer.moments(), facts)
 
     @torch.no_grad()
-    def restore(self, run: Run) -> None:
-        """Go on from the state, if there is one. Raises UsageError if it is of another run, CheckpointError."""
+    def restore(self) -> None:
+        """Load the saved state, if there is one. Raises UsageError if it belongs to another run, CheckpointError."""
         if not self.path.exists():
             return
         tensors, facts = load_state(self.path)
         self._require_same(facts["run"])
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"{WEIGHTS}{name}"])
-        if run.average is not None:
-            run.average.restore({name: tensors[f"{AVERAGE}{name}"] for name in run.average.tensors})
-        run.stepper.restore(facts["step"], tensors)
-        run.stepper.scaler.load_state_dict(facts["scaler"])
+        if self.average is not None:
+            self.average.restore({name: tensors[f"{AVERAGE}{name}"] for name in self.average.tensors})
+        self.optimizer.restore(facts["step"], tensors)
+        self.optimizer.scaler.load_state_dict(facts["scaler"])
 
-    def make(self) -> None:
-        """Make the folder. Raises OutputError."""
+    def make_folder(self) -> None:
+        """Create the folder. Raises OutputError."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{self.folder}: cannot be made: {error.strerror}. Choose another with --state."
+                f"{self.folder}: cannot create this folder: {error.strerror}. Choose another one with --state."
             ) from error
 
     def clear(self, keep_epochs: bool) -> None:
-        """Remove what is no longer needed once the output is written, or before a run begins anew."""
+        """Remove the state, and the checkpoints of epochs unless `keep_epochs`; then the folder, if it is empty."""
         self.path.unlink(missing_ok=True)
         if not keep_epochs:
             for path in self.folder.glob("epoch-*.safetensors"):
                 path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty, or never made
+        with suppress(OSError):  # not empty, or never created
             self.folder.rmdir()
+
+    def weights(self) -> Mapping[str, Tensor]:
+        """Return the weights that the run has produced so far: the moving averages if there are any."""
+        return self.parameters if self.average is None else self.average.tensors
 
     def _require_same(self, before: Mapping[str, Any]) -> None:
         now = dict(self.facts)
         different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         if different:
-            listed = "; ".join(f"{key}: {before.get(key)} then, {now.get(key)} now" for key in different[:4])
+            listed = "; ".join(f"{key}: {before.get(key)} before, {now.get(key)} now" for key in different[:4])
             raise UsageError(
-                f"{self.path}: holds the state of another run ({listed}). Give its options to go on with it, or "
-                "--restart to begin anew."
+                f"{self.path}: holds the state of a run with other options ({listed}). "
+                "Repeat its options to resume it, or start over with --restart."
             )
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and facts to a safetensors file, atomically. Raises OutputError."""
+    write_safetensors(path, {n: as_stored(n, t) for n, t in tensors.items()}, {KEY: json.dumps(facts, sort_keys=True)})
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_state` wrote, onto the CPU. Raises CheckpointError if the file is damaged or of another kind."""
+    checkpoint = open_checkpoint(path)
+    with closing(checkpoint):
+        try:
+            facts = json.loads(checkpoint.metadata[KEY])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path}: not a training state. Remove it or choose another --state.") from error
+        tensors = {name: as_tensor(stored.info, checkpoint.read(name)) for name, stored in checkpoint.tensors.items()}
+    return tensors, facts
+
+
+def as_stored(name: str, tensor: Tensor) -> tuple[TensorInfo, NDArray[np.generic]]:
+    """Convert a tensor to the form that `write_safetensors` takes; the storage is a view if possible."""
+    dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    storage = flat.view(torch.uint8).numpy().view(dtype.storage)
+    return TensorInfo(name, dtype, tuple(tensor.shape)), storage
+
+
+def as_tensor(info: TensorInfo, storage: NDArray[np.generic]) -> Tensor:
+    """Convert a stored tensor to torch; the elements are copied."""
+    raw = torch.from_numpy(np.array(storage).reshape(-1).view(np.uint8))
+    return raw.view(getattr(torch, info.dtype.torch)).view(info.shape)

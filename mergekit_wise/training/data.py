@@ -1,7 +1,6 @@
-"""The images that a model learns from: a data set by name or place, and labels as the head counts them."""
+"""The training set: a data set by name or by folder."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from mergekit_wise.options import FinetuneOptions
 
 
 def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ...]]:
-    """The data set that was asked for, and remarks on it. Raises SuiteError."""
+    """Open the training set; return it and notes on it. Raises SuiteError."""
     name = str(request.train)
     if name == "digits":
         names = None if request.classnames is None else read_classnames(request.classnames)
@@ -29,31 +28,23 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
     if name not in ENTRIES:
         return suite.datasets[0], ()
-    remark = f"{name}: these are the images that accuracy is measured on; after this, accuracy on them says little"
-    return suite.datasets[0], (remark,)
+    note = f"{name} is an evaluation set; after training on it, accuracy on it says little"
+    return suite.datasets[0], (note,)
 
 
 def _digits() -> Dataset:
     part = digits.train_images()
-    images = _Grey(part.pixels)
+    images = _Gray(part.pixels)
     return Dataset(
         "digits-train", "Digits to learn from", digits.CLASSNAMES, part.labels, images.image, location="built in"
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Grey:
-    """Grey images, uint8 [N, H, W]."""
+class _Gray:
+    """Gray images, uint8 [N, H, W], returned as RGB."""
 
     pixels: NDArray[np.uint8]
 
     def image(self, index: int) -> Image.Image:
         return Image.fromarray(self.pixels[index]).convert("RGB")
-
-
-def place_of(sample: str) -> Path | None:
-    """The file that a sample is, or is in; None where it is in none."""
-    for candidate in (sample, sample.rpartition(":")[0]):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    return None

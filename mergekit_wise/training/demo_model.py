@@ -1,15 +1,16 @@
-"""How the demo's zero-shot model is trained: a small CLIP on printed digits and captions of them.
+"""The demo's zero-shot model: a small CLIP that is pre-trained on printed digits and captions of them.
 
-Knows nothing of files, of fine-tuning, alphas or accuracies.
+Knows nothing of files, fine-tuning, alphas or accuracies.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from mergekit_wise.datasets.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
 from mergekit_wise.datasets.digits import CLASSNAMES
@@ -17,8 +18,8 @@ from mergekit_wise.models.names import HEAD
 from mergekit_wise.models.text import create_tokenizer, zero_shot_head
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.training.contrastive import train_contrastive
-from mergekit_wise.training.optimizer import Optimization
+from mergekit_wise.training.objectives import cap_logit_scale, contrastive_loss
+from mergekit_wise.training.optimizer import Optimization, OptimizerStep
 
 # CLIP's ResNet, as small as open_clip builds it: small vision transformers learned nothing in a minute.
 # The vocabulary is the tokenizer's; few features a word keep its embedding from being most of the model.
@@ -49,8 +50,8 @@ TEMPLATES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """One stage of pre-training: what is drawn, how many of them, how talkative the captions are, how it is learned."""
+class Stage:
+    """One stage of pre-training: which digits, how many images, how detailed their captions, the hyperparameters."""
 
     name: str
     glyphs: Draw
@@ -61,15 +62,17 @@ class Lesson:
 
 # Plain digits first: with varied ones from the start both towers give every input the same features for hundreds of
 # steps (the loss stays at ln 64). A hundred steps on plain digits under plain captions set them apart.
-LESSONS = (
-    Lesson("plain digits", plain_glyph, 3200, 0.0, Optimization(3, 64, 2e-3, warmup=30, betas=(0.9, 0.98))),
-    # Warmed up for longer, lest it undo the first lesson.
-    Lesson("varied digits", varied_glyph, 20480, 0.15, Optimization(3, 64, 2e-3, warmup=100, betas=(0.9, 0.98))),
+STAGES = (
+    Stage("plain digits", plain_glyph, 3200, 0.0, Optimization(3, 64, 2e-3, warmup=30, betas=(0.9, 0.98))),
+    # A longer warm-up, so that it does not undo the first stage.
+    Stage("varied digits", varied_glyph, 20480, 0.15, Optimization(3, 64, 2e-3, warmup=100, betas=(0.9, 0.98))),
 )
 
 
-def pretrain(seed: int, progress: Progress = silent) -> dict[str, Tensor]:
-    """The zero-shot model's tensors: open_clip's state dict and ``classification_head.weight`` [10, 64], ``.bias``.
+def pretrain(seed: int, progress: Progress = silent, stages: Sequence[Stage] = STAGES) -> dict[str, Tensor]:
+    """Train the zero-shot model; return its tensors: open_clip's state dict and a head.
+
+    The head is ``classification_head.weight`` [10, 64] and ``classification_head.bias`` [10].
 
     The same seed gives the same bytes on the same machine with the same number of threads. Raises SuiteError where
     the fonts are missing.
@@ -77,12 +80,39 @@ def pretrain(seed: int, progress: Progress = silent) -> dict[str, Tensor]:
     model = _new_model(seed)
     tokenize = create_tokenizer(OPEN_CLIP_CONFIG["model_cfg"])
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
-    for lesson in LESSONS:
-        images, captions = render_pairs(lesson.glyphs, lesson.count, lesson.detail, rng, progress)
-        what = f"pre-training on {lesson.name}"
+    for stage in stages:
+        images, captions = render_pairs(stage.glyphs, stage.count, stage.detail, rng, progress)
+        what = f"pre-training on {stage.name}"
         pixels, tokens = torch.from_numpy(images), tokenize(captions)
-        train_contrastive(model, pixels, tokens, prepare, lesson.settings, generator, progress, what)
+        train_contrastive(model, pixels, tokens, prepare, stage.settings, generator, progress, what)
     return {**_copy(model.eval().state_dict()), **_head(model, tokenize)}
+
+
+def train_contrastive(
+    model: Any,
+    images: Tensor,
+    tokens: Tensor,
+    preprocess: Callable[[Tensor], Tensor],
+    settings: Optimization,
+    generator: torch.Generator,
+    progress: Progress = silent,
+    what: str = "pre-training",
+) -> None:
+    """Train both towers of ``model`` in place; rows i of ``images`` [N, ...] and ``tokens`` [N, L] are a pair.
+
+    ``model`` has ``encode_image``, ``encode_text`` and ``logit_scale``, like open_clip's models; ``preprocess`` turns
+    a batch of stored images into the image tower's input. The last batch is left out if it is not full, because the
+    loss depends on the number of captions that an image is compared with.
+    """
+    steps = len(images) // settings.batch_size
+    optimizer = OptimizerStep(model.named_parameters(), settings, settings.epochs * steps)
+    for _ in range(settings.epochs):
+        order = torch.randperm(len(images), generator=generator)
+        for batch in torch.split(order, settings.batch_size)[:steps]:
+            progress(what, optimizer.taken, optimizer.total, "steps")
+            optimizer.step(_batch_loss(model, preprocess(images[batch]), tokens[batch]))
+            cap_logit_scale(model.logit_scale)
+    progress(what, optimizer.total, optimizer.total, "steps")
 
 
 def prepare(pixels: Tensor) -> Tensor:
@@ -92,7 +122,7 @@ def prepare(pixels: Tensor) -> Tensor:
 
 
 def _new_model(seed: int) -> Any:
-    """An untrained model in training mode; torch's global random state is as it was."""
+    """Return an untrained model in training mode; torch's global random state does not change."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return create_clip(OPEN_CLIP_CONFIG["model_cfg"])
@@ -108,3 +138,9 @@ def _head(model: Any, tokenize: Callable[[list[str]], Tensor]) -> dict[str, Tens
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+
+def _batch_loss(model: Any, images: Tensor, tokens: Tensor) -> Tensor:
+    images_BD = functional.normalize(model.encode_image(images), dim=-1)
+    texts_BD = functional.normalize(model.encode_text(tokens), dim=-1)
+    return contrastive_loss(images_BD, texts_BD, model.logit_scale.exp())

@@ -1,7 +1,7 @@
-"""Features of a data set's images, computed once and kept in a cache that knows what they were computed from.
+"""Features of a data set's images, computed once and cached.
 
-A feature depends on the weights of the tower, on what is done to images, on the images and on the libraries that
-compute it: the name of a cached file is a digest of all these. Whatever changes, another file is asked for.
+Features depend on the weights of the image tower, the preprocessing, the images and the libraries. The name of a cache
+file is a digest of all of these, so that a change of any leads to another file.
 """
 
 import hashlib
@@ -26,18 +26,17 @@ from mergekit_wise.errors import CheckpointError, OutputError, SuiteError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.decoding import decoded
 from mergekit_wise.evaluation.forward import Precision
-from mergekit_wise.merging.torch_backend import as_stored, as_tensor
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress
-from mergekit_wise.training.data import place_of
+from mergekit_wise.training.checkpointer import as_stored, as_tensor
 
 NAME = "features"
 SUM = "sha256"
 
 
 class _Encoder(nn.Module):
-    """What gives a model's features rather than its logits."""
+    """Returns a model's features instead of its logits."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -50,7 +49,7 @@ class _Encoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How features are computed: as an evaluation computes them, `batch_size` at a time."""
+    """How features are computed: `batch_size` images at a time, as in an evaluation."""
 
     device: torch.device
     precision: Precision
@@ -61,14 +60,14 @@ class Extraction:
     note: Callable[[str], None]
 
 
-def cache_folder(asked: Path | None) -> Path:
-    """The folder that was asked for, else the one where caches belong."""
+def cache_folder(requested: Path | None) -> Path:
+    """Return the requested folder, or the default one in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME")
-    return asked or (Path(home) if home else Path.home() / ".cache") / "mergekit_wise" / "features"
+    return requested or (Path(home) if home else Path.home() / ".cache") / "mergekit_wise" / "features"
 
 
 def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, how: Extraction) -> Tensor:
-    """What the head of a model is applied to, float32 [N, D]: out of the cache, or computed and put there.
+    """Return the inputs of a model's head, float32 [N, D], from the cache or computed and then cached.
 
     Raises SuiteError if an image cannot be read, OutputError if the cache cannot be written.
     """
@@ -78,7 +77,7 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
     found = _read(path, len(dataset))
     everywhere = all(how.ranks.gather(found is not None))
     if found is not None and everywhere:
-        how.note(f"features are those in {path}")
+        how.note(f"using cached features: {path}")
         return found
     features = _computed(model, dataset, preprocess, how)
     if how.ranks.rank == 0:
@@ -111,7 +110,7 @@ def _parts(
     with closing(decoded(dataset, preprocess, batches, how.batch_size, workers=how.workers, hold=4)) as stream:
         for batch in stream:
             if batch.bad:
-                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it, and begin again.")
+                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it and run the command again.")
             pixels = torch.from_numpy(batch.pixels[: len(batch.indices)]).to(how.device)
             with torch.inference_mode():
                 features = forward(pixels).cpu().numpy()
@@ -139,7 +138,7 @@ def _facts(
 
 
 def _digest_of_weights(module: nn.Module, head: nn.Module) -> str:
-    """SHA-256 over what features depend on: everything but the head."""
+    """Return the SHA-256 of the weights that features depend on: all but the head's."""
     inside = {id(tensor) for tensor in (*head.parameters(), *head.buffers())}
     digest = hashlib.sha256()
     for name, tensor in sorted((*module.named_parameters(), *module.named_buffers()), key=lambda pair: pair[0]):
@@ -151,33 +150,41 @@ def _digest_of_weights(module: nn.Module, head: nn.Module) -> str:
 
 
 def digest_of_images(dataset: Dataset) -> str:
-    """SHA-256 over what the images are: which files they lie in, as they are now, or else every pixel.
+    """Return the SHA-256 of the identities of the images' files; of the pixels of images that are not in files.
 
-    A file that was written since has another time of change, which no program can set, whatever its size and its time
-    of modification. A copy of the images has another digest too; their features are then computed again.
+    A file that was written in the meantime has another change time (ctime), which programs cannot set, whatever its
+    size and modification time. A copy of the images has another digest, so its features are computed again.
     """
     digest = hashlib.sha256()
     last: Path | None = None
     for index in range(len(dataset)):
         sample = dataset.sample(index)
         digest.update(f"{sample}\0".encode("utf-8", "surrogateescape"))
-        place = place_of(sample)
+        place = _file_of(sample)
         if place is None:
             image = np.asarray(dataset.image(index))
             digest.update(f"{image.shape}".encode() + image.tobytes())
-        elif place != last:  # the samples of a tar follow one another
+        elif place != last:  # samples in a tar file are consecutive
             digest.update(_identity(place))
         last = place
     return digest.hexdigest()
 
 
+def _file_of(sample: str) -> Path | None:
+    """Return the file that a sample is, or is in; None if there is none."""
+    for candidate in (sample, sample.rpartition(":")[0]):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    return None
+
+
 def _identity(path: Path) -> bytes:
-    told = path.stat()
-    return f"{told.st_dev} {told.st_ino} {told.st_size} {told.st_mtime_ns} {told.st_ctime_ns}\n".encode()
+    stat = path.stat()
+    return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode()
 
 
 def _read(path: Path, count: int) -> Tensor | None:
-    """Features as they were written; None if there are none, or if the file is damaged."""
+    """Read cached features; return None if there are none or the file is damaged."""
     try:
         checkpoint = open_checkpoint(path)
     except CheckpointError:
@@ -198,6 +205,6 @@ def _write(path: Path, features: Tensor, facts: dict[str, object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{path.parent}: cannot be made: {error.strerror}. Choose another folder with --cache."
+            f"{path.parent}: cannot create this folder: {error.strerror}. Choose another one with --cache."
         ) from error
     write_safetensors(path, {NAME: (info, storage)}, metadata)

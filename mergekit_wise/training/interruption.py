@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, kept until a run can stop. Knows nothing of what runs."""
+"""Ctrl-C and SIGTERM, deferred until a run can stop safely. Knows nothing of training."""
 
 import signal
 import threading
@@ -11,41 +11,41 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(slots=True)
-class Request:
-    """Whether someone asked to stop; `kept` is whether that waits until somebody looks."""
+class StopRequest:
+    """Whether a stop was `requested`; while `waits` is true, a request does not raise KeyboardInterrupt."""
 
-    asked: bool = False
-    kept: bool = True
+    requested: bool = False
+    waits: bool = True
 
     def __call__(self) -> bool:
-        """Whether someone did."""
-        return self.asked
+        """Return whether a stop was requested."""
+        return self.requested
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """While the block runs, being asked raises KeyboardInterrupt at once; so does having been asked before."""
-        if self.asked:
+        """While the block runs, a request raises KeyboardInterrupt at once, and so does an earlier request."""
+        if self.requested:
             raise KeyboardInterrupt
-        self.kept = False
+        self.waits = False
         try:
             yield
         finally:
-            self.kept = True
+            self.waits = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        again, self.asked = self.asked, True
-        if again or not self.kept:
+        again, self.requested = self.requested, True
+        if again or not self.waits:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def deferred() -> Iterator[Request]:
-    """Keeps a request to stop; the second time somebody asks, KeyboardInterrupt is raised.
+def deferred() -> Iterator[StopRequest]:
+    """Defer Ctrl-C and SIGTERM until the request is checked; a second one raises KeyboardInterrupt immediately.
 
-    A step that is cut in two leaves weights that belong to no step. Outside the main thread, which alone gets signals,
-    nothing is kept.
+    A step that is interrupted halfway would leave weights that belong to no step. Outside the main thread, which alone
+    receives signals, nothing is deferred.
     """
-    request = Request()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return

@@ -1,4 +1,4 @@
-"""What happened in a run, in JSON Lines: one line for each step and each epoch. Knows no model."""
+"""The training log, in JSON Lines: one line for each step, epoch and validation. Knows no model."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from typing import Any
 from mergekit_wise.errors import OutputError
 
 
-class Log:
-    """Appends to a file; without a path it writes nothing.
+class TrainingLog:
+    """Appends to a file, or does nothing if the path is None.
 
-    What an earlier run wrote of steps that are taken again is removed, so that each step is there once.
+    Entries of an earlier run for steps after `taken`, which are taken again, are removed: each step is logged once.
     """
 
     def __init__(self, path: Path | None, taken: int) -> None:
@@ -20,13 +20,13 @@ class Log:
             kept = [entry for entry in _entries(path) if taken and entry.get("step", 0) <= taken]
             self._write("w", "".join(json.dumps(entry) + "\n" for entry in kept))
 
-    def tell(self, event: str, **facts: Any) -> None:
-        """Add a line."""
+    def add(self, event: str, **facts: Any) -> None:
+        """Append a line."""
         if self._path is not None:
             self._write("a", json.dumps({"event": event, **facts}) + "\n")
 
     def validated(self, epoch: int) -> bool:
-        """Whether the epoch's validation is there."""
+        """Return whether the log holds the validation of an epoch."""
         if self._path is None:
             return False
         return any(e.get("event") == "validation" and e.get("epoch") == epoch for e in _entries(self._path))
@@ -38,12 +38,12 @@ class Log:
                 file.write(text)
         except OSError as error:
             raise OutputError(
-                f"{self._path}: cannot be written: {error.strerror}. Choose another file with --log."
+                f"{self._path}: cannot write the log: {error.strerror}. Choose another file with --log."
             ) from error
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:
-    """The lines of a file; what a killed run left of its last one is passed over."""
+    """Read the lines of a file, without an incomplete last line that a killed run left."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

@@ -1,7 +1,7 @@
-"""The steps of a run, one after the other. Knows no file, no terminal, and not what is learned.
+"""The training loop: one optimizer step after the other. Knows no file, no terminal and no objective in particular.
 
-Everything random follows from the seed and the step, so a run that begins in the middle, from the weights and the
-optimiser's state that another left there, computes what that one would have computed.
+Everything random follows from the seed and the step, so a run that resumes from saved weights and optimizer state
+computes the same numbers as one that was never interrupted.
 """
 
 from collections.abc import Callable, Generator
@@ -14,25 +14,26 @@ from torch import distributed
 
 from mergekit_wise.errors import ModelError, NonFiniteError
 from mergekit_wise.evaluation.forward import is_memory_error
-from mergekit_wise.training.average import Average
-from mergekit_wise.training.batch_order import BatchOrder, Indices, share
-from mergekit_wise.training.images import Images, Part
-from mergekit_wise.training.objective import Objective, Tally
-from mergekit_wise.training.optimizer import OptimizerStep
+from mergekit_wise.training.images import BatchOrder, Images, Indices, Part, share
+from mergekit_wise.training.objectives import Objective, Tally
+from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
 from mergekit_wise.training.runtime import Runtime, deterministic
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A step that was taken.
+class Step:
+    """The outcome of an optimizer step.
 
     Attributes:
-        step: how many there have been, this one included; `epoch` it belongs to, from 0.
+        step: its number, from 1.
+        epoch: its epoch, from 0.
         loss: mean over the batch's images, before the step.
-        correct: images of the batch that were classified right, of `images`.
-        rate: the learning rate; `norm`: of the gradients before they were clipped.
-        ends_epoch: whether it is the epoch's last step.
-        stopped: whether someone asked to stop; no step comes after it.
+        correct: number of correctly classified images.
+        images: number of images in the batch.
+        rate: the learning rate.
+        norm: the gradient norm before clipping.
+        ends_epoch: whether it is the last step of its epoch.
+        stopped: whether a stop was requested; if so, no step follows.
     """
 
     step: int
@@ -47,43 +48,77 @@ class Done:
 
 
 @dataclass(slots=True)
-class Run:
-    """What is learned, from what, in which order, and how.
+class RunningMean:
+    """Mean loss and accuracy over the steps added so far."""
+
+    images: int = 0
+    correct: int = 0
+    weighted: float = 0.0
+
+    def add(self, step: Step) -> None:
+        """Add a step, weighted by its images."""
+        self.images += step.images
+        self.correct += step.correct
+        self.weighted += step.loss * step.images
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return self.weighted / max(self.images, 1)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of correctly classified images."""
+        return self.correct / max(self.images, 1)
+
+    def __str__(self) -> str:
+        """Format both for people."""
+        return f"training loss {self.loss:.3g}, training accuracy {100 * self.accuracy:.1f} %"
+
+
+@dataclass(slots=True)
+class TrainingLoop:
+    """The steps of a run.
 
     Attributes:
-        note: is told when fewer images are computed at once than were asked for.
-        stopping: whether someone asked to stop.
-        average: of the weights, if one is wanted.
+        objective: adds up the gradients of a step.
+        images: source of the images.
+        order: which images each step uses.
+        optimizer: updates the weights.
+        runtime: device, precision, processes and micro-batch size.
+        average: moving averages of the weights, if any.
+        stop_requested: checked after each step.
+        note: called with a message when the micro-batch size is reduced.
     """
 
     objective: Objective
     images: Images
-    course: BatchOrder
-    stepper: OptimizerStep
-    computing: Runtime
-    average: Average | None = None
-    stopping: Callable[[], bool] = bool
+    order: BatchOrder
+    optimizer: OptimizerStep
+    runtime: Runtime
+    average: MovingAverage | None = None
+    stop_requested: Callable[[], bool] = bool
     note: Callable[[str], object] = str
 
-    def steps(self) -> Generator[Done, None, None]:
-        """Take the steps that are left, one whenever it is asked for; the generator must be closed if left early.
+    def steps(self) -> Generator[Step, None, None]:
+        """Take the remaining steps, one per iteration; close the generator if you leave it early.
 
-        Raises NonFiniteError, before any weight is touched, if the loss or its gradient is not finite; ModelError if
-        memory does not hold one image; what reading images raises.
+        Raises NonFiniteError, before any weight changes, if the loss or its gradient is not finite; ModelError if one
+        image alone does not fit in memory; the errors of reading images.
         """
-        with torch.random.fork_rng(devices=_cards(self.computing)), deterministic(self.computing.device):
-            first, within = divmod(self.stepper.taken, self.course.steps)
-            for epoch in range(first, self.course.epochs):
-                batches = self.course.batches(epoch)[within:]
+        with torch.random.fork_rng(devices=_cuda_devices(self.runtime)), deterministic(self.runtime.device):
+            first, within = divmod(self.optimizer.taken, self.order.steps)
+            for epoch in range(first, self.order.epochs):
+                batches = self.order.batches(epoch)[within:]
                 within = 0
                 with closing(self._epoch(epoch, batches)) as steps:
-                    for done in steps:
-                        yield done
-                        if done.stopped:
+                    for step in steps:
+                        yield step
+                        if step.stopped:
                             return
 
-    def _epoch(self, epoch: int, batches: list[Indices]) -> Generator[Done, None, None]:
-        ranks = self.computing.ranks
+    def _epoch(self, epoch: int, batches: list[Indices]) -> Generator[Step, None, None]:
+        ranks = self.runtime.ranks
         own = [batch[share(batch, ranks.rank, ranks.size)] for batch in batches]
         with closing(self.images.parts(epoch, own)) as parts:
             for place, batch in enumerate(batches):
@@ -91,17 +126,17 @@ class Run:
                     part = next(parts)
                 yield self._step(epoch, part, len(batch), ends=place == len(batches) - 1)
 
-    def _step(self, epoch: int, part: Part, images: int, ends: bool) -> Done:
-        step, rate = self.stepper.taken, self.stepper.rate
-        tally = self._gradients(part, images, self.course.seed_of(step))
-        norm = self.stepper.norm()
-        loss, correct, count, stopping, norm_value = self._summed(tally, norm)
+    def _step(self, epoch: int, part: Part, images: int, ends: bool) -> Step:
+        step, rate = self.optimizer.taken, self.optimizer.rate
+        tally = self._gradients(part, images, self.order.seed_of(step))
+        norm = self.optimizer.norm()
+        loss, correct, count, stopped, norm_value = self._summed(tally, norm)
         self._require_finite(loss, norm_value, step)
-        self.stepper.apply()
+        self.optimizer.apply()
         self.objective.after_step()
         if self.average is not None:
             self.average.update()
-        return Done(
+        return Step(
             step=step + 1,
             epoch=epoch,
             loss=loss,
@@ -110,56 +145,56 @@ class Run:
             rate=rate,
             norm=norm_value,
             ends_epoch=ends,
-            stopped=stopping,
+            stopped=stopped,
         )
 
     def _gradients(self, part: Part, images: int, seed: int) -> Tally:
-        """Of the whole batch; where memory runs out, computed of fewer images at once."""
+        """Compute the gradients of the batch; if memory runs out, try again with a smaller micro-batch."""
         while True:
             torch.manual_seed(seed)
-            self.stepper.clear()
+            self.optimizer.clear()
             try:
                 return self.objective.backward(part, images, seed)
             except RuntimeError as error:
                 if not is_memory_error(error):
                     raise
-            # Not in the handler: the traceback would keep alive what filled the memory.
-            self._halve(len(part.indices))
+            # Not in the handler, whose traceback would keep the tensors alive that filled the memory.
+            self._halve_micro_batch(len(part.indices))
 
-    def _halve(self, images: int) -> None:
-        computing = self.computing
-        computing.micro = min(computing.micro, images)
-        if computing.micro == 1 or computing.ranks.size > 1:
+    def _halve_micro_batch(self, images: int) -> None:
+        runtime = self.runtime
+        runtime.micro = min(runtime.micro, images)
+        if runtime.micro == 1 or runtime.ranks.size > 1:
             raise ModelError(
-                f"The memory of {computing.device} does not hold what {computing.micro} images at once need. "
-                "Give fewer with --micro-batch, or --precision bf16."
+                f"{runtime.device}: not enough memory for a micro-batch of {runtime.micro}. "
+                "Choose a smaller --micro-batch, or --precision bf16."
             )
-        computing.micro = (computing.micro + 1) // 2
-        self.note(f"memory ran out: computing {computing.micro} images at once from here on")
-        if computing.device.type == "cuda":
+        runtime.micro = (runtime.micro + 1) // 2
+        self.note(f"out of memory: micro-batch size reduced to {runtime.micro}")
+        if runtime.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def _summed(self, tally: Tally, norm: torch.Tensor) -> tuple[float, int, int, bool, float]:
-        """Mean loss, correct images, images, whether to stop, and the norm: in one exchange and one wait."""
-        device = self.computing.device
-        told = torch.tensor([tally.images, self.stopping()], dtype=torch.float64, device=device)
-        sums = torch.cat([torch.stack([tally.loss.double(), tally.correct.double()]), told])
-        if self.computing.ranks.size > 1:
+        """Return mean loss, correct images, images, whether to stop, and the norm, with one exchange and one wait."""
+        device = self.runtime.device
+        counts = torch.tensor([tally.images, self.stop_requested()], dtype=torch.float64, device=device)
+        sums = torch.cat([torch.stack([tally.loss.double(), tally.correct.double()]), counts])
+        if self.runtime.ranks.size > 1:
             distributed.all_reduce(sums)
-        loss, correct, images, stopping, length = torch.cat([sums, norm.double().reshape(1).to(device)]).tolist()
-        return loss / max(images, 1), int(correct), int(images), stopping > 0, length
+        loss, correct, images, stop, length = torch.cat([sums, norm.double().reshape(1).to(device)]).tolist()
+        return loss / max(images, 1), int(correct), int(images), stop > 0, length
 
     def _require_finite(self, loss: float, norm: float, step: int) -> None:
-        # In float16 a gradient overflows now and then; the scaler then leaves the step out and scales less.
-        if not _finite(loss) or (not _finite(norm) and not self.computing.scaler.is_enabled()):
-            _fail(loss, step, self.course)
+        # Float16 gradients overflow now and then; the scaler then skips the step and lowers the scale.
+        if not _finite(loss) or (not _finite(norm) and not self.runtime.scaler.is_enabled()):
+            _fail(loss, step, self.order)
 
 
-def _fail(loss: float, step: int, course: BatchOrder) -> NoReturn:
+def _fail(loss: float, step: int, order: BatchOrder) -> NoReturn:
     what = "loss" if not _finite(loss) else "gradient"
     raise NonFiniteError(
-        f"The {what} is not finite at step {step + 1} of {course.total} (epoch {step // course.steps + 1}); "
-        "the step was not taken."
+        f"The {what} is not finite at step {step + 1}/{order.total} (epoch {step // order.steps + 1}); "
+        "the weights are those before this step."
     )
 
 
@@ -167,5 +202,5 @@ def _finite(value: float) -> bool:
     return value - value == 0
 
 
-def _cards(computing: Runtime) -> list[torch.device]:
-    return [computing.device] if computing.device.type == "cuda" else []
+def _cuda_devices(runtime: Runtime) -> list[torch.device]:
+    return [runtime.device] if runtime.device.type == "cuda" else []

@@ -1,4 +1,7 @@
-"""AdamW as the paper uses it: cosine schedule with warm-up, gradient norm clipped. Knows no loss and no model."""
+"""AdamW as the paper uses it (cosine schedule with warm-up, clipped gradient norm), and averages of the weights.
+
+Knows no loss and no model.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,26 +10,27 @@ import torch
 from torch import Tensor, nn
 
 from mergekit_wise.options import FinetuneOptions
-from mergekit_wise.training.schedule import cosine_with_warmup
-
-RATE, LINEAR_RATE, WARMUP = 3e-5, 1e-3, 500
-"""The default peak learning rates, of all weights and of the head alone, and the steps of warm-up."""
+from mergekit_wise.training.learning_rate import cosine_with_warmup
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-"""What AdamW keeps of each parameter, in torch's words."""
+"""AdamW's state of each parameter, by torch's keys."""
+
+RATE, LINEAR_RATE, WARMUP = 3e-5, 1e-3, 500
+"""The default peak learning rates, of all weights and of the head alone, and the warm-up steps of a long run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Optimization:
-    """How a run is optimised.
+    """The hyperparameters of a run.
 
     Attributes:
-        epochs: passes over the images; `batch_size` of them make a step.
-        learning_rate: the highest of the schedule.
-        warmup: steps until it is reached.
-        weight_decay: of matrices and kernels.
+        epochs: passes over the images.
+        batch_size: images per step.
+        learning_rate: the peak of the schedule.
+        warmup: steps until the peak is reached.
+        weight_decay: AdamW's, applied to matrices and kernels.
         betas: AdamW's.
-        clip: the largest norm of all gradients together.
+        clip: upper bound of the norm of all gradients together.
     """
 
     epochs: int
@@ -39,21 +43,21 @@ class Optimization:
 
 
 def optimization(options: FinetuneOptions, batch_size: int, total: int) -> Optimization:
-    """How `total` steps of `batch_size` images are taken."""
+    """Return the hyperparameters of `total` steps of `batch_size` images, with the defaults filled in."""
     warmup = options.warmup if options.warmup is not None else WARMUP if total > WARMUP else total // 10
     lr = options.lr if options.lr is not None else LINEAR_RATE if options.linear else RATE
     return Optimization(options.epochs, batch_size, lr, warmup, options.weight_decay, clip=options.clip)
 
 
 class OptimizerStep:
-    """Takes parameters a step further each time; ``taken`` of ``total`` steps are done.
+    """Updates parameters step by step; ``taken`` of ``total`` steps are done.
 
     Args:
-        parameters: by name; those that require no gradient are left alone, not even decayed.
-        settings: how.
+        parameters: by name; those that require no gradient are not changed, not even decayed.
+        settings: the hyperparameters.
         total: steps of the whole run.
-        factors: what the learning rate of a parameter is multiplied with, by name; 1 where nothing is said.
-        scaler: of gradients in float16; it does nothing unless it is enabled.
+        factors: factors on the learning rates of parameters, by name; 1 by default.
+        scaler: scales gradients in float16; disabled by default.
     """
 
     def __init__(
@@ -78,23 +82,23 @@ class OptimizerStep:
         return self._settings.learning_rate * cosine_with_warmup(self.taken, self.total, self._settings.warmup)
 
     def clear(self) -> None:
-        """Forget the gradients."""
+        """Clear the gradients."""
         self._adamw.zero_grad()
 
     def step(self, loss: Tensor) -> None:
-        """Move the parameters against the gradient of ``loss`` (a scalar)."""
+        """Compute the gradient of ``loss`` (a scalar), clip it and update the parameters."""
         self.clear()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.norm()
         self.apply()
 
     def norm(self) -> Tensor:
-        """Clip the gradients that are there; returns their norm before that, a scalar."""
+        """Clip the gradients; return their norm before clipping, a scalar tensor."""
         self.scaler.unscale_(self._adamw)
         return nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip)
 
     def apply(self) -> None:
-        """Move the parameters against the clipped gradients."""
+        """Update the parameters with the clipped gradients."""
         for group in self._adamw.param_groups:
             group["lr"] = self.rate * group["factor"]
         self.scaler.step(self._adamw)
@@ -102,7 +106,7 @@ class OptimizerStep:
         self.taken += 1
 
     def moments(self) -> dict[str, Tensor]:
-        """What AdamW remembers, by ``MOMENT.PARAMETER``; with `taken`, all that the next step depends on."""
+        """Return AdamW's state by ``MOMENT.PARAMETER``; with `taken` and the weights it determines all later steps."""
         return {
             f"{moment}.{name}": self._adamw.state[parameter][moment]
             for name, parameter in self._parameters.items()
@@ -111,7 +115,7 @@ class OptimizerStep:
         }
 
     def restore(self, taken: int, moments: Mapping[str, Tensor]) -> None:
-        """Go on from where `moments` were given after `taken` steps."""
+        """Continue from the `moments` saved after `taken` steps."""
         self.taken = taken
         for name, parameter in self._parameters.items():
             if f"step.{name}" in moments:
@@ -123,7 +127,7 @@ class OptimizerStep:
 def _groups(
     parameters: Mapping[str, nn.Parameter], decay: float, factors: Mapping[str, float]
 ) -> list[dict[str, object]]:
-    """Matrices and kernels decay; gains, biases and the logit scale do not (as in CLIP's own training)."""
+    """Group parameters: matrices and kernels decay; gains, biases and the logit scale do not (as CLIP was trained)."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for matrices in (True, False):
         for name, parameter in parameters.items():
@@ -131,3 +135,28 @@ def _groups(
                 key = (decay if matrices else 0.0, factors.get(name, 1.0))
                 groups.setdefault(key, []).append(parameter)
     return [{"params": members, "weight_decay": decay, "factor": factor} for (decay, factor), members in groups.items()]
+
+
+class MovingAverage:
+    """The exponential moving average of weights over steps, starting from the initial weights.
+
+    After every step, ``average = decay * average + (1 - decay) * weights``.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], decay: float) -> None:
+        self._decay = decay
+        self._parameters = {name: parameter for name, parameter in parameters if parameter.requires_grad}
+        self.tensors = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        """The averages, by parameter name."""
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Update the averages with the current weights."""
+        weights = [parameter.detach() for parameter in self._parameters.values()]
+        torch._foreach_lerp_(list(self.tensors.values()), weights, 1 - self._decay)
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Continue from saved averages."""
+        for name, average in self.tensors.items():
+            average.copy_(tensors[name])

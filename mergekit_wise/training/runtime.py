@@ -1,4 +1,4 @@
-"""Where and in which precision gradients are computed, and how several processes add them up. Knows no loss."""
+"""Device, precision and processes: where and how gradients are computed and added up. Knows no loss."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -18,11 +18,11 @@ class Runtime:
     """How a step is computed.
 
     Attributes:
-        device: where the module is.
-        precision: of what autocast lets be computed in less than float32.
+        device: the device of the module.
+        precision: of the operations that autocast runs in less than float32.
         ranks: the processes that share a batch.
-        micro: images that are computed at once, of those that this process has of a batch.
-        scaler: of gradients, without which those in float16 would vanish.
+        micro: micro-batch size, the images per forward pass of this process.
+        scaler: scales the loss in float16, so that small gradients do not become zero.
     """
 
     device: torch.device
@@ -32,48 +32,48 @@ class Runtime:
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
-        """The scaler follows from the precision."""
+        """Make the scaler for the precision."""
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def shared(self, module: nn.Module, *example: Tensor) -> nn.Module:
-        """The module itself, or one whose backward pass averages the gradients of all processes.
+    def distributed(self, module: nn.Module, *example: Tensor) -> nn.Module:
+        """Return the module, wrapped to average the gradients of all processes if there are several.
 
-        ``example`` is what the module is called with; weights that its outputs do not depend on, as some towers have,
-        need no gradient from here on: nobody may wait for it.
+        ``example`` is an input of the module. Weights that the outputs do not depend on (some towers have such weights)
+        no longer require a gradient, because the processes would wait for it forever.
         """
         if self.ranks.size == 1:
             return module
-        found = module(*map(self.send, example))
-        torch.autograd.backward([output.sum() for output in (found if isinstance(found, tuple) else (found,))])
+        outputs = module(*map(self.send, example))
+        torch.autograd.backward([output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))])
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
         return DistributedDataParallel(module)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Within it, what may be computed in less precision is."""
+        """Return the context in which operations run in the lower precision where that is safe."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
 
     def send(self, values: Tensor) -> Tensor:
-        """Values on the device."""
+        """Copy values to the device."""
         if self.device.type == "cuda":
             values = values.pin_memory()
         return values.to(self.device, non_blocking=True)
 
     def backward(self, loss: Tensor) -> None:
-        """Add up gradients of this process's part of the loss; what averages them gets the sum."""
+        """Add up the gradients of this process's part of the loss, so that the average over processes is their sum."""
         loss = self.scaler.scale(loss)
         (loss * self.ranks.size if self.ranks.size > 1 else loss).backward()  # type: ignore[no-untyped-call]
 
     def rows(self, count: int) -> list[slice]:
-        """How a process's part of a batch is cut."""
+        """Return the micro-batches of `count` images."""
         return [slice(start, min(start + self.micro, count)) for start in range(0, count, self.micro)]
 
 
 def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[Any]:
-    """Forward and backward within it: processes exchange gradients only after the last part of a batch."""
+    """Return the context of a micro-batch's passes: processes exchange gradients only after the last micro-batch."""
     if last or not isinstance(module, DistributedDataParallel):
         return nullcontext()
     return module.no_sync()
@@ -81,10 +81,7 @@ def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[Any]:
 
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
-    """While the block runs, a GPU computes the same numbers every time, as far as torch knows how.
-
-    A CPU does so anyway.
-    """
+    """While the block runs, a GPU computes the same numbers every time, as far as torch can; a CPU always does."""
     if device.type != "cuda":
         yield
         return
@@ -98,9 +95,9 @@ def deterministic(device: torch.device) -> Iterator[None]:
 
 
 def set_training(module: nn.Module) -> None:
-    """Training mode, but for batch norms: these keep the statistics that they were pre-trained with.
+    """Set training mode, except for batch norms, which keep their pre-trained statistics.
 
-    Statistics of the new images would not fit the old weights, nor any mixture of old and new ones.
+    Statistics of the new images would not fit the zero-shot weights, nor any merged ones.
     """
     module.train()
     for part in module.modules():

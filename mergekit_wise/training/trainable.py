@@ -1,4 +1,4 @@
-"""A checkpoint as something that learns, and what it learned as a checkpoint again, under the names it came with."""
+"""A checkpoint as a trainable model, and the trained model as a checkpoint again, under the original names."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
-from mergekit_wise.merging.torch_backend import as_stored
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
@@ -23,13 +22,20 @@ from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.resolved_config import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.text import encode_texts
+from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import FinetuneOptions
+from mergekit_wise.training.checkpointer import as_stored
+from mergekit_wise.training.objectives import Contrastive, Objective, Supervised
+from mergekit_wise.training.runtime import Runtime
 
 Stored = dict[str, tuple[TensorInfo, StorageArray]]
 
 
 class Towers(nn.Module):
-    """Both towers of a model: images and tokens -> features of length 1 of both, [B, D], and their products' factor."""
+    """Both towers of a model: maps images and tokens to features of both, [B, D] with rows of length 1, and the scale.
+
+    The scale, a scalar, is the factor on the products of features: the exponential of the logit scale.
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
@@ -46,15 +52,15 @@ class Towers(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Trainable:
-    """What is trained.
+    """A model that is trained.
 
     Attributes:
-        source: the checkpoint it comes from.
-        model: the checkpoint as a model, its weights set.
-        module: the part that learns: the classifier, its head, or both towers.
-        parameters: that learn, by the names of the model's module.
-        labels: what each image's class is to the head, int64 [N].
-        dataset: the images.
+        source: the zero-shot checkpoint.
+        model: the model of the checkpoint, with its weights.
+        module: the trained part: the classifier, its head, or both towers.
+        parameters: the trained parameters, by their names in the model's module.
+        labels: index of each image's class in the head, int64 [N].
+        dataset: the training images.
     """
 
     source: Checkpoint
@@ -64,12 +70,37 @@ class Trainable:
     labels: Tensor
     dataset: Dataset
 
+    @property
+    def contrastive(self) -> bool:
+        """Whether both towers are trained."""
+        return isinstance(self.module, Towers)
+
+    def objective(self, request: FinetuneOptions, runtime: Runtime, preprocess: Preprocess) -> Objective:
+        """Return the objective of the module, wrapped for several processes; `preprocess` normalises pixels."""
+        image = torch.zeros(1, 3, *preprocess.size)
+        if isinstance(self.module, Towers):
+            scale = self.module.classifier.logit_scale
+            assert scale is not None
+            captions = self._captions()
+            module = runtime.distributed(self.module, image, captions[0, :1])
+            return Contrastive(module, scale, preprocess.normalise, self.labels, captions, runtime)
+        example = torch.zeros(1, head_of(self.model).in_features) if request.linear else image
+        normalise = torch.Tensor.float if request.linear else preprocess.normalise
+        module = runtime.distributed(self.module, example)
+        return Supervised(module, normalise, self.labels, runtime, request.label_smoothing, request.mixup)
+
+    def _captions(self) -> Tensor:
+        """Return the tokens of each class in each template, int64 [C, T, L]."""
+        names, templates = self.dataset.classnames, self.dataset.templates
+        texts = [template.replace("{}", name) for name in names for template in templates]
+        return self.model.tokenizer(texts).view(len(names), len(templates), -1)
+
     @torch.no_grad()
     def checkpoint(self, weights: Mapping[str, Tensor]) -> Stored:
-        """The source's tensors, with `weights` in place of the parameters; what does not learn has the source's bytes.
+        """Return the source's tensors with `weights` in place of the parameters; all others keep the source's bytes.
 
-        What learned is float32, or float64 where the source is: half precision has no room for the small steps of
-        fine-tuning. A head beside a text tower that learned is made anew by it.
+        Trained tensors are float32, or float64 if the source's are: half precision is too coarse for the small steps
+        of fine-tuning. If the text tower was trained, a head in the source is made anew by it.
         """
         values = dict(weights)
         places: dict[str, Destination] = dict(self.model.destinations)
@@ -92,18 +123,18 @@ class Trainable:
         dtype = torch.float64 if info.dtype is BY_NAME["F64"] else torch.float32
         return as_stored(name, (part.T if place.transposed else part).reshape(info.shape).to(dtype))
 
-    def metadata(self, told: Mapping[str, str]) -> dict[str, str]:
-        """What the source says of itself, and what is `told` of the fine-tuned model."""
+    def metadata(self, facts: Mapping[str, str]) -> dict[str, str]:
+        """Return the source's metadata, completed by `facts` about the fine-tuned model."""
         kept = {key: value for key, value in self.source.metadata.items() if key != MERGED}
         config = {CONFIG_KEY: json.dumps(self.model.config)} if self.model.config else {}
-        return {"format": "pt", **config, **kept, **told}
+        return {"format": "pt", **config, **kept, **facts}
 
 
 def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOptions) -> Trainable:
-    """The part of the checkpoint that learns from the data set, on the CPU, its weights set.
+    """Open the part of the checkpoint that is trained on the data set, on the CPU.
 
-    Raises ModelError if there is no head, or one for other classes, or no text tower where one learns; UsageError for
-    patterns that match nothing.
+    Raises ModelError if there is no head, if it has other classes, or if the contrastive objective finds no text tower;
+    UsageError for `--freeze` patterns that match nothing.
     """
     contrastive = request.objective == "contrastive"
     model = open_model(source, request.model, own_head=not contrastive)
@@ -114,11 +145,11 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
             _require_classes(source, source.info(name).shape[0], dataset)
     labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
-    module = _learning(model, request)
+    module = _trained_module(model, request)
     return Trainable(source, model, module, _parameters(source, model, module, request.freeze), labels, dataset)
 
 
-def _learning(model: Model, request: FinetuneOptions) -> nn.Module:
+def _trained_module(model: Model, request: FinetuneOptions) -> nn.Module:
     if request.objective == "contrastive":
         assert isinstance(model.module, Classifier)
         return Towers(model.module)
@@ -126,34 +157,34 @@ def _learning(model: Model, request: FinetuneOptions) -> nn.Module:
 
 
 def head_of(model: Model) -> nn.Linear:
-    """The linear classifier of a model. Raises ModelError if it has none."""
+    """Return the linear classifier of a model. Raises ModelError if it has none."""
     module = model.module
     head = module.classification_head if isinstance(module, Classifier) else module.model.get_classifier()
     if not isinstance(head, nn.Linear):
-        raise ModelError(f"{model.architecture}: its classifier is no linear layer, which --linear learns.")
+        raise ModelError(f"{model.architecture}: --linear needs a linear layer as the classifier.")
     return head
 
 
 def _parameters(source: Checkpoint, model: Model, module: nn.Module, freeze: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Those that learn; all others need no gradient from here on."""
+    """Return the trained parameters; all others no longer require a gradient."""
     theirs = {place.name: name for name, place in model.destinations.items()}
     inside = {id(parameter) for parameter in module.parameters()}
     known = {name: p for name, p in model.module.named_parameters() if id(p) in inside}
     unmatched = [f for f in freeze if not any(_matches(f, name, theirs.get(name, name)) for name in known)]
     if unmatched:
         raise UsageError(
-            f"--freeze {unmatched[0]}: matches no tensor that would learn, for example {next(iter(known))}."
+            f"--freeze {unmatched[0]}: matches no trained tensor. Their names are like {next(iter(known))}."
         )
-    learning = {}
+    trained = {}
     for name, parameter in model.module.named_parameters():
-        # A bias that the checkpoint does not hold has no place in what is written.
+        # A bias that the checkpoint does not hold cannot be written either.
         frozen = name not in theirs or any(_matches(pattern, name, theirs[name]) for pattern in freeze)
         parameter.requires_grad_(name in known and not frozen)
         if parameter.requires_grad:
-            learning[name] = parameter
-    if not learning:
-        raise UsageError(f"--freeze {' '.join(freeze)}: nothing is left that could learn in {source.path}.")
-    return learning
+            trained[name] = parameter
+    if not trained:
+        raise UsageError(f"--freeze {' '.join(freeze)}: no tensor of {source.path} is left to train.")
+    return trained
 
 
 def _matches(pattern: str, *names: str) -> bool:
@@ -161,13 +192,13 @@ def _matches(pattern: str, *names: str) -> bool:
 
 
 def _labels(source: Checkpoint, model: Model, dataset: Dataset) -> Tensor:
-    """int64 [N], as the head counts classes."""
+    """Return the index of each image's class in the head, int64 [N]."""
     labels, outputs = torch.from_numpy(dataset.labels), model.classes
     columns = dataset.columns
     if columns is not None and outputs == VOCABULARIES.get(dataset.vocabulary):
         if any(len(several) != 1 for several in columns):
             raise ModelError(
-                f"{dataset.title}: some of its classes are several of the head's; none of them can be learned."
+                f"{dataset.title}: some of its classes are several of the head's classes, so it cannot be trained on."
             )
         return torch.tensor([column for (column,) in columns])[labels]
     _require_classes(source, outputs, dataset)
@@ -175,33 +206,33 @@ def _labels(source: Checkpoint, model: Model, dataset: Dataset) -> Tensor:
 
 
 def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) -> None:
-    """As many classes, and the same ones in the same order, if the head says what its classes are called.
+    """Require as many classes, and the same order if the head names the same classes.
 
-    Other words are no fault: a prompt's "oxeye daisy" may be a folder's "oxeye".
+    Different names are accepted: "oxeye daisy" in a prompt may be "oxeye" as a folder.
     """
     if outputs != len(dataset.classnames):
         raise ModelError(
-            f"{source.path}: its head has {outputs} classes, {dataset.title} has {len(dataset.classnames)}. "
+            f"{dataset.title} has {len(dataset.classnames)} classes, the head of {source.path} has {outputs}. "
             f"{_advice('CHECKPOINT', dataset)}"
         )
-    told = source.metadata.get(CLASSNAMES_KEY)
-    names = json.loads(told) if told else None
+    stored = source.metadata.get(CLASSNAMES_KEY)
+    names = json.loads(stored) if stored else None
     if names is None or names == list(dataset.classnames) or sorted(names) != sorted(dataset.classnames):
         return
     first = next(place for place, pair in enumerate(zip(names, dataset.classnames, strict=True)) if pair[0] != pair[1])
     raise ModelError(
-        f"{source.path}: class {first} of its head is {names[first]!r}, that of {dataset.title} is "
-        f"{dataset.classnames[first]!r}. {_advice('CHECKPOINT', dataset)}"
+        f"{dataset.title}: class {first} is {dataset.classnames[first]!r}, but that of the head of "
+        f"{source.path} is {names[first]!r}. {_advice('CHECKPOINT', dataset)}"
     )
 
 
 def _advice(checkpoint: str, dataset: Dataset) -> str:
     if dataset.vocabulary == "imagenet" and dataset.columns is None:
-        return f"Make a head for these classes first: wise zeroshot {checkpoint} --classes imagenet -o zs.safetensors"
+        return f"First make a head for these classes: wise zeroshot {checkpoint} --classes imagenet -o zs.safetensors"
     names = ", ".join(dataset.classnames[:3])
     return (
-        f"Make a head for these classes first: wise zeroshot {checkpoint} --classes classes.txt -o zs.safetensors "
-        f"(in classes.txt the {len(dataset.classnames)} names, one a line: {names} ...)"
+        f"First make a head for these classes: wise zeroshot {checkpoint} --classes classes.txt -o zs.safetensors "
+        f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
     )
 
 

@@ -1,48 +1,65 @@
-"""A run of fine-tuning put together: what learns, from which images, by which objective, and where it is kept."""
+"""A fine-tuning run from its inputs to its output file: builds the parts, runs the loop, saves, logs and validates.
+
+After each epoch, and when a stop is requested, the trainer saves the state from which the same command resumes.
+"""
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from mergekit_wise import __version__
 from mergekit_wise.checkpoint import write_safetensors
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
-from mergekit_wise.evaluation.forward import Precision
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.training.augmentation import Augmentation
-from mergekit_wise.training.average import Average
-from mergekit_wise.training.batch_order import BatchOrder
 from mergekit_wise.training.checkpointer import Checkpointer
-from mergekit_wise.training.contrastive import Captioned
-from mergekit_wise.training.depth import layer_factors
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
-from mergekit_wise.training.images import Decoded, Held, Images, hold
-from mergekit_wise.training.log import Log
-from mergekit_wise.training.loop import Run
-from mergekit_wise.training.objective import Objective
-from mergekit_wise.training.optimizer import OptimizerStep, optimization
+from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, InMemory, cached
+from mergekit_wise.training.interruption import StopRequest, deferred
+from mergekit_wise.training.learning_rate import layer_factors
+from mergekit_wise.training.log import TrainingLog
+from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
+from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
 from mergekit_wise.training.runtime import Runtime, set_training
-from mergekit_wise.training.session import Epoch, Session, weights_of
-from mergekit_wise.training.supervised import Supervised
-from mergekit_wise.training.trainable import Towers, Trainable, head_of
+from mergekit_wise.training.trainable import Trainable, head_of
 from mergekit_wise.training.validation import Validation, open_validator
 
-MICRO = {"cpu": 64, "cuda": 256}
-"""Images of 224 x 224 pixels that are computed at once; of smaller ones, as many more as these have fewer pixels."""
+MICRO_BATCH = {"cpu": 64, "cuda": 256}
+"""Default micro-batch size for images of 224 x 224 pixels, by device; it grows as images have fewer pixels."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The run was interrupted. The message says where the state is and how to resume."""
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """The outcome of an epoch.
+
+    Attributes:
+        number: from 1.
+        loss: mean over the training images of the steps that this run took.
+        accuracy: on the same images, between 0 and 1.
+        seconds: duration without validation.
+        validation: accuracies on the validation suite, if there is one.
+    """
+
+    number: int
+    loss: float
+    accuracy: float
+    seconds: float
+    validation: Validation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +68,13 @@ class FinetuneReport:
 
     Attributes:
         output: the file that was written.
-        steps: of the run; `resumed` of them were taken by an earlier one.
-        images: how many were learned from, of `classes` classes.
-        epochs: how each went that this run finished.
-        architecture: of the model, and how it is known.
-        notes: on how files were read and what was decided.
+        steps: steps of the whole run.
+        resumed: steps that an earlier, interrupted run took.
+        images: number of training images.
+        classes: number of classes.
+        epochs: the epochs that this run finished.
+        architecture: the model's architecture, and how it was determined.
+        notes: how files were read and what was decided.
     """
 
     output: Path
@@ -68,8 +87,17 @@ class FinetuneReport:
     notes: tuple[str, ...]
 
 
-class Job:
-    """One run of fine-tuning, its inputs open."""
+class Trainer:
+    """One fine-tuning run.
+
+    Args:
+        request: the options.
+        trainable: the model to train.
+        dataset: the training images.
+        ranks: the processes that share the work; only the first one writes files and reports.
+        device: name of the device.
+        progress, note: see `finetune`.
+    """
 
     def __init__(
         self,
@@ -84,77 +112,98 @@ class Job:
         self.request, self.trainable, self.dataset, self.ranks = request, trainable, dataset, ranks
         self.first = ranks.rank == 0
         self.progress: Progress = progress if self.first else silent
-        self.note = note if self.first else str
+        self.print = note if self.first else str
         self.notes: list[str] = []
+        self.epochs: list[Epoch] = []
         self.device_name, self.device = device, open_device(device)
         self.preprocess = Preprocess.of(trainable.model.preprocess)
 
-    def remark(self, text: str) -> None:
-        """Something that a user should know."""
+    def note(self, text: str) -> None:
+        """Report a note, and keep it for the final report."""
         self.notes.append(text)
-        self.note(text)
+        self.print(text)
 
-    def done(self) -> FinetuneReport:
-        """Take all steps, or those that are left, and write the output."""
-        """Train to the end, and write the output. Raises what `finetune` raises."""
+    def run(self) -> FinetuneReport:
+        """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
         place(trainable.model.module, self.device)
-        run = self._run()
-        checkpointer = Checkpointer(request.folder, self._facts(), trainable.parameters)
+        self.loop = self._loop()
+        self.checkpointer = Checkpointer(
+            request.folder, self._facts(), trainable.parameters, self.loop.optimizer, self.loop.average
+        )
         if request.restart and self.first:
-            checkpointer.clear(keep_epochs=False)
-        self.ranks.share(None)  # nobody looks for a state before the old one is gone
-        checkpointer.restore(run)
-        resumed = run.stepper.taken
+            self.checkpointer.clear(keep_epochs=False)
+        self.ranks.share(None)  # no process looks for a state before the old one is removed
+        self.checkpointer.restore()
+        resumed = self.loop.optimizer.taken
         if resumed:
-            self.remark(f"going on after step {resumed:,} of {run.course.total:,}, which {checkpointer.folder} holds")
-        with self._session(run, checkpointer) as session:
-            session.finish()
+            self.note(f"resuming at step {resumed:,}/{self.loop.order.total:,} from {self.checkpointer.folder}")
+        with self._validator() as self.validate:
+            self.log = TrainingLog(request.log if self.first else None, resumed)
+            self._train()
         if self.first:
-            self._write(run, checkpointer, Path(request.output))
-            checkpointer.clear(request.keep_epochs)
+            self._write(Path(request.output))
+            self.checkpointer.clear(request.keep_epochs)
         return FinetuneReport(
             Path(request.output),
-            run.course.total,
+            self.loop.order.total,
             resumed,
             len(self.dataset),
             len(self.dataset.classnames),
-            tuple(session.epochs),
+            tuple(self.epochs),
             trainable.model.architecture,
             tuple(self.notes),
         )
 
-    @contextmanager
-    def _session(self, run: Run, checkpointer: Checkpointer) -> Iterator[Session]:
-        request = self.request
-        with ExitStack() as stack:
-            validate: Callable[[Path], Validation] | None = None
-            if request.validate is not None:
-                validate = stack.enter_context(
-                    open_validator(
-                        self.trainable.source,
-                        self._setting(),
-                        self.ranks,
-                        self.device_name,
-                        lambda text: self.remark(text),
-                    )
-                )
-            yield Session(
-                run=run,
-                checkpointer=checkpointer,
-                write=lambda path: self._write(run, checkpointer, path),
-                validate=validate,
-                log=Log(request.log if self.first else None, run.stepper.taken),
-                keep_epochs=request.keep_epochs,
-                first=self.first,
-                progress=self.progress,
-                note=self.note,
-            )
+    # The parts of a run
 
-    def _setting(self) -> EvalOptions:
+    def _loop(self) -> TrainingLoop:
+        request, trainable, count = self.request, self.trainable, len(self.dataset)
+        contrastive = trainable.contrastive
+        order = BatchOrder(count, min(request.batch_size, count), request.epochs, request.seed, only_full=contrastive)
+        if contrastive and order.batch_size < 2 * self.ranks.size:
+            raise UsageError(
+                f"--batch-size {order.batch_size}: the contrastive objective needs at least 2 images per process, "
+                f"{2 * self.ranks.size} in all."
+            )
+        runtime = Runtime(self.device, choose_precision(request.precision, self.device), self.ranks, self._micro())
+        settings = optimization(request, order.batch_size, order.total)
+        if request.warmup is None and settings.warmup != optimization(request, 1, 1 << 30).warmup:
+            self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
+        images = self._images(runtime)
+        set_training(trainable.module)
+        factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
+        optimizer = OptimizerStep(trainable.parameters.items(), settings, order.total, factors, runtime.scaler)
+        average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
+        objective = trainable.objective(request, runtime, self.preprocess)
+        return TrainingLoop(objective, images, order, optimizer, runtime, average, note=self.note)
+
+    def _micro(self) -> int:
+        if self.request.micro_batch is not None:
+            return self.request.micro_batch
+        height, width = self.preprocess.size
+        usual = MICRO_BATCH.get(self.device.type, MICRO_BATCH["cpu"])
+        return 1 << 30 if self.request.linear else max(1, usual * 224 * 224 // (height * width))
+
+    def _images(self, runtime: Runtime) -> Images:
         request = self.request
-        assert request.validate is not None
-        return EvalOptions(
+        workers = default_workers() if request.workers is None else request.workers
+        if request.linear:
+            how = Extraction(self.device, runtime.precision, workers, 128, self.ranks, self.progress, self.note)
+            model = self.trainable.model
+            return InMemory(features_of(model, self.dataset, head_of(model), cache_folder(request.cache), how))
+        kind = request.augmentation
+        preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
+        augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
+        return cached(Decoded(self.dataset, preprocess, augmentation, workers, request.max_bad))
+
+    @contextmanager
+    def _validator(self) -> Iterator[Callable[[Path], Validation] | None]:
+        request = self.request
+        if request.validate is None:
+            yield None
+            return
+        options = EvalOptions(
             request.checkpoint,
             request.validate,
             data=request.data,
@@ -165,83 +214,114 @@ class Job:
             max_bad=request.max_bad,
             progress=self.progress,
         )
-
-    def _run(self) -> Run:
-        request, trainable = self.request, self.trainable
-        contrastive = isinstance(trainable.module, Towers)
-        count = len(self.dataset)
-        course = BatchOrder(count, min(request.batch_size, count), request.epochs, request.seed, only_full=contrastive)
-        if contrastive and course.batch_size < 2 * self.ranks.size:
-            raise UsageError(f"--batch-size: expected two images for each of {self.ranks.size} processes, found fewer.")
-        precision = choose_precision(request.precision, self.device)
-        computing = Runtime(self.device, precision, self.ranks, self._micro())
-        settings = optimization(request, course.batch_size, course.total)
-        if request.warmup is None and settings.warmup != optimization(request, 1, 1 << 30).warmup:
-            self.remark(f"{settings.warmup} steps of warm-up: a tenth of the {course.total} there are")
-        images = self._images(precision)
-        set_training(trainable.module)
-        factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
-        stepper = OptimizerStep(trainable.parameters.items(), settings, course.total, factors, computing.scaler)
-        average = None if request.ema is None else Average(trainable.parameters.items(), request.ema)
-        return Run(self._objective(computing), images, course, stepper, computing, average, note=self.remark)
-
-    def _micro(self) -> int:
-        if self.request.micro_batch is not None:
-            return self.request.micro_batch
-        height, width = self.preprocess.size
-        usual = MICRO.get(self.device.type, MICRO["cpu"])
-        return 1 << 30 if self.request.linear else max(1, usual * 224 * 224 // (height * width))
-
-    def _images(self, precision: Precision) -> Images:
-        request = self.request
-        workers = default_workers() if request.workers is None else request.workers
-        if request.linear:
-            how = Extraction(self.device, precision, workers, 128, self.ranks, self.progress, self.remark)
-            model = self.trainable.model
-            return Held(features_of(model, self.dataset, head_of(model), cache_folder(request.cache), how))
-        kind = request.augmentation
-        preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
-        augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
-        return hold(Decoded(self.dataset, preprocess, augmentation, workers, request.max_bad))
-
-    def _objective(self, computing: Runtime) -> Objective:
-        request, trainable = self.request, self.trainable
-        if isinstance(trainable.module, Towers):
-            captions, scale = self._captions(), trainable.module.classifier.logit_scale
-            assert scale is not None
-            module = computing.shared(trainable.module, self._image(), captions[0, :1])
-            return Captioned(module, scale, self.preprocess.normalise, trainable.labels, captions, computing)
-        linear = trainable.module if request.linear else None
-        example = torch.zeros(1, linear.in_features) if isinstance(linear, nn.Linear) else self._image()
-        prepare = torch.Tensor.float if request.linear else self.preprocess.normalise
-        module = computing.shared(trainable.module, example)
-        return Supervised(module, prepare, trainable.labels, computing, request.label_smoothing, request.mixup)
-
-    def _image(self) -> torch.Tensor:
-        """One as the model takes it, of no colour at all."""
-        return torch.zeros(1, 3, *self.preprocess.size)
-
-    def _captions(self) -> torch.Tensor:
-        """Tokens of each class in each prompt, int64 [C, T, L]."""
-        names, templates = self.dataset.classnames, self.dataset.templates
-        texts = [template.replace("{}", name) for name in names for template in templates]
-        return self.trainable.model.tokenizer(texts).view(len(names), len(templates), -1)
+        with open_validator(self.trainable.source, options, self.ranks, self.device_name, self.note) as validator:
+            yield validator
 
     def _facts(self) -> dict[str, Any]:
-        """What the weights that come out depend on. No clock and no path, so the same inputs give the same bytes."""
-        source, data, model = self.trainable.source, self.dataset, self.trainable.model
-        contrastive = isinstance(self.trainable.module, Towers)
+        """Return what the resulting weights depend on: no clock and no path, so equal inputs give equal bytes."""
+        data, trainable = self.dataset, self.trainable
         facts = {
             "version": __version__,
             **self.request.settings(),
-            "architecture": model.architecture.partition(" (")[0],
-            "zeroshot": checkpoint_fingerprint(source, model.names),
+            "architecture": trainable.model.architecture.partition(" (from")[0],
+            "zeroshot": checkpoint_fingerprint(trainable.source, trainable.model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
-            **({"classnames": data.classnames, "templates": data.templates} if contrastive else {}),
+            **({"classnames": data.classnames, "templates": data.templates} if trainable.contrastive else {}),
         }
-        facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # lists, as a state has them
+        facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in a saved state
         return facts_as_stored
 
-    def _write(self, run: Run, checkpointer: Checkpointer, path: Path) -> None:
-        tensors = self.trainable.checkpoint(weights_of(run, checkpointer))
-        write_safetensors(path, tensors, self.trainable.metadata({FINETUNED: json.dumps(dict(checkpointer.facts))}))
+    # The course of a run
+
+    def _train(self) -> None:
+        try:
+            with deferred() as request:
+                self.loop.stop_requested = request
+                self._validate_resumed_epoch(request)
+                self._steps(request)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} {self._advice()}") from error
+        except KeyboardInterrupt as error:
+            raise Stopped(self._how_to_resume()) from error
+
+    def _validate_resumed_epoch(self, request: StopRequest) -> None:
+        """Validate the last finished epoch if the earlier run was stopped before it could do so."""
+        epochs, within = divmod(self.loop.optimizer.taken, self.loop.order.steps)
+        if epochs and not within and self.validate is not None and not self.log.validated(epochs):
+            with request.at_once():
+                self._validated(epochs)
+
+    def _steps(self, request: StopRequest) -> None:
+        mean, start = RunningMean(), time.perf_counter()
+        with closing(self.loop.steps()) as steps:
+            for step in steps:
+                mean.add(step)
+                self._report(step, mean, time.perf_counter() - start)
+                if step.ends_epoch:
+                    self._end_epoch(step.epoch + 1, mean, time.perf_counter() - start, request)
+                    mean, start = RunningMean(), time.perf_counter()
+                elif step.stopped:
+                    self._save()
+                if step.stopped:
+                    raise KeyboardInterrupt
+
+    def _report(self, step: Step, mean: RunningMean, seconds: float) -> None:
+        order = self.loop.order
+        images = min(order.images, order.steps * order.batch_size)
+        within = min((step.step - step.epoch * order.steps) * order.batch_size, images)
+        task = f"fine-tuning; {mean}"
+        self.progress(task, step.epoch * images + within, order.epochs * images, "images")
+        self.log.add(
+            "step",
+            step=step.step,
+            epoch=step.epoch + 1,
+            loss=step.loss,
+            accuracy=step.correct / max(step.images, 1),
+            learning_rate=step.rate,
+            gradient_norm=step.norm,
+            images_per_second=round(mean.images / seconds, 1),
+        )
+
+    def _end_epoch(self, number: int, mean: RunningMean, seconds: float, request: StopRequest) -> None:
+        """Save first: validation may take long, and be interrupted."""
+        if self.first:
+            self.checkpointer.make_folder()
+            self._write(self.checkpointer.epoch(number))
+        self._save()
+        if self.first and not self.request.keep_epochs:
+            self.checkpointer.epoch(number - 1).unlink(missing_ok=True)
+        facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
+        self.log.add("epoch", **facts, seconds=round(seconds, 2))
+        self.print(f"epoch {number}/{self.loop.order.epochs}: {mean}")
+        with request.at_once():
+            validation = self._validated(number)
+        self.epochs.append(Epoch(number, mean.loss, mean.accuracy, seconds, validation))
+
+    def _validated(self, number: int) -> Validation | None:
+        if self.validate is None:
+            return None
+        self.ranks.share(None)  # no process reads the checkpoint before it is written
+        validation = self.validate(self.checkpointer.epoch(number))
+        self.log.add("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
+        self.print(f"epoch {number}/{self.loop.order.epochs}: {validation}")
+        return validation
+
+    def _save(self) -> None:
+        if self.first:
+            self.checkpointer.save()
+
+    def _write(self, path: Path) -> None:
+        """Write the model as it is now."""
+        tensors = self.trainable.checkpoint(self.checkpointer.weights())
+        write_safetensors(path, tensors, self.trainable.metadata({FINETUNED: json.dumps(self.checkpointer.facts)}))
+
+    def _advice(self) -> str:
+        checkpoint = self.checkpointer.epoch(self.loop.optimizer.taken // self.loop.order.steps)
+        last = f"The last good checkpoint is {checkpoint}." if checkpoint.exists() else "No epoch was finished before."
+        return f"{last} Start over (--restart) with a lower --lr, a longer --warmup or --precision fp32."
+
+    def _how_to_resume(self) -> str:
+        stopped = f"Stopped at step {self.loop.optimizer.taken:,}/{self.loop.order.total:,}."
+        if not self.checkpointer.path.exists():
+            return f"{stopped} No state was saved."
+        return f"{stopped} State saved in {self.checkpointer.folder}; run the same command to resume."

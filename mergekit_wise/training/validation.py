@@ -1,4 +1,4 @@
-"""What fine-tuning is watched by: the fine-tuned model on a suite, and beside it the mixture at alpha 0.5."""
+"""Validation during fine-tuning: the fine-tuned model, and the merged model at alpha 0.5, on a suite."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,52 +17,51 @@ from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
-from mergekit_wise.results import Record
-from mergekit_wise.results.record import to_candidates
+from mergekit_wise.results import Record, to_candidates
 
 ALPHAS = (0.5, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """What the `mixture` at alpha 0.5 and the `finetuned` model achieve on each data set of a suite."""
+    """Accuracies of the `merged` model (alpha 0.5) and of the `finetuned` model on each data set of a suite."""
 
-    mixture: Candidate
+    merged: Candidate
     finetuned: Candidate
 
     def __str__(self) -> str:
-        """One line for people."""
+        """Format the accuracies as one line."""
         parts = []
         if self.finetuned.has_reference:
-            parts.append(f"reference {_pair(self.finetuned.reference_accuracy, self.mixture.reference_accuracy)}")
+            parts.append(f"reference {_pair(self.finetuned.reference_accuracy, self.merged.reference_accuracy)}")
         if self.finetuned.shifts:
-            parts.append(f"shifts {_pair(self.finetuned.shift_accuracy, self.mixture.shift_accuracy)}")
+            parts.append(f"shifts {_pair(self.finetuned.shift_accuracy, self.merged.shift_accuracy)}")
         return ", ".join(parts)
 
     def entry(self) -> dict[str, dict[str, float]]:
-        """For a log: what is reported for each data set, by the model."""
+        """Return the accuracies for the log, by model and data set."""
         return {
             name: {title: estimate.value for title, estimate in zip(candidate.names, candidate.measured, strict=True)}
-            for name, candidate in (("alpha 0.5", self.mixture), ("fine-tuned", self.finetuned))
+            for name, candidate in (("alpha 0.5", self.merged), ("fine-tuned", self.finetuned))
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """A suite, and a place for the weights that are measured on it."""
+    """Measures checkpoints on a suite."""
 
     evaluator: Evaluator
     suite: Suite
     zeroshot: Checkpoint
 
     def __call__(self, checkpoint: Path) -> Validation:
-        """Measure a fine-tuned checkpoint. Raises what measuring raises."""
+        """Measure a fine-tuned checkpoint. Raises the errors of an evaluation."""
         finetuned = open_source(checkpoint)
         with closing(finetuned):
             interpolated = InterpolatedWeights(match(self.zeroshot, finetuned))
-            # Both ends would take memory that training needs, if `interpolated` kept them on the device.
+            # Read for each use: keeping both checkpoints on the device would take memory that training needs.
             variants = [Variant("", alpha, partial(interpolated.read, alpha)) for alpha in ALPHAS]
-            self.evaluator.heads.built.clear()  # those of another epoch's text tower
+            self.evaluator.heads.built.clear()  # heads of an earlier epoch's text tower
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.evaluator.predict(range(len(variants)), variants, dataset)
@@ -75,14 +74,14 @@ class Validator:
 
 @contextmanager
 def open_validator(
-    zeroshot: Checkpoint, setting: EvalOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+    zeroshot: Checkpoint, options: EvalOptions, ranks: Ranks, device: str, note: Callable[[str], None]
 ) -> Iterator[Validator]:
-    """A validator for checkpoints that come from `zeroshot`. Raises SuiteError, ModelError."""
-    with open_evaluator(zeroshot, setting, ranks, device, note) as evaluator:
-        suite = open_suite(setting.suite, setting.data)
+    """Open a validator for checkpoints fine-tuned from `zeroshot`. Raises SuiteError, ModelError."""
+    with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
+        suite = open_suite(options.suite, options.data)
         evaluator.heads.require(suite.datasets)
         for missing in suite.missing:
-            note(f"{missing.title}: not found, and not validated on")
+            note(f"{missing.title}: not found, skipped in validation")
         yield Validator(evaluator, suite, zeroshot)
 
 

@@ -111,7 +111,7 @@ def test_a_stopped_recipe_goes_on(home):
     told = []
     report = recipe(home / "recipe.toml", note=told.append)
     assert report.done == ("finetune", "sweep", "report")
-    assert any(text.startswith("going on after step") for text in told)
+    assert any("resuming at step" in text for text in told)
     assert report.finetuned.read_bytes() == whole
 
 

@@ -1,4 +1,4 @@
-"""Random changes of images: seeded by the image and the epoch, and by nothing else."""
+"""Augmentation: random changes that are seeded by the image and the epoch, and by nothing else."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import AUGMENTATIONS
-from mergekit_wise.training.augmentation import Augmentation, augmented
+from mergekit_wise.training.images import Augmentation, augmented
 from tests.training.fakes import noise
 
 RANDOM = [kind for kind in AUGMENTATIONS if kind != "none"]
@@ -21,7 +21,7 @@ def seen(kind, seed=0, count=5, epochs=4):
 
 @pytest.mark.parametrize("kind", RANDOM)
 def test_an_image_is_another_in_each_epoch_and_for_each_seed(kind):
-    """Of the model's size. Now and then torchvision finds no crop that fits, and takes the whole image."""
+    """Augmented images have the model's size and differ; now and then torchvision finds no crop and keeps the image."""
     images = [*seen(kind), *seen(kind, seed=1)]
     assert {image.shape for image in images} == {(8, 8, 3)}
     assert len({image.tobytes() for image in images}) > 0.8 * len(images)
@@ -40,7 +40,7 @@ def test_what_was_asked_for_before_changes_nothing(kind):
 
 
 def test_none_leaves_images_alone():
-    """In every epoch."""
+    """Without augmentation, images are the same in every epoch."""
     assert all(
         np.array_equal(a, b)
         for a, b in zip(seen("none"), [np.asarray(noise(5).image(i % 5)) for i in range(20)], strict=True)
@@ -64,12 +64,12 @@ def test_a_crop_shows_at_least_nine_tenths_of_the_image():
 
 @pytest.mark.parametrize("mode", ["shortest", "longest", "squash"])
 def test_resizing_leaves_what_was_augmented_as_it_is(mode):
-    """It has the model's size already."""
+    """Preprocessing does not change an augmented image, which already has the model's size."""
     image = Augmentation("crop", (16, 16), "bicubic", 0)(noise().image(0), 0, 0)
     pixels = Preprocess(size=(16, 16), resize_mode=mode).pixels(image)
     assert np.array_equal(pixels.permute(1, 2, 0).numpy(), np.asarray(image))
 
 
 def test_messages_name_the_image_itself():
-    """Whatever the epoch."""
+    """An error names the image by its own index in every epoch."""
     assert augmented(noise(5), Augmentation("crop", (8, 8), "bicubic", 0)).sample(8) == "3"

@@ -1,21 +1,21 @@
-"""The order of images: every one once an epoch, and nothing but the seed decides when."""
+"""The order of images: each comes once per epoch, in an order that depends on the seed alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from mergekit_wise.training.batch_order import BatchOrder, share
+from mergekit_wise.training.images import BatchOrder, share
 
 
 def test_every_image_comes_once_an_epoch():
-    """In batches of the asked size, the last one smaller; another epoch has another order."""
-    course = BatchOrder(images=23, batch_size=5, epochs=3, seed=7)
-    epochs = [course.batches(epoch) for epoch in range(3)]
+    """Batches have the requested size, the last one is smaller, and another epoch has another order."""
+    order = BatchOrder(images=23, batch_size=5, epochs=3, seed=7)
+    epochs = [order.batches(epoch) for epoch in range(3)]
     for batches in epochs:
         assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
         assert sorted(np.concatenate(batches)) == list(range(23))
     assert not np.array_equal(np.concatenate(epochs[0]), np.concatenate(epochs[1]))
-    assert (course.steps, course.total) == (5, 15)
+    assert (order.steps, order.total) == (5, 15)
 
 
 def test_an_epochs_order_does_not_depend_on_where_a_run_began():
@@ -26,10 +26,10 @@ def test_an_epochs_order_does_not_depend_on_where_a_run_began():
 
 
 def test_a_batch_that_is_not_full_can_be_left_out():
-    """As where the loss depends on how many images are compared."""
-    course = BatchOrder(images=23, batch_size=5, epochs=2, seed=0, only_full=True)
-    assert [len(batch) for batch in course.batches(0)] == [5] * 4
-    assert course.total == 8
+    """With `only_full`, an epoch has no smaller last batch."""
+    order = BatchOrder(images=23, batch_size=5, epochs=2, seed=0, only_full=True)
+    assert [len(batch) for batch in order.batches(0)] == [5] * 4
+    assert order.total == 8
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 8, 17, 512])

@@ -7,8 +7,9 @@ from open_clip.loss import ClipLoss
 from torch import nn
 from torch.nn import functional
 
-from mergekit_wise.training.contrastive import Captioned, contrastive_loss, train_contrastive
+from mergekit_wise.training.demo_model import train_contrastive
 from mergekit_wise.training.images import Part
+from mergekit_wise.training.objectives import Contrastive, contrastive_loss
 from mergekit_wise.training.optimizer import Optimization
 from mergekit_wise.training.runtime import Runtime
 
@@ -30,18 +31,18 @@ class Towers(nn.Module):
 
 
 def trained(seed, epochs=20, rate=1e-2, start=2.66):
-    """Towers trained on images that carry their word in one of twelve pixels, and the progress that was told."""
+    """Towers trained on images that carry their word in one of twelve pixels, and the progress that was reported."""
     torch.manual_seed(0)
-    model, told = Towers(), []
+    model, reported = Towers(), []
     model.logit_scale.data.fill_(start)
     words = torch.arange(64) % 4
     settings = Optimization(epochs, 16, rate, warmup=2)
     generator = torch.Generator().manual_seed(seed)
     images = functional.one_hot(words, 12).float()
     train_contrastive(
-        model, images, words[:, None], lambda x: x - 0.5, settings, generator, lambda *call: told.append(call)
+        model, images, words[:, None], lambda x: x - 0.5, settings, generator, lambda *call: reported.append(call)
     )
-    return model, told
+    return model, reported
 
 
 @pytest.mark.parametrize("scale", [1.0, 14.3, 100.0])
@@ -75,7 +76,7 @@ def test_images_find_their_words():
 
 
 def test_the_same_seed_gives_the_same_bytes():
-    """And another seed another order of the pairs."""
+    """The seed determines the order of the pairs, and with it the weights."""
     first, again, other = (trained(seed)[0].image.weight for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -89,8 +90,8 @@ def test_the_logit_scale_stops_at_100():
 
 def test_progress_counts_every_step():
     """From none to all of them, four batches in each of two epochs."""
-    _, told = trained(seed=0, epochs=2)
-    assert told == [("pre-training", done, 8, "steps") for done in range(9)]
+    _, reported = trained(seed=0, epochs=2)
+    assert reported == [("pre-training", done, 8, "steps") for done in range(9)]
 
 
 class Both(nn.Module):
@@ -110,8 +111,8 @@ class Both(nn.Module):
 def captioned(module, micro=1 << 30):
     """Twenty images of four classes, two captions for each class."""
     captions = torch.tensor([[[0], [1]], [[1], [2]], [[2], [3]], [[3], [0]]])
-    computing = Runtime(torch.device("cpu"), micro=micro)
-    return Captioned(module, module.towers.logit_scale, lambda x: x, torch.arange(20) % 4, captions, computing)
+    runtime = Runtime(torch.device("cpu"), micro=micro)
+    return Contrastive(module, module.towers.logit_scale, lambda x: x, torch.arange(20) % 4, captions, runtime)
 
 
 def gradients(micro, dropout=0.0, seed=3):
@@ -165,7 +166,7 @@ def test_an_images_caption_depends_on_the_step_alone():
 
 
 def test_the_temperature_stops_where_clips_does():
-    """After every step."""
+    """After a step, the logit scale is at most that of CLIP."""
     module = Both()
     module.towers.logit_scale.data.fill_(9.0)
     captioned(module).after_step()

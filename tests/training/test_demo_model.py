@@ -20,45 +20,40 @@ from mergekit_wise.training import demo_model
 CONFIG = demo_model.OPEN_CLIP_CONFIG
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Lessons of a few steps."""
-    lessons = tuple(
-        replace(lesson, count=128, settings=replace(lesson.settings, epochs=1)) for lesson in demo_model.LESSONS
-    )
-    monkeypatch.setattr(demo_model, "LESSONS", lessons)
+# Pre-training of a few steps.
+SHORT = tuple(replace(stage, count=128, settings=replace(stage.settings, epochs=1)) for stage in demo_model.STAGES)
 
 
 def test_training_sees_what_open_clips_transform_shows():
-    """Bit for bit, for every grey level."""
+    """The preprocessing equals open_clip's transform bit for bit, for every gray level."""
     pixels = np.random.default_rng(0).permutation(np.arange(1024) % 256).astype(np.uint8).reshape(1, 32, 32)
     expected = create_transform(CONFIG["preprocess_cfg"])(Image.fromarray(pixels[0]).convert("RGB"))
     assert torch.equal(demo_model.prepare(torch.from_numpy(pixels))[0], expected)
 
 
-def test_the_tensors_are_open_clips_and_a_head(short):
+def test_the_tensors_are_open_clips_and_a_head():
     """open_clip's own module loads all but the head, whose rows have the length of the logit scale."""
-    state = demo_model.pretrain(0)
+    state = demo_model.pretrain(0, stages=SHORT)
     head = {name: state.pop(name) for name in ("classification_head.weight", "classification_head.bias")}
     create_clip(CONFIG["model_cfg"]).load_state_dict(state, strict=True)
     torch.testing.assert_close(head["classification_head.weight"].norm(dim=1), state["logit_scale"].exp().expand(10))
     assert torch.equal(head["classification_head.bias"], torch.zeros(10))
 
 
-def test_the_same_seed_gives_the_same_bytes(short):
-    """And leaves torch's own random numbers as they were."""
+def test_the_same_seed_gives_the_same_bytes():
+    """The seed determines the weights, and torch's global random state does not change."""
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first, again, other = (demo_model.pretrain(seed) for seed in (1, 1, 2))
+    first, again, other = (demo_model.pretrain(seed, stages=SHORT) for seed in (1, 1, 2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["visual.conv1.weight"], other["visual.conv1.weight"])
 
 
-def test_finetuning_moves_the_image_tower_and_the_head_alone(short, tmp_path):
+def test_finetuning_moves_the_image_tower_and_the_head_alone(tmp_path):
     """The text tower, the logit scale and the statistics of batch norm are as they were."""
-    state = demo_model.pretrain(0)
+    state = demo_model.pretrain(0, stages=SHORT)
     zeroshot, finetuned = tmp_path / "zeroshot.safetensors", tmp_path / "finetuned.safetensors"
     demo._save(zeroshot, state, seed=0)
     finetune(zeroshot, "digits", finetuned, epochs=1, batch_size=200, lr=3e-3, warmup=25, augment="none")

@@ -1,4 +1,4 @@
-"""Pixels for a run: the same whoever decodes them; unreadable images stop it, or are left out."""
+"""Training images: decoding gives the same pixels in any process; unreadable images stop a run or are left out."""
 
 from dataclasses import replace
 
@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.training.augmentation import Augmentation
-from mergekit_wise.training.images import Decoded, Held, hold
+from mergekit_wise.training.images import Augmentation, Decoded, InMemory, cached
 from tests.training.fakes import PREPROCESS, Noise, noise
 
 BATCHES = [np.array([3, 0, 7]), np.array([29, 4, 1]), np.array([5])]
@@ -32,7 +31,7 @@ def parts(source, epoch=0):
 
 
 def test_the_number_of_workers_changes_nothing():
-    """Byte for byte, augmentation included; another epoch is another matter."""
+    """Two workers and none give the same bytes, augmentation included; another epoch gives other ones."""
     alone, several = parts(decoded(), epoch=1), parts(decoded(workers=2), epoch=1)
     assert [indices for _, indices in several] == [indices for _, indices in alone] == [b.tolist() for b in BATCHES]
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(alone, several, strict=True))
@@ -40,24 +39,24 @@ def test_the_number_of_workers_changes_nothing():
 
 
 def test_images_that_stay_the_same_are_held_in_memory():
-    """With the pixels that decoding gives; those that change are not."""
-    held = hold(decoded("none"))
-    assert isinstance(held, Held)
+    """Images without augmentation are cached with the pixels that decoding gives; augmented ones are not cached."""
+    held = cached(decoded("none"))
+    assert isinstance(held, InMemory)
     assert all(torch.equal(a, b) for (a, _), (b, _) in zip(parts(held, 3), parts(decoded("none")), strict=True))
-    assert isinstance(hold(decoded("crop")), Decoded)
+    assert isinstance(cached(decoded("crop")), Decoded)
 
 
 @pytest.mark.parametrize("kind", ["none", "crop"])
 def test_an_unreadable_image_stops_a_run_with_its_path(kind):
-    """Unless as many may be."""
+    """The error names the file of an unreadable image."""
     with pytest.raises(SuiteError, match=r"img[47]\.jpg"):
-        parts(hold(decoded(kind, dataset=replace(noise(), image=Torn().image))))
+        parts(cached(decoded(kind, dataset=replace(noise(), image=Torn().image))))
 
 
 @pytest.mark.parametrize("kind", ["none", "crop"])
 def test_unreadable_images_that_may_be_are_left_out(kind):
-    """In every epoch; all others keep their places."""
-    source = hold(decoded(kind, dataset=replace(noise(), image=Torn().image), max_bad=2))
+    """With `max_bad`, unreadable images are left out in every epoch, and all others keep their order."""
+    source = cached(decoded(kind, dataset=replace(noise(), image=Torn().image), max_bad=2))
     for epoch in (0, 1):
         found = parts(source, epoch)
         assert [indices for _, indices in found] == [[3, 0], [29, 1], [5]]

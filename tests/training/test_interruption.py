@@ -17,7 +17,7 @@ def send(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_request_waits_to_be_looked_at(number):
-    """And afterwards signals mean what they meant before."""
+    """A signal is deferred until it is checked, and afterwards the old handler is in place."""
     before = signal.getsignal(number)
     with deferred() as request:
         assert not request()
@@ -28,33 +28,33 @@ def test_a_request_waits_to_be_looked_at(number):
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_request_does_not_wait(number):
-    """Whoever asks twice is in a hurry."""
+    """The second signal raises KeyboardInterrupt at once."""
     with pytest.raises(KeyboardInterrupt), deferred():
         send(number)
         send(number)
 
 
 def test_where_nothing_can_be_torn_a_request_counts_at_once():
-    """Also one that came before."""
+    """Within `at_once`, a request raises KeyboardInterrupt at once, and so does an earlier one."""
     with pytest.raises(KeyboardInterrupt), deferred() as request, request.at_once():
         send(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), deferred() as request:
         send(signal.SIGINT)
         with request.at_once():
-            pytest.fail("went on although somebody had asked to stop")
+            pytest.fail("went on although a stop was requested")
 
 
 def test_another_thread_than_the_main_one_has_no_signals():
-    """It is never asked, and nothing is changed."""
-    told = []
+    """In another thread nothing is deferred, and the signal handlers do not change."""
+    requested = []
 
     def run():
         with deferred() as request:
-            told.append(request())
+            requested.append(request())
 
     before = signal.getsignal(signal.SIGINT)
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    assert told == [False]
+    assert requested == [False]
     assert signal.getsignal(signal.SIGINT) is before

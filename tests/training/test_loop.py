@@ -5,28 +5,26 @@ import torch
 from torch import nn
 
 from mergekit_wise.errors import ModelError, NonFiniteError
-from mergekit_wise.training.average import Average
-from mergekit_wise.training.batch_order import BatchOrder
-from mergekit_wise.training.images import Held
-from mergekit_wise.training.loop import Run
-from mergekit_wise.training.optimizer import Optimization, OptimizerStep
+from mergekit_wise.training.images import BatchOrder, InMemory
+from mergekit_wise.training.loop import TrainingLoop
+from mergekit_wise.training.objectives import Supervised
+from mergekit_wise.training.optimizer import MovingAverage, Optimization, OptimizerStep
 from mergekit_wise.training.runtime import Runtime
-from mergekit_wise.training.supervised import Supervised
 
-COURSE = BatchOrder(images=50, batch_size=16, epochs=3, seed=4)
+ORDER = BatchOrder(images=50, batch_size=16, epochs=3, seed=4)
 LABELS = torch.arange(50) % 2
 IMAGES = torch.randn(50, 6, generator=torch.Generator().manual_seed(0)) + 3 * LABELS[:, None]
 
 
-def run(course=COURSE, *, micro=1 << 30, stopping=bool, note=str, images=IMAGES, module=None, rate=3e-2):
+def run(order=ORDER, *, micro=1 << 30, stop_requested=bool, note=str, images=IMAGES, module=None, rate=3e-2):
     """A small classifier with dropout, and how it learns two classes that lie apart."""
     torch.manual_seed(0)
     module = module or nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-    computing = Runtime(torch.device("cpu"), micro=micro)
-    stepper = OptimizerStep(module.named_parameters(), Optimization(course.epochs, 16, rate, warmup=2), course.total)
-    objective = Supervised(module, lambda x: x - 1.5, LABELS, computing)
-    average = Average(module.named_parameters(), 0.9)
-    return Run(objective, Held(images), course, stepper, computing, average, stopping, note)
+    runtime = Runtime(torch.device("cpu"), micro=micro)
+    optimizer = OptimizerStep(module.named_parameters(), Optimization(order.epochs, 16, rate, warmup=2), order.total)
+    objective = Supervised(module, lambda x: x - 1.5, LABELS, runtime)
+    average = MovingAverage(module.named_parameters(), 0.9)
+    return TrainingLoop(objective, InMemory(images), order, optimizer, runtime, average, stop_requested, note)
 
 
 def weights(run):
@@ -56,7 +54,7 @@ def test_a_run_that_begins_in_the_middle_goes_on_bit_for_bit(steps):
         next(first)
     later = run()
     later.objective.module.load_state_dict(whole.objective.module.state_dict())
-    later.stepper.restore(steps, {name: tensor.clone() for name, tensor in whole.stepper.moments().items()})
+    later.optimizer.restore(steps, {name: tensor.clone() for name, tensor in whole.optimizer.moments().items()})
     later.average.restore(whole.average.tensors)
     rest = list(later.steps())
     expected = list(first)
@@ -66,14 +64,14 @@ def test_a_run_that_begins_in_the_middle_goes_on_bit_for_bit(steps):
 
 
 def test_whoever_asks_to_stop_is_heard_after_the_step():
-    """The step is whole, and none comes after it."""
+    """The current step is finished, and no step follows."""
     asked = iter([False, False, True])
-    done = list(run(stopping=lambda: next(asked)).steps())
+    done = list(run(stop_requested=lambda: next(asked)).steps())
     assert [d.stopped for d in done] == [False, False, True]
 
 
 def test_torchs_own_random_numbers_are_left_alone():
-    """Of whoever trains a model in between."""
+    """A run does not change torch's global random state."""
     learning = run()
     torch.manual_seed(9)
     expected = torch.rand(1)
@@ -83,17 +81,17 @@ def test_torchs_own_random_numbers_are_left_alone():
 
 
 def test_a_loss_that_is_no_number_stops_before_the_weights_are_touched():
-    """And says at which step, and in which epoch."""
+    """The error names the step and the epoch, and the weights are those before the step."""
     learning = run(images=IMAGES.clone())
     steps = learning.steps()
     for _ in range(4):
         next(steps)
     learning.images.values[:] = float("nan")
     before = weights(learning).clone()
-    with pytest.raises(NonFiniteError, match=r"loss is not finite at step 5 of 12 \(epoch 2\)"):
+    with pytest.raises(NonFiniteError, match=r"loss is not finite at step 5/12 \(epoch 2\)"):
         next(steps)
     assert torch.equal(weights(learning), before)
-    assert learning.stepper.taken == 4
+    assert learning.optimizer.taken == 4
 
 
 def test_a_gradient_that_is_no_number_stops_too():
@@ -107,12 +105,12 @@ def test_a_gradient_that_is_no_number_stops_too():
         def forward(self, images):
             return (images @ self.weight).abs().sqrt()
 
-    with pytest.raises(NonFiniteError, match="gradient is not finite at step 1"):
+    with pytest.raises(NonFiniteError, match="gradient is not finite at step 1/12"):
         list(run(module=Root()).steps())
 
 
 class Scarce(nn.Module):
-    """Has memory for so many images at once."""
+    """A module that runs out of memory beyond `room` images."""
 
     def __init__(self, room):
         super().__init__()
@@ -124,26 +122,26 @@ class Scarce(nn.Module):
         return self.inner(images)
 
 
-def test_where_memory_runs_out_fewer_images_are_computed_at_once():
-    """With the weights that come of computing so many from the start."""
-    told = []
-    halved, small = run(module=Scarce(5), note=told.append), run(module=Scarce(99), micro=4)
+def test_where_memory_runs_out_the_micro_batch_is_halved():
+    """The micro-batch is halved until it fits; the weights are those of that size from the start."""
+    notes = []
+    halved, small = run(module=Scarce(5), note=notes.append), run(module=Scarce(99), micro=4)
     torch.manual_seed(1)
     small.objective.module.load_state_dict(halved.objective.module.state_dict())
     list(halved.steps())
     list(small.steps())
-    assert told == [f"memory ran out: computing {n} images at once from here on" for n in (8, 4)]
+    assert notes == [f"out of memory: micro-batch size reduced to {n}" for n in (8, 4)]
     assert torch.equal(weights(halved), weights(small))
 
 
 def test_memory_for_no_image_is_an_error():
-    """Which says what to do."""
+    """If one image does not fit in memory, the error names the option that helps."""
     with pytest.raises(ModelError, match="--micro-batch"):
         list(run(module=Scarce(0)).steps())
 
 
 def test_the_number_of_images_at_once_changes_nothing_beyond_rounding():
-    """Without dropout, whose random numbers fall otherwise."""
+    """Without dropout, the micro-batch size changes the weights only by rounding."""
     whole, parts = (run(module=nn.Linear(6, 2), micro=micro) for micro in (16, 3))
     parts.objective.module.load_state_dict(whole.objective.module.state_dict())
     for learning in (whole, parts):

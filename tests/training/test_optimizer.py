@@ -1,71 +1,46 @@
-"""AdamW under a schedule: rates have closed forms, gradients a largest norm, and only matrices decay."""
-
-import math
+"""The optimizer: torch's AdamW with clipped gradients and decay of matrices only, and averages of the weights."""
 
 import pytest
 import torch
 from torch import nn
 
-from mergekit_wise.training.optimizer import Optimization, OptimizerStep
-from mergekit_wise.training.schedule import cosine_with_warmup
-
-
-@pytest.mark.parametrize(
-    ("step", "factor"),
-    [
-        (0, 0.25),
-        (1, 0.5),
-        (3, 1.0),
-        (4, 1.0),
-        (4 + 25, (1 + math.sqrt(0.5)) / 2),
-        (4 + 50, 0.5),
-        (4 + 75, (1 - math.sqrt(0.5)) / 2),
-        (4 + 99, (1 + math.cos(0.99 * math.pi)) / 2),
-    ],
-)
-def test_the_schedule_warms_up_and_then_is_half_a_cosine(step, factor):
-    """Four steps of warm-up, then a hundred whose quarters are known in closed form."""
-    assert cosine_with_warmup(step, 104, 4) == pytest.approx(factor, abs=1e-12)
-
-
-def test_no_warmup_starts_at_the_peak():
-    """Nothing is divided by zero."""
-    assert cosine_with_warmup(0, 10, 0) == 1.0
+from mergekit_wise.training.learning_rate import cosine_with_warmup
+from mergekit_wise.training.optimizer import MovingAverage, Optimization, OptimizerStep
 
 
 def test_steps_are_torchs_adamw_with_clipped_gradients():
-    """The same as writing it out with torch's own optimiser, scheduler and clipping."""
+    """The steps are those of torch's own optimizer, scheduler and clipping."""
     torch.manual_seed(0)
     ours, theirs = nn.Linear(5, 3, bias=False), nn.Linear(5, 3, bias=False)
     theirs.load_state_dict(ours.state_dict())
-    stepper = OptimizerStep(ours.named_parameters(), Optimization(1, 1, 0.1, warmup=2, weight_decay=0.3), total=6)
+    optimizer = OptimizerStep(ours.named_parameters(), Optimization(1, 1, 0.1, warmup=2, weight_decay=0.3), total=6)
     adamw = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.3)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: cosine_with_warmup(step, 6, 2))
     for _ in range(6):
         images = torch.randn(4, 5) * 10
-        stepper.step(ours(images).square().sum())
+        optimizer.step(ours(images).square().sum())
         adamw.zero_grad()
         theirs(images).square().sum().backward()
         assert nn.utils.clip_grad_norm_(theirs.parameters(), 1.0) > 1
         adamw.step()
         scheduler.step()
     torch.testing.assert_close(ours.weight, theirs.weight)
-    assert stepper.taken == 6
+    assert optimizer.taken == 6
 
 
 def test_gains_and_biases_do_not_decay():
     """With no gradient but zeros, a matrix shrinks by lr x decay and a vector stays."""
     matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
-    stepper = OptimizerStep(
+    optimizer = OptimizerStep(
         [("m", matrix), ("v", vector)], Optimization(1, 1, 0.1, warmup=0, weight_decay=0.5), total=1
     )
-    stepper.step(0 * matrix.sum() + 0 * vector.sum())
+    optimizer.step(0 * matrix.sum() + 0 * vector.sum())
     torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))
     assert torch.equal(vector, torch.ones(2))
 
 
 def test_frozen_parameters_are_left_alone():
-    """Not even decayed."""
+    """Parameters without gradient are not changed, not even decayed."""
     frozen, free = nn.Parameter(torch.ones(2, 2), requires_grad=False), nn.Parameter(torch.ones(2, 2))
     OptimizerStep([("frozen", frozen), ("free", free)], Optimization(1, 1, 0.1, warmup=0), total=1).step(
         (frozen * free).sum()
@@ -77,37 +52,69 @@ def test_frozen_parameters_are_left_alone():
 def test_factors_scale_the_rate_of_their_parameters():
     """The first step of AdamW moves a weight by the rate, whatever the gradient's length."""
     fast, slow = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
-    stepper = OptimizerStep([("fast", fast), ("slow", slow)], Optimization(1, 1, 0.1, 0), 1, {"slow": 0.25})
-    stepper.step((fast + slow).sum())
+    optimizer = OptimizerStep([("fast", fast), ("slow", slow)], Optimization(1, 1, 0.1, 0), 1, {"slow": 0.25})
+    optimizer.step((fast + slow).sum())
     torch.testing.assert_close(fast.detach(), torch.full((3,), -0.1))
     torch.testing.assert_close(slow.detach(), torch.full((3,), -0.025))
 
 
 def test_a_restored_optimiser_goes_on_bit_for_bit():
-    """From its moments and the number of steps, into parameters that were moved to where it was."""
+    """Moments, number of steps and weights are all that the following steps depend on."""
 
-    def run(stepper, parameter, numbers):
+    def run(optimizer, parameter, numbers):
         for number in numbers:
-            stepper.step(((parameter - number) ** 2).sum())
+            optimizer.step(((parameter - number) ** 2).sum())
 
     def fresh(values):
         parameter = nn.Parameter(values.clone())
         return parameter, OptimizerStep([("w", parameter)], Optimization(1, 1, 0.05, warmup=3), total=10)
 
-    whole, stepper = fresh(torch.arange(6.0).view(2, 3))
-    run(stepper, whole, range(4))
+    whole, optimizer = fresh(torch.arange(6.0).view(2, 3))
+    run(optimizer, whole, range(4))
     later, other = fresh(whole.detach())
-    other.restore(stepper.taken, {name: tensor.clone() for name, tensor in stepper.moments().items()})
-    for parameter, each in ((whole, stepper), (later, other)):
+    other.restore(optimizer.taken, {name: tensor.clone() for name, tensor in optimizer.moments().items()})
+    for parameter, each in ((whole, optimizer), (later, other)):
         run(each, parameter, range(4, 10))
     assert torch.equal(whole, later)
     assert other.taken == 10
 
 
 def test_the_norm_is_that_before_clipping():
-    """3, 4 -> 5; after clipping the gradient has length 1."""
+    """The gradient (3, 4) has norm 5 before clipping and 1 after it."""
     parameter = nn.Parameter(torch.zeros(2))
-    stepper = OptimizerStep([("w", parameter)], Optimization(1, 1, 0.1, 0), 1)
+    optimizer = OptimizerStep([("w", parameter)], Optimization(1, 1, 0.1, 0), 1)
     (parameter * torch.tensor([3.0, 4.0])).sum().backward()
-    assert stepper.norm().item() == pytest.approx(5)
+    assert optimizer.norm().item() == pytest.approx(5)
     assert parameter.grad.norm().item() == pytest.approx(1)
+
+
+def test_the_average_is_a_geometric_sum():
+    """The average equals its closed form in float64, and frozen parameters have no average."""
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(4, 3, generator=generator) for _ in range(6)]
+    parameter, frozen = nn.Parameter(weights[0].clone()), nn.Parameter(torch.ones(2), requires_grad=False)
+    average = MovingAverage([("w", parameter), ("frozen", frozen)], decay=0.8)
+    for later in weights[1:]:
+        with torch.no_grad():
+            parameter.copy_(later)
+        average.update()
+    expected = 0.8**5 * weights[0].double()
+    for age, later in enumerate(reversed(weights[1:])):
+        expected += 0.2 * 0.8**age * later.double()
+    assert average.tensors.keys() == {"w"}
+    torch.testing.assert_close(average.tensors["w"].double(), expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(parameter.detach(), weights[-1])
+
+
+def test_restored_averages_go_on():
+    """A restored average continues exactly like the original."""
+    parameter = nn.Parameter(torch.zeros(3))
+    first, second = (MovingAverage([("w", parameter)], decay=0.5) for _ in range(2))
+    for value in (1.0, 2.0):
+        parameter.data.fill_(value)
+        first.update()
+    second.restore(first.tensors)
+    parameter.data.fill_(5.0)
+    first.update()
+    second.update()
+    assert torch.equal(first.tensors["w"], second.tensors["w"])

@@ -8,8 +8,8 @@ from torch.nn import functional
 
 from mergekit_wise.evaluation import Ranks
 from mergekit_wise.training.images import Part
+from mergekit_wise.training.objectives import Supervised
 from mergekit_wise.training.runtime import Runtime, set_training
-from mergekit_wise.training.supervised import Supervised
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(40) * 7 % 5
@@ -72,7 +72,7 @@ def test_mixup_mixes_neighbours_by_one_share_a_step(micro):
 
 
 def test_a_process_without_images_takes_part():
-    """With gradients of zero, which the others' are averaged with."""
+    """A process without images contributes gradients of zero to the average."""
     found, tally = gradient(supervised(), count=0)
     assert torch.equal(found, torch.zeros_like(found))
     assert tally.images == 0
@@ -81,12 +81,12 @@ def test_a_process_without_images_takes_part():
 def test_of_several_processes_each_computes_its_share_times_their_number():
     """So that the average over processes, which DistributedDataParallel takes, is the sum of the shares."""
     objective = supervised()
-    objective.computing.ranks = Ranks(0, 3, CPU)
+    objective.runtime.ranks = Ranks(0, 3, CPU)
     torch.testing.assert_close(gradient(objective)[0], 3 * gradient(supervised())[0], rtol=1e-4, atol=1e-6)
 
 
 def test_batch_norm_keeps_its_statistics_and_dropout_does_not_rest():
-    """In the mode that a module learns in."""
+    """In training mode, batch norms keep their statistics and dropout is active."""
     module = nn.Sequential(nn.BatchNorm1d(6), nn.Dropout(0.5))
     set_training(module)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}

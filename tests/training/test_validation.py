@@ -1,4 +1,4 @@
-"""What fine-tuning is watched by, apart from fine-tuning."""
+"""Validation of checkpoints during fine-tuning, without a run."""
 
 import json
 
@@ -22,14 +22,14 @@ def both_towers(path, seed):
 
 
 def test_every_epoch_has_a_head_of_its_own(tmp_path):
-    """Made by the text tower as it is then, not by that of the epoch before."""
+    """The head is made by the text tower of the same epoch, not by that of the epoch before."""
     zeroshot, *epochs = (both_towers(tmp_path / f"{seed}.safetensors", seed) for seed in range(3))
     source = open_source(zeroshot)
-    setting = EvalOptions("", "digits-small", batch_size=64, workers=0)
-    with closing(source), open_validator(source, setting, ALONE, "cpu", print) as validate:
+    options = EvalOptions("", "digits-small", batch_size=64, workers=0)
+    with closing(source), open_validator(source, options, ALONE, "cpu", print) as validate:
         found = [validate(path) for path in epochs]
     for path, validation in zip(epochs, found, strict=True):
         swept = sweep(zeroshot, path, alphas=(0.5, 1.0), suite="digits-small", batch_size=64, workers=0).records
         counts = [(record.correct, record.total) for record in swept]
-        assert [*validation.mixture.shifts, *validation.finetuned.shifts] == counts
+        assert [*validation.merged.shifts, *validation.finetuned.shifts] == counts
     assert found[0] != found[1]

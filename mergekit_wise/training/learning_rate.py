@@ -1,9 +1,9 @@
-"""Layer-wise learning rates: the deeper a layer lies, the more slowly it learns. Knows names, not weights.
+"""Learning rates: linear warm-up and cosine decay over the steps of a run, and layer-wise decay over the depth.
 
-As BEiT was fine-tuned (Bao et al., arXiv 2106.08254): the layer after the last block has the full rate, each block
-before it `decay` times the rate of the next, and what comes before the first block the lowest one.
+Knows the names of parameters, not their values.
 """
 
+import math
 import re
 from collections.abc import Iterable
 
@@ -13,11 +13,26 @@ STEM = re.compile(
     r"(?:^|\.)(?:conv\d|bn\d|stem|patch_embed|ln_pre|norm_pre|class_embedding|cls_token|cls_emb|pos_embed"
     r"|token_embedding|(?<!attnpool\.)positional_embedding|embeddings)(?:\.|$)"
 )
-"""What comes before the first block, in the names of open_clip and timm."""
+"""Matches the names (open_clip's and timm's) of the tensors before the first block."""
+
+
+def cosine_with_warmup(step: int, total: int, warmup: int) -> float:
+    """Return the factor on the peak learning rate at ``step`` in 0..total-1, as in the paper (section 4).
+
+    ``(step + 1) / warmup`` while warming up, so that the first step already changes the weights; then
+    ``(1 + cos(pi * t)) / 2`` with ``t`` growing from 0 towards 1.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def layer_factors(names: Iterable[str], decay: float) -> dict[str, float]:
-    """What the learning rate of each parameter is multiplied with: ``decay ** distance`` from the last layer."""
+    """Return the factor on each parameter's learning rate, by name: ``decay ** distance`` from the last layer.
+
+    As BEiT was fine-tuned (Bao et al., arXiv 2106.08254): the layers after the last block have the full rate, each
+    block has `decay` times the rate of the next, and the layers before the first block have the lowest rate.
+    """
     names = list(names)
     blocks: dict[str, list[tuple[int, ...]]] = {}
     for name in names:
@@ -40,7 +55,7 @@ def _distance(name: str, order: dict[str, list[tuple[int, ...]]]) -> int:
 
 
 def _block(name: str) -> tuple[str, tuple[int, ...]] | None:
-    """The tower of a block's tensor, and the block's numbers: stage and place of a ResNet's, place of others."""
+    """Return the tower of a block's tensor and the block's numbers: (stage, index) in a ResNet, else (index,)."""
     found = MODEL_BLOCK.search(name)
     if found is None:
         return None

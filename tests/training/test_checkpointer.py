@@ -7,11 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.training.state import load_state, save_state
+from mergekit_wise.training.checkpointer import load_state, save_state
 
 
 def test_tensors_and_facts_come_back(tmp_path):
-    """Of any dtype and shape, transposed ones and scalars too; the facts are JSON."""
+    """Tensors of any dtype and shape (transposed, scalar, empty) and the facts are restored exactly."""
     generator = torch.Generator().manual_seed(0)
     tensors = {
         "weights": torch.randn(3, 5, generator=generator).T,
@@ -30,9 +30,9 @@ def test_tensors_and_facts_come_back(tmp_path):
 
 
 def test_other_files_are_refused(tmp_path):
-    """A checkpoint is no state, and neither is half a file."""
+    """A checkpoint and a truncated state raise CheckpointError."""
     save_file({"a": torch.ones(3)}, tmp_path / "other.safetensors")
-    with pytest.raises(CheckpointError, match="no state"):
+    with pytest.raises(CheckpointError, match="not a training state"):
         load_state(tmp_path / "other.safetensors")
     save_state(tmp_path / "state.safetensors", {"a": torch.ones(1000)}, {})
     whole = (tmp_path / "state.safetensors").read_bytes()
@@ -42,7 +42,7 @@ def test_other_files_are_refused(tmp_path):
 
 
 def test_a_state_is_a_plain_safetensors_file(tmp_path):
-    """Which any other reader opens."""
+    """The safetensors library opens a state and finds the facts in its metadata."""
     from safetensors import safe_open
 
     save_state(tmp_path / "state.safetensors", {"a": torch.arange(3.0)}, {"step": 1})

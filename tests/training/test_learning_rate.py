@@ -1,4 +1,6 @@
-"""Layer-wise rates: a power of the decay for each layer, whoever named it."""
+"""Learning rates: the schedule has closed forms, and layer-wise factors are powers of the decay."""
+
+import math
 
 import pytest
 import timm
@@ -6,8 +8,31 @@ import torch
 from open_clip import CLIP
 from timm.optim import param_groups_layer_decay
 
-from mergekit_wise.training.depth import layer_factors
+from mergekit_wise.training.learning_rate import cosine_with_warmup, layer_factors
 from tests.training.fakes import tiny_state
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [
+        (0, 0.25),
+        (1, 0.5),
+        (3, 1.0),
+        (4, 1.0),
+        (4 + 25, (1 + math.sqrt(0.5)) / 2),
+        (4 + 50, 0.5),
+        (4 + 75, (1 - math.sqrt(0.5)) / 2),
+        (4 + 99, (1 + math.cos(0.99 * math.pi)) / 2),
+    ],
+)
+def test_the_schedule_warms_up_and_then_is_half_a_cosine(step, factor):
+    """Four steps of warm-up, then a hundred whose quarters are known in closed form."""
+    assert cosine_with_warmup(step, 104, 4) == pytest.approx(factor, abs=1e-12)
+
+
+def test_no_warmup_starts_at_the_peak():
+    """Without warm-up, the first step has the peak learning rate."""
+    assert cosine_with_warmup(0, 10, 0) == 1.0
 
 
 def test_rates_of_a_vision_transformer_are_powers_of_the_decay():
@@ -63,7 +88,7 @@ def test_rates_of_timms_transformers_are_timms_own(decay):
 
 
 def test_without_blocks_every_rate_is_full():
-    """As of a linear layer alone."""
+    """The layers of a model without blocks all have the full rate."""
     assert layer_factors(["classification_head.weight", "classification_head.bias"], 0.1) == {
         "classification_head.weight": 1,
         "classification_head.bias": 1,

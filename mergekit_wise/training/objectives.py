@@ -1,0 +1,233 @@
+"""What training minimises: cross-entropy with the labels, or the contrastive loss of images and captions.
+
+An objective adds up the gradients of one step. It gets modules and tensors; it knows no optimizer, no files and no
+terminal.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mergekit_wise.training.images import Part
+from mergekit_wise.training.runtime import Runtime, accumulating
+
+MAX_LOGIT_SCALE = math.log(100)
+"""CLIP's upper bound of the logit scale (a logarithm), which keeps training stable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Sums of `loss` and of `correct` answers (scalars on the device) over `images` images."""
+
+    loss: Tensor
+    correct: Tensor
+    images: int
+
+    @classmethod
+    def none(cls, device: torch.device) -> "Tally":
+        """Return the tally of no images."""
+        return cls(torch.zeros((), device=device), torch.zeros((), device=device), 0)
+
+    def plus(self, loss: Tensor, correct: Tensor, images: int) -> "Tally":
+        """Return the tally with more images added."""
+        return Tally(self.loss + loss.detach(), self.correct + correct, self.images + images)
+
+
+class Objective(Protocol):
+    """A loss that is minimised."""
+
+    def backward(self, part: Part, images: int, seed: int) -> Tally:
+        """Add up the gradients of a process's part of a batch of `images` images; random numbers come from `seed`."""
+
+    def after_step(self) -> None:
+        """Enforce constraints on the weights after the optimizer's step."""
+
+
+@dataclass(slots=True)
+class Supervised:
+    """Cross-entropy with the labels, of images or of their features (the paper, section 3).
+
+    Attributes:
+        module: maps the output of `preprocess` to logits [B, C].
+        preprocess: maps stored values on the device to the module's input.
+        labels: int64 [N], on the CPU.
+        runtime: device, precision and processes.
+        smoothing: label smoothing, the share of a label that is spread over all classes.
+        mixup: both parameters of the beta distribution from which mixup draws (Zhang et al., arXiv 1710.09412);
+            0 turns mixup off.
+    """
+
+    module: nn.Module
+    preprocess: Callable[[Tensor], Tensor]
+    labels: Tensor
+    runtime: Runtime
+    smoothing: float = 0.0
+    mixup: float = 0.0
+
+    def backward(self, part: Part, images: int, seed: int) -> Tally:
+        """Add up the gradients of a process's part of a batch of `images` images; random numbers come from `seed`."""
+        share = self._share(seed)
+        labels, partners = self.labels[torch.from_numpy(part.indices)], _partners(len(part.indices))
+        tally = Tally.none(self.runtime.device)
+        slices = self.runtime.rows(len(part.indices))
+        if not slices:
+            self._exchange_zeros(part)
+        for rows in slices:
+            with accumulating(self.module, last=rows is slices[-1]):
+                own = self.runtime.send(labels[rows])
+                values = self._values(part, rows, partners[rows], share)
+                with self.runtime.autocast():
+                    logits = self.module(values)
+                logits = logits.float()
+                loss = self._loss(logits, own)
+                if share is not None:
+                    other = self.runtime.send(labels[partners[rows]])
+                    loss = share * loss + (1 - share) * self._loss(logits, other)
+                count = rows.stop - rows.start
+                self.runtime.backward(loss * (count / images))
+                tally = tally.plus(loss * count, (logits.argmax(dim=1) == own).sum(), count)
+        return tally
+
+    def after_step(self) -> None:
+        """Do nothing: there are no constraints."""
+
+    def _exchange_zeros(self, part: Part) -> None:
+        """Exchange gradients of zero with the other processes, because this one has no image of the batch."""
+        values = self.preprocess(self.runtime.send(part.values.new_zeros(1, *part.values.shape[1:])))
+        self.runtime.backward(0 * self.module(values).sum())
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+    def _share(self, seed: int) -> float | None:
+        """Draw the weight of an image in mixup: one number per step."""
+        return float(np.random.default_rng(seed).beta(self.mixup, self.mixup)) if self.mixup else None
+
+    def _values(self, part: Part, rows: slice, partners: Tensor, share: float | None) -> Tensor:
+        values = self.preprocess(self.runtime.send(part.values[rows]))
+        if share is None:
+            return values
+        return share * values + (1 - share) * self.preprocess(self.runtime.send(part.values[partners]))
+
+
+def _partners(count: int) -> Tensor:
+    """Return mixup's partner of each image, int64 [count]: its neighbor in random order; an odd last one is its own."""
+    return (torch.arange(count) ^ 1).clamp(max=max(count - 1, 0))
+
+
+@torch.no_grad()
+def cap_logit_scale(logit_scale: Tensor) -> None:
+    """Clamp the logit scale (a logarithm) to CLIP's range, in place."""
+    logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+
+def contrastive_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor) -> Tensor:
+    """Return the symmetric cross-entropy of a batch (CLIP, arXiv 2103.00020, figure 3).
+
+    Rows i of the features are a pair; all rows have length 1.
+    """
+    logits_BB = scale * images_BD @ texts_BD.T
+    own_B = torch.arange(len(logits_BB), device=logits_BB.device)
+    return (functional.cross_entropy(logits_BB, own_B) + functional.cross_entropy(logits_BB.T, own_B)) / 2
+
+
+@dataclass(slots=True)
+class Contrastive:
+    """The contrastive loss of images and captions; an image's caption is a prompt with the name of its class.
+
+    Source: FLYP (fine-tune like you pretrain), arXiv 2212.00638. The loss depends on all pairs of a batch, also where
+    micro-batches or several processes compute them. So all features are computed first, without a graph if there are
+    several micro-batches; then the loss and its gradients with respect to the features; then, one micro-batch after the
+    other, the graph and the gradients of the weights (Gao et al., arXiv 2101.06983).
+
+    Attributes:
+        module: maps images and tokens to the features of both, [B, D] with rows of length 1, and the logit scale's exp.
+        logit_scale: the logit scale (a logarithm), a parameter of the module.
+        preprocess: maps stored pixels on the device to the module's input.
+        labels: int64 [N], on the CPU.
+        captions: tokens of every class and template, int64 [C, T, L], on the CPU.
+        runtime: device, precision and processes.
+    """
+
+    module: nn.Module
+    logit_scale: Tensor
+    preprocess: Callable[[Tensor], Tensor]
+    labels: Tensor
+    captions: Tensor
+    runtime: Runtime
+
+    def backward(self, part: Part, images: int, seed: int) -> Tally:
+        """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's template."""
+        labels, tokens = self._texts(part, seed)
+        slices = self.runtime.rows(len(labels))
+        outputs = [self._features(part, tokens, rows, seed, keep=len(slices) == 1) for rows in slices]
+        own = [torch.cat([output[side].detach() for output in outputs]).requires_grad_() for side in (0, 1)]
+        scale = outputs[0][2].detach().requires_grad_()
+        everyone = [self._gathered(features) for features in own]
+        loss = contrastive_loss(everyone[0], everyone[1], scale)
+        gradients = torch.autograd.grad(self.runtime.scaler.scale(loss), [*own, scale])
+        for rows in slices:
+            last = rows is slices[-1]
+            with accumulating(self.module, last):
+                output = outputs[0] if len(slices) == 1 else self._features(part, tokens, rows, seed, keep=True)
+                self._backpropagate(output, gradients, rows, last)
+        correct = self._correct(own[0], everyone[1], labels)
+        return Tally.none(self.runtime.device).plus(loss * len(labels), correct, len(labels))
+
+    def after_step(self) -> None:
+        """Clamp the logit scale."""
+        cap_logit_scale(self.logit_scale)
+
+    def _texts(self, part: Part, seed: int) -> tuple[Tensor, Tensor]:
+        """Return labels and tokens. The template of an image depends only on the step's seed and the image."""
+        chosen = torch.randint(
+            self.captions.shape[1], (len(self.labels),), generator=torch.Generator().manual_seed(seed)
+        )
+        indices = torch.from_numpy(part.indices)
+        labels = self.labels[indices]
+        return labels, self.captions[labels, chosen[indices]]
+
+    def _features(
+        self, part: Part, tokens: Tensor, rows: slice, seed: int, keep: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        torch.manual_seed(seed + rows.start)  # so that both passes have the same dropout
+        # Without a graph, the processes have no gradients to exchange.
+        module = self.module if keep else getattr(self.module, "module", self.module)
+        with torch.set_grad_enabled(keep), self.runtime.autocast():
+            images, texts, scale = module(
+                self.preprocess(self.runtime.send(part.values[rows])), self.runtime.send(tokens[rows])
+            )
+        return images.float(), texts.float(), scale.float()
+
+    def _gathered(self, features: Tensor) -> Tensor:
+        """Return the features of all processes; those of the others carry no gradient."""
+        ranks = self.runtime.ranks
+        if ranks.size == 1:
+            return features
+        parts = [torch.from_numpy(array).to(features.device) for array in ranks.gather(features.detach().cpu().numpy())]
+        parts[ranks.rank] = features
+        return torch.cat(parts)
+
+    def _backpropagate(
+        self, output: tuple[Tensor, Tensor, Tensor], gradients: tuple[Tensor, ...], rows: slice, last: bool
+    ) -> None:
+        """Add up the weights' gradients from the gradients of the features."""
+        images, texts, scale = gradients
+        size = self.runtime.ranks.size
+        # DistributedDataParallel averages over processes. Every process has the whole gradient of the logit scale, but
+        # only its own rows of the other gradients, so these are multiplied by the number of processes.
+        output_gradients = [size * images[rows], size * texts[rows], scale if last else torch.zeros_like(scale)]
+        torch.autograd.backward(list(output), output_gradients)
+
+    @torch.no_grad()
+    def _correct(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
+        """Count the images whose nearest caption names their class."""
+        ranks = self.runtime.ranks
+        named = torch.cat([torch.as_tensor(part) for part in ranks.gather(labels)])
+        return (named[(images @ texts.T).argmax(dim=1).cpu()] == labels).sum().to(images.device)
