@@ -9,7 +9,7 @@ import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from decimal import Decimal
 from functools import cache, wraps
 from math import isfinite
@@ -191,7 +191,7 @@ else:
     Dtype = Kind(_text, "the name of a dtype", str | None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Option:
     """How an option is described and checked; its name, type and default are those of the field that it annotates.
 
@@ -212,6 +212,7 @@ class Option:
     """
 
     help: str
+    _: KW_ONLY
     metavar: str = ""
     group: str = "Options"
     choices: tuple[str, ...] = ()

@@ -57,14 +57,12 @@ GROUPS = (RULES, TRAINING, DATA, MODEL, MEASURE, "Options", OUTPUT, ADVANCED)
 DIGITS: Any = "digits"
 
 # Shared by several commands.
-Zeroshot = Annotated[Source, Option(help="Checkpoint of the zero-shot model.", is_argument=True, path="input")]
-Finetuned = Annotated[
-    Source, Option(help="Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")
-]
+Zeroshot = Annotated[Source, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
+Finetuned = Annotated[Source, Option("Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")]
 Checkpoint = Annotated[
     Source,
     Option(
-        help="Checkpoint: a file, a folder, hf-hub:ORG/NAME, or open_clip's MODEL/TAG.",
+        "Checkpoint: a file, a folder, hf-hub:ORG/NAME, or open_clip's MODEL/TAG.",
         is_argument=True,
         path="input",
         aliases=("file",),
@@ -73,7 +71,7 @@ Checkpoint = Annotated[
 DataRoot = Annotated[
     OptionalPath,
     Option(
-        help="Root folder of the data sets.",
+        "Root folder of the data sets.",
         metavar="ROOT",
         group=DATA,
         default="$WISE_DATA",
@@ -84,7 +82,7 @@ DataRoot = Annotated[
 ClassNames = Annotated[
     Words | None,
     Option(
-        help="Text file with one class name per line, in place of the data set's names.",
+        "Text file with one class name per line, in place of the data set's names.",
         metavar="FILE",
         group=DATA,
         path="input",
@@ -93,7 +91,7 @@ ClassNames = Annotated[
 Templates = Annotated[
     Words | None,
     Option(
-        help="Prompt templates for zero-shot heads: OpenAI's 80, their 7 best, 'a photo of a {}.', or a text file with "
+        "Prompt templates for zero-shot heads: OpenAI's 80, their 7 best, 'a photo of a {}.', or a text file with "
         "one per line, where {} is the class name.",
         metavar="openai|simple|plain|FILE",
         group=DATA,
@@ -101,25 +99,23 @@ Templates = Annotated[
         path="input",
     ),
 ]
-MaxBad = Annotated[
-    int, Option(help="Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)
-]
+MaxBad = Annotated[int, Option("Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)]
 Model = Annotated[
     str | None,
     Option(
-        help="Model architecture, if the checkpoint does not record it: open_clip's NAME or NAME/TAG, or timm:NAME.",
+        "Model architecture, if the checkpoint does not record it: open_clip's NAME or NAME/TAG, or timm:NAME.",
         metavar="NAME",
         group=MODEL,
         path="input",
     ),
 ]
 Device = Annotated[
-    str, Option(help="Device: cpu, cuda, cuda:1, mps. 'wise --devices' lists those available.", group=ADVANCED)
+    str, Option("Device: cpu, cuda, cuda:1, mps. 'wise --devices' lists those available.", group=ADVANCED)
 ]
 Precision = Annotated[
     str,
     Option(
-        help="Precision of the forward pass; auto is fp32 on the CPU, and bf16, or else fp16, on a GPU.",
+        "Precision of the forward pass; auto is fp32 on the CPU, and bf16, or else fp16, on a GPU.",
         group=MODEL,
         choices=PRECISIONS,
     ),
@@ -127,7 +123,7 @@ Precision = Annotated[
 Workers = Annotated[
     int | None,
     Option(
-        help="Processes that decode images (0: decode in the main process).",
+        "Processes that decode images (0: decode in the main process).",
         metavar="N",
         group=ADVANCED,
         minimum=0,
@@ -135,31 +131,28 @@ Workers = Annotated[
     ),
 ]
 OutputFile = Annotated[
-    FilePath,
-    Option(help="Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output"),
+    FilePath, Option("Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output")
 ]
 
 
 # Shared by evaluations.
 SUITE = Option(
-    help="Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them).",
+    "Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them).",
     metavar="NAMES",
     group=DATA,
     path="input",
     completes="suites",
 )
-Strict = Annotated[bool, Option(help="Fail if a data set of the suite is missing.", group=DATA)]
+Strict = Annotated[bool, Option("Fail if a data set of the suite is missing.", group=DATA)]
 Limit = Annotated[
     int | None,
-    Option(
-        help="Evaluate a class-balanced random subset of N images per data set.", metavar="N", group=DATA, minimum=1
-    ),
+    Option("Evaluate a class-balanced random subset of N images per data set.", metavar="N", group=DATA, minimum=1),
 ]
-LimitSeed = Annotated[int, Option(help="Random seed for --limit.", metavar="N", group=DATA, minimum=0)]
+LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group=DATA, minimum=0)]
 Head = Annotated[
     Source | None,
     Option(
-        help="Use the head in this file, or 'zero-shot' to build one from class names.",
+        "Use the head in this file, or 'zero-shot' to build one from class names.",
         metavar="FILE",
         group=MODEL,
         default="the checkpoint's own head, if it has one",
@@ -167,23 +160,23 @@ Head = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int, Option(help="Images per batch; halved when memory runs out.", metavar="N", group=ADVANCED, minimum=1)
+    int, Option("Images per batch; halved when memory runs out.", metavar="N", group=ADVANCED, minimum=1)
 ]
 ResultsFile = Annotated[
     OptionalPath,
     Option(
-        help="Results file (JSON Lines). Results already in it are reused.",
+        "Results file (JSON Lines). Results already in it are reused.",
         metavar="FILE",
         group=OUTPUT,
         cli_default="results.jsonl",
         path="output",
     ),
 ]
-Redo = Annotated[bool, Option(help="Ignore earlier results and run every measurement again.", group=OUTPUT)]
+Redo = Annotated[bool, Option("Ignore earlier results and run every measurement again.", group=OUTPUT)]
 PerClass = Annotated[
     OptionalPath,
     Option(
-        help="Write the accuracy of each class as CSV; re-runs every measurement.",
+        "Write the accuracy of each class as CSV; re-runs every measurement.",
         metavar="FILE",
         group=OUTPUT,
         path="output",
@@ -192,7 +185,7 @@ PerClass = Annotated[
 PerSample = Annotated[
     OptionalPath,
     Option(
-        help="Write the prediction for each image as JSON Lines; re-runs every measurement.",
+        "Write the prediction for each image as JSON Lines; re-runs every measurement.",
         metavar="FILE",
         group=OUTPUT,
         path="output",
@@ -210,7 +203,7 @@ class ZeroshotOptions(Options):
     classes: Annotated[
         Words,
         Option(
-            help="ImageNet's class names, or a text file with one class name per line.",
+            "ImageNet's class names, or a text file with one class name per line.",
             metavar="imagenet|FILE",
             group=DATA,
             path="input",
@@ -219,7 +212,7 @@ class ZeroshotOptions(Options):
     templates: Annotated[
         Words | None,
         Option(
-            help="Prompt templates: OpenAI's 80 for ImageNet, their 7 best, 'a photo of a {}.', or a text file with "
+            "Prompt templates: OpenAI's 80 for ImageNet, their 7 best, 'a photo of a {}.', or a text file with "
             "one per line, where {} is the class name.",
             metavar="openai|simple|plain|FILE",
             group=DATA,
@@ -239,7 +232,7 @@ class FinetuneOptions(Options):
     checkpoint: Annotated[
         Source,
         Option(
-            help="Zero-shot model: image encoder and head (see 'wise zeroshot'), or both encoders for --objective "
+            "Zero-shot model: image encoder and head (see 'wise zeroshot'), or both encoders for --objective "
             "contrastive.",
             is_argument=True,
             path="input",
@@ -249,7 +242,7 @@ class FinetuneOptions(Options):
     train: Annotated[
         Source,
         Option(
-            help="Training data: a folder with one folder per class, a TOML file, or the name of a data set.",
+            "Training data: a folder with one folder per class, a TOML file, or the name of a data set.",
             metavar="DATASET",
             group=DATA,
             path="input",
@@ -259,27 +252,26 @@ class FinetuneOptions(Options):
     output: OutputFile
     _: KW_ONLY
     linear: Annotated[
-        bool, Option(help="Train only the classification head, on cached features (linear probe).", group=TRAINING)
+        bool, Option("Train only the classification head, on cached features (linear probe).", group=TRAINING)
     ] = False
     objective: Annotated[
         str,
         Option(
-            help="Training objective; contrastive trains both encoders as in pre-training (FLYP).",
+            "Training objective; contrastive trains both encoders as in pre-training (FLYP).",
             group=TRAINING,
             choices=OBJECTIVES,
         ),
     ] = "cross-entropy"
     epochs: Annotated[
-        int, Option(help="Number of passes over the training set.", metavar="N", group=TRAINING, minimum=1)
+        int, Option("Number of passes over the training set.", metavar="N", group=TRAINING, minimum=1)
     ] = 10
     batch_size: Annotated[
-        int,
-        Option(help="Images per optimizer step, over all processes.", metavar="N", group=TRAINING, minimum=2),
+        int, Option("Images per optimizer step, over all processes.", metavar="N", group=TRAINING, minimum=2)
     ] = 512
     micro_batch: Annotated[
         int | None,
         Option(
-            help="Micro-batch size (gradient accumulation).",
+            "Micro-batch size (gradient accumulation).",
             metavar="N",
             group=ADVANCED,
             minimum=1,
@@ -288,35 +280,28 @@ class FinetuneOptions(Options):
     ] = None
     lr: Annotated[
         float | None,
-        Option(
-            help="Peak learning rate.", metavar="X", group=TRAINING, minimum=0, default="3e-5, or 1e-3 with --linear"
-        ),
+        Option("Peak learning rate.", metavar="X", group=TRAINING, minimum=0, default="3e-5, or 1e-3 with --linear"),
     ] = None
-    weight_decay: Annotated[float, Option(help="AdamW weight decay.", metavar="X", group=TRAINING, minimum=0)] = 0.1
+    weight_decay: Annotated[float, Option("AdamW weight decay.", metavar="X", group=TRAINING, minimum=0)] = 0.1
     warmup: Annotated[
         int | None,
         Option(
-            help="Warm-up steps.",
-            metavar="N",
-            group=TRAINING,
-            minimum=0,
-            default="500, or 10 % of the run if it is shorter",
+            "Warm-up steps.", metavar="N", group=TRAINING, minimum=0, default="500, or 10 % of the run if it is shorter"
         ),
     ] = None
-    clip: Annotated[
-        float, Option(help="Clip the gradient norm to this value.", metavar="X", group=TRAINING, minimum=0)
-    ] = 1.0
-    label_smoothing: Annotated[
-        float, Option(help="Label smoothing.", metavar="X", group=TRAINING, minimum=0, maximum=1)
-    ] = 0.0
+    clip: Annotated[float, Option("Clip the gradient norm to this value.", metavar="X", group=TRAINING, minimum=0)] = (
+        1.0
+    )
+    label_smoothing: Annotated[float, Option("Label smoothing.", metavar="X", group=TRAINING, minimum=0, maximum=1)] = (
+        0.0
+    )
     freeze: Annotated[
-        Texts,
-        Option(help="Do not train tensors whose names match. May be repeated.", metavar="PATTERN", group=TRAINING),
+        Texts, Option("Do not train tensors whose names match. May be repeated.", metavar="PATTERN", group=TRAINING)
     ] = EMPTY
     ema: Annotated[
         float | None,
         Option(
-            help="Write the exponential moving average of the weights, with this decay.",
+            "Write the exponential moving average of the weights, with this decay.",
             metavar="DECAY",
             group=TRAINING,
             minimum=0,
@@ -324,27 +309,24 @@ class FinetuneOptions(Options):
         ),
     ] = None
     layer_decay: Annotated[
-        float, Option(help="Layer-wise learning-rate decay.", metavar="X", group=TRAINING, minimum=0, maximum=1)
+        float, Option("Layer-wise learning-rate decay.", metavar="X", group=TRAINING, minimum=0, maximum=1)
     ] = 1.0
     mixup: Annotated[
         float,
         Option(
-            help="Mix pairs of images with weights from Beta(X, X); 0 mixes none.",
-            metavar="X",
-            group=TRAINING,
-            minimum=0,
+            "Mix pairs of images with weights from Beta(X, X); 0 mixes none.", metavar="X", group=TRAINING, minimum=0
         ),
     ] = 0.0
     augment: Annotated[
         str | None,
-        Option(help="Data augmentation.", group=TRAINING, choices=AUGMENTATIONS, default="crop, or none with --linear"),
+        Option("Data augmentation.", group=TRAINING, choices=AUGMENTATIONS, default="crop, or none with --linear"),
     ] = None
-    seed: Annotated[int, Option(help="Random seed.", metavar="N", group=TRAINING, minimum=0, maximum=MAX_SEED)] = 0
+    seed: Annotated[int, Option("Random seed.", metavar="N", group=TRAINING, minimum=0, maximum=MAX_SEED)] = 0
     model: Model = None
     data: Annotated[
         OptionalPath,
         Option(
-            help="Root folder of the data sets.",
+            "Root folder of the data sets.",
             metavar="ROOT",
             group=DATA,
             default="$WISE_DATA",
@@ -357,7 +339,7 @@ class FinetuneOptions(Options):
     templates: Annotated[
         Words | None,
         Option(
-            help="Caption templates for --objective contrastive: OpenAI's 80, their 7 best, 'a photo of a {}.', or a "
+            "Caption templates for --objective contrastive: OpenAI's 80, their 7 best, 'a photo of a {}.', or a "
             "text file with one per line, where {} is the class name.",
             metavar="openai|simple|plain|FILE",
             group=DATA,
@@ -372,7 +354,7 @@ class FinetuneOptions(Options):
     validate: Annotated[
         OptionalNames,
         Option(
-            help="Suite to evaluate after each epoch, for the fine-tuned model and for the mixture at alpha 0.5.",
+            "Suite to evaluate after each epoch, for the fine-tuned model and for the mixture at alpha 0.5.",
             metavar="NAMES",
             group=DATA,
             path="input",
@@ -382,7 +364,7 @@ class FinetuneOptions(Options):
     log: Annotated[
         OptionalPath,
         Option(
-            help="JSON Lines file with a line for each step and epoch.",
+            "JSON Lines file with a line for each step and epoch.",
             metavar="FILE",
             group=OUTPUT,
             default="next to the output",
@@ -392,7 +374,7 @@ class FinetuneOptions(Options):
     cache: Annotated[
         OptionalPath,
         Option(
-            help="Feature cache folder.",
+            "Feature cache folder.",
             metavar="DIR",
             group=ADVANCED,
             default="~/.cache/mergekit_wise/features",
@@ -402,15 +384,15 @@ class FinetuneOptions(Options):
     state: Annotated[
         OptionalPath,
         Option(
-            help="Folder for the resumable training state.",
+            "Folder for the resumable training state.",
             metavar="DIR",
             group=ADVANCED,
             default="next to the output",
             path="output",
         ),
     ] = ABSENT
-    restart: Annotated[bool, Option(help="Discard a saved training state and start over.", group=ADVANCED)] = False
-    keep_epochs: Annotated[bool, Option(help="Keep the checkpoint of every epoch.", group=ADVANCED)] = False
+    restart: Annotated[bool, Option("Discard a saved training state and start over.", group=ADVANCED)] = False
+    keep_epochs: Annotated[bool, Option("Keep the checkpoint of every epoch.", group=ADVANCED)] = False
     progress: Progress = silent
     note: Callable[[str], object] = str
 
@@ -450,12 +432,7 @@ class FinetuneOptions(Options):
         return {**found, "augment": self.augmentation, "freeze": list(self.freeze)}
 
 
-UNUSED_BY_LINEAR = {
-    "augment": (None, "none"),
-    "freeze": ((),),
-    "layer_decay": (1.0,),
-    "objective": ("cross-entropy",),
-}
+UNUSED_BY_LINEAR = {"augment": (None, "none"), "freeze": ((),), "layer_decay": (1.0,), "objective": ("cross-entropy",)}
 """Options without effect on a head that is trained on cached features, and the values that they may have anyway."""
 
 
@@ -468,7 +445,7 @@ class MergeOptions(Options):
     output: Annotated[
         FilePath,
         Option(
-            help="Checkpoint to write, as safetensors; a folder if an input is a folder.",
+            "Checkpoint to write, as safetensors; a folder if an input is a folder.",
             metavar="FILE",
             group=OUTPUT,
             short="-o",
@@ -477,12 +454,12 @@ class MergeOptions(Options):
     ]
     _: KW_ONLY
     alpha: Annotated[
-        float, Option(help="Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
+        float, Option("Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
     ] = 0.5
     alpha_for: Annotated[
         Texts,
         Option(
-            help="Alpha of the tensors whose names match; the first match wins. May be repeated.",
+            "Alpha of the tensors whose names match; the first match wins. May be repeated.",
             metavar="PATTERN=ALPHA",
             group=RULES,
         ),
@@ -490,59 +467,47 @@ class MergeOptions(Options):
     depth_alpha: Annotated[
         str | None,
         Option(
-            help="Let alpha rise with depth, from the first block to the last (LiNeS).",
-            metavar="FIRST:LAST",
-            group=RULES,
+            "Let alpha rise with depth, from the first block to the last (LiNeS).", metavar="FIRST:LAST", group=RULES
         ),
     ] = None
     keep: Annotated[
         Texts,
         Option(
-            help="Copy the tensors whose names match from one side, zs or ft. May be repeated.",
+            "Copy the tensors whose names match from one side, zs or ft. May be repeated.",
             metavar="SIDE:PATTERN",
             group=RULES,
         ),
     ] = EMPTY
     only: Annotated[
-        Texts,
-        Option(help="Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES),
+        Texts, Option("Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES)
     ] = EMPTY
     fisher: Annotated[
         Pair | None,
         Option(
-            help="Weight each parameter by its (diagonal) Fisher information.",
+            "Weight each parameter by its (diagonal) Fisher information.",
             metavar="ZS_FISHER FT_FISHER",
             group=RULES,
             path="input",
         ),
     ] = None
-    fisher_floor: Annotated[
-        float, Option(help="Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)
-    ] = 1e-8
-    extrapolate: Annotated[bool, Option(help="Allow alpha outside [0, 1].", group=RULES)] = False
+    fisher_floor: Annotated[float, Option("Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)] = 1e-8
+    extrapolate: Annotated[bool, Option("Allow alpha outside [0, 1].", group=RULES)] = False
     allow_non_finite: Annotated[
-        bool, Option(help="Write the output even if mixing produced infinities or NaN.", group=OUTPUT)
+        bool, Option("Write the output even if mixing produced infinities or NaN.", group=OUTPUT)
     ] = False
     dtype: Annotated[
-        Dtype,
-        Option(
-            help="Output dtype, for example fp32, bf16 or fp16.",
-            group=OUTPUT,
-            default="same as the inputs",
-        ),
+        Dtype, Option("Output dtype, for example fp32, bf16 or fp16.", group=OUTPUT, default="same as the inputs")
     ] = ABSENT
     shard_size: Annotated[
         str | None,
         Option(
-            help="Write several files of at most this size, for example 2GB, and an index.",
-            metavar="SIZE",
-            group=OUTPUT,
+            "Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT
         ),
     ] = None
     recalibrate: Annotated[
         str | None,
         Option(
-            help="Recompute batch-norm statistics on this data set, ideally the training images.",
+            "Recompute batch-norm statistics on this data set, ideally the training images.",
             metavar="DATASET",
             group=DATA,
             path="input",
@@ -552,11 +517,11 @@ class MergeOptions(Options):
     data: DataRoot = ABSENT
     model: Model = None
     device: Device = "cpu"
-    memory: Annotated[str, Option(help="Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
+    memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
     mmap: Annotated[
         bool,
         Option(
-            help="Map input files into memory. Switch it off for network file systems, to read with ordinary I/O.",
+            "Map input files into memory. Switch it off for network file systems, to read with ordinary I/O.",
             group=ADVANCED,
         ),
     ] = True
@@ -600,17 +565,15 @@ class SweepOptions(Options):
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     alphas: Annotated[
         Numbers,
-        Option(
-            help="Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both.", metavar="LIST", group=MEASURE
-        ),
+        Option("Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both.", metavar="LIST", group=MEASURE),
     ] = "0:1:0.1"
     prefer: Annotated[
-        str, Option(help="What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
+        str, Option("What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
     ] = "average"
     select_on: Annotated[
         str | None,
         Option(
-            help="Choose alpha on this held-out data set.",
+            "Choose alpha on this held-out data set.",
             metavar="DATASET",
             group=MEASURE,
             path="input",
@@ -618,28 +581,25 @@ class SweepOptions(Options):
         ),
     ] = None
     refine: Annotated[
-        bool, Option(help="Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)
+        bool, Option("Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)
     ] = False
     output_ensemble: Annotated[
-        bool,
-        Option(help="Also evaluate the output-space ensemble (1 - alpha) f(x, zs) + alpha f(x, ft).", group=MEASURE),
+        bool, Option("Also evaluate the output-space ensemble (1 - alpha) f(x, zs) + alpha f(x, ft).", group=MEASURE)
     ] = False
     analyze: Annotated[
-        bool,
-        Option(help="Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE),
+        bool, Option("Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE)
     ] = False
     save: Annotated[
         str | None,
         Option(
-            help="Also write every merged checkpoint: 'out/wise-{alpha}.safetensors'.",
+            "Also write every merged checkpoint: 'out/wise-{alpha}.safetensors'.",
             metavar="PATH",
             group=OUTPUT,
             path="output",
         ),
     ] = None
     plot: Annotated[
-        OptionalPath,
-        Option(help="Plot shifts against the reference.", metavar="FILE", group=OUTPUT, path="output"),
+        OptionalPath, Option("Plot shifts against the reference.", metavar="FILE", group=OUTPUT, path="output")
     ] = ABSENT
     data: DataRoot = ABSENT
     strict: Strict = False
@@ -669,54 +629,49 @@ class ReportOptions(Options):
     """The options of ``wise report``."""
 
     results: Annotated[
-        Files,
-        Option(help="Results files (JSON Lines); several are compared.", is_argument=True, path="input"),
+        Files, Option("Results files (JSON Lines); several are compared.", is_argument=True, path="input")
     ]
     _: KW_ONLY
     output: Annotated[
         FilePath,
         Option(
-            help="The report: one HTML file that needs nothing else.",
+            "The report: one HTML file that needs nothing else.",
             metavar="FILE",
             group=OUTPUT,
             short="-o",
             path="output",
         ),
     ] = "report.html"
-    suite: Annotated[str | None, Option(help="Include only this suite.", metavar="NAME", group=DATA)] = None
+    suite: Annotated[str | None, Option("Include only this suite.", metavar="NAME", group=DATA)] = None
     png: Annotated[
-        OptionalPath,
-        Option(help="Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+        OptionalPath, Option("Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="output")
     ] = ABSENT
     svg: Annotated[
-        OptionalPath,
-        Option(help="Write each plot as SVG into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+        OptionalPath, Option("Write each plot as SVG into this folder.", metavar="DIR", group=OUTPUT, path="output")
     ] = ABSENT
     pdf: Annotated[
-        OptionalPath,
-        Option(help="Write each plot as PDF into this folder.", metavar="DIR", group=OUTPUT, path="output"),
+        OptionalPath, Option("Write each plot as PDF into this folder.", metavar="DIR", group=OUTPUT, path="output")
     ] = ABSENT
-    csv: Annotated[
-        OptionalPath, Option(help="Write all numbers as CSV.", metavar="FILE", group=OUTPUT, path="output")
-    ] = ABSENT
+    csv: Annotated[OptionalPath, Option("Write all numbers as CSV.", metavar="FILE", group=OUTPUT, path="output")] = (
+        ABSENT
+    )
     markdown: Annotated[
-        OptionalPath, Option(help="Write the tables in Markdown.", metavar="FILE", group=OUTPUT, path="output")
+        OptionalPath, Option("Write the tables in Markdown.", metavar="FILE", group=OUTPUT, path="output")
     ] = ABSENT
     latex: Annotated[
-        OptionalPath, Option(help="Write the tables in LaTeX.", metavar="FILE", group=OUTPUT, path="output")
+        OptionalPath, Option("Write the tables in LaTeX.", metavar="FILE", group=OUTPUT, path="output")
     ] = ABSENT
     baseline: Annotated[
         OptionalPath,
         Option(
-            help="CSV of other models' accuracies (name, reference, a column per shift), for effective robustness.",
+            "CSV of other models' accuracies (name, reference, a column per shift), for effective robustness.",
             metavar="FILE",
             group=DATA,
             path="input",
         ),
     ] = ABSENT
     axis: Annotated[
-        str,
-        Option(help="Axis scale for the effective-robustness fit.", group=DATA, choices=("logit", "probit")),
+        str, Option("Axis scale for the effective-robustness fit.", group=DATA, choices=("logit", "probit"))
     ] = "logit"
 
 
@@ -727,7 +682,7 @@ class RecipeOptions(Options):
     path: Annotated[
         FilePath,
         Option(
-            help="TOML file with the tables [zeroshot], [finetune], [sweep] and [report].",
+            "TOML file with the tables [zeroshot], [finetune], [sweep] and [report].",
             metavar="RECIPE",
             is_argument=True,
             aliases=("recipe",),
@@ -751,7 +706,7 @@ class SuitesOptions(Options):
 class FetchOptions(Options):
     """The options of ``wise data fetch``; `endpoint` is the address of another hub than the usual one."""
 
-    name: Annotated[str, Option(help="A data set, as 'wise suites' lists it.", is_argument=True, completes="data sets")]
+    name: Annotated[str, Option("A data set, as 'wise suites' lists it.", is_argument=True, completes="data sets")]
     data: DataRoot = ABSENT
     _: KW_ONLY
     endpoint: str | None = None
@@ -762,16 +717,12 @@ class FetchOptions(Options):
 class VerifyOptions(Options):
     """The options of ``wise verify``."""
 
-    merged: Annotated[
-        Source,
-        Option(help="A merged checkpoint.", is_argument=True, path="input", aliases=("file",)),
-    ]
+    merged: Annotated[Source, Option("A merged checkpoint.", is_argument=True, path="input", aliases=("file",))]
     _: KW_ONLY
-    zeroshot: Annotated[Source, Option(help="Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
-    finetuned: Annotated[Source, Option(help="Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
+    zeroshot: Annotated[Source, Option("Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
+    finetuned: Annotated[Source, Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
     fisher: Annotated[
-        Pair | None,
-        Option(help="The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input"),
+        Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
     ] = None
     progress: Progress = silent
 
@@ -799,10 +750,10 @@ class DemoOptions(Options):
 
     folder: Annotated[
         FilePath,
-        Option(help="Folder for the demo's files.", metavar="DIR", is_argument=True, path="output", aliases=("dir",)),
+        Option("Folder for the demo's files.", metavar="DIR", is_argument=True, path="output", aliases=("dir",)),
     ] = "wise-demo"
     _: KW_ONLY
-    seed: Annotated[int, Option(help="Random seed.", metavar="N", minimum=0, maximum=MAX_SEED)] = 0
+    seed: Annotated[int, Option("Random seed.", metavar="N", minimum=0, maximum=MAX_SEED)] = 0
     progress: Progress = silent
     note: Callable[[str], object] = str
 
@@ -812,18 +763,18 @@ class InitOptions(Options):
     """The options of ``wise init``."""
 
     folder: Annotated[
-        FilePath, Option(help="Folder to look at and to write wise.toml in.", metavar="DIR", is_argument=True)
+        FilePath, Option("Folder to look at and to write wise.toml in.", metavar="DIR", is_argument=True)
     ] = "."
     _: KW_ONLY
-    force: Annotated[bool, Option(help="Replace an existing wise.toml.")] = False
+    force: Annotated[bool, Option("Replace an existing wise.toml.")] = False
 
 
 # What only a terminal needs.
-JSON = Declared("json", bool, Option(help="Print the results as JSON.", group=OUTPUT), required=False, default=False)
+JSON = Declared("json", bool, Option("Print the results as JSON.", group=OUTPUT), required=False, default=False)
 DRY_RUN = Declared(
     "dry_run",
     bool,
-    Option(help="Print what each tensor would get; read headers only and write nothing.", group=OUTPUT),
+    Option("Print what each tensor would get; read headers only and write nothing.", group=OUTPUT),
     required=False,
     default=False,
 )

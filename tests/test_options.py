@@ -38,16 +38,16 @@ EVERY = [(command, option) for command in COMMANDS for option in options_of(comm
 class Made(Options):
     """Options of a command that does not exist."""
 
-    source: Annotated[Source, Option(help="What to read.", is_argument=True)]
+    source: Annotated[Source, Option("What to read.", is_argument=True)]
     _: KW_ONLY
-    count: Annotated[int, Option(help="How many.", minimum=1, maximum=9)] = 3
-    share: Annotated[float | None, Option(help="Which share.", minimum=0)] = None
-    quiet: Annotated[bool, Option(help="Print less.")] = False
-    kind: Annotated[str, Option(help="Which kind.", choices=("one", "two"))] = "one"
-    names: Annotated[OptionalNames, Option(help="Some names.")] = ABSENT
-    patterns: Annotated[Texts, Option(help="Some patterns, see --max-count.")] = EMPTY
-    folder: Annotated[OptionalPath, Option(help="A folder.")] = ABSENT
-    both: Annotated[Pair | None, Option(help="Two files.")] = None
+    count: Annotated[int, Option("How many.", minimum=1, maximum=9)] = 3
+    share: Annotated[float | None, Option("Which share.", minimum=0)] = None
+    quiet: Annotated[bool, Option("Print less.")] = False
+    kind: Annotated[str, Option("Which kind.", choices=("one", "two"))] = "one"
+    names: Annotated[OptionalNames, Option("Some names.")] = ABSENT
+    patterns: Annotated[Texts, Option("Some patterns, see --max-count.")] = EMPTY
+    folder: Annotated[OptionalPath, Option("A folder.")] = ABSENT
+    both: Annotated[Pair | None, Option("Two files.")] = None
 
 
 @takes(Made)
