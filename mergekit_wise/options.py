@@ -426,10 +426,10 @@ class FinetuneOptions(Options):
         """What the trained weights depend on, besides the checkpoint and the images; as JSON has it."""
         names = (
             *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip"),
-            *("label_smoothing", "ema", "layer_decay", "mixup", "seed", "precision"),
+            *("label_smoothing", "freeze", "ema", "layer_decay", "mixup", "seed", "precision"),
         )
         found = {name: getattr(self, name) for name in names}
-        return {**found, "augment": self.augmentation, "freeze": list(self.freeze)}
+        return found | {"augment": self.augmentation, "freeze": list(self.freeze)}
 
 
 UNUSED_BY_LINEAR = {"augment": (None, "none"), "freeze": ((),), "layer_decay": (1.0,), "objective": ("cross-entropy",)}

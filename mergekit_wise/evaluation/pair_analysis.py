@@ -14,7 +14,7 @@ from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
 from mergekit_wise.evaluation.predictions import Predictions
-from mergekit_wise.results import Analysis
+from mergekit_wise.results import ENSEMBLE, Analysis, comparable
 
 MIDDLE = 0.5
 """Alpha of the mixture that overrides and agreement are about (the paper, section 5)."""
@@ -96,7 +96,10 @@ class PairAnalysis:
     def identity(self, drafts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """All attributes of the analysis that are known beforehand."""
         zeroshot, finetuned = (drafts[self.alphas.index(alpha)] for alpha in (0.0, 1.0))
-        rest = {key: zeroshot[key] for key in ("architecture", "preprocess", "head", "prompts", "precision", "limit")}
+        rest = {
+            key: comparable(key, zeroshot[key])
+            for key in ("architecture", "preprocess", "head", "prompts", "precision", "limit")
+        }
         options = [self.analyze, self._ensemble_alphas, sorted(self.alphas[number] for number in self.needed)]
         setting = hashlib.sha256(json.dumps([rest, options], sort_keys=True).encode()).hexdigest()[:16]
         same = {key: zeroshot[key] for key in ("model", "suite", "dataset", "title", "role", "data")}
@@ -105,4 +108,4 @@ class PairAnalysis:
 
 def ensemble_name(alpha: float) -> str:
     """The name of an output-space ensemble's accuracy in results files."""
-    return f"output-space ensemble at {alpha:g}"
+    return f"{ENSEMBLE}{alpha:g}"

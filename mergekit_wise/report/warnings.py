@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.table import ENDPOINTS, listed
-from mergekit_wise.results import Measurement, Reading
+from mergekit_wise.results import Measurement, Reading, comparable
 
 SAME_EVERYWHERE = {"data": "images", "limit": "numbers of images", "seed": "random seeds for --limit"}
 SAME_IN_A_CURVE = {
@@ -94,7 +94,7 @@ def _of_suite(comparison: Comparison) -> Iterable[str]:
 
 
 def _detail(field: str) -> Callable[[Measurement], str]:
-    return lambda row: row.details.get(field, "")
+    return lambda row: str(comparable(field, row.details.get(field, "")))
 
 
 def _differences(rows: Iterable[Measurement], value_of: Callable[[Measurement], str], name: str) -> Iterable[str]:

@@ -3,7 +3,17 @@
 from mergekit_wise.results.details import Detail, DetailFiles, writing_details
 from mergekit_wise.results.measurement import Finding, Measurement
 from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
-from mergekit_wise.results.record import ENSEMBLE, Analysis, Key, Record, Role, as_candidate, key_of, to_candidates
+from mergekit_wise.results.record import (
+    ENSEMBLE,
+    Analysis,
+    Key,
+    Record,
+    Role,
+    as_candidate,
+    comparable,
+    key_of,
+    to_candidates,
+)
 from mergekit_wise.results.store import append_records, as_entry, require_writable
 
 __all__ = [
@@ -20,6 +30,7 @@ __all__ = [
     "append_records",
     "as_candidate",
     "as_entry",
+    "comparable",
     "key_of",
     "read_analyses",
     "read_records",

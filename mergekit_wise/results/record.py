@@ -4,6 +4,7 @@ A record carries everything that its number depends on. Knows no file and no mod
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
@@ -14,6 +15,9 @@ from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, clopper_pear
 Role = Literal["reference", "shift", "companion"]
 """A companion is the reference restricted to the classes of a shift, and is part of no average."""
 Key = tuple[str, ...]
+
+SOURCE = re.compile(r" \((?:from|told by) .*\)$")
+"""Who declared an architecture; earlier versions wrote "told by"."""
 
 IDENTITY = (
     "weights",
@@ -152,7 +156,12 @@ class Analysis:
 
 def key_of(facts: Mapping[str, Any]) -> Key:
     """The key of the record that will have these attributes, among them all of `IDENTITY`."""
-    return tuple(json.dumps(facts[name], sort_keys=True) for name in IDENTITY)
+    return tuple(json.dumps(comparable(name, facts[name]), sort_keys=True) for name in IDENTITY)
+
+
+def comparable(name: str, value: Any) -> Any:
+    """What a number depends on of an attribute: of an architecture, not who declared it, which is in parentheses."""
+    return SOURCE.sub("", value) if name == "architecture" and isinstance(value, str) else value
 
 
 class Measured(Protocol):

@@ -156,6 +156,14 @@ def test_what_the_number_depends_on_makes_another_measurement(change):
     assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key
 
 
+def test_who_declared_the_architecture_does_not_make_another_measurement():
+    """Results of earlier versions, which worded the source in another way, are recognised."""
+    named = replace(FULL, architecture="ViT-B-32 (from --model ViT-B-32; preprocessing: (x))")
+    assert named.key == replace(FULL, architecture="ViT-B-32 (told by its metadata (open_clip_config))").key
+    assert named.key == replace(FULL, architecture="ViT-B-32").key
+    assert named.key != replace(FULL, architecture="ViT-B-16 (from --model ViT-B-32)").key
+
+
 def test_what_is_undefined_is_null(tmp_path):
     """NaN is written as null, because JSON has no NaN, and is read as NaN."""
     path = tmp_path / "results.jsonl"
