@@ -1,7 +1,7 @@
-"""Robust fine-tuning of zero-shot models by mixing weights (WiSE-FT).
+"""Robust fine-tuning of zero-shot models by interpolating weights (WiSE-FT).
 
-The commands as functions: `merge`, `sweep`, `evaluate`, `finetune`. They are imported when they are asked for, so that
-merging does not wait for torch.
+The commands as functions: `merge`, `sweep`, `evaluate`, `finetune`. They are imported on first use, so that merging
+does not wait for torch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""``python -m mergekit_wise`` is ``wise``. Of several processes that torchrun starts, the first one speaks."""
+"""``python -m mergekit_wise`` is ``wise``. Of several processes that torchrun starts, only the first prints."""
 
 import io
 import sys
@@ -8,13 +8,13 @@ from mergekit_wise.cli.app import main
 
 
 def _quietly(rank: int) -> None:
-    """Run, and print only why it failed."""
-    sys.stdout, sys.stderr = io.StringIO(), (told := io.StringIO())
+    """Run, and print nothing but the reason of a failure."""
+    sys.stdout, sys.stderr = io.StringIO(), (errors := io.StringIO())
     try:
         main()
     except SystemExit as end:
         if end.code:
-            print(f"process {rank}: {told.getvalue().strip()}", file=sys.__stderr__)
+            print(f"process {rank}: {errors.getvalue().strip()}", file=sys.__stderr__)
         raise
 
 

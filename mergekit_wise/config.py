@@ -126,8 +126,8 @@ def current_names(command: str, values: Mapping[str, T], *, has_training_set: bo
     Args:
         command: whose options they are.
         values: anything, by the name of a field or of an alias.
-        has_training_set: whether a ``data`` without ``train`` beside it is the root folder of the data sets: elsewhere
-            in the options there is a training set, or ``data`` is meant for all commands.
+        has_training_set: whether ``data`` without ``train`` means the root folder of the data sets, because the
+            training data is given elsewhere or ``data`` is given for all commands.
     """
     found, notes = dict(values), []
     if command == "finetune" and "data" in found and "train" not in found and not has_training_set:

@@ -1,4 +1,4 @@
-"""What an option is: a field of a dataclass that says how it is written, what it may be and what it means.
+"""What an option is: a field of a dataclass that declares its form, its allowed values and its meaning.
 
 From such a class follow the parameters of a command, the keys of ``wise.toml`` and of recipes, the keyword arguments of
 a Python function, and the reference. Values of all these sources are checked by the class itself, in one way. Knows no
@@ -146,7 +146,7 @@ BUILT_IN: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
     Files: (files_of, "a path or a list of paths"),
     Words: (_words, "a text or a list of texts"),
 }
-"""What makes a value of each ordinary type of a field, and what a message says was expected."""
+"""For each ordinary type of a field: the function that converts a value, and the expectation in messages."""
 
 if TYPE_CHECKING:
     Held = TypeVar("Held")
@@ -182,7 +182,7 @@ else:
         several: bool = False
 
         def __call__(self) -> None:
-            """So that it can stand in an annotation."""
+            """Annotations accept callables only."""
 
     OptionalPath = Kind(_path, "a path", FilePath | None)
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
@@ -197,18 +197,18 @@ class Option:
 
     Attributes:
         help: one or two sentences; ``{}`` means nothing here.
-        metavar: what stands for the value in the help; by default the choices, or the field's name.
+        metavar: the placeholder for the value in the help; by default the choices, or the field's name.
         group: the heading in the help.
         choices: all values that a text may have.
         minimum, maximum: bounds of a number, both allowed.
-        default: what is said of a default that is None.
-        cli_default: the value of a command that is given none, where it is not the function's.
+        default: a description of the default, if that is None.
+        cli_default: the default on the command line, if it differs from the function's.
         is_argument: whether it is given by position on the command line.
         short: a short flag, ``-o``.
-        envvar: an environment variable that gives the value where the command line does not.
+        envvar: an environment variable that is used if the command line gives no value.
         aliases: former names, still understood.
         path: whether it names what is read (``input``) or written (``output``); a recipe's paths are relative to it.
-        completes: names that a shell completes the value with.
+        completes: the names with which a shell completes the value.
     """
 
     help: str
@@ -229,7 +229,7 @@ class Option:
 
 
 class OptionError(UsageError):
-    """An option has a value that it cannot have. ``name`` is the field's, ``reason`` says what was expected."""
+    """An option has an invalid value. ``name`` is the field, ``reason`` says what was expected."""
 
     def __init__(self, name: str, value: object, reason: str) -> None:
         super().__init__(f"--{name.replace('_', '-')} {as_written(value)}: {reason}")
@@ -238,7 +238,7 @@ class OptionError(UsageError):
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """An option with what its field says of it; `kind` is the type without None and without the annotation."""
+    """An option together with its field; `kind` is the type without None and without the annotation."""
 
     name: str
     kind: Any
@@ -273,7 +273,7 @@ class Declared:
 
     @property
     def metavar(self) -> str:
-        """What stands for the value in the help."""
+        """The placeholder for the value in the help."""
         if self.is_flag:
             return ""
         choices = f"[{'|'.join(self.option.choices)}]" if self.option.choices else ""
@@ -410,7 +410,7 @@ def _hint(annotation: Any) -> Any:
 
 
 def _arguments(options: type) -> str:
-    """The part of a docstring that says what each argument means."""
+    """The section of a docstring that describes the arguments."""
     lines = ["Args:"]
     for name, declared in declared_options(options).items():
         text = in_python(declared.option.help)

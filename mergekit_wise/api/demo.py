@@ -1,4 +1,4 @@
-"""What the paper does, small and real: train, fine-tune, sweep, draw."""
+"""The paper's experiment in small: train, fine-tune, sweep, plot."""
 
 import json
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RECIPE = """\
-# What 'wise demo' does once it has trained zeroshot.safetensors; 'wise recipe' does it again.
-# A copy is yours to change: this file is written anew by each demo.
+# The steps of 'wise demo' after training zeroshot.safetensors; 'wise recipe' repeats them.
+# Change a copy: each demo rewrites this file.
 
 [finetune]
 checkpoint = "zeroshot.safetensors"
 train = "digits"
 seed = {seed}
-# What suits 797 small images; the paper's defaults are for a million large ones.
+# Suited to 797 small images; the paper's defaults are for a million large ones.
 epochs = 25
 batch-size = 32
 lr = 3e-3
@@ -51,12 +51,12 @@ LEFT = ("zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "sweep
 """In the order of `DemoReport`."""
 
 MARK = "mergekit_wise_demo"
-"""The metadata entry by which a later run knows what an earlier one trained."""
+"""The metadata entry by which a later run recognises the output of an earlier one."""
 
 
 @dataclass(frozen=True, slots=True)
 class DemoReport:
-    """The files that the demo left, which of them an earlier run had trained, and the sweep."""
+    """The files that the demo wrote, which of them an earlier run had trained, and the sweep."""
 
     zeroshot: Path
     finetuned: Path

@@ -1,4 +1,4 @@
-"""In what two checkpoints differ: names, shapes, and how far each layer moved."""
+"""Compare two checkpoints: names, shapes, and how far each layer moved."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from mergekit_wise.options import DiffOptions
 
 @dataclass(frozen=True, slots=True)
 class DiffReport:
-    """`missing` in names and shapes, and the `movements` of the tensors that both hold, the largest first."""
+    """Differences in names and shapes (`missing`), and the `movements` of shared tensors, the largest first."""
 
     missing: Differences
     movements: tuple[Movement, ...]

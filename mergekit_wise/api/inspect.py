@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, from its header alone."""
+"""Show what a checkpoint holds, from its header alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +19,11 @@ class Inspection:
     Attributes:
         path, kind, size: the file, what it is, its bytes.
         tensors: names, dtypes and shapes, in the file's order.
-        metadata: what the file says of itself, without the provenance.
+        metadata: the metadata without the provenance.
         origin: the provenance of a merged file; None for others.
         architecture: open_clip configurations that fit, and why.
         digest: SHA-256 of the header.
-        notes: what was taken off or left out on opening.
+        notes: prefixes that were removed and entries that were ignored.
     """
 
     path: Path

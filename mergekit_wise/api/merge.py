@@ -1,4 +1,4 @@
-"""Mix two checkpoints into one file, or into one for each alpha, or preview what that would give."""
+"""Merge two checkpoints into one file, or into one for each alpha, or preview the result."""
 
 import shutil
 import time

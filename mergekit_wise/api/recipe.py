@@ -75,14 +75,14 @@ class RecipeReport:
 
 @takes(RecipeOptions)
 def recipe(options: RecipeOptions) -> RecipeReport:
-    """Do what a recipe says.
+    """Run the steps of a recipe.
 
     A step runs if anything that it depends on has changed: options, checkpoints, images, versions.
 
     Raises:
         UsageError: the file is missing, no TOML, or holds options that do not exist.
         WiseError: as the steps do.
-        Stopped: somebody interrupted it; the same call resumes.
+        Stopped: the run was interrupted; the same call resumes it.
     """
     if launcher.world_size() > 1:
         raise UsageError("A recipe runs its steps in one process. Start 'wise finetune' with torchrun instead.")
@@ -140,12 +140,12 @@ def _located(declared: Declared, value: Any, home: Path, folder: Path) -> Any:
         return value
     if declared.has_commas:
         parts = value if isinstance(value, list) else str(value).split(",")
-        return [_beside(home, str(part).strip()) for part in parts]
-    return _beside(home, value) if isinstance(value, str) else value
+        return [_next_to(home, str(part).strip()) for part in parts]
+    return _next_to(home, value) if isinstance(value, str) else value
 
 
-def _beside(home: Path, value: str) -> str:
-    """What lies beside the recipe under this name; the name itself if nothing does."""
+def _next_to(home: Path, value: str) -> str:
+    """The path next to the recipe, if it exists there; otherwise the value itself."""
     return str(home / value) if (home / value).exists() else value
 
 
@@ -253,7 +253,7 @@ class _Recipe:
         }
 
         def measure(again: bool) -> None:
-            if not again:  # records of other weights or images have no place beside the new ones
+            if not again:  # results of other weights or images do not belong with the new ones
                 self.results.unlink(missing_ok=True)
             run(sweep, options)
 

@@ -1,4 +1,4 @@
-"""Every alpha over a suite, and which one to choose."""
+"""Evaluate every alpha on a suite and recommend one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,9 +42,9 @@ class SweepReport:
         records: of all alphas on all data sets.
         candidates: what each alpha achieves.
         recommendation: the alpha to use, and why.
-        losses: the best alpha of each column, and what 0.5 loses against it (the paper's Table 3).
-        analyses: how the ends differ on each data set, if that was asked for.
-        missing: data sets of the suite that were not there.
+        losses: the best alpha of each column, and the loss at alpha 0.5 (the paper's Table 3).
+        analyses: how the two models differ on each data set, if requested.
+        missing: data sets of the suite that were not found.
         added: how many records are new.
         notes: on how files were read, and what was measured.
         saved: the checkpoints that were written.
@@ -112,7 +112,7 @@ def sweep(options: SweepOptions) -> SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was measured, by what the alpha is judged, and what that says."""
+    """The measurements, the candidates that the choice is based on, and the recommendation."""
 
     measured: Measured
     judged: tuple[Candidate, ...]
@@ -120,7 +120,7 @@ class _Found:
 
 
 class _Sweep:
-    """A pair whose mixtures are measured, as often as alphas are added."""
+    """A pair whose mixtures are measured, again whenever alphas are added."""
 
     def __init__(self, pair: Pair, options: SweepOptions) -> None:
         self.pair, self.options = pair, options
@@ -128,7 +128,7 @@ class _Sweep:
         self._weights = InterpolatedWeights(pair)
 
     def run(self, alphas: Sequence[float]) -> _Found:
-        """Measure, or find measured, every alpha on the suite and on the set that it is chosen on."""
+        """Measure every alpha on the suite and on the data set for the choice, unless the results file holds it."""
         options = self.options
         analyzed = options.analyze or options.output_ensemble
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
@@ -146,7 +146,7 @@ class _Sweep:
         return _Found(measured, judged, chosen)
 
     def save(self, alphas: Sequence[float]) -> tuple[Path, ...]:
-        """Write the mixtures, if that was asked for."""
+        """Write the merged checkpoints, if requested."""
         if self.options.save is None:
             return ()
         return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))

@@ -1,4 +1,4 @@
-"""Compute a merged file again from its provenance, and compare every byte."""
+"""Recompute a merged file from its provenance and compare every byte."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -29,12 +29,12 @@ from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""What --recalibrate sets."""
+"""The tensors that --recalibrate sets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many tensors were compared, and what differs first; None if every byte is as it should be."""
+    """The number of tensors, and the first difference; None if every byte is as expected."""
 
     tensors: int
     difference: str | None
@@ -114,7 +114,7 @@ def _passed_over(origin: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _changed(pair: Pair, origin: dict[str, object]) -> tuple[str, ...]:
-    """Sources whose header is not the one that was merged: the bytes may be the same all the same."""
+    """A note for each source whose header is not the one that was merged; its tensors may still be the same."""
     return tuple(
         f"{side.path.name}: its header is not the one that was merged"
         for side, entry in ((pair.zeroshot, origin.get("zeroshot")), (pair.finetuned, origin.get("finetuned")))

@@ -1,4 +1,4 @@
-"""The first step of the recipe: class names become a head, and image tower and head one checkpoint to fine-tune."""
+"""Build a zero-shot classifier: a head from class names, and image tower and head as one checkpoint to fine-tune."""
 
 import json
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ from mergekit_wise.progress import Progress
 
 IMAGENET = "imagenet"
 TEMPLATES = {"openai": "imagenet"}
-"""What templates are called here, where the data sets know them by another name."""
+"""Other names of templates."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroShotReport:
-    """What was written: the file, the architecture and who told it, class names, templates, notes on the source."""
+    """The file that was written, the architecture with its source, class names, templates, and notes on the input."""
 
     output: Path
     architecture: str

@@ -1,4 +1,4 @@
-"""What ``wise`` runs on: versions without importing anything, devices by asking torch."""
+"""Versions of what ``wise`` runs on, and the devices that torch finds."""
 
 import platform
 
@@ -8,7 +8,7 @@ from mergekit_wise import __version__
 
 
 def print_versions(wanted: bool) -> None:
-    """The callback of ``--version``: the tool, Python, and the libraries that results depend on."""
+    """The callback of ``--version``: print the versions of the tool, Python and the main libraries."""
     if not wanted:
         return
     typer.echo(f"mergekit_wise {__version__}")
@@ -19,7 +19,7 @@ def print_versions(wanted: bool) -> None:
 
 
 def print_devices(wanted: bool) -> None:
-    """The callback of ``--devices``: what ``--device`` may be here. Imports torch, which takes seconds."""
+    """The callback of ``--devices``: list the devices. Imports torch, which takes seconds."""
     if not wanted:
         return
     from mergekit_wise.merging.torch_backend import devices

@@ -32,7 +32,7 @@ INTERRUPTED = 130
 """The exit code that shells give a program that Ctrl-C ended."""
 
 ANYWHERE = ("--debug", "--no-config")
-"""Options of ``wise`` itself that may also stand behind the command."""
+"""Options of ``wise`` itself that may also follow the command."""
 
 
 class _Group(TyperGroup):
@@ -44,7 +44,7 @@ class _Group(TyperGroup):
         return super().parse_args(ctx, [word for word in ANYWHERE if word in args[:end]] + words + args[end:])
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """One line about completion is enough in the help; the other option is described in the documentation."""
+        """Hide one of the two completion options, which the documentation describes."""
         params: list[Any] = super().get_params(ctx)
         for param in params:
             if param.name == "show_completion":
@@ -56,7 +56,7 @@ class _Group(TyperGroup):
         super().format_help(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Every command with its whole sentence; click would cut it at the end of the line."""
+        """List every command with its whole sentence; click would cut it at the end of the line."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
 
@@ -134,7 +134,7 @@ def wise(
 
 
 def complain(message: str) -> None:
-    """An error, on stderr."""
+    """Print an error on stderr."""
     from mergekit_wise.cli.console import fail
 
     fail(message)
@@ -142,13 +142,13 @@ def complain(message: str) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
-    # How long torch's threads spin before they sleep. By default so long that on busy cores they take the time from
-    # the thread that they wait for; this is as fast on idle ones. Read when torch is imported.
+    # How long torch's threads spin before they sleep. The default is so long that on busy cores they take time from
+    # the thread that they wait for; this is as fast on idle cores. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # What a job scheduler sends: end as Ctrl-C does, cleaning up on the way.
+    # Job schedulers send SIGTERM: clean up and end as after Ctrl-C.
     signal.signal(signal.SIGTERM, _interrupt)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names need not be text, and not every terminal has every letter.
+        # File names need not be valid text, and not every terminal can show every character.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app(terminal_width=help_width())
@@ -164,12 +164,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _unforeseen(error: Exception) -> str:
-    """What to say of an error that no command turned into a sentence."""
+    """The message for an error that is not a WiseError."""
     if isinstance(error, MemoryError):
-        return "The memory of this machine is not enough for this."
+        return "This machine does not have enough memory for this."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}."
     return (
-        f"{type(error).__name__}: {error}\nThis is a defect of wise, not of your input. "
+        f"{type(error).__name__}: {error}\nThis is a bug in wise, not in your input. "
         "Run it again with 'wise --debug ...' and report what it prints."
     )

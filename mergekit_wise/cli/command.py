@@ -97,7 +97,7 @@ class Command(TyperCommand):
 
 
 def fit(formatter: Any) -> None:
-    """Let a formatter put what is too long for a third of the line on a line of its own."""
+    """Let a formatter put names that are longer than a third of the line on a separate line."""
     formatter.write_dl = partial(formatter.write_dl, col_max=max(10, formatter.width // 3))
 
 

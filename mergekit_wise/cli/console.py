@@ -19,21 +19,21 @@ UNBOUNDED = 100_000
 """Columns of a stream that is no terminal."""
 
 NARROWEST = 16
-"""Columns that are left to the names in a table, however narrow the terminal is."""
+"""The smallest width of the column of names in a table, however narrow the terminal is."""
 
 HEAD = 8
-"""Columns below which no head is broken into lines."""
+"""Table headings are not broken into lines shorter than this."""
 
 
 class Stream(Console):
-    """A rich console that takes text as it is: file names and names of tensors may look like markup or emoji."""
+    """A rich console that prints texts literally: names of files and tensors may look like markup or emoji."""
 
     def __init__(self, *, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
     @property
     def on_screen(self) -> bool:
-        """Whether somebody looks on; environment variables that force colours do not make a file a terminal."""
+        """Whether the stream is a terminal; environment variables that force colours do not make a file one."""
         return bool(self.file.isatty())
 
     @property  # type: ignore[misc]
@@ -43,13 +43,13 @@ class Stream(Console):
         return found if self.on_screen else ConsoleDimensions(UNBOUNDED, found.height)
 
     def print(self, *objects: Any, **settings: Any) -> None:
-        """Print as rich does, but wrap a text at words only: what is longer than a line can still be copied."""
+        """Print as rich does, but wrap texts at words only, so that a long path can still be copied."""
         if len(objects) == 1 and isinstance(objects[0], str) and not settings.get("soft_wrap"):
             objects, settings = (self._wrapped(objects[0]),), {**settings, "soft_wrap": True}
         super().print(*objects, **settings)
 
     def tell(self, message: str, lead: str, style: str) -> None:
-        """Print a message behind a word that stands out."""
+        """Print a message after a styled word."""
         text = Text(self._wrapped(lead + message))
         text.stylize(style, 0, len(lead))
         self.print(text, soft_wrap=True)
@@ -59,7 +59,7 @@ class Stream(Console):
 
 
 def _fill(line: str, width: int) -> str:
-    """A line as several, which begin as far in as it does."""
+    """Break a line into several lines with the same indentation."""
     indent = " " * (len(line) - len(line.lstrip(" ")))
     return fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
@@ -69,23 +69,23 @@ err = Stream(stderr=True)
 
 
 def say(message: str) -> None:
-    """A remark for the user, on stderr."""
+    """Print a message on stderr."""
     err.print(message)
 
 
 def notes(messages: tuple[str, ...]) -> None:
-    """Remarks on how files were read and what was decided."""
+    """Print notes on stderr: how files were read and what was decided."""
     for message in messages:
         err.tell(message, "note: ", "yellow")
 
 
 def fail(message: str) -> None:
-    """What went wrong, on stderr."""
+    """Print an error on stderr."""
     err.tell(message, "error: ", "bold red")
 
 
 def show(table: Table, title: str) -> None:
-    """A table on stdout; its marked rows stand out. What is too wide comes in pieces below each other."""
+    """Print a table on stdout, marked rows in bold. A table that is too wide is printed in pieces."""
     out.tell("", title, "bold")
     beside = out.width - min(_width(table, 0), max(NARROWEST, out.width // 3))
     for index, piece in enumerate(_pieces(table, beside)):
@@ -95,7 +95,7 @@ def show(table: Table, title: str) -> None:
 
 
 def _pieces(table: Table, beside: int) -> list[list[int]]:
-    """The columns of each piece, so that it fits beside the first column, which names the row and is in all."""
+    """The columns of each piece. Every piece repeats the first column, which names the rows."""
     pieces: list[list[int]] = [[]]
     room = beside
     for column in range(1, len(table.columns)):
@@ -114,7 +114,7 @@ def _width(table: Table, column: int) -> int:
 
 
 def _head(table: Table, column: int) -> str:
-    """The head of a column, on several lines if it is wider than what stands below it."""
+    """The heading of a column, on several lines if it is wider than the column's cells."""
     widest = max((cell_len(row[column]) for row in table.rows), default=0)
     return "\n".join(wrap(table.columns[column], max(HEAD, widest), break_long_words=False))
 
@@ -131,7 +131,7 @@ def _drawn(table: Table, piece: list[int], beside: int) -> RichTable:
 
 
 def show_json(value: Any) -> None:
-    """A result on stdout for other programs; what is infinite or not a number is null, which JSON has no word for."""
+    """Print a result as JSON on stdout; infinities and NaN, which JSON lacks, become null."""
     out.print(json.dumps(_finite(value), indent=2, allow_nan=False), soft_wrap=True)
 
 
@@ -144,7 +144,7 @@ def _finite(value: Any) -> Any:
 
 
 def in_bytes(count: int) -> str:
-    """A number of bytes in a unit that people read."""
+    """A number of bytes with a readable unit."""
     for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
         if count >= factor:
             return f"{count / factor:.3g} {unit}"

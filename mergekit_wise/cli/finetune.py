@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mergekit_wise.options import FinetuneOptions
 
 INTERRUPTED = 130
-"""The exit code that shells give a program that Ctrl-C ended."""
+"""The exit code of a program that Ctrl-C ended."""
 
 
 def finetune(options: "FinetuneOptions", json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What Typer parses of a command, what the help says of it, and what ``wise.toml`` adds: all from declared options.
+"""Typer's parameters of a command, its help, and what ``wise.toml`` adds: all from the declared options.
 
 Knows no command by name and not what a value means. Imported for the command that is run.
 """
@@ -178,7 +178,7 @@ def _names(option: Declared) -> str:
 
 
 def default_of(option: Declared) -> str:
-    """What the help says of a default; nothing where there is none to speak of."""
+    """The default as the help shows it; empty if there is none."""
     value = option.option.default or option.option.cli_default or option.default
     return "" if value is None or value is False or value is True or value == () else str(value)
 

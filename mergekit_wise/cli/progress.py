@@ -1,4 +1,4 @@
-"""Progress bars on stderr, for whoever calls back with (what, done, total, unit). Silent where that is no terminal."""
+"""Progress bars on stderr, fed by the progress callback. Nothing is drawn if stderr is no terminal."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,11 +26,11 @@ from mergekit_wise.declaration import run
 R = TypeVar("R")
 
 SHORTEST = 8
-"""Columns that the name of a task has, however narrow the terminal is."""
+"""The smallest width of a task's name, however narrow the terminal is."""
 
 
 class _Name(ProgressColumn):
-    """What is done, cut where the rest of the line would not find room."""
+    """The name of a task, cut so that the rest of the line fits."""
 
     def __init__(self, room: int) -> None:
         super().__init__(Column(no_wrap=True))
@@ -43,7 +43,7 @@ class _Name(ProgressColumn):
 
 
 class _Amount(ProgressColumn):
-    """How much of how much: bytes in their units, everything else as numbers."""
+    """The amount done and the total: bytes in their units, everything else as numbers."""
 
     _bytes = DownloadColumn()
     _count = MofNCompleteColumn()
@@ -55,7 +55,7 @@ class _Amount(ProgressColumn):
 
 
 class _Rate(ProgressColumn):
-    """How fast."""
+    """The speed."""
 
     _bytes = TransferSpeedColumn()
 
@@ -71,17 +71,17 @@ _AMOUNT = _Amount(Column(no_wrap=True))
 
 @contextmanager
 def bars() -> Iterator[listeners.Progress]:
-    """A listener that draws one bar for each task it hears of, while the block runs.
+    """A progress callback that draws one bar per task while the block runs.
 
-    Bars of finished tasks stay behind as lines above, so that a hundred data sets do not need a terminal of a
-    hundred lines.
+    The bars of finished tasks are printed above, so that a hundred data sets do not need a terminal of a hundred
+    lines.
     """
     display = Progress(*_columns(err.width), console=err, disable=not err.on_screen)
     tasks: dict[str, TaskID] = {}
     finished: set[str] = set()
 
     def listen(name: str, done: int, total: int, unit: str) -> None:
-        what = name.partition("; ")[0]  # what comes after it changes as the task goes on
+        what = name.partition("; ")[0]  # the rest changes during the task
         if done >= total and what in finished:
             return
         if what not in tasks:
@@ -105,7 +105,7 @@ def perform(function: Callable[..., R], options: Any) -> R:
 
 
 def _columns(width: int) -> list[ProgressColumn]:
-    """What there is room for in one line; name and amount are always told."""
+    """The columns that fit into one line; the name and the amount are always among them."""
     columns: list[ProgressColumn] = [_AMOUNT]
     room = width - 1
     if width >= 36:
@@ -122,7 +122,7 @@ def _columns(width: int) -> list[ProgressColumn]:
 
 
 def _leave_behind(display: Progress, task: TaskID) -> None:
-    """Print the bar of a finished task as it is, and take it out of what is drawn again and again."""
+    """Print the bar of a finished task once, and stop redrawing it."""
     left = display.make_tasks_table([other for other in display.tasks if other.id == task])
     display.remove_task(task)
     if not display.disable:

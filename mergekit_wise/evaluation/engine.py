@@ -91,7 +91,7 @@ class Engine:
         workers: image-decoding processes; 0 decodes in this process.
         max_bad: how many images of a data set may be unreadable.
         ranks: the processes that share every data set.
-        progress: called as work goes on.
+        progress: the progress callback.
         group_bytes: memory for decoded images that all variants predict before the next ones are decoded.
     """
 

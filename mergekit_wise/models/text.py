@@ -46,7 +46,7 @@ def zero_shot_head(
         classnames: C of them.
         templates: prompts, each with one ``{}`` for the class name.
         logit_scale: of the model, a scalar.
-        progress: called as work goes on.
+        progress: the progress callback.
         batch: how many texts are encoded at once, or those of one class if these are more.
     """
     group = max(1, batch // len(templates))

@@ -88,7 +88,7 @@ def test_a_defect_is_a_sentence_and_says_how_to_see_more(broken):
     """No traceback, as no user asked for one."""
     code, printed = broken("ValueError('odd')")
     assert code == 1
-    assert printed.startswith("error: ValueError: odd\nThis is a defect of wise, not of your input.")
+    assert printed.startswith("error: ValueError: odd\nThis is a bug in wise, not in your input.")
     assert "Traceback" not in printed
 
 
