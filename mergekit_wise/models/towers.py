@@ -8,8 +8,10 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from open_clip import CLIP
 
@@ -97,7 +99,37 @@ def _visual(model_cfg: Mapping[str, Any]) -> Any:
 
 def _text(model_cfg: Mapping[str, Any]) -> Any:
     cfg = {**model_cfg["text_cfg"], "hf_model_pretrained": False, "output_tokens": False}
+    if name := cfg.get("hf_model_name"):
+        _require_known_text_model(name)
     return _build_text_tower(model_cfg["embed_dim"], cfg, model_cfg.get("quick_gelu", False))
+
+
+def _require_known_text_model(name: str) -> None:
+    """Raise ModelError unless open_clip's own configurations use this text model of transformers.
+
+    The configuration may come from an untrusted file. open_clip passes the name to transformers, which offers to run the
+    code that a repository or a folder of that name holds.
+    """
+    if name not in _known_text_models():
+        raise ModelError(
+            f"The configuration asks for transformers' text model {name!r}, which none of open_clip's configurations uses. "
+            "It is not loaded, because it could contain code. Use a checkpoint with a head, or name a known architecture "
+            "with --model."
+        )
+    if Path(name).exists():
+        raise ModelError(
+            f"The text model {name} would be read from the local path of that name, which could contain code. Run the "
+            "command in another folder."
+        )
+    from transformers import AutoConfig
+
+    AutoConfig.from_pretrained(name, trust_remote_code=False)  # raises an error if it needs code of its own
+
+
+@cache
+def _known_text_models() -> frozenset[str]:
+    sections = (open_clip.get_model_config(name)["text_cfg"] for name in open_clip.list_models())
+    return frozenset(filter(None, (section.get("hf_model_name") for section in sections)))
 
 
 @cache
