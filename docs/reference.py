@@ -9,7 +9,7 @@ import typer
 from mergekit_wise.cli.app import app
 from mergekit_wise.cli.command import Command
 from mergekit_wise.cli.parameters import default_of
-from mergekit_wise.declaration import Declared
+from mergekit_wise.option_types import Declared
 from mergekit_wise.options import GROUPS, options_of
 
 PAGE = Path(__file__).parent / "commands.md"

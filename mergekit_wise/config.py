@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mergekit_wise.declaration import Declared, OptionError, as_written
 from mergekit_wise.errors import UsageError
+from mergekit_wise.option_types import Declared, OptionError, as_written
 from mergekit_wise.options import COMMANDS, options_of
 from mergekit_wise.wording import did_you_mean
 

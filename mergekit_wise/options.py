@@ -1,4 +1,4 @@
-"""Every option of every command, declared once: see `declaration` for what follows from it. Imports nothing heavy.
+"""Every option of every command, declared once: see `option_types` for what follows from it. Imports nothing heavy.
 
 A class holds the arguments of a command and of the Python function of the same name. Fields before the keyword-only
 ones are positional in Python. What only a terminal needs (``--json``, ``--dry-run``) is a constant at the end.
@@ -9,7 +9,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mergekit_wise.declaration import (
+from mergekit_wise.errors import UsageError
+from mergekit_wise.option_types import (
     ABSENT,
     EMPTY,
     Declared,
@@ -28,7 +29,6 @@ from mergekit_wise.declaration import (
     Words,
     declared_options,
 )
-from mergekit_wise.errors import UsageError
 from mergekit_wise.progress import Progress, silent
 
 MAX_SEED = 2**63 - 1
@@ -53,7 +53,7 @@ TRAINING, OUTPUT, ADVANCED = "Training", "Output", "Advanced"
 GROUPS = (RULES, TRAINING, DATA, MODEL, MEASURE, "Options", OUTPUT, ADVANCED)
 """Headings in the help, in their order."""
 
-# The default of a field that holds another type than it is given: see `declaration.Kind`.
+# The default of a field that holds another type than it is given: see `option_types.Kind`.
 DIGITS: Any = "digits"
 
 # Shared by several commands.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import mergekit_wise
-from mergekit_wise.declaration import declared_options
 from mergekit_wise.errors import UsageError, WiseError
+from mergekit_wise.option_types import declared_options
 from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, SweepOptions
 
 FUNCTIONS = {"merge": MergeOptions, "sweep": SweepOptions, "evaluate": EvalOptions, "finetune": FinetuneOptions}

@@ -18,7 +18,7 @@ ROOMS = (
     "analysis",
     "results",
     "merging",
-    "declaration",
+    "option_types",
     "options",
     "config",
     "models",

@@ -11,7 +11,8 @@ from typing import Annotated
 import pytest
 
 from mergekit_wise.cli.parameters import help_of
-from mergekit_wise.declaration import (
+from mergekit_wise.errors import UsageError
+from mergekit_wise.option_types import (
     ABSENT,
     EMPTY,
     Option,
@@ -28,7 +29,6 @@ from mergekit_wise.declaration import (
     run,
     takes,
 )
-from mergekit_wise.errors import UsageError
 from mergekit_wise.options import COMMANDS, GROUPS, options_of
 
 EVERY = [(command, option) for command in COMMANDS for option in options_of(command).values()]

@@ -16,9 +16,9 @@ from mergekit_wise.checkpoint import (
     open_checkpoint,
     write_safetensors,
 )
-from mergekit_wise.declaration import run, takes
 from mergekit_wise.errors import CheckpointError, OutputError
-from mergekit_wise.models.resolved_config import CONFIG_KEY
+from mergekit_wise.models.architecture import CONFIG_KEY
+from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
 from mergekit_wise.report.figures import draw_scatter
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import closing
-from mergekit_wise.declaration import takes
 from mergekit_wise.merging import Differences, Movement, align, differences, movements
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import DiffOptions
 
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from mergekit_wise.checkpoint import closing
-from mergekit_wise.declaration import takes
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.variants import Variant, reader
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import EvalOptions
 
 

@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from mergekit_wise.checkpoint import closing, refuse_overwriting, require_folder
-from mergekit_wise.declaration import takes
 from mergekit_wise.evaluation import joined
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.trainable import open_trainable

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
-from mergekit_wise.declaration import takes
 from mergekit_wise.merging import read_origin
-from mergekit_wise.models.architecture import Guess
-from mergekit_wise.models.resolved_config import guess_architecture
+from mergekit_wise.models.architecture import guess_architecture
 from mergekit_wise.models.source import open_source
+from mergekit_wise.models.weight_shapes import Guess
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import InspectOptions
 
 

@@ -19,7 +19,6 @@ from mergekit_wise.checkpoint import (
 )
 from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in
 from mergekit_wise.checkpoint.writing import writing_folder
-from mergekit_wise.declaration import parse_size, takes
 from mergekit_wise.errors import NonFiniteError, UsageError
 from mergekit_wise.merging import (
     Fishers,
@@ -42,6 +41,7 @@ from mergekit_wise.merging import (
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.wording import listed, plural
 

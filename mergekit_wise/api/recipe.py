@@ -35,9 +35,9 @@ from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.class_names import TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.declaration import Declared, run, takes
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import Declared, run, takes
 from mergekit_wise.options import (
     FinetuneOptions,
     RecipeOptions,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mergekit_wise.analysis import Baseline, fit_baselines
 from mergekit_wise.checkpoint import require_folder, write_atomically
-from mergekit_wise.declaration import files_of, takes
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
+from mergekit_wise.option_types import files_of, takes
 from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root
 from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.declaration import takes
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import SuitesOptions
 
 

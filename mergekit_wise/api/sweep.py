@@ -19,7 +19,6 @@ from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing
-from mergekit_wise.declaration import takes
 from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure
@@ -28,6 +27,7 @@ from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, match
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from mergekit_wise.checkpoint import Checkpoint, closing
-from mergekit_wise.declaration import takes
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.merging import (
     Mixer,
@@ -25,6 +24,7 @@ from mergekit_wise.merging import (
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.mixing import blocks
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
 

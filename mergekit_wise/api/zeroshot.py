@@ -15,14 +15,14 @@ from mergekit_wise.checkpoint import (
     write_safetensors,
 )
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.declaration import takes
 from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.destinations import StorageArray, converted_tensors
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.resolved_config import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.source import open_source
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import ZeroshotOptions
 from mergekit_wise.progress import Progress
 

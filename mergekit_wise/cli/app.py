@@ -12,10 +12,10 @@ from typer.core import TyperGroup
 
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
-from mergekit_wise.cli.data import data, fetch
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
 from mergekit_wise.cli.evaluate import evaluate
+from mergekit_wise.cli.fetch_data import data, fetch
 from mergekit_wise.cli.finetune import finetune
 from mergekit_wise.cli.init import init
 from mergekit_wise.cli.inspect import inspect

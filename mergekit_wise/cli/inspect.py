@@ -12,7 +12,7 @@ def inspect(options: "InspectOptions", json: bool) -> None:
     """Show what a checkpoint holds: tensors, metadata, provenance, architecture."""
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import notes, out, show, show_json
-    from mergekit_wise.declaration import run
+    from mergekit_wise.option_types import run
     from mergekit_wise.report.terminal_tables import tensor_table
 
     found = run(inspect, options)

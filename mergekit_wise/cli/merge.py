@@ -15,7 +15,7 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
     from mergekit_wise.api.merge import merge, preview
     from mergekit_wise.cli.console import notes
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.declaration import run
+    from mergekit_wise.option_types import run
 
     if dry_run:
         _show_plan(run(preview, options))

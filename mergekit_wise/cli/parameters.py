@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from mergekit_wise import config, launcher
-from mergekit_wise.declaration import Declared, OptionError, as_written
 from mergekit_wise.errors import UsageError
+from mergekit_wise.option_types import Declared, OptionError, as_written
 from mergekit_wise.options import ADVANCED, COMMANDS, GROUPS, options_of
 
 

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from mergekit_wise import progress as listeners
 from mergekit_wise.cli.console import err, say
-from mergekit_wise.declaration import run
+from mergekit_wise.option_types import run
 
 R = TypeVar("R")
 

@@ -12,7 +12,7 @@ def report(options: "ReportOptions") -> None:
     """Create a self-contained HTML report: curves, plots, tables, analysis and how everything was measured."""
     from mergekit_wise.api.report import report
     from mergekit_wise.cli.console import notes, out
-    from mergekit_wise.declaration import run
+    from mergekit_wise.option_types import run
 
     found = run(report, options)
     notes(found.notes)

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.decoding import CHUNK, Batch, decoded
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
+from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded
 from mergekit_wise.evaluation.predictions import Predictions, choose_columns, class_logits, predict_classes
 from mergekit_wise.progress import Progress, silent
 

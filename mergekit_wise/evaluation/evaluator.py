@@ -13,11 +13,11 @@ from mergekit_wise import __version__
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
-from mergekit_wise.evaluation.decoding import default_workers
+from mergekit_wise.evaluation.dataset_heads import Heads
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
 from mergekit_wise.evaluation.forward import Forward, choose_precision, place
-from mergekit_wise.evaluation.heads import Heads
+from mergekit_wise.evaluation.image_batches import default_workers
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Variant, checkpoint_fingerprint, weights_fingerprint
 from mergekit_wise.merging.torch_backend import open_device

@@ -22,7 +22,7 @@ from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import ModelError, SuiteError, UsageError
-from mergekit_wise.evaluation.decoding import decoded, default_workers
+from mergekit_wise.evaluation.image_batches import decoded, default_workers
 from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_backend import open_device

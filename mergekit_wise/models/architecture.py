@@ -1,135 +1,269 @@
-"""What names and shapes of tensors show of an architecture: facts of each tower, and the configurations that fit.
+"""Which model a checkpoint holds: the one place that asks, and the answer together with its source.
 
-Configurations that the facts do not contradict are built, without memory for their weights, and compared tensor by
-tensor. Weights do not show QuickGELU, head widths, or the image size of a convolutional network's training: where
-several configurations fit, all are listed. A file's header is enough; torch is imported only to build towers.
+In this order it asks the user (``--model``), the checkpoint's metadata, the files next to the weights, the layout of
+the weights (some code saves one kind of model only), and the shapes of the weights. QuickGELU, head widths and
+preprocessing do not show in weights: they are read from one of the former, or the user is asked for ``--model``.
+
+Reads headers and small JSON files. Imports torch and open_clip only where a name or shapes are looked up in open_clip's
+tables, so that a merge can pass on the configuration of its sources without them.
 """
 
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from mergekit_wise.models.names import TEXT, TOWER, Reading
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
+from mergekit_wise.errors import ModelError
+from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
+from mergekit_wise.models.names import HEAD, OPENAI, TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.open_clip_configs import (
-    TEXT_DEFAULTS,
-    VISION_DEFAULTS,
-    Config,
     compute_the_same,
-    configs,
+    name_of,
+    pretrained_config,
+    require_config,
+    usual_preprocessing,
 )
+from mergekit_wise.models.weight_shapes import Guess, describe, fitting, image_facts, text_facts
 
-Shapes = Mapping[str, tuple[int, ...]]
+CLASSNAMES_KEY = "classnames"
+"""The metadata entry that holds the names of the head's classes, as a JSON list."""
+
+CONFIG_KEY = "open_clip_config"
+"""The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
+
+TIMM = "timm:"
+"""The prefix of a timm model's name in ``--model`` and in records."""
+
+_SOURCE_KEY = "told_by"
+"""The entry of the configuration in a file's metadata that holds its source."""
+
+_HEAD_WIDTH = 64
+"""Features per attention head in all of OpenAI's models."""
+
+_MAX_JSON_BYTES = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
-class Guess:
-    """The names of architectures that fit, and the reason; no names if nothing fits."""
+class ResolvedConfig:
+    """A configuration, and its source, for people.
 
-    names: tuple[str, ...]
-    reason: str
+    Attributes:
+        config: of a CLIP, what open_clip_config.json holds ("model_cfg", "preprocess_cfg"); of a timm model, what its
+            config.json holds ("architecture", "pretrained_cfg").
+        source: who or what the configuration is from.
+    """
+
+    config: Mapping[str, Any]
+    source: str
+
+    @property
+    def is_timm(self) -> bool:
+        """Whether this is an image classifier of timm's, not a CLIP."""
+        return "architecture" in self.config
+
+    def name(self, reading: Reading) -> str:
+        """open_clip's or timm's name of the architecture, or a description of the weights that were read."""
+        if self.is_timm:
+            return f"{TIMM}{self.config['architecture']}"
+        return name_of(self.config["model_cfg"]) or f"custom: {describe(reading)}"
+
+    def with_source(self) -> dict[str, Any]:
+        """The configuration of a CLIP with its source, as a file's metadata holds it."""
+        return {**self.config, _SOURCE_KEY: self.source}
 
 
-def fitting(reading: Reading) -> Guess:
-    """open_clip's configurations whose towers have these names and shapes, the shortest name first."""
-    visual, text = reading.part(TOWER), reading.part(TEXT)
+def resolve_config(checkpoint: Checkpoint, model: str | None = None, *, with_text: bool = True) -> ResolvedConfig:
+    """The configuration that `model` names, or the checkpoint declares, or else the only one that fits its shapes.
+
+    Args:
+        checkpoint: of any layout that `read_names` knows, or of a timm classifier.
+        model: open_clip's name of the architecture, ``NAME/TAG`` for the settings of its pretrained weights, or
+            ``timm:NAME``. If it is given, nothing else is asked.
+        with_text: whether the text tower will be used; if not, configurations may differ in their text towers.
+
+    Raises:
+        ModelError: there is no such model, the checkpoint holds no image tower, its configuration is unreadable, or
+            its shapes fit no architecture or several ones.
+    """
+    declared = named_config(model) if model is not None else declared_config(checkpoint)
+    if declared is not None and declared.is_timm:
+        return declared
+    reading = read_names(checkpoint)
     if reading.missing_tower:
-        return Guess((), reading.missing_tower)
-    names = [name for name, cfg in configs().items() if _could_fit(cfg, visual, text)]
-    names = sorted((name for name in names if _fits(configs()[name], visual, text)), key=lambda name: (len(name), name))
-    reason = f"from names and shapes: {describe(reading)}"
-    if not names:
-        return Guess((), f"{reason}; open_clip has no such configuration")
-    if not compute_the_same(names, with_text=bool(text)):
-        reason += "; the weights do not show which of these it is"
-    return Guess(tuple(names), reason)
+        raise ModelError(f"{checkpoint.path}: {reading.missing_tower}.")
+    resolved = declared or _config_of_shapes(checkpoint, reading, with_text)
+    if reading.layout != CLASSIFIER:
+        return resolved
+    return replace(resolved, config={**resolved.config, "model_cfg": classifier_config(resolved.config["model_cfg"])})
 
 
-def describe(reading: Reading) -> str:
-    """A short description of the image tower."""
-    visual = reading.part(TOWER)
-    facts = image_facts(visual)
-    if facts is None:
-        kind = "a timm tower" if _is_timm(visual) else "an unknown tower"
-        return f"{kind} of {len(visual)} tensors" if visual else "unknown"
-    kind = f"ViT/{facts['patch_size']}" if "patch_size" in facts else "ResNet"
-    return (
-        f"{kind}, {facts['layers']} layers, width {facts['width']}, "
-        f"{facts['image_size']}-pixel images, {facts['embed_dim']} features"
+def guess_architecture(checkpoint: Checkpoint) -> Guess:
+    """The architecture that the checkpoint declares, or else all that fit its shapes, with the reason."""
+    try:
+        declared, reading = declared_config(checkpoint), read_names(checkpoint)
+        if declared is not None:
+            return Guess((declared.name(reading),), f"from {declared.source}")
+    except ModelError as error:
+        return Guess((), str(error))
+    return fitting(reading)
+
+
+def declared_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    """The first configuration found: in the metadata, in files next to the weights, or implied by their layout.
+
+    Returns None if there is none. Raises ModelError if the one that was found is unreadable.
+    """
+    return _metadata_config(checkpoint) or _side_file_config(checkpoint) or _layout_config(checkpoint)
+
+
+def named_config(model: str) -> ResolvedConfig:
+    """The configuration that ``--model`` names. Raises ModelError, which lists similar names."""
+    if model.startswith(TIMM):
+        return ResolvedConfig({"architecture": model.removeprefix(TIMM), "pretrained_cfg": {}}, "--model")
+    name, slash, tag = model.partition("/")
+    if slash:
+        return ResolvedConfig(pretrained_config(name, tag), f"open_clip's {name}/{tag}")
+    model_cfg = require_config(name)
+    preprocess_cfg, origin = usual_preprocessing(name)
+    return ResolvedConfig(
+        {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}, f"--model; preprocessing: {origin}"
     )
 
 
-def image_facts(shapes: Shapes) -> dict[str, Any] | None:
-    """``vision_cfg`` and ``embed_dim`` of a plain ViT or of CLIP's ResNet, as far as shapes show; None for others."""
-    return _vit_facts(shapes) or _resnet_facts(shapes)
+def with_declared_config(checkpoint: Checkpoint, declared: ResolvedConfig | None = None) -> Checkpoint:
+    """The checkpoint with `declared`, or its own declared configuration, in its metadata, which merged files inherit.
+
+    Metadata that the checkpoint has already is kept. An unreadable configuration is ignored: a merge does not need it.
+    """
+    if CONFIG_KEY in checkpoint.metadata:
+        return checkpoint
+    try:
+        declared = declared or declared_config(checkpoint)
+    except ModelError:
+        return checkpoint
+    if declared is None or declared.is_timm:
+        return checkpoint
+    return replace(checkpoint, metadata={**checkpoint.metadata, CONFIG_KEY: json.dumps(declared.with_source())})
 
 
-def text_facts(shapes: Shapes) -> dict[str, Any]:
-    """What the tensors of open_clip's text tower, or the remaining ones, show of ``text_cfg``."""
-    facts: dict[str, Any] = {}
-    tokens, positions = shapes.get("token_embedding.weight", ()), shapes.get("positional_embedding", ())
-    if len(tokens) == 2:
-        facts |= {"vocab_size": tokens[0], "width": tokens[1]}
-    if len(positions) == 2:
-        facts["context_length"] = positions[0] - ("cls_emb" in shapes)
-    if layers := _count(shapes, r"transformer\.resblocks\.(\d+)\."):
-        facts["layers"] = layers
-    return facts
+def normalizes(checkpoint: Checkpoint, head: str) -> bool:
+    """Whether features are normalised before the head whose tensors begin with `head`: yes, if the file is silent."""
+    key = f"{head}normalize"
+    return not any(value == "false" and name.endswith(key) for name, value in checkpoint.metadata.items())
 
 
-def _vit_facts(shapes: Shapes) -> dict[str, Any] | None:
-    conv, positions, proj = (shapes.get(name, ()) for name in ("conv1.weight", "positional_embedding", "proj"))
-    if len(conv) != 4 or len(positions) != 2 or len(proj) not in (0, 2):
+def weights_folder(checkpoint: Checkpoint) -> Path | None:
+    """The folder whose other files describe the weights; None for a file with a name that its user chose."""
+    if checkpoint.path.is_dir():
+        return checkpoint.path
+    return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None
+
+
+def _metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    text = checkpoint.metadata.get(CONFIG_KEY)
+    if text is None:
         return None
-    return {
-        "width": conv[0],
-        "patch_size": conv[-1],
-        "image_size": round(max(positions[0] - 1, 0) ** 0.5) * conv[-1],
-        "layers": _count(shapes, r"transformer\.resblocks\.(\d+)\."),
-        "embed_dim": proj[1] if proj else conv[0],
-    }
+    config = _open_clip_config(text, f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r}")
+    origin = config.get(_SOURCE_KEY)
+    first = f", originally from {origin}" if isinstance(origin, str) else ""
+    return ResolvedConfig(_both(config), f"its metadata ({CONFIG_KEY}{first})")
 
 
-def _resnet_facts(shapes: Shapes) -> dict[str, Any] | None:
-    positions, proj = shapes.get("attnpool.positional_embedding", ()), shapes.get("attnpool.c_proj.weight", ())
-    if len(positions) != 2 or len(proj) != 2:
+def _side_file_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    folder = weights_folder(checkpoint)
+    if folder is None:
         return None
-    return {
-        "width": positions[1] // 32,
-        "image_size": round(max(positions[0] - 1, 0) ** 0.5) * 32,
-        "layers": [_count(shapes, rf"layer{stage}\.(\d+)\.") for stage in (1, 2, 3, 4)],
-        "embed_dim": proj[0],
-    }
+    if config := _side_file(folder, OPEN_CLIP_JSON):
+        text = json.dumps({"preprocess_cfg": {}, **config})
+        return ResolvedConfig(_both(_open_clip_config(text, str(folder / OPEN_CLIP_JSON))), OPEN_CLIP_JSON)
+    config = _side_file(folder, "config.json")
+    if isinstance(config.get("architecture"), str) and isinstance(config.get("pretrained_cfg"), dict):
+        return ResolvedConfig({key: config[key] for key in ("architecture", "pretrained_cfg")}, "config.json")
+    if config.get("model_type") != "clip":
+        return None
+    preprocessor = _side_file(folder, "preprocessor_config.json")
+    preprocessor = preprocessor or _side_file(folder, "processor_config.json").get("image_processor", {})
+    try:
+        return ResolvedConfig(hugging_face_config(config, preprocessor), "config.json")
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise ModelError(f"{folder / 'config.json'}: does not describe a CLIPModel ({error!r}).") from error
 
 
-def _count(shapes: Shapes, pattern: str) -> int:
-    found = re.compile(pattern)
-    return len({match[1] for name in shapes if (match := found.match(name))})
+def _layout_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    """OpenAI's CLIP models, and what others saved of them: always with QuickGELU and heads of 64 features."""
+    reading = read_names(checkpoint)
+    source = _openai_source(checkpoint, reading)
+    vision = image_facts(reading.part(TOWER))
+    if source is None or vision is None:
+        return None
+    embed_dim = vision.pop("embed_dim")
+    text = text_facts(reading.part(TEXT))
+    whole = {"width", "layers", "vocab_size", "context_length"} <= text.keys()
+    text_cfg = {**text, "heads": text["width"] // _HEAD_WIDTH} if whole else {}
+    model_cfg = {"embed_dim": embed_dim, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text_cfg}
+    return ResolvedConfig({"model_cfg": model_cfg, "preprocess_cfg": {}}, source)
 
 
-def _could_fit(cfg: Config, visual: Shapes, text: Shapes) -> bool:
-    """Whether the configuration is worth building: nothing in it contradicts the shapes."""
-    vision_cfg, text_cfg = {**VISION_DEFAULTS, **cfg["vision_cfg"]}, {**TEXT_DEFAULTS, **cfg["text_cfg"]}
-    image, known_text = image_facts(visual), text_facts(text)
-    own = {**vision_cfg, "embed_dim": cfg["embed_dim"]}
-    if image is None:
-        if not _is_timm(visual) or not vision_cfg.get("timm_model_name"):
-            return False
-    elif vision_cfg.get("timm_model_name") or any(own[key] != value for key, value in image.items()):
-        return False
-    if text_cfg.get("hf_model_name"):
-        return not known_text
-    return all(text_cfg[key] == value for key, value in known_text.items())
+def _openai_source(checkpoint: Checkpoint, reading: Reading) -> str | None:
+    """What shows that the weights are, or were made from, OpenAI's model; None if nothing does."""
+    if reading.layout == OPENAI:
+        return "the kind of archive: OpenAI's CLIP, which uses QuickGELU"
+    # FLYP pickles a CLIPEncoder under the same module name, which may hold any model of open_clip's.
+    if any(re.search(r"src\.models\.modeling\.Image(Classifier|Encoder)\b", note) for note in checkpoint.notes):
+        return "the pickled class: the WiSE-FT authors' code, which knows OpenAI's CLIP alone, with QuickGELU"
+    # model-soups wraps OpenAI's ViT-B/32, deletes the text transformer and keeps the tensors around it.
+    remains = {"text.token_embedding.weight", "text.ln_final.weight"} <= reading.shapes.keys()
+    wraps = reading.prefix == "model." and f"{HEAD}weight" in checkpoint.tensors
+    if wraps and remains and not any(name.startswith("text.transformer.") for name in reading.shapes):
+        return "its names: the model-soups authors' code, which knows OpenAI's CLIP alone, with QuickGELU"
+    return None
 
 
-def _fits(cfg: Config, visual: Shapes, text: Shapes) -> bool:
-    """Whether the image tower has exactly these tensors, and the text tower no others than it should."""
-    from mergekit_wise.models.towers import text_shapes, visual_shapes
+def _config_of_shapes(checkpoint: Checkpoint, reading: Reading, with_text: bool) -> ResolvedConfig:
+    guess = fitting(reading)
+    choices = [usual_preprocessing(name) for name in guess.names]
+    same = compute_the_same(guess.names, with_text=with_text)
+    if not choices or not same or len({json.dumps(preprocess) for preprocess, _ in choices}) > 1:
+        fits = ", ".join(guess.names) or "none of open_clip's"
+        raise ModelError(
+            f"{checkpoint.path}: does not say which architecture it holds; what fits ({guess.reason}): "
+            f"{fits}. Name it with --model."
+        )
+    preprocess_cfg, origin = choices[0]
+    config = {"model_cfg": require_config(guess.names[0]), "preprocess_cfg": preprocess_cfg}
+    return ResolvedConfig(config, f"names and shapes; preprocessing: {origin}")
 
-    if visual_shapes(cfg) != visual:
-        return False
-    return not text or "hf_model_name" in cfg["text_cfg"] or text.items() <= text_shapes(cfg).items()
+
+def _open_clip_config(text: str, where: str) -> dict[str, Any]:
+    try:
+        config = json.loads(text)
+        config["model_cfg"]["vision_cfg"].items(), config["model_cfg"]["embed_dim"], config["preprocess_cfg"].items()
+        config["model_cfg"].setdefault("text_cfg", {}).items()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{where} is no open_clip configuration.") from error
+    assert isinstance(config, dict)
+    return config
 
 
-def _is_timm(visual: Shapes) -> bool:
-    return any(name.startswith("trunk.") for name in visual)
+def _both(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in ("model_cfg", "preprocess_cfg")}
+
+
+def _side_file(folder: Path, name: str) -> dict[str, Any]:
+    """The content of a JSON file next to the weights; {} if there is none. Raises ModelError if it is unreadable."""
+    path = folder / name
+    if not path.is_file():
+        return {}
+    try:
+        if path.stat().st_size > _MAX_JSON_BYTES:
+            raise ValueError(f"it is {path.stat().st_size:,} bytes long")
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: expected a JSON file that describes the model: {error}.") from error
+    return content

@@ -18,8 +18,8 @@ from mergekit_wise.errors import ModelError
 from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
-from mergekit_wise.models.text import Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.models.timm_classifier import TimmClassifier
+from mergekit_wise.models.zero_shot_head import Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.progress import Progress, silent
 
 

@@ -15,15 +15,15 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.architecture import ResolvedConfig, normalizes, resolve_config, weights_folder
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
-from mergekit_wise.models.resolved_config import ResolvedConfig, normalizes, resolve_config, weights_folder
-from mergekit_wise.models.text import create_tokenizer
 from mergekit_wise.models.timm_classifier import build_timm
 from mergekit_wise.models.towers import build_text, build_visual, visual_shapes
+from mergekit_wise.models.zero_shot_head import create_tokenizer
 
 Shape = tuple[int, ...]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging import Pair
-from mergekit_wise.models.resolved_config import declared_config, with_declared_config
+from mergekit_wise.models.architecture import declared_config, with_declared_config
 
 FINETUNED = "mergekit_wise_finetune"
 """The metadata entry that holds, as JSON, how a checkpoint was fine-tuned."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.models.resolved_config import named_config, with_declared_config
+from mergekit_wise.models.architecture import named_config, with_declared_config
 
 HUB = "hf-hub:"
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.architecture import TIMM
 from mergekit_wise.models.destinations import Destination
-from mergekit_wise.models.resolved_config import TIMM
 from mergekit_wise.models.towers import uninitialized
 
 _RESIZE_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}

@@ -107,14 +107,14 @@ def _text(model_cfg: Mapping[str, Any]) -> Any:
 def _require_known_text_model(name: str) -> None:
     """Raise ModelError unless open_clip's own configurations use this text model of transformers.
 
-    The configuration may come from an untrusted file. open_clip passes the name to transformers, which offers to run the
-    code that a repository or a folder of that name holds.
+    The configuration may come from an untrusted file. open_clip passes the name to transformers, which offers to run
+    the code that a repository or a folder of that name holds.
     """
     if name not in _known_text_models():
         raise ModelError(
-            f"The configuration asks for transformers' text model {name!r}, which none of open_clip's configurations uses. "
-            "It is not loaded, because it could contain code. Use a checkpoint with a head, or name a known architecture "
-            "with --model."
+            f"The configuration asks for transformers' text model {name!r}, which no configuration of open_clip uses. "
+            "It is not loaded, because it could contain code. Use a checkpoint with a head, or name a known "
+            "architecture with --model."
         )
     if Path(name).exists():
         raise ModelError(

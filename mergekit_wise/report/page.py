@@ -17,7 +17,7 @@ from mergekit_wise import __version__
 from mergekit_wise.report.comparison import Column, Comparison, Curve
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
 from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
-from mergekit_wise.report.provenance import dataset_table, shared_facts, weights_table
+from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.svg import colour, draw
 from mergekit_wise.report.table import ENDPOINTS, interval, listed, percent, points

@@ -15,8 +15,8 @@ from torch.nn import functional
 from mergekit_wise.datasets.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
 from mergekit_wise.datasets.digits import CLASSNAMES
 from mergekit_wise.models.names import HEAD
-from mergekit_wise.models.text import create_tokenizer, zero_shot_head
 from mergekit_wise.models.towers import create_clip
+from mergekit_wise.models.zero_shot_head import create_tokenizer, zero_shot_head
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.objectives import cap_logit_scale, contrastive_loss
 from mergekit_wise.training.optimizer import Optimization, OptimizerStep

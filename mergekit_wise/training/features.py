@@ -24,8 +24,8 @@ from mergekit_wise.checkpoint import open_checkpoint, write_safetensors
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import CheckpointError, OutputError, SuiteError
 from mergekit_wise.evaluation import Forward, Ranks
-from mergekit_wise.evaluation.decoding import decoded
 from mergekit_wise.evaluation.forward import Precision
+from mergekit_wise.evaluation.image_batches import decoded
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.decoding import CHUNK, decoded
+from mergekit_wise.evaluation.image_batches import CHUNK, decoded
 from mergekit_wise.models.transform import Preprocess
 
 MEMORY_LIMIT = 1 << 29

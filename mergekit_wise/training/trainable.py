@@ -15,14 +15,14 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.resolved_config import CLASSNAMES_KEY, CONFIG_KEY
-from mergekit_wise.models.text import encode_texts
 from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.checkpointer import as_stored
 from mergekit_wise.training.objectives import Contrastive, Objective, Supervised

@@ -19,7 +19,7 @@ from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.datasets.custom import open_folder
-from mergekit_wise.evaluation.decoding import decoded, default_workers
+from mergekit_wise.evaluation.image_batches import decoded, default_workers
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 

@@ -1,165 +1,273 @@
-"""The architecture is found by names and shapes of tensors."""
+"""A configuration comes from metadata, side files or the layout of the weights, and merged files keep it."""
 
 import json
-from dataclasses import asdict
-from pathlib import Path
+import pickle
+import sys
+import types
 
 import open_clip
 import pytest
 import torch
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import save_file
+from open_clip.model import build_model_from_openai_state_dict
+from safetensors import safe_open
 
-from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, open_checkpoint
-from mergekit_wise.checkpoint.tensors import StoredTensor
+from mergekit_wise.api.merge import merge
+from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.open_clip_configs import (
-    TEXT_DEFAULTS,
-    UNUSED,
-    VISION_DEFAULTS,
-    compute_the_same,
-    name_of,
-    require_config,
-)
-from mergekit_wise.models.resolved_config import guess_architecture
-from mergekit_wise.models.towers import uninitialized
+from mergekit_wise.models.architecture import CONFIG_KEY, declared_config, guess_architecture, with_declared_config
+from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.source import open_source
 
-# Configurations of one shape. Nothing shows in the weights the activation (QuickGELU), the size of images that a
-# network without positions takes, or which of two trainings of one architecture it was.
-UNSEEN = [
-    *[(name, f"{name}-quickgelu") for name in ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64")],
-    *[(f"ViT-{name}", f"ViT-{name}-quickgelu") for name in ("B-32", "B-16", "L-14", "L-14-336", "H-14", "H-14-378")],
-    *[(f"ViT-{name}", f"ViT-{name}-quickgelu") for name in ("bigG-14", "L-14-worldwide", "H-14-worldwide")],
-    *[(name, f"{name}_320") for name in ("convnext_base_w", "convnext_large_d", "convnext_xxlarge")],
-    ("ViTamin-XL-256", "ViTamin-XL-336", "ViTamin-XL-384"),
-    ("ViT-SO400M-14-SigLIP-378", "ViT-SO400M-14-SigLIP-384"),
-    ("MobileCLIP-B", "MobileCLIP2-B"),
-    ("MobileCLIP-S2", "MobileCLIP2-S2"),
+# Tracing warns of its own end and of what it takes for constants; OpenAI's files stay as they are.
+pytestmark = [
+    pytest.mark.filterwarnings(r"ignore:`torch\.jit:FutureWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
 ]
-KNOWN = set(open_clip.list_models())  # an older open_clip knows fewer
-TOGETHER = {name: KNOWN.intersection(names) for names in UNSEEN for name in names}
-SAME = {"MobileCLIP-B", "MobileCLIP2-B", "MobileCLIP-S2", "MobileCLIP2-S2"}
-OFFLINE = [n for n in open_clip.list_models() if "hf_model_name" not in open_clip.get_model_config(n)["text_cfg"]]
 
 
-def own_model(name):
-    """open_clip's own model of this name, without memory for its weights."""
-    cfg = open_clip.get_model_config(name)
-    custom = cfg.pop("custom_text", False)
-    kind = open_clip.CoCa if "multimodal_cfg" in cfg else open_clip.CustomTextCLIP if custom else open_clip.CLIP
-    with torch.device("meta"), uninitialized():
-        return kind(**cfg)
+class Archive(torch.nn.Module):
+    """A CLIP as OpenAI scripted it: with its numbers among the tensors."""
+
+    def __init__(self, clip) -> None:
+        super().__init__()
+        for name, part in clip.named_children():
+            self.add_module(name, part)
+        for name, parameter in clip.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        for name, value in (("input_resolution", 32), ("context_length", 12), ("vocab_size", 49408)):
+            self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, image):
+        return self.visual(image) * self.logit_scale
 
 
-def checkpoint_of(state):
-    """Names and shapes as a file would have them, without the file."""
-    infos = [TensorInfo(name, BY_NAME["F16"], tuple(tensor.shape)) for name, tensor in state.items()]
-    return Checkpoint(Path("x"), "safetensors", {info.name: StoredTensor(info, None, 0) for info in infos}, {}, "")
+@pytest.fixture
+def archive(small, build, images, tmp_path):
+    """OpenAI's kind of file of a small ViT or ResNet, in half precision where theirs is."""
+
+    def archive(kind="vit"):
+        if kind == "resnet":
+            small["vision_cfg"] = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
+        clip = build(small | {"quick_gelu": True})
+        script = torch.jit.trace(Archive(clip), images)
+        open_clip.model.convert_weights_to_fp16(script)
+        torch.jit.save(script.half(), tmp_path / "openai.pt")
+        return tmp_path / "openai.pt"
+
+    return archive
 
 
-@pytest.mark.parametrize("name", OFFLINE)
-def test_every_configuration_of_open_clips_is_found_again(name):
-    """All configurations of the same shape are listed, with a reason if they compute differently."""
-    guess = guess_architecture(checkpoint_of(own_model(name).state_dict()))
-    assert set(guess.names) == TOGETHER.get(name, {name})
-    assert ("do not show" in guess.reason) == (len(guess.names) > 1 and name not in SAME)
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_openais_archives_are_known_by_their_kind(kind, archive, filled, images):
+    """open_clip's own loader builds the same towers, temperature and QuickGELU from them."""
+    path = archive(kind)
+    state = torch.jit.load(path).state_dict()
+    theirs = build_model_from_openai_state_dict(dict(state), cast_dtype=torch.float32).float()
+    checkpoint = open_checkpoint(path)
+    model = filled(open_model(checkpoint), checkpoint)
+    assert "OpenAI's CLIP, which uses QuickGELU" in model.architecture
+    assert model.preprocess["mean"] == open_clip.OPENAI_DATASET_MEAN
+    names, tokenizer = ["cat", "red dog"], open_clip.SimpleTokenizer(context_length=12)
+    model.use_head(model.zeroshot_head(names, ["a {}"]))
+    with torch.no_grad():
+        wanted = theirs.get_logits(images, tokenizer([f"a {name}" for name in names]))[0]
+        torch.testing.assert_close(model.module(images), wanted, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("name", "names"),
-    [
-        ("roberta-ViT-B-32", {"coca_roberta-ViT-B-32", "mt5-base-ViT-B-32", "nllb-clip-base", "roberta-ViT-B-32",
-                              "xlm-roberta-base-ViT-B-32", "ViT-B-32", "ViT-B-32-quickgelu"}),
-        ("ViT-S-16", {"ViT-S-16"}),
-        ("EVA01-g-14", {"EVA01-g-14", "EVA01-g-14-plus"}),
-        ("MobileCLIP2-S0", {"MobileCLIP2-S0"}),
-    ],
-)  # fmt: skip
-def test_an_image_tower_alone_is_found_by_itself(name, names):
-    """Its text tower does not matter, even one from the Hugging Face hub, nor whether names have a prefix."""
-    from mergekit_wise.models.towers import visual_shapes
-
-    if name not in KNOWN:
-        pytest.skip("this open_clip does not know it")
-    shapes = visual_shapes(open_clip.get_model_config(name))
-    for prefix in ("visual.", ""):
-        state = {prefix + key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-        assert set(guess_architecture(checkpoint_of(state)).names) == names
-
-
-def test_towers_that_compute_the_same_are_no_ambiguity():
-    """CLIP's ResNets have no GELU, and a text tower does not matter to an image tower; ViTs have a GELU."""
-    assert compute_the_same(["RN50", "RN50-quickgelu"], with_text=False)
-    assert not compute_the_same(["RN50", "RN50-quickgelu"], with_text=True)
-    assert compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=False)
-    assert not compute_the_same(["EVA01-g-14", "EVA01-g-14-plus"], with_text=True)
-    assert not compute_the_same(["ViT-B-32", "ViT-B-32-quickgelu"], with_text=False)
-    assert not compute_the_same(["ViT-B-32", "xlm-roberta-base-ViT-B-32"], with_text=True)
-    assert not compute_the_same(["convnext_base_w", "convnext_base_w_320"], with_text=False)
-
-
-def test_defaults_are_open_clips():
-    """A missing setting of a configuration means the same here as in open_clip."""
-    for defaults, here in ((CLIPVisionCfg(), VISION_DEFAULTS), (CLIPTextCfg(), TEXT_DEFAULTS)):
-        given = {key: value for key, value in asdict(defaults).items() if value}
-        assert {key: value for key, value in given.items() if key not in UNUSED} == here
-
-
-@pytest.mark.parametrize(
-    "name", ["ViT-B-32-quickgelu", "RN50x4", "ViT-H-14-CLIPA", "coca_ViT-L-14", "ViT-B-16-SigLIP2"]
+AUTHORS = types.ModuleType("src.models.modeling")
+exec(
+    """
+import torch
+class ImageEncoder(torch.nn.Module): pass
+class ClassificationHead(torch.nn.Linear): pass
+class ImageClassifier(torch.nn.Module): pass
+class CLIPEncoder(torch.nn.Module): pass
+""",
+    AUTHORS.__dict__,
 )
-def test_a_configuration_spelt_out_has_open_clips_name(name):
-    """Defaults that are written out, and settings of training alone, do not change the name."""
-    cfg = open_clip.get_model_config(name)
-    vision = {**asdict(CLIPVisionCfg()), **cfg["vision_cfg"], "patch_dropout": 0.5}
-    cfg |= {"vision_cfg": vision, "text_cfg": {**asdict(CLIPTextCfg()), **cfg["text_cfg"]}}
-    assert name_of(cfg) == name
-    cfg["text_cfg"]["heads"] = 3
-    assert name_of(cfg) is None
 
 
-def test_an_unknown_tower_is_unknown(tmp_path):
-    """The reason names the tensors that were looked for."""
-    save_file({"w": torch.zeros(1)}, tmp_path / "x")
-    guess = guess_architecture(open_checkpoint(tmp_path / "x"))
-    assert guess.names == ()
-    assert "visual.conv1.weight" in guess.reason
+@pytest.fixture
+def authors_file(small, build, tmp_path, monkeypatch):
+    """A pickled ImageClassifier, whose text transformer is deleted as in the authors' code."""
+    for name in ("ImageEncoder", "ClassificationHead", "ImageClassifier"):
+        getattr(AUTHORS, name).__module__ = AUTHORS.__name__
+
+    def authors_file(name="authors.pt", *, normalize=True):
+        clip = build(small | {"quick_gelu": True})
+        del clip.transformer
+        classifier, encoder = AUTHORS.ImageClassifier(), AUTHORS.ImageEncoder()
+        encoder.model, head = clip, AUTHORS.ClassificationHead(16, 5)
+        head.normalize = normalize
+        classifier.image_encoder, classifier.classification_head = encoder, head
+        with monkeypatch.context() as patch:
+            for module in ("src", "src.models", AUTHORS.__name__):
+                patch.setitem(sys.modules, module, AUTHORS if module == AUTHORS.__name__ else types.ModuleType(module))
+            (tmp_path / name).write_bytes(pickle.dumps(classifier))
+            (tmp_path / f"head of {name}").write_bytes(pickle.dumps(head))
+        return tmp_path / name, clip, head
+
+    return authors_file
 
 
-def test_one_tensor_more_or_less_or_of_another_shape_is_another_architecture():
-    """No tensor is ignored in the comparison."""
-    state = own_model("ViT-S-32").state_dict()
-    extra = torch.empty(1, device="meta")
-    assert guess_architecture(checkpoint_of(state)).names == ("ViT-S-32",)
-    for name in ("visual.ln_pre.bias", "visual.transformer.resblocks.3.mlp.c_fc.bias"):
-        less = {key: tensor for key, tensor in state.items() if key != name}
-        for changed in (less, state | {name: extra}, state | {f"{name}.more": extra}):
-            guess = guess_architecture(checkpoint_of(changed))
-            assert guess.names == ()
-            assert "open_clip has no such configuration" in guess.reason
+def test_the_wise_ft_authors_files_are_known_by_their_classes(authors_file, filled, images):
+    """Their code uses OpenAI's CLIP alone; features are normalised, and the head holds the temperature."""
+    path, clip, head = authors_file()
+    checkpoint = open_checkpoint(path)
+    model = filled(open_model(checkpoint), checkpoint)
+    with torch.no_grad():
+        wanted = head(torch.nn.functional.normalize(clip.visual(images), dim=-1))
+        torch.testing.assert_close(model.module(images), wanted)
+    assert "the WiSE-FT authors' code" in model.architecture
+    assert model.head == "own, 5 classes"
 
 
-def test_metadata_declares_the_architecture(tmp_path):
-    """An open_clip configuration in the metadata is named as in open_clip if it has a name there."""
-    for cfg, name in (
-        ({"embed_dim": 4, "vision_cfg": {}, "text_cfg": {}}, "custom: unknown"),
-        (open_clip.get_model_config("RN50"), "RN50"),
-    ):
-        config = {"model_cfg": cfg, "preprocess_cfg": {"size": 8}}
-        save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": json.dumps(config)})
-        guess = guess_architecture(open_checkpoint(tmp_path / "x"))
-        assert guess.names == (name,)
-        assert "metadata" in guess.reason
+def test_another_class_of_a_module_of_that_name_shows_nothing(small, build, tmp_path, monkeypatch):
+    """FLYP's CLIPEncoder is in such a module, and may hold any model of open_clip's."""
+    AUTHORS.CLIPEncoder.__module__ = AUTHORS.__name__
+    encoder = AUTHORS.CLIPEncoder()
+    encoder.model = build(small)
+    with monkeypatch.context() as patch:
+        for module in ("src", "src.models", AUTHORS.__name__):
+            patch.setitem(sys.modules, module, AUTHORS if module == AUTHORS.__name__ else types.ModuleType(module))
+        (tmp_path / "flyp.pt").write_bytes(pickle.dumps(encoder))
+    checkpoint = open_checkpoint(tmp_path / "flyp.pt")
+    assert any("src.models.modeling.CLIPEncoder" in note for note in checkpoint.notes)
+    assert CONFIG_KEY not in checkpoint.metadata
+    assert declared_config(checkpoint) is None
 
 
-def test_a_name_that_open_clip_does_not_know_is_answered_with_close_ones():
-    """A typing error in a name is the usual case."""
-    assert require_config("RN50") == open_clip.get_model_config("RN50")
-    with pytest.raises(ModelError, match="Close to it: ViT-B-32"):
-        require_config("ViT-B32")
+@pytest.mark.parametrize("kind", ["pickled", "merged", "head"])
+def test_a_head_that_wants_features_as_they_are_gets_them(kind, authors_file, filled, images, tmp_path):
+    """The authors' ClassificationHead has a flag for that, which merged files and separate heads keep."""
+    path, clip, head = authors_file("raw.pt", normalize=False)
+    if kind == "merged":
+        merge(authors_file()[0], path, tmp_path / "merged", alpha=1)
+    checkpoint = open_checkpoint(tmp_path / "merged" if kind == "merged" else path)
+    alone = open_checkpoint(tmp_path / "head of raw.pt") if kind == "head" else None
+    model = filled(open_model(checkpoint, head=alone), checkpoint)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), head(clip.visual(images)))
+    assert model.head == "own, 5 classes, features not normalised"
+    assert checkpoint.metadata["classification_head.normalize"] == "false"
 
 
-def test_a_configuration_is_handed_out_as_a_copy():
-    """Changing it does not change the next one."""
-    require_config("RN50")["vision_cfg"]["width"] = 1
-    assert require_config("RN50")["vision_cfg"]["width"] == 64
+def test_a_flag_on_which_two_files_disagree_is_noted(authors_file, tmp_path):
+    """The mixture uses the flag of the fine-tuned model."""
+    raw, usual = authors_file("raw.pt", normalize=False)[0], authors_file()[0]
+    report = merge(raw, usual, tmp_path / "merged")
+    assert any("disagree on 'classification_head.normalize'" in note for note in report.notes)
+    assert open_model(open_checkpoint(tmp_path / "merged")).head == "own, 5 classes"
+
+
+def soup(clip):
+    """A state dict of the model-soups authors': everything but the text transformer, and a head."""
+    state = {
+        f"model.{name}": tensor for name, tensor in clip.state_dict().items() if not name.startswith("transformer")
+    }
+    return state | {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
+
+
+def test_model_soups_are_known_by_what_they_left_out(small, build, tmp_path, filled, images):
+    """They use QuickGELU; a complete text tower under the same names is not theirs."""
+    clip = build(small | {"quick_gelu": True})
+    torch.save(state := soup(clip), tmp_path / "soup.pt")
+    checkpoint = open_checkpoint(tmp_path / "soup.pt")
+    model = filled(open_model(checkpoint), checkpoint)
+    with torch.no_grad():
+        features = torch.nn.functional.normalize(clip.visual(images), dim=-1)
+        wanted = features @ state["classification_head.weight"].T + state["classification_head.bias"]
+        torch.testing.assert_close(model.module(images), wanted)
+    assert "model-soups" in model.architecture
+    whole = {f"model.{name}": tensor for name, tensor in clip.state_dict().items()}
+    torch.save(state | whole, tmp_path / "whole.pt")
+    assert declared_config(open_checkpoint(tmp_path / "whole.pt")) is None
+
+
+def test_quick_gelu_is_not_guessed_from_names_that_others_use_too(small, build, save):
+    """Other code than the authors' uses the same names with either activation."""
+    state = build(small).state_dict()
+    head = {"classification_head.weight": torch.randn(5, 16), "classification_head.bias": torch.randn(5)}
+    checkpoint = save({f"image_encoder.model.{name}": tensor for name, tensor in state.items()} | head)
+    with pytest.raises(ModelError, match="Name it with --model"):
+        open_model(checkpoint)
+
+
+@pytest.mark.parametrize("source", ["archive", "authors", "folder", "hugging face"])
+def test_merged_files_keep_their_sources_configuration(source, small, build, save, archive, authors_file, tmp_path):
+    """The merged file declares the configuration of its sources, and their source."""
+    cfg = small | {"quick_gelu": True}
+    if source == "archive":
+        path = archive()
+    elif source == "authors":
+        path = authors_file()[0]
+    else:
+        save(build(cfg).state_dict(), name="hub/model.safetensors")
+        path = tmp_path / "hub"
+        if source == "folder":
+            config = {"model_cfg": cfg, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}
+            (path / "open_clip_config.json").write_text(json.dumps(config))
+        else:
+            text = {"num_attention_heads": 1, "hidden_size": 64}
+            (path / "config.json").write_text(json.dumps({"model_type": "clip", "text_config": text}))
+    declared = declared_config(open_checkpoint(path))
+    other = tmp_path / "other.safetensors"
+    merge(path, path, other if path.is_file() else tmp_path / "merged", alpha=0.5)
+    output = other if path.is_file() else tmp_path / "merged" / "model.safetensors"
+    with safe_open(output, "np") as file:
+        config = json.loads(file.metadata()["open_clip_config"])
+    assert config == {**declared.config, "told_by": declared.source}
+    alone = tmp_path / "alone.safetensors"
+    alone.write_bytes(output.read_bytes())
+    assert declared_config(open_checkpoint(alone)).config == declared.config
+    assert declared.source in declared_config(open_checkpoint(alone)).source
+
+
+def test_a_tag_of_open_clips_gives_the_configuration(small, build, save, tmp_path, monkeypatch):
+    """The tag gives activation and preprocessing; a path is not looked up in the table."""
+    checkpoint = save(build(small).state_dict())
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", lambda config: checkpoint.path)
+    config = declared_config(open_source("ViT-L-14/laion2b_s32b_b82k")).config
+    assert config["preprocess_cfg"]["mean"] == [0.5, 0.5, 0.5]
+    assert config["model_cfg"] == open_clip.get_model_config("ViT-L-14") | {"quick_gelu": False}
+    assert declared_config(open_source("ViT-B-32/openai")).config["model_cfg"]["quick_gelu"]
+    assert declared_config(open_source(checkpoint.path)) is None
+
+
+def test_metadata_comes_before_all_else(small, build, save, tmp_path):
+    """Metadata that is there is kept unchanged."""
+    config = {"model_cfg": small, "preprocess_cfg": {}}
+    save(build(small).state_dict(), config, name="hub/model.safetensors")
+    (tmp_path / "hub" / "config.json").write_text('{"model_type": "clip"}')
+    checkpoint = open_checkpoint(tmp_path / "hub")
+    assert declared_config(checkpoint).config == config
+    assert with_declared_config(checkpoint) is checkpoint
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "7", "\udcff", "{" * 100_000])
+def test_unreadable_files_next_to_the_weights_are_refused_where_they_matter(text, small, build, save, tmp_path):
+    """Evaluating needs them; merging does not."""
+    save(build(small).state_dict(), name="hub/model.safetensors")
+    (tmp_path / "hub" / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    checkpoint = open_checkpoint(tmp_path / "hub")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        open_model(checkpoint)
+    assert with_declared_config(checkpoint) is checkpoint
+    assert "config.json" in guess_architecture(checkpoint).reason
+
+
+def test_files_next_to_weights_with_a_chosen_name_are_ignored(small, build, save, tmp_path):
+    """In a folder of many checkpoints a config.json belongs to no one in particular."""
+    checkpoint = save(build(small).state_dict(), name="mine.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    assert declared_config(checkpoint) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"model_cfg": {}}', '{"model_cfg": 1, "preprocess_cfg": {}}'])
+def test_unreadable_metadata_is_refused(text, tmp_path):
+    """The error names what is unreadable."""
+    from safetensors.torch import save_file
+
+    save_file({"w": torch.zeros(1)}, tmp_path / "x", metadata={"open_clip_config": text})
+    with pytest.raises(ModelError, match="no open_clip configuration"):
+        declared_config(open_checkpoint(tmp_path / "x"))

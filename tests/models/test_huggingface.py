@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.architecture import fitting
+from mergekit_wise.models.architecture import guess_architecture
 from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import read_names
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.resolved_config import guess_architecture
+from mergekit_wise.models.weight_shapes import fitting
 
 transformers.utils.logging.set_verbosity_error()
 NAMES, TEMPLATES = ("cat", "white dog", "newt"), ("a photo of a {}.", "the {}")

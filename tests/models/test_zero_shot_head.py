@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.text import create_tokenizer, encode_texts, zero_shot_head
+from mergekit_wise.models.zero_shot_head import create_tokenizer, encode_texts, zero_shot_head
 
 TEXTS = ["a photo of a cat", "Ünïcode & <end_of_text>", "word " * 50, ""]
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.decoding import decoded, default_workers, shared_memory
+from mergekit_wise.evaluation.image_batches import decoded, default_workers, shared_memory
 from tests.evaluation.fakes import PREPROCESS, noise, renamed
 
 
@@ -93,7 +93,7 @@ def test_a_worker_that_dies_is_an_error():
 ENDLESS = """
 import os, sys, time
 import numpy as np
-from mergekit_wise.evaluation.decoding import decoded
+from mergekit_wise.evaluation.image_batches import decoded
 from tests.evaluation.fakes import PREPROCESS, noise, renamed
 
 def image(index):
