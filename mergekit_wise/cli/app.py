@@ -86,8 +86,8 @@ register(
     app,
     "zeroshot",
     zeroshot,
-    "wise zeroshot hf-hub:laion/CLIP-ViT-B-32-laion2B-s34B-b79K --classes imagenet -o zs.safetensors",
-    "wise zeroshot ViT-B-32/openai --classes birds.txt -o zs.safetensors",
+    "wise zeroshot ViT-B-32/openai --classes imagenet -o zs.safetensors",
+    "wise zeroshot hf-hub:ORG/NAME --classes birds.txt -o zs.safetensors",
 )
 register(app, "finetune", finetune, "wise finetune zs.safetensors --train birds/train -o ft.safetensors --epochs 5")
 register(

@@ -13,7 +13,7 @@ import typer
 from mergekit_wise import config, launcher
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import Declared, OptionError, as_written
-from mergekit_wise.options import ADVANCED, COMMANDS, GROUPS, options_of
+from mergekit_wise.options import COMMANDS, GROUPS, options_of
 
 
 def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
@@ -102,7 +102,8 @@ def help_of(table: str, width: int) -> dict[str, list[tuple[str, str]]]:
             names = f"{_flags(option)[-1]} CHOICE"
             meaning = f"{meaning}  One of {', '.join(option.option.choices)}."
         groups[group].append((names, meaning))
-    groups[ADVANCED if groups[ADVANCED] else "Options"].append(("-h, --help", "Show this message."))
+    last = next((group for group in reversed(GROUPS) if groups[group]), "Options")
+    groups[last].append(("-h, --help", "Show this message."))
     return {group: rows for group, rows in groups.items() if rows}
 
 
