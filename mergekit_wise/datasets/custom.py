@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mergekit_wise.datasets.class_names import PLAIN
+from mergekit_wise.datasets.class_names import PLAIN, imagenet_classnames, imagenet_templates, imagenet_wnids
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
-from mergekit_wise.datasets.libraries import imagenet_classnames, imagenet_templates, imagenet_wnids
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
 

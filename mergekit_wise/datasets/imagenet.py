@@ -9,15 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
-from mergekit_wise.datasets.libraries import (
+from mergekit_wise.datasets.class_names import (
     imagenet_classnames,
     imagenet_templates,
     imagenet_wnids,
     subset_columns,
 )
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
 
 VOCABULARY = "imagenet"
 

@@ -6,12 +6,12 @@ side before anything else, from folders and tars alike. Knows nothing of models.
 
 from pathlib import Path
 
+from mergekit_wise.datasets.class_names import imagenet_templates
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.entry import Entry
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import Found, find_layout, open_shards
-from mergekit_wise.datasets.libraries import imagenet_templates
 from mergekit_wise.datasets.objectnet_map import FILES, ObjectNetMap, find_map
 from mergekit_wise.errors import SuiteError
 

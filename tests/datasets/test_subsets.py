@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset, Suite
+from mergekit_wise.datasets.renaming import renamed
 from mergekit_wise.datasets.subsets import companions
+from mergekit_wise.errors import SuiteError
 
 
 def image(index):
@@ -34,3 +37,40 @@ def test_shifts_with_all_classes_have_none():
     other = replace(SHIFT, vocabulary="")
     assert companions(Suite("s", REFERENCE, (plain, other))) == ()
     assert companions(Suite("s", None, (SHIFT,))) == ()
+
+
+def dataset(classes, columns=None, vocabulary="imagenet"):
+    """A data set with nothing in it but names."""
+    names = tuple(f"class {number}" for number in range(classes))
+    return Dataset("x", "X", names, np.zeros(1, np.int64), lambda i: None, columns=columns, vocabulary=vocabulary)
+
+
+THOUSAND = tuple(f"name {number}" for number in range(1000))
+
+
+def test_as_many_names_as_classes_take_their_place():
+    """Templates too, each without the other."""
+    changed = renamed(dataset(2), ("a", "b"), None)
+    assert (changed.classnames, changed.templates) == (("a", "b"), ("a photo of a {}.",))
+    changed = renamed(dataset(2), None, ("{}",))
+    assert (changed.classnames, changed.templates) == (("class 0", "class 1"), ("{}",))
+
+
+def test_names_of_all_of_imagenet_fit_a_part_of_it():
+    """Those of the part's classes are taken."""
+    assert renamed(dataset(2, ((7,), (900,))), THOUSAND, None).classnames == ("name 7", "name 900")
+
+
+@pytest.mark.parametrize(
+    ("which", "names", "message"),
+    [
+        (dataset(3), ("a", "b"), "2 class names were given for 3 classes"),
+        (dataset(3), THOUSAND, "1000 class names were given for 3 classes"),
+        (dataset(2, ((7,), (8,)), "other"), THOUSAND, "1000 class names were given for 2"),
+        (dataset(2, ((7,), (8, 9))), THOUSAND, "several of ImageNet's"),
+    ],
+)
+def test_names_that_fit_nothing_are_refused(which, names, message):
+    """Rather than left out without a word."""
+    with pytest.raises(SuiteError, match=f"X: .*{message}"):
+        renamed(which, names, None)
