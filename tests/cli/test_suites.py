@@ -39,7 +39,7 @@ def test_every_data_set_and_every_suite_is_listed(wise, root):
     assert (missing["images"], missing["location"], missing["problem"]) == (None, None, None)
     assert "sketch" in missing["places"]
     assert missing["hint"] == ENTRIES["imagenet-sketch"].hint
-    assert "found 1 others among 1: 'cat'" in sets["imagenet-a"]["problem"]
+    assert "1 other folder among 1: 'cat'" in sets["imagenet-a"]["problem"]
     assert sets["digits"]["complete"]
     suites = {entry["name"]: entry for entry in told["suites"]}
     assert suites.keys() == SUITES.keys()
