@@ -30,6 +30,15 @@ from mergekit_wise.datasets.layouts import (
 from mergekit_wise.datasets.pickled_arrays import read_npy_dict, read_pickle
 from mergekit_wise.errors import SuiteError
 
+SIDE = 32
+_PIXELS = SIDE * SIDE * 3
+
+Array = NDArray[np.uint8]
+"""Images, uint8 [N, 32, 32, 3]."""
+
+Reader = Callable[[Path], Array]
+"""Reads the images of a file."""
+
 CLASSNAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 # CLIP's prompts for CIFAR-10 and CIFAR-100 (github.com/openai/CLIP, data/prompts.md).
@@ -110,66 +119,6 @@ _CIFAR100 = _Kind(
     names_key="fine_label_names",
     binary_names="fine_label_names.txt",
 )
-
-
-def _find(kind: _Kind, root: Path) -> Dataset | None:
-    if place := first_folder(root, kind.places, kind.batch, kind.python_names):
-        found = _open_python_batch(place / kind.batch, kind.labels_key, kind.classes)
-        value = read_pickle(place / kind.python_names).get(kind.names_key)
-        names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
-    elif place := first_folder(root, kind.places, f"{kind.batch}.bin", kind.binary_names):
-        found = _open_binary_batch(place / f"{kind.batch}.bin", kind.label_bytes, kind.classes)
-        names = tuple(read_lines(place / kind.binary_names))
-    elif layout := find_layout(root, (), kind.tars, lambda name: True, ambiguous=kind.images):
-        if layout[0] == "tars":
-            found = open_shards(layout[1], kind.classes)
-            names = found.classnames or ()
-        else:
-            names = class_folders(layout[1])
-            found = open_folders(layout[1], positions(names), "by class")
-    else:
-        return None
-    if len(names) != kind.classes:
-        raise SuiteError(
-            f"{found.location}: expected the names of {kind.classes} classes next to it, found {len(names)}. "
-            "Download it again."
-        )
-    # Without underscores, as in CLIP's prompts: "aquarium fish".
-    names = tuple(name.replace("_", " ") for name in names)
-    return found.dataset(kind.name, kind.title, names, found.templates or TEMPLATES, 10_000)
-
-
-def _text(name: object) -> str:
-    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
-
-
-def _find_10_1(root: Path) -> Dataset | None:
-    """Version 6, which the paper uses, or version 4 if there is no version 6."""
-    for version, expected in ((6, 2000), (4, 2021)):
-        data, labels = (f"cifar10.1_v{version}_{part}.npy" for part in ("data", "labels"))
-        if place := first_folder(root, _PLACES_10_1, data, labels):
-            found = _open_npy_pair(place / data, place / labels, len(CLASSNAMES))
-            return found.dataset("cifar10.1", f"CIFAR-10.1 v{version}", CLASSNAMES, TEMPLATES, expected)
-    return None
-
-
-def _find_10_2(root: Path) -> Dataset | None:
-    """The test part of CIFAR-10.2."""
-    place = first_folder(root, _PLACES_10_2, "cifar102_test.npy")
-    if place is None:
-        return None
-    found = _open_npy_dict(place / "cifar102_test.npy", len(CLASSNAMES))
-    return found.dataset("cifar10.2", "CIFAR-10.2", CLASSNAMES, TEMPLATES, 2000)
-
-
-SIDE = 32
-_PIXELS = SIDE * SIDE * 3
-
-Array = NDArray[np.uint8]
-"""Images, uint8 [N, 32, 32, 3]."""
-
-Reader = Callable[[Path], Array]
-"""Reads the images of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +240,56 @@ def _images(data: object, path: Path) -> Array:
 
 def _shown(data: object) -> str:
     return f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+
+
+def _find(kind: _Kind, root: Path) -> Dataset | None:
+    if place := first_folder(root, kind.places, kind.batch, kind.python_names):
+        found = _open_python_batch(place / kind.batch, kind.labels_key, kind.classes)
+        value = read_pickle(place / kind.python_names).get(kind.names_key)
+        names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
+    elif place := first_folder(root, kind.places, f"{kind.batch}.bin", kind.binary_names):
+        found = _open_binary_batch(place / f"{kind.batch}.bin", kind.label_bytes, kind.classes)
+        names = tuple(read_lines(place / kind.binary_names))
+    elif layout := find_layout(root, (), kind.tars, lambda name: True, ambiguous=kind.images):
+        if layout[0] == "tars":
+            found = open_shards(layout[1], kind.classes)
+            names = found.classnames or ()
+        else:
+            names = class_folders(layout[1])
+            found = open_folders(layout[1], positions(names), "by class")
+    else:
+        return None
+    if len(names) != kind.classes:
+        raise SuiteError(
+            f"{found.location}: expected the names of {kind.classes} classes next to it, found {len(names)}. "
+            "Download it again."
+        )
+    # Without underscores, as in CLIP's prompts: "aquarium fish".
+    names = tuple(name.replace("_", " ") for name in names)
+    return found.dataset(kind.name, kind.title, names, found.templates or TEMPLATES, 10_000)
+
+
+def _text(name: object) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
+
+
+def _find_10_1(root: Path) -> Dataset | None:
+    """Version 6, which the paper uses, or version 4 if there is no version 6."""
+    for version, expected in ((6, 2000), (4, 2021)):
+        data, labels = (f"cifar10.1_v{version}_{part}.npy" for part in ("data", "labels"))
+        if place := first_folder(root, _PLACES_10_1, data, labels):
+            found = _open_npy_pair(place / data, place / labels, len(CLASSNAMES))
+            return found.dataset("cifar10.1", f"CIFAR-10.1 v{version}", CLASSNAMES, TEMPLATES, expected)
+    return None
+
+
+def _find_10_2(root: Path) -> Dataset | None:
+    """The test part of CIFAR-10.2."""
+    place = first_folder(root, _PLACES_10_2, "cifar102_test.npy")
+    if place is None:
+        return None
+    found = _open_npy_dict(place / "cifar102_test.npy", len(CLASSNAMES))
+    return found.dataset("cifar10.2", "CIFAR-10.2", CLASSNAMES, TEMPLATES, 2000)
 
 
 _PLACES_10_1 = ("CIFAR-10.1", "CIFAR-10.1/datasets", "cifar10.1", "cifar-10.1")
