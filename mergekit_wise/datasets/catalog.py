@@ -15,7 +15,7 @@ from mergekit_wise.datasets.custom import open_folder
 from mergekit_wise.datasets.custom_file import open_own_file
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.entry import Entry, Plan
-from mergekit_wise.datasets.renaming import renamed
+from mergekit_wise.datasets.subsets import with_names
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
 from mergekit_wise.errors import SuiteError
 
@@ -96,7 +96,7 @@ def open_suite(
         raise SuiteError(_lost(names, missing, root))
     names_of_classes = None if classnames is None else read_classnames(classnames)
     prompts = None if templates is None else read_templates(templates)
-    datasets = {m: renamed(d, names_of_classes, prompts) for m, d in opened.items() if d is not None}
+    datasets = {m: with_names(d, names_of_classes, prompts) for m, d in opened.items() if d is not None}
     _require_one_name(datasets)
     shifts = tuple(dataset for member, dataset in datasets.items() if member != reference)
     return Suite(names, datasets.get(reference or ""), shifts, missing)
