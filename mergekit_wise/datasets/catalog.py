@@ -11,8 +11,7 @@ from types import MappingProxyType
 
 from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, objectnet, transfer, video, wilds
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.custom import open_folder
-from mergekit_wise.datasets.custom_file import open_own_file
+from mergekit_wise.datasets.custom import open_folder, open_toml
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.entry import Entry, Plan
 from mergekit_wise.datasets.subsets import with_names
@@ -144,7 +143,7 @@ def _known(name: str) -> str:
 
 def _open(member: str, root: Path | None) -> Dataset | None:
     if member not in ENTRIES:
-        return open_own_file(Path(member)) if Path(member).is_file() else open_folder(Path(member))
+        return open_toml(Path(member)) if Path(member).is_file() else open_folder(Path(member))
     entry = ENTRIES[member]
     # What has no places is built in.
     return entry.find(root or Path()) if root is not None or not entry.places else None
