@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from mergekit_wise.datasets.array_images import open_binary_batch, open_npy_dict, open_npy_pair, open_python_batch
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders
 from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
 from mergekit_wise.datasets.listed import first_folder, number, read_lines

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from mergekit_wise.datasets.dataset import Dataset, Suite
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry, Suite
 from mergekit_wise.datasets.glyphs import HELD_OUT_FACES, SIDE, Glyph, draw
 from mergekit_wise.errors import SuiteError
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.layouts import Found, find_layout, open_shards
 from mergekit_wise.datasets.listed import first_folder, open_list
 from mergekit_wise.datasets.listings import Listing, read_cars, read_dtd, read_food101, read_sun397

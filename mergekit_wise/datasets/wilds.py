@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.layouts import Found
 from mergekit_wise.datasets.listed import first_folder, number, open_list
 from mergekit_wise.errors import SuiteError

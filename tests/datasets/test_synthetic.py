@@ -291,5 +291,5 @@ def test_the_catalogue_knows_it_by_its_prefix():
     """synthetic:NAME corrupts NAME; without a name it asks for one."""
     suite = open_suite("synthetic:digits")
     assert (suite.reference.name, len(suite.shifts)) == ("digits", 60)
-    with pytest.raises(SuiteError, match="behind a colon"):
+    with pytest.raises(SuiteError, match="synthetic:imagenet"):
         open_suite("synthetic")
