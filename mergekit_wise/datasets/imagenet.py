@@ -15,8 +15,7 @@ from mergekit_wise.datasets.class_names import (
     imagenet_wnids,
     subset_columns,
 )
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
 
 VOCABULARY = "imagenet"

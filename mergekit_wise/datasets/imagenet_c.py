@@ -9,8 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mergekit_wise.datasets.class_names import imagenet_classnames, imagenet_templates, imagenet_wnids
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import find_layout, open_folders, positions
 

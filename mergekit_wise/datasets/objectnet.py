@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.datasets.class_names import imagenet_templates
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import Found, find_layout, open_shards, read_json

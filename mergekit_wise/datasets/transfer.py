@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.layouts import find_layout, first_folder, open_list, open_shards, positions, read_lines
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.class_names import imagenet_templates
-from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import first_folder, open_list, positions, read_json
 from mergekit_wise.errors import SuiteError

@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.layouts import first_folder, open_list, positions
 from mergekit_wise.errors import SuiteError
 

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mergekit_wise.datasets.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
-from mergekit_wise.datasets.digits import CLASSNAMES
+from mergekit_wise.datasets.glyphs import CLASSNAMES, GlyphSampler, plain_glyph, render_pairs, varied_glyph
 from mergekit_wise.models.names import HEAD
 from mergekit_wise.models.text import create_tokenizer, zero_shot_head
 from mergekit_wise.models.towers import create_clip
@@ -53,7 +52,7 @@ class Lesson:
     """One stage of pre-training: what is drawn, how many of them, how talkative the captions are, how it is learned."""
 
     name: str
-    glyphs: Draw
+    glyphs: GlyphSampler
     count: int
     detail: float
     settings: Optimization
