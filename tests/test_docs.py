@@ -28,7 +28,7 @@ from mergekit_wise import __version__
 from mergekit_wise.analysis import BASELINES
 from mergekit_wise.cli.app import app
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES
-from mergekit_wise.datasets.custom_file import KEYS
+from mergekit_wise.datasets.custom import KEYS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

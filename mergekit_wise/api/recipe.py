@@ -283,4 +283,4 @@ def _without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 def _templates(source: Any) -> Any:
     """What a file of templates holds; the name of a well-known set."""
-    return source if source is None or str(source) in (*TEMPLATES, "openai") else read_templates(source)
+    return source if source is None or str(source) in TEMPLATES else read_templates(source)

@@ -1,76 +1,96 @@
-"""Which data sets are there, and what to put where for the others."""
+"""List the known data sets and suites: which are found, and how to get the others."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SuitesOptions
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """A data set of the catalogue, as it is under the root.
+class DatasetStatus:
+    """A data set of the catalogue, and whether it is under the data folder.
 
-    ``images`` is None where it was not found; ``location`` is relative to the root; ``problem`` is what is wrong with
-    what was found, empty if nothing is; ``places`` are the folders looked for, and ``hint`` what to put there.
+    Attributes:
+        images: the number of images found; None if the data set is missing or damaged.
+        expected: the number of images in the complete data set; None if unknown.
+        complete: whether the data set was found with the expected number of images.
+        location: where it was found, relative to the data folder; None if it was not.
+        problem: what is wrong with a damaged data set; None otherwise.
+        places: the folders that are looked for, relative to the data folder.
+        hint: what to download, and where to put it.
     """
 
     name: str
     title: str
     images: int | None
     expected: int | None
-    location: str
-    problem: str
+    complete: bool
+    location: str | None
+    problem: str | None
     places: tuple[str, ...]
     hint: str
 
-    @property
-    def complete(self) -> bool:
-        """Whether it is there with as many images as it should have."""
-        return self.images is not None and not self.problem and self.expected in (None, self.images)
+
+@dataclass(frozen=True, slots=True)
+class SuiteStatus:
+    """A suite, the names of its data sets, and how many of them can be evaluated."""
+
+    name: str
+    title: str
+    data_sets: tuple[str, ...]
+    found: int
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
-    """All data sets of the catalogue, and all suites: name, title, names of their data sets."""
+class SuitesReport:
+    """The data folder, None if there is none, and the status of every data set and suite of the catalogue."""
 
     root: Path | None
-    shelves: tuple[Shelf, ...]
-    suites: tuple[tuple[str, str, tuple[str, ...]], ...]
-
-    def found(self, members: tuple[str, ...]) -> int:
-        """How many of `members` can be evaluated."""
-        return sum(shelf.images is not None and not shelf.problem for shelf in self.shelves if shelf.name in members)
+    data_sets: tuple[DatasetStatus, ...]
+    suites: tuple[SuiteStatus, ...]
 
 
 @takes(SuitesOptions)
-def suites(options: SuitesOptions) -> Inventory:
-    """Look for every data set under `root`, or under what ``WISE_DATA`` names. Images are counted, not decoded.
+def suites(options: SuitesOptions) -> SuitesReport:
+    """Look for every data set under `data`, or under the folder that ``WISE_DATA`` names.
 
-    Raises SuiteError if there is no such folder; damaged data sets are listed as such.
+    Images are counted, not decoded. Damaged data sets are listed with their problem. Raises SuiteError if the data
+    folder does not exist.
     """
-    root, progress = data_root(options.data), options.progress
-    shelves = []
+    root, progress, total = data_root(options.data), options.progress, len(ENTRIES)
+    statuses = []
     for number, entry in enumerate(ENTRIES.values()):
-        progress("Looking for data sets", number, len(ENTRIES), "data sets")
-        shelves.append(_look(entry, root))
-    progress("Looking for data sets", len(ENTRIES), len(ENTRIES), "data sets")
-    plans = ((name, plan.title, (*filter(None, (plan.reference,)), *plan.shifts)) for name, plan in SUITES.items())
-    return Inventory(root, tuple(shelves), tuple(plans))
+        progress("Looking for data sets", number, total, "data sets")
+        statuses.append(_status(entry, root))
+    progress("Looking for data sets", total, total, "data sets")
+    found = {status.name for status in statuses if status.images is not None}
+    return SuitesReport(
+        root,
+        tuple(statuses),
+        tuple(
+            SuiteStatus(name, suite.title, suite.members, sum(member in found for member in suite.members))
+            for name, suite in SUITES.items()
+        ),
+    )
 
 
-def _look(entry: Entry, root: Path | None) -> Shelf:
-    images, location, problem = None, "", ""
+def _status(entry: Entry, root: Path | None) -> DatasetStatus:
+    dataset: Dataset | None = None
+    problem = location = None
     try:
-        dataset = entry.find(root or Path()) if root is not None or not entry.places else None
+        dataset = entry.open(root)
     except SuiteError as error:
         problem = str(error)
-    else:
-        if dataset is not None:
-            images, location = len(dataset), dataset.location
-    if root is not None and Path(location).is_relative_to(root):
-        location = str(Path(location).relative_to(root))
-    return Shelf(entry.name, entry.title, images, entry.expected, location, problem, entry.places, entry.hint)
+    if dataset is not None:
+        location = dataset.location
+        if root is not None and Path(location).is_relative_to(root):
+            location = str(Path(location).relative_to(root))
+    images = None if dataset is None else len(dataset)
+    complete = images is not None and entry.expected in (None, images)
+    return DatasetStatus(
+        entry.name, entry.title, images, entry.expected, complete, location, problem, entry.places, entry.hint
+    )

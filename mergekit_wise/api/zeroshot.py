@@ -27,8 +27,6 @@ from mergekit_wise.options import ZeroshotOptions
 from mergekit_wise.progress import Progress
 
 IMAGENET = "imagenet"
-TEMPLATES = {"openai": "imagenet"}
-"""Other names of templates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +54,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     output = Path(options.output)
     require_folder(output)
     names = read_classnames(options.classes)
-    templates = options.templates or ("openai" if options.classes == IMAGENET else "plain")
-    prompts = read_templates(TEMPLATES.get(templates, templates) if isinstance(templates, str) else templates)
+    prompts = read_templates(options.templates or ("openai" if options.classes == IMAGENET else "plain"))
     open_device(options.device)
     source = open_source(options.checkpoint)
     with closing(source):

@@ -1,25 +1,46 @@
-"""CIFAR-10 and CIFAR-100, and the remakes CIFAR-10.1 and CIFAR-10.2.
+"""CIFAR-10 and CIFAR-100, and the later test sets CIFAR-10.1 and CIFAR-10.2.
 
 Sources: Krizhevsky 2009; Recht et al. 2018 (arXiv 1806.00451); Lu et al. 2020 (github.com/modestyachts/cifar-10.2).
-Knows nothing of models.
+Images are read from any of the published files: python batches, binary records, and .npy files with or without a
+pickle. Pickles are parsed, never executed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
-from mergekit_wise.datasets.array_images import open_binary_batch, open_npy_dict, open_npy_pair, open_python_batch
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders
-from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
-from mergekit_wise.datasets.listed import first_folder, number, read_lines
-from mergekit_wise.datasets.pickled_arrays import read_pickle
+from mergekit_wise.datasets.layouts import (
+    Found,
+    find_layout,
+    first_folder,
+    open_folders,
+    open_shards,
+    positions,
+    read_lines,
+    require_labels,
+)
+from mergekit_wise.datasets.pickled_arrays import read_npy_dict, read_pickle
 from mergekit_wise.errors import SuiteError
+
+SIDE = 32
+_PIXELS = SIDE * SIDE * 3
+
+Array = NDArray[np.uint8]
+"""Images, uint8 [N, 32, 32, 3]."""
+
+Reader = Callable[[Path], Array]
+"""Reads the images of a file."""
 
 CLASSNAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-# CLIP's prompts for CIFAR-10 and CIFAR-100: github.com/openai/CLIP, data/prompts.md.
+# CLIP's prompts for CIFAR-10 and CIFAR-100 (github.com/openai/CLIP, data/prompts.md).
 _PROMPTS = (
     "a photo of {a} {{}}.",
     "a blurry photo of {a} {{}}.",
@@ -36,10 +57,10 @@ TEMPLATES = tuple(prompt.format(a=article) for article in ("a", "the") for promp
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What tells CIFAR-10 from CIFAR-100: folders and files of the two versions, python and binary.
+    """CIFAR-10 or CIFAR-100: the folders and files of its python and its binary version.
 
-    ``labels_key`` and ``names_key`` are keys of the python version's dictionaries; ``label_bytes`` come before the
-    pixels of a record of the binary version.
+    ``labels_key`` and ``names_key`` are keys of the python version's dictionaries; in the binary version,
+    ``label_bytes`` bytes precede the pixels of each record.
     """
 
     name: str
@@ -99,38 +120,152 @@ _CIFAR100 = _Kind(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class ArrayImages:
+    """Images in one array of a file, which `read` opens at the first access, once in each process."""
+
+    read: Reader
+    path: Path
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index` in RGB."""
+        return Image.fromarray(np.ascontiguousarray(_opened(self.read, self.path)[index]))
+
+    def sample(self, index: int) -> str:
+        """The file and the index of the image in it, separated by a colon."""
+        return f"{self.path}:{index}"
+
+    def size(self, index: int) -> int:
+        """The size of one image in bytes."""
+        return _PIXELS
+
+
+def _open_python_batch(path: Path, labels_key: str, classes: int) -> Found:
+    """Open a batch of CIFAR's python version: a pickled dictionary."""
+    return _found(ArrayImages(_read_python, path), read_pickle(path).get(labels_key), classes)
+
+
+def _open_binary_batch(path: Path, label_bytes: int, classes: int) -> Found:
+    """Open a batch of CIFAR's binary version: class numbers, the last of which counts, before pixels."""
+    labels = _records(label_bytes, path)[:, label_bytes - 1]  # CIFAR-100 has the coarse class before the fine class
+    return _found(ArrayImages(partial(_read_binary, label_bytes), path), labels, classes)
+
+
+def _open_npy_pair(data: Path, labels: Path, classes: int) -> Found:
+    """Open the two .npy files of CIFAR-10.1, images and labels; the images are memory-mapped."""
+    return _found(ArrayImages(_read_npy_images, data), _read_npy(labels), classes)
+
+
+def _open_npy_dict(path: Path, classes: int) -> Found:
+    """Open the .npy file of CIFAR-10.2: a dictionary with ``images`` and ``labels``."""
+    return _found(ArrayImages(_read_dict_images, path), read_npy_dict(path).get("labels"), classes)
+
+
+@lru_cache(maxsize=4)
+def _opened(read: Reader, path: Path) -> Array:
+    return read(path)
+
+
+def _found(images: ArrayImages, labels: object, classes: int) -> Found:
+    checked = _labels(labels, images.path)
+    count = len(_opened(images.read, images.path))
+    if count != len(checked) or not count:
+        raise SuiteError(
+            f"{images.path}: expected a label for each image, found {count:,} images and {len(checked):,} labels. "
+            "Download it again."
+        )
+    require_labels(checked, classes, str(images.path))
+    return Found(checked, images.image, images.sample, images.size, str(images.path))
+
+
+def _labels(data: object, path: Path) -> NDArray[np.int64]:
+    """A list or an array of class numbers -> int64 [N]."""
+    try:
+        labels = np.asarray(data)
+    except ValueError:  # nested lists of different lengths
+        labels = np.empty(0, object)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise SuiteError(f"{path}: expected a class number for each image, found {_shown(data)}. Download it again.")
+    return labels.astype(np.int64)
+
+
+def _read_python(path: Path) -> Array:
+    """Rows of 3072 bytes: first the red channel, row by row, then green and blue."""
+    data = read_pickle(path).get("data")
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != _PIXELS:
+        raise SuiteError(f"{path}: expected 'data', uint8 [N, {_PIXELS}], found {_shown(data)}. Download it again.")
+    return _channels_last(data)
+
+
+def _read_binary(label_bytes: int, path: Path) -> Array:
+    return _channels_last(_records(label_bytes, path)[:, label_bytes:])
+
+
+def _channels_last(rows: Array) -> Array:
+    return rows.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+
+
+def _records(label_bytes: int, path: Path) -> Array:
+    """The memory-mapped file as uint8 [N, label_bytes + 3072]."""
+    width = label_bytes + _PIXELS
+    size = path.stat().st_size
+    if size == 0 or size % width:
+        raise SuiteError(f"{path}: expected records of {width:,} bytes, found {size:,} bytes. Download it again.")
+    return np.memmap(path, np.uint8, mode="r").reshape(-1, width)
+
+
+def _read_npy_images(path: Path) -> Array:
+    return _images(_read_npy(path), path)
+
+
+def _read_dict_images(path: Path) -> Array:
+    return _images(read_npy_dict(path).get("images"), path)
+
+
+def _read_npy(path: Path) -> NDArray[np.generic]:
+    """A memory-mapped array. Arrays of objects are refused: they would be unpickled."""
+    try:
+        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SuiteError(f"{path}: expected an array in a .npy file: {error}. Download it again.") from error
+    return array
+
+
+def _images(data: object, path: Path) -> Array:
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (SIDE, SIDE, 3):
+        raise SuiteError(f"{path}: expected images, uint8 [N, 32, 32, 3], found {_shown(data)}. Download it again.")
+    return data
+
+
+def _shown(data: object) -> str:
+    return f"{data.dtype} {list(data.shape)}" if isinstance(data, np.ndarray) else f"a {type(data).__name__}"
+
+
 def _find(kind: _Kind, root: Path) -> Dataset | None:
     if place := first_folder(root, kind.places, kind.batch, kind.python_names):
-        found, names = _open_python(kind, place)
+        found = _open_python_batch(place / kind.batch, kind.labels_key, kind.classes)
+        value = read_pickle(place / kind.python_names).get(kind.names_key)
+        names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
     elif place := first_folder(root, kind.places, f"{kind.batch}.bin", kind.binary_names):
-        found = open_binary_batch(place / f"{kind.batch}.bin", kind.label_bytes, kind.classes)
+        found = _open_binary_batch(place / f"{kind.batch}.bin", kind.label_bytes, kind.classes)
         names = tuple(read_lines(place / kind.binary_names))
-    elif layout := find_layout(root, (), kind.tars, lambda name: True, loose=kind.images):
-        found, names = _open_layout(kind, *layout)
+    elif layout := find_layout(root, (), kind.tars, lambda name: True, ambiguous=kind.images):
+        if layout[0] == "tars":
+            found = open_shards(layout[1], kind.classes)
+            names = found.classnames or ()
+        else:
+            names = class_folders(layout[1])
+            found = open_folders(layout[1], positions(names), "by class")
     else:
         return None
     if len(names) != kind.classes:
         raise SuiteError(
-            f"{found.location}: expected the names of {kind.classes} classes beside it, found {len(names)}. "
+            f"{found.location}: expected the names of {kind.classes} classes next to it, found {len(names)}. "
             "Download it again."
         )
-    # As CLIP's prompts have them: "aquarium fish".
-    return _dataset(kind.name, kind.title, found, tuple(name.replace("_", " ") for name in names), 10_000)
-
-
-def _open_python(kind: _Kind, place: Path) -> tuple[Found, tuple[str, ...]]:
-    names = read_pickle(place / kind.python_names).get(kind.names_key)
-    told = tuple(_text(name) for name in names) if isinstance(names, list) else ()
-    return open_python_batch(place / kind.batch, kind.labels_key, kind.classes), told
-
-
-def _open_layout(kind: _Kind, form: str, place: Path) -> tuple[Found, tuple[str, ...]]:
-    """Class folders, numbered in the order of their names as torchvision's ImageFolder does, or tars."""
-    if form == "tars":
-        found = open_shards(place, kind.classes)
-        return found, found.classnames or ()
-    names = class_folders(place)
-    return open_folders(place, number(names), "by its classes"), names
+    # Without underscores, as in CLIP's prompts: "aquarium fish".
+    names = tuple(name.replace("_", " ") for name in names)
+    return found.dataset(kind.name, kind.title, names, found.templates or TEMPLATES, 10_000)
 
 
 def _text(name: object) -> str:
@@ -138,37 +273,22 @@ def _text(name: object) -> str:
 
 
 def _find_10_1(root: Path) -> Dataset | None:
-    """Version 6, which the paper uses; version 4 only where it is alone."""
+    """Version 6, which the paper uses, or version 4 if there is no version 6."""
     for version, expected in ((6, 2000), (4, 2021)):
         data, labels = (f"cifar10.1_v{version}_{part}.npy" for part in ("data", "labels"))
         if place := first_folder(root, _PLACES_10_1, data, labels):
-            found = open_npy_pair(place / data, place / labels, len(CLASSNAMES))
-            return _dataset("cifar10.1", f"CIFAR-10.1 v{version}", found, CLASSNAMES, expected)
+            found = _open_npy_pair(place / data, place / labels, len(CLASSNAMES))
+            return found.dataset("cifar10.1", f"CIFAR-10.1 v{version}", CLASSNAMES, TEMPLATES, expected)
     return None
 
 
 def _find_10_2(root: Path) -> Dataset | None:
-    """The test part."""
+    """The test part of CIFAR-10.2."""
     place = first_folder(root, _PLACES_10_2, "cifar102_test.npy")
     if place is None:
         return None
-    found = open_npy_dict(place / "cifar102_test.npy", len(CLASSNAMES))
-    return _dataset("cifar10.2", "CIFAR-10.2", found, CLASSNAMES, 2000)
-
-
-def _dataset(name: str, title: str, found: Found, names: tuple[str, ...], expected: int) -> Dataset:
-    return Dataset(
-        name,
-        title,
-        names,
-        found.labels,
-        found.image,
-        templates=found.templates or TEMPLATES,
-        sample=found.sample,
-        expected=expected,
-        location=found.location,
-        size=found.size,
-    )
+    found = _open_npy_dict(place / "cifar102_test.npy", len(CLASSNAMES))
+    return found.dataset("cifar10.2", "CIFAR-10.2", CLASSNAMES, TEMPLATES, 2000)
 
 
 _PLACES_10_1 = ("CIFAR-10.1", "CIFAR-10.1/datasets", "cifar10.1", "cifar-10.1")

@@ -1,10 +1,11 @@
-"""What a data set is to the rest of the house: labelled images, decoded on request.
+"""A data set as the rest of the package sees it: labelled images, decoded on request; and suites of them.
 
-Knows nothing of where images come from, nor of models, logits or metrics.
+This module knows nothing of where images are stored, nor of models, logits or metrics.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What is reported of the predictions on a data set.
+    """The number that is reported for the predictions on a data set.
 
-    ``kind`` is the primary number: ``top-1``, ``mean-per-class``, ``macro-f1``, ``worst-group`` (the lowest top-1 of
-    the groups), or ``all-in-group`` (a group counts if all its samples are right: pm-k of videos).
-    ``groups`` are indices of samples, int64, named; a sample may be in several, and the first of a group of frames is
-    its anchor, which alone counts for pm-0. ``accepted`` holds, where an image has more than one right answer, the
-    classes that count for each sample.
+    Attributes:
+        kind: ``top-1``, ``mean-per-class``, ``macro-f1``, ``worst-group`` (the lowest top-1 accuracy of a group), or
+            ``all-in-group`` (a group counts if all its samples are right: pm-k of videos).
+        groups: indices of samples, int64 [n], by the group's name. A sample may be in several groups. The first
+            sample of a group of frames is its anchor, which alone counts for pm-0.
+        accepted: the classes that count as right for each sample, where images have more than one.
     """
 
     kind: Literal["top-1", "mean-per-class", "macro-f1", "worst-group", "all-in-group"] = "top-1"
@@ -35,21 +37,23 @@ class Dataset:
     """Labelled images of one distribution.
 
     Attributes:
-        name: for records and options ("digits-inverted"); `title` for tables ("Inverted").
-        classnames: of the classes that `labels` count.
+        name: for records and options ("digits-inverted").
+        title: for tables ("Inverted").
+        classnames: the names of the classes, by label.
         labels: int64 [N], each an index into `classnames`.
         image: decodes image i to RGB; picklable, because worker processes call it.
-        templates: prompts with {} for a class name, for zero-shot heads.
-        columns: for each class, the columns of a head over `vocabulary` that stand for it, the class's logit being
-            their maximum; a class with no columns is never predicted. None where a head has one column for each class.
-        vocabulary: the set of classes that `columns` count ("imagenet").
-        metric: what is reported.
-        sample: what image i is called, for messages: a path, or a member of a tar.
-        expected: images that the complete data set has; None where nobody knows.
-        location: where it was found, for people.
-        corrupt: changes image i after it was resized and cropped, uint8 [H, W, 3] -> uint8 [H, W, 3], before it is
-            normalised; picklable, as `image` is. None: images stay as they are.
-        size: bytes of image i as it is stored; None where images are made rather than stored.
+        templates: prompt templates for zero-shot heads, with {} for a class name.
+        columns: for each class, the columns of a head over `vocabulary` that stand for it. The logit of a class is
+            the maximum over its columns; a class without columns is never predicted. None if a head has one column
+            per class.
+        vocabulary: the set of classes that `columns` index ("imagenet").
+        metric: the number that is reported.
+        sample: the name of image i for messages: a path, or a member of a tar.
+        expected: the number of images in the complete data set; None if unknown.
+        location: where the data set was found, for messages and tables.
+        corrupt: changes image i after it was resized and cropped, uint8 [H, W, 3] -> uint8 [H, W, 3], and before it
+            is normalised; picklable, as `image` is. None if images are not changed.
+        size: the stored size of image i in bytes; None if images are made rather than stored.
     """
 
     name: str
@@ -72,8 +76,34 @@ class Dataset:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A data set of the catalogue: its name, the folders to look in, and how to open it.
+
+    Attributes:
+        name: for options and records ("imagenet-r").
+        title: for tables ("ImageNet-R").
+        find: opens the data set under a root without decoding an image; returns None if it is not there. Raises
+            SuiteError if it is damaged.
+        places: folders to look for under the root, the usual one first; empty if the data set is built in.
+        expected: the number of images in the complete data set; None if unknown.
+        hint: what to download, and where to put it.
+    """
+
+    name: str
+    title: str
+    find: Callable[[Path], Dataset | None]
+    places: tuple[str, ...]
+    expected: int | None
+    hint: str
+
+    def open(self, root: Path | None) -> Dataset | None:
+        """Open the data set under `root`; without a root, only if it is built in. None if it is not there."""
+        return self.find(root or Path()) if root is not None or not self.places else None
+
+
+@dataclass(frozen=True, slots=True)
 class Missing:
-    """A data set that was asked for and is not there: the folders that were looked for, and what to do."""
+    """A requested data set that was not found: the folders that were looked for, and what to do."""
 
     name: str
     title: str
@@ -83,9 +113,9 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A reference distribution and the shifts away from it that a robust model should survive.
+    """A reference distribution and shifted distributions on which a robust model should keep its accuracy.
 
-    ``reference`` is None where nobody named one, or where it is missing; ``missing`` are the parts that were not found.
+    ``reference`` is None if the suite has none or if it is missing; ``missing`` lists the data sets not found.
     """
 
     name: str
@@ -95,5 +125,5 @@ class Suite:
 
     @property
     def datasets(self) -> tuple[Dataset, ...]:
-        """The reference, if there is one, and the shifts."""
+        """The reference, if there is one, followed by the shifts."""
         return self.shifts if self.reference is None else (self.reference, *self.shifts)

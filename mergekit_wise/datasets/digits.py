@@ -1,10 +1,10 @@
-"""The suite ``digits``: scikit-learn's handwritten digits, and shifts made of its test images.
+"""The suite ``digits``: scikit-learn's handwritten digits, and shifts made from its test images.
 
-Small enough for a demonstration without a download: 1797 real scans of 8 x 8 pixels and 17 grey levels, ink bright
-on dark. Knows nothing of models or of how anything was trained.
+It needs no download, so it serves the demo: 1797 scans of 8 x 8 pixels and 17 grey levels, with bright ink on a dark
+ground. This module knows nothing of models or of training.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from mergekit_wise.datasets.dataset import Dataset, Suite
-from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.datasets.glyphs import HELD_OUT_FACES, SIDE, Glyph, draw
+from mergekit_wise.datasets.dataset import Dataset, Entry, Suite
+from mergekit_wise.datasets.glyphs import CLASSNAMES, HELD_OUT_FACES, SIDE, Glyph, draw
 from mergekit_wise.errors import SuiteError
 
-CLASSNAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TEST_PER_CLASS = 100
 _EXPECTED = TEST_PER_CLASS * len(CLASSNAMES)
 _SPLIT_SEED = 20220619
@@ -29,7 +27,13 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of the scans: ``pixels`` uint8 [N, 32, 32], ``labels`` int64 [N], ``rows`` as scikit-learn counts them."""
+    """A part of the scans.
+
+    Attributes:
+        pixels: uint8 [N, 32, 32].
+        labels: int64 [N].
+        rows: the indices in scikit-learn's data set, int64 [N].
+    """
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -37,70 +41,41 @@ class Part:
 
 
 def open_digits() -> Suite:
-    """The test part as the reference, 100 images a class, and seven shifts of the same size."""
-    part = test_images()
-    reference = _dataset("digits", "Reference", part.labels, _Scans(part.pixels, _unchanged).image)
-    return Suite("digits", reference, _shifts(part))
+    """Open the suite: the test images as the reference, 100 per class, and seven shifts of the same size."""
+    reference, *shifts = (_open(name) for name in _TITLES)
+    return Suite("digits", reference, tuple(shifts))
 
 
 def train_images() -> Part:
-    """The scans to fine-tune on; none of them is in the suite."""
+    """The scans for fine-tuning; none of them is in the suite."""
     return _split()[0]
 
 
 def test_images() -> Part:
-    """The scans that the suite's reference and its shifts are made of."""
+    """The scans from which the suite's reference and shifts are made."""
     return _split()[1]
 
 
-def _shifts(part: Part) -> tuple[Dataset, ...]:
-    changes: tuple[tuple[str, str, Change], ...] = (
-        ("inverted", "Inverted", _inverted),
-        ("rotated", "Rotated", _rotated),
-        ("blurred", "Blurred", _blurred),
-        ("noisy", "Noisy", _noisy),
-        ("faded", "Low contrast", _faded),
-        ("small", "Small", _small),
-    )
-    made = tuple(
-        _dataset(f"digits-{name}", title, part.labels, _Scans(part.pixels, change).image)
-        for name, title, change in changes
-    )
-    return (*made, _dataset("digits-printed", "Printed", part.labels, _Pages(part.labels).image))
+def _open(name: str) -> Dataset:
+    part = test_images()
+    make = partial(_printed, part.labels) if name == "digits-printed" else partial(_shifted, part.pixels, _SHIFTS[name])
+    return Dataset(name, _TITLES[name], CLASSNAMES, part.labels, make, expected=_EXPECTED, location="built in")
 
 
-Change = Callable[[Pixels, np.random.Generator], Pixels]
-"""One image and its own random numbers -> the shifted image."""
+def _shifted(
+    pixels: NDArray[np.uint8], shift: Callable[[Pixels, np.random.Generator], Pixels], index: int
+) -> Image.Image:
+    """Image `index` of scans, uint8 [N, 32, 32], under a shift. Its index alone seeds its random numbers."""
+    return _rgb(shift(pixels[index], np.random.default_rng(index)))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scans:
-    """The scans of a part, uint8 [N, 32, 32], each changed when it is asked for."""
-
-    pixels: NDArray[np.uint8]
-    change: Change
-
-    def image(self, index: int) -> Image.Image:
-        # The index alone seeds: image 7 is the same whichever images were asked for before it.
-        return _rgb(self.change(self.pixels[index], np.random.default_rng(index)))
+def _printed(labels: NDArray[np.int64], index: int) -> Image.Image:
+    """A printed digit with label `index` of `labels`, int64 [N]. Its index alone seeds its random numbers."""
+    return _rgb(draw(_printed_glyph(int(labels[index]), np.random.default_rng(index))))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pages:
-    """Printed digits of the `labels`, int64 [N], each drawn when it is asked for."""
-
-    labels: NDArray[np.int64]
-
-    def image(self, index: int) -> Image.Image:
-        return _rgb(draw(_page_glyph(int(self.labels[index]), np.random.default_rng(index))))
-
-
-def _dataset(name: str, title: str, labels: NDArray[np.int64], image: Callable[[int], Image.Image]) -> Dataset:
-    return Dataset(name, title, CLASSNAMES, labels, image, expected=_EXPECTED, location="built in")
-
-
-def _page_glyph(digit: int, rng: np.random.Generator) -> Glyph:
-    """A digit as a page shows it: dark on light, nearly upright, in a font that no model was trained on."""
+def _printed_glyph(digit: int, rng: np.random.Generator) -> Glyph:
+    """A digit as on a page: dark on light, nearly upright, in a font that pre-training never draws."""
     return Glyph(
         digit,
         HELD_OUT_FACES[rng.integers(len(HELD_OUT_FACES))],
@@ -141,10 +116,10 @@ def _faded(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 def _small(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     side = 20
-    page = Image.new("L", (SIDE, SIDE))
+    canvas = Image.new("L", (SIDE, SIDE))
     left, top = rng.integers(0, SIDE - side + 1, 2)
-    page.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (int(left), int(top)))
-    return np.asarray(page)
+    canvas.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC), (int(left), int(top)))
+    return np.asarray(canvas)
 
 
 def _rgb(pixels: Pixels) -> Image.Image:
@@ -153,7 +128,7 @@ def _rgb(pixels: Pixels) -> Image.Image:
 
 @cache
 def _split() -> tuple[Part, Part]:
-    """Train and test: of each class, 100 scans drawn with a fixed seed are test, the rest (797 in all) train."""
+    """Training and test images: 100 scans per class, drawn with a fixed seed, are test images; 797 remain to train on."""
     scans, labels = _scans()
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:TEST_PER_CLASS] for c in range(len(CLASSNAMES))]
@@ -167,7 +142,7 @@ def _part(scans: NDArray[np.float64], labels: NDArray[np.int64], rows: NDArray[n
 
 
 def _upscaled(scan: NDArray[np.float64]) -> Pixels:
-    # The scans touch their border; a rim of one pixel keeps the ink inside when an image is turned or blurred.
+    # The ink touches the border; one more pixel on each side keeps it inside when an image is rotated or blurred.
     grey = np.pad(np.rint(scan * (255 / 16)).astype(np.uint8), 1)
     return np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
@@ -177,16 +152,12 @@ def _scans() -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise SuiteError("The suite 'digits' needs scikit-learn: pip install 'mergekit-wise[demo]'") from error
+        raise SuiteError("The suite 'digits' needs scikit-learn. Run: pip install 'mergekit-wise[demo]'") from error
     bunch = load_digits()
     return bunch.images, bunch.target.astype(np.int64)
 
 
-def _find(name: str, root: Path) -> Dataset:
-    return next(dataset for dataset in open_digits().datasets if dataset.name == name)
-
-
-_TITLES = {
+_TITLES: Mapping[str, str] = {
     "digits": "Reference",
     "digits-inverted": "Inverted",
     "digits-rotated": "Rotated",
@@ -196,6 +167,21 @@ _TITLES = {
     "digits-small": "Small",
     "digits-printed": "Printed",
 }
+_SHIFTS: Mapping[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
+    "digits": _unchanged,
+    "digits-inverted": _inverted,
+    "digits-rotated": _rotated,
+    "digits-blurred": _blurred,
+    "digits-noisy": _noisy,
+    "digits-faded": _faded,
+    "digits-small": _small,
+}
+
+
+def _find(name: str, root: Path) -> Dataset:
+    return _open(name)
+
+
 ENTRIES = tuple(
     Entry(name, title, partial(_find, name), (), _EXPECTED, "pip install 'mergekit-wise[demo]'")
     for name, title in _TITLES.items()

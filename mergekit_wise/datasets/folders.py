@@ -1,4 +1,4 @@
-"""Images in class folders, as torchvision's ImageFolder walks them. Knows nothing of what the classes mean."""
+"""Images in class folders, in the order of torchvision's ImageFolder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,18 +11,19 @@ from PIL import Image
 
 from mergekit_wise.datasets.decoding import EXTENSIONS, decode
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
 class FolderImages:
-    """Image files by number: `paths` are relative to `root`; `border` pixels are cropped on each side."""
+    """Image files by index: `paths` are relative to `root`; `border` pixels are cropped on each side."""
 
     root: str
     paths: tuple[str, ...]
     border: int = 0
 
     def image(self, index: int) -> Image.Image:
-        """Image `index` in RGB; SuiteError names the file if it cannot be decoded."""
+        """Image `index` in RGB. Raises SuiteError, naming the file, if it cannot be read or decoded."""
         path = self.sample(index)
         try:
             with open(path, "rb") as file:
@@ -36,7 +37,7 @@ class FolderImages:
         return f"{self.root}{os.sep}{self.paths[index]}"
 
     def size(self, index: int) -> int:
-        """The file's size in bytes."""
+        """The size of the file in bytes."""
         try:
             return os.stat(self.sample(index)).st_size
         except OSError as error:
@@ -44,7 +45,7 @@ class FolderImages:
 
 
 def class_folders(root: Path) -> tuple[str, ...]:
-    """The names of the folders in `root`, sorted as strings; hidden ones are left out."""
+    """The names of the folders in `root`, sorted as strings, without hidden folders."""
     try:
         with os.scandir(root) as entries:
             return tuple(sorted(e.name for e in entries if e.is_dir() and not e.name.startswith(".")))
@@ -53,10 +54,10 @@ def class_folders(root: Path) -> tuple[str, ...]:
 
 
 def list_images(root: Path, label_of: Mapping[str, int], border: int = 0) -> tuple[FolderImages, NDArray[np.int64]]:
-    """The images in the folders that `label_of` names, and their labels, int64 [N].
+    """The images in the folders that are keys of `label_of`, and their labels, int64 [N].
 
-    Folders are in the order of their names as strings, files below them, however deep, in ImageFolder's order. A
-    folder that does not exist has no images. Raises SuiteError if there is no image at all.
+    Folders are in the order of their names as strings; files below them, at any depth, are in ImageFolder's order. A
+    folder that does not exist counts as empty. Raises SuiteError if there is no image at all.
     """
     paths: list[str] = []
     labels: list[int] = []
@@ -67,7 +68,7 @@ def list_images(root: Path, label_of: Mapping[str, int], border: int = 0) -> tup
     if not paths:
         raise SuiteError(
             f"{root}: expected images ({' '.join(EXTENSIONS[:4])} ...) in class folders, found none "
-            f"in {len(label_of)} folders such as {next(iter(sorted(label_of)), 'none')!r}."
+            f"in {plural(len(label_of), 'folder')} such as {next(iter(sorted(label_of)), 'none')!r}."
         )
     return FolderImages(str(root), tuple(paths), border), np.array(labels, dtype=np.int64)
 
@@ -76,6 +77,6 @@ def _images_below(root: Path, folder: str) -> Iterator[str]:
     start = len(str(root)) + 1
     for parent, _, files in sorted(os.walk(root / folder, followlinks=True)):
         for name in sorted(files):
-            # macOS leaves "._name.jpg" beside what it unpacks.
+            # macOS creates files like "._name.jpg" when it unpacks an archive.
             if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
                 yield os.path.join(parent, name)[start:]

@@ -1,8 +1,10 @@
-"""Printed digits, drawn with the fonts that matplotlib ships.
+"""Printed digits for the demo, drawn with the fonts that matplotlib ships, and captions for them.
 
-Knows what a digit looks like in print; knows nothing of captions, models or the handwritten scans.
+The demo's model is pre-trained on these pairs of images and captions. This module knows nothing of models or of the
+handwritten digits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,15 +14,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.progress import Progress, silent
 
+CLASSNAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDE = 32
+"""Width and height of an image in pixels."""
+
 _CANVAS = 64
 _EM = 44
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One font file, and the words that a person would describe its digits with."""
+    """A font file, and how its digits are described in captions."""
 
     file: str
     kind: str
@@ -54,14 +60,20 @@ HELD_OUT_FACES = (
 
 @dataclass(frozen=True, slots=True)
 class Glyph:
-    """Everything that decides the pixels of one printed digit.
+    """All parameters of the drawing of one printed digit.
 
-    ``height`` is a share of the image and ``stretch`` a factor on the width that goes with it; ``angle`` is in
-    degrees, counter-clockwise; ``slant`` is the tangent of the lean; ``across`` and ``down`` move the digit by shares
-    of the image; ``stroke`` thickens it, in pixels of the canvas; ``ink`` and ``paper`` are grey levels in 0..255;
-    ``blur`` is a radius in pixels, ``coarse`` the side of the grid of pixels that it was scanned on; ``bend`` is how
-    far nine control points are displaced as shares of the digit, [3, 3, 2] flattened; ``noise`` is a standard
-    deviation in grey levels.
+    Attributes:
+        height: as a share of the image.
+        stretch: a factor on the width.
+        angle: in degrees, counter-clockwise.
+        slant: the tangent of the angle by which the digit leans.
+        across, down: the shift to the right and to the bottom, as shares of the image.
+        stroke: the width that is added to each stroke, in pixels of the canvas.
+        ink, paper: grey levels from 0 to 255.
+        blur: the radius in pixels.
+        coarse: the side of the grid of pixels to which the digit is reduced before it is scaled up again.
+        noise: the standard deviation in grey levels.
+        bend: the displacements of nine control points as shares of the digit, [3, 3, 2] flattened.
     """
 
     digit: int
@@ -82,7 +94,7 @@ class Glyph:
 
 
 def draw(glyph: Glyph, noise_seed: int = 0) -> NDArray[np.uint8]:
-    """The glyph's grey pixels, uint8 [32, 32]."""
+    """Draw a glyph: its grey pixels, uint8 [32, 32]."""
     mask = _mask(glyph.face.file, glyph.digit, glyph.stroke)
     placed = mask.transform((SIDE, SIDE), Image.Transform.MESH, _mesh(glyph, mask.size), Image.Resampling.BILINEAR)
     if glyph.coarse != SIDE:
@@ -99,18 +111,18 @@ def draw(glyph: Glyph, noise_seed: int = 0) -> NDArray[np.uint8]:
 
 @cache
 def _mask(file: str, digit: int, stroke: int) -> Image.Image:
-    """The digit in white on black, cropped to its ink and a rim of one pixel for smooth edges."""
+    """The digit in white on black, cropped to its ink and a border of one pixel for smooth edges."""
     canvas = Image.new("L", (_CANVAS, _CANVAS))
     font = ImageFont.truetype(_fonts_folder() / file, _EM)
     ImageDraw.Draw(canvas).text((16, 8), str(digit), fill=255, font=font, stroke_width=stroke)
     box = canvas.getbbox()
     if box is None:
-        raise SuiteError(f"{file} draws nothing for the digit {digit}; reinstall matplotlib, which ships it.")
+        raise SuiteError(f"{file} has no glyph for the digit {digit}. Run: pip install --force-reinstall matplotlib")
     return canvas.crop((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1))
 
 
 def _mesh(glyph: Glyph, source: tuple[int, int]) -> list[tuple[tuple[int, int, int, int], tuple[float, ...]]]:
-    """Where four patches of the image come from in a mask of size ``source``, as PIL's MESH wants it."""
+    """The sources of four patches of the image in a mask of size `source`, in the format of PIL's MESH."""
     points = _source_points(glyph, source)
     half = SIDE // 2
     patches = []
@@ -123,7 +135,7 @@ def _mesh(glyph: Glyph, source: tuple[int, int]) -> list[tuple[tuple[int, int, i
 
 
 def _source_points(glyph: Glyph, source: tuple[int, int]) -> NDArray[np.float64]:
-    """The mask's coordinates under the image's 3 x 3 control points, [row, column, (x, y)]."""
+    """Coordinates in the mask of the image's 3 x 3 control points, float64 [row, column, (x, y)]."""
     ys, xs = np.meshgrid([-0.5, 0.0, 0.5], [-0.5, 0.0, 0.5], indexing="ij")
     xs, ys = xs - glyph.across, ys - glyph.down
     turn = np.deg2rad(glyph.angle)
@@ -141,5 +153,109 @@ def _fonts_folder() -> Path:
     try:
         from matplotlib import get_data_path
     except ImportError as error:
-        raise SuiteError("Printed digits need the fonts that come with matplotlib: pip install matplotlib") from error
+        raise SuiteError("Printed digits need the fonts of matplotlib. Run: pip install matplotlib") from error
     return Path(get_data_path()) / "fonts" / "ttf"
+
+
+GlyphSampler = Callable[[np.random.Generator], Glyph]
+"""Random numbers -> a random glyph."""
+
+_FRAMES = ("a photo of the {}", "a picture of a {}", "the {}", "a {}", "an image of the {}", "one {}")
+_NOUNS = ("number {}", "digit {}", "{}", "numeral {}")
+
+
+def render_pairs(
+    sample_glyph: GlyphSampler, count: int, detail: float, rng: np.random.Generator, progress: Progress = silent
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Draw `count` random glyphs: grey images, uint8 [count, 32, 32], and their captions.
+
+    `detail` is the probability that a caption mentions an attribute such as "bold".
+    """
+    images = np.empty((count, SIDE, SIDE), dtype=np.uint8)
+    captions = []
+    for index in range(count):
+        if index % 500 == 0:
+            progress("drawing digits", index, count, "images")
+        glyph = sample_glyph(rng)
+        images[index] = draw(glyph, noise_seed=index)
+        captions.append(caption(glyph, detail, rng))
+    progress("drawing digits", count, count, "images")
+    return images, captions
+
+
+def plain_glyph(rng: np.random.Generator) -> Glyph:
+    """A random clean, nearly upright digit in the middle of the image."""
+    ink, paper = _ink_and_paper(rng, contrast=120)
+    return Glyph(
+        int(rng.integers(10)),
+        TRAINING_FACES[rng.integers(len(TRAINING_FACES))],
+        height=rng.uniform(0.65, 0.85),
+        angle=rng.uniform(-8, 8),
+        across=rng.uniform(-0.04, 0.04),
+        down=rng.uniform(-0.04, 0.04),
+        stroke=int(rng.integers(0, 3)),
+        ink=ink,
+        paper=paper,
+    )
+
+
+def varied_glyph(rng: np.random.Generator) -> Glyph:
+    """A random digit of any size, position, grey level, shape and quality that a person can still read."""
+    ink, paper = _ink_and_paper(rng, contrast=50)
+    height = rng.uniform(0.35, 0.95)
+    room = max(0.05, (1 - height) / 2)
+    return Glyph(
+        int(rng.integers(10)),
+        TRAINING_FACES[rng.integers(len(TRAINING_FACES))],
+        height=height,
+        stretch=rng.uniform(0.7, 1.3),
+        angle=rng.uniform(-30, 30),
+        slant=rng.uniform(-0.3, 0.3),
+        across=rng.uniform(-room, room),
+        down=rng.uniform(-room, room),
+        stroke=int(rng.integers(0, 3)),
+        ink=ink,
+        paper=paper,
+        blur=rng.uniform(0.3, 2.0) if rng.random() < 0.4 else 0.0,
+        coarse=int(rng.integers(9, 17)) if rng.random() < 0.4 else SIDE,
+        noise=rng.uniform(5, 50) if rng.random() < 0.4 else 0.0,
+        bend=tuple(rng.normal(0, 0.08, 18).tolist()),
+    )
+
+
+def caption(glyph: Glyph, detail: float, rng: np.random.Generator) -> str:
+    """A caption that names the digit as a word or numeral, and each of its attributes with probability `detail`."""
+    name = CLASSNAMES[glyph.digit] if rng.random() < 0.7 else str(glyph.digit)
+    noun = _NOUNS[rng.integers(len(_NOUNS))].format(name)
+    # At most two attributes, so that the digit stays within the few tokens of the text encoder.
+    attributes = [attribute for attribute in _attributes(glyph) if rng.random() < detail][:2]
+    contrast = f", {_contrast(glyph)}" if rng.random() < detail else ""
+    return _FRAMES[rng.integers(len(_FRAMES))].format(" ".join([*attributes, noun])) + contrast
+
+
+def _ink_and_paper(rng: np.random.Generator, contrast: int) -> tuple[int, int]:
+    """Two random grey levels that differ by at least `contrast`."""
+    while True:
+        ink, paper = (int(grey) for grey in rng.integers(0, 256, 2))
+        if abs(ink - paper) >= contrast:
+            return ink, paper
+
+
+def _attributes(glyph: Glyph) -> list[str]:
+    attributes = {
+        "big": glyph.height > 0.8,
+        "small": glyph.height < 0.55,
+        "bold": glyph.face.bold or glyph.stroke == 2,
+        "italic": glyph.face.slanted,
+        glyph.face.kind: True,
+        "blurry": glyph.blur > 0.8,
+        "coarse": glyph.coarse < SIDE,
+        "grainy": glyph.noise > 15,
+        "faint": abs(glyph.ink - glyph.paper) < 90,
+        "tilted": abs(glyph.angle) > 15,
+    }
+    return [attribute for attribute, holds in attributes.items() if holds]
+
+
+def _contrast(glyph: Glyph) -> str:
+    return "light on dark" if glyph.ink > glyph.paper else "dark on light"

@@ -1,7 +1,7 @@
-"""ImageNet and the shifts away from it that share its classes: V2, R, A and Sketch.
+"""ImageNet and the distribution shifts that have its classes, or some of them: V2, R, A and Sketch.
 
 Sources: Deng et al. 2009; Recht et al. 2019 (arXiv 1902.10811); Hendrycks et al. 2021 (arXiv 2006.16241 and
-1907.07174); Wang et al. 2019 (arXiv 1905.13549). Knows nothing of models.
+1907.07174); Wang et al. 2019 (arXiv 1905.13549).
 """
 
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
-from mergekit_wise.datasets.libraries import (
+from mergekit_wise.datasets.class_names import (
     imagenet_classnames,
     imagenet_templates,
     imagenet_wnids,
     subset_columns,
 )
+from mergekit_wise.datasets.dataset import Dataset, Entry
+from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
 
 VOCABULARY = "imagenet"
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What tells one of these data sets from the others.
+    """One of these data sets.
 
-    ``subset`` is a letter of :func:`subset_columns`, or empty for all 1000 classes; ``named`` says whether a class
-    folder is a WordNet id or the class's number: sorted as texts, numbers would give wrong labels.
+    ``subset`` is an argument of :func:`subset_columns`, or empty for all 1000 classes. ``named`` says whether the name
+    of a class folder is a WordNet id or the class number; numbers must not be sorted as texts. ``ambiguous`` are
+    folders that may belong to another data set.
     """
 
     name: str
@@ -38,11 +38,11 @@ class _Kind:
     hint: str
     subset: str = ""
     named: Literal["wnid", "number"] = "wnid"
-    loose: tuple[str, ...] = ()
+    ambiguous: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
-        return (*self.folders, *self.loose, *self.tar_places)
+        return (*self.folders, *self.ambiguous, *self.tar_places)
 
     @property
     def tar_places(self) -> tuple[str, ...]:
@@ -63,32 +63,29 @@ def _find(kind: _Kind, root: Path) -> Dataset | None:
     if found is None:
         return None
     names, columns = imagenet_classnames(), kind.columns()
-    return Dataset(
+    return found.dataset(
         kind.name,
         kind.title,
         tuple(names[column] for column in columns),
-        found.labels,
-        found.image,
-        templates=imagenet_templates(),
-        columns=tuple((column,) for column in columns) if kind.subset else None,
-        vocabulary=VOCABULARY,
-        sample=found.sample,
-        expected=kind.expected,
-        location=found.location,
-        size=found.size,
+        imagenet_templates(),
+        kind.expected,
+        tuple((column,) for column in columns) if kind.subset else None,
+        VOCABULARY,
     )
 
 
 def _open(kind: _Kind, root: Path) -> Found | None:
     label_of = kind.label_of()
-    layout = find_layout(root, kind.folders, kind.tar_places, label_of.__contains__, kind.loose)
+    layout = find_layout(root, kind.folders, kind.tar_places, label_of.__contains__, kind.ambiguous)
     if layout is None:
         return None
     if layout[0] == "tars":
         return open_shards(layout[1], len(kind.columns()))
     if kind.named == "number":
         return open_folders(layout[1], label_of, "by number, from '0' to '999'")
-    return open_folders(layout[1], label_of, f"by the WordNet ids of its {len(label_of)} classes, as {min(label_of)!r}")
+    return open_folders(
+        layout[1], label_of, f"by the WordNet ids of its {len(label_of)} classes, such as {min(label_of)!r}"
+    )
 
 
 _KINDS = (
@@ -101,7 +98,7 @@ _KINDS = (
         "The validation images from https://image-net.org (an account is needed), sorted into a folder for each "
         "WordNet id, as torchvision.datasets.ImageNet does, in imagenet/val/; or wise data fetch imagenet.",
         # For a root that is ImageNet's own folder.
-        loose=("val_in_folder", "val"),
+        ambiguous=("val_in_folder", "val"),
     ),
     _Kind(
         "imagenet-v2",

@@ -1,7 +1,6 @@
-"""ImageNet-C from disk: ImageNet's validation images under 15 corruptions of 5 severities, 75 data sets.
+"""ImageNet-C: ImageNet's validation images with 15 corruptions at 5 severities, which makes 75 data sets.
 
-Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261). The mean corruption error is analysis' business.
-Knows nothing of models.
+Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 """
 
 from collections.abc import Mapping
@@ -9,12 +8,10 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
+from mergekit_wise.datasets.class_names import imagenet_classnames, imagenet_templates, imagenet_wnids
+from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.imagenet import VOCABULARY
-from mergekit_wise.datasets.layouts import find_layout, open_folders
-from mergekit_wise.datasets.libraries import imagenet_classnames, imagenet_templates, imagenet_wnids
-from mergekit_wise.datasets.listed import number
+from mergekit_wise.datasets.layouts import find_layout, open_folders, positions
 
 SEVERITIES = (1, 2, 3, 4, 5)
 CORRUPTIONS: Mapping[str, str] = MappingProxyType(
@@ -36,19 +33,19 @@ CORRUPTIONS: Mapping[str, str] = MappingProxyType(
         "jpeg_compression": "digital",
     }
 )
-"""Each corruption with the archive that it comes in, which some have as a folder of that name."""
+"""The archive of each corruption; some copies keep a folder with the name of the archive."""
 
 IMAGES = 50_000
 _FOLDERS = ("imagenet-c", "ImageNet-C", "imagenet_c", "Imagenet-C")
 
 
 def name_of(corruption: str, severity: int) -> str:
-    """What one of the 75 is called: ``imagenet-c-gaussian_noise-3``."""
+    """The name of one of the 75 data sets: ``imagenet-c-gaussian_noise-3``."""
     return f"imagenet-c-{corruption}-{severity}"
 
 
 def title_of(corruption: str, severity: int) -> str:
-    """What tables call it."""
+    """The title in tables: ``Gaussian noise 3``."""
     return f"{corruption.replace('_', ' ').capitalize()} {severity}"
 
 
@@ -58,23 +55,17 @@ def _places(corruption: str, severity: int) -> tuple[str, ...]:
 
 
 def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
-    label_of = number(imagenet_wnids())
+    label_of = positions(imagenet_wnids())
     layout = find_layout(root, _places(corruption, severity), (), label_of.__contains__)
     if layout is None:
         return None
-    found = open_folders(layout[1], label_of, "by WordNet ids of ImageNet's classes")
-    return Dataset(
+    return open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes").dataset(
         name_of(corruption, severity),
         title_of(corruption, severity),
         imagenet_classnames(),
-        found.labels,
-        found.image,
-        templates=imagenet_templates(),
+        imagenet_templates(),
+        IMAGES,
         vocabulary=VOCABULARY,
-        sample=found.sample,
-        expected=IMAGES,
-        location=found.location,
-        size=found.size,
     )
 
 

@@ -1,27 +1,32 @@
-"""A data set in class folders or in tars, whichever is there: the two become one thing.
+"""Data sets in the layouts that downloads have: class folders, tars, or files that list the images.
 
-Knows where to look and how to number classes; knows nothing of any one data set.
+Whatever the layout, the result is a `Found`: labelled images, without the name or the metric of a data set.
 """
 
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mergekit_wise.datasets.folders import class_folders, list_images
+from mergekit_wise.datasets.dataset import Dataset, Metric
+from mergekit_wise.datasets.folders import FolderImages, class_folders, list_images
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import listed, plural
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """Images with labels, wherever they lie; `classnames` only where a file beside tars tells them.
+    """Labelled images of any layout.
 
-    `image`, `sample` and `size` are as :class:`Dataset` has them, `labels` are int64 [N].
+    `labels` are int64 [N]; `image`, `sample` and `size` are as in :class:`Dataset`; `classnames` and `templates` are
+    None unless a file next to the images lists them.
     """
 
     labels: NDArray[np.int64]
@@ -32,32 +37,92 @@ class Found:
     classnames: tuple[str, ...] | None = None
     templates: tuple[str, ...] | None = None
 
+    def dataset(
+        self,
+        name: str,
+        title: str,
+        classnames: tuple[str, ...],
+        templates: tuple[str, ...],
+        expected: int,
+        columns: tuple[tuple[int, ...], ...] | None = None,
+        vocabulary: str = "",
+        metric: Metric | None = None,
+    ) -> Dataset:
+        """The images as a data set; the arguments are described at :class:`Dataset`."""
+        return Dataset(
+            name,
+            title,
+            classnames,
+            self.labels,
+            self.image,
+            templates=templates,
+            columns=columns,
+            vocabulary=vocabulary,
+            metric=metric or Metric(),
+            sample=self.sample,
+            expected=expected,
+            location=self.location,
+            size=self.size,
+        )
 
-def open_folders(root: Path, label_of: Mapping[str, int], what: str, border: int = 0) -> Found:
-    """Images in class folders, every folder's label told by `label_of`.
 
-    Raises SuiteError, saying that folders are `what`, if there is one that `label_of` does not know.
+def open_folders(root: Path, label_of: Mapping[str, int], expected: str, border: int = 0) -> Found:
+    """Images in class folders, labelled by `label_of`; `border` pixels are cropped on each side.
+
+    Raises SuiteError if there is no folder, or one that `label_of` lacks; the message says that class folders are named
+    as `expected` describes.
     """
     folders = class_folders(root)
-    strangers = [name for name in folders if name not in label_of]
-    if strangers or not folders:
-        shown = ", ".join(map(repr, strangers[:3]))
-        found = f"{len(strangers)} others among {len(folders)}: {shown}" if strangers else "no folder"
-        raise SuiteError(f"{root}: expected class folders named {what}; found {found}.")
+    unknown = [name for name in folders if name not in label_of]
+    if unknown or not folders:
+        found = (
+            f"{plural(len(unknown), 'other folder')} among {len(folders)}: {listed(map(repr, unknown), 3)}"
+            if unknown
+            else "no folder"
+        )
+        raise SuiteError(f"{root}: expected class folders named {expected}; found {found}.")
     images, labels = list_images(root, {name: label_of[name] for name in folders}, border)
     return Found(labels, images.image, images.sample, images.size, str(root))
 
 
 def open_shards(root: Path, classes: int, border: int = 0) -> Found:
-    """Images in tars; SuiteError if a label is not below `classes`."""
+    """Images in tars. Raises SuiteError if a label is not below `classes`."""
     tars = open_tars(root, border)
     require_labels(tars.labels, classes, str(root))
     images = tars.images
     return Found(tars.labels, images.image, images.sample, images.size, str(root), tars.classnames, tars.templates)
 
 
+def open_list(
+    root: Path, paths: Sequence[str], labels: NDArray[np.int64], classes: int
+) -> tuple[Found, NDArray[np.int64]]:
+    """The images at `paths`, relative to `root`, with their `labels`; and their indices in the list, int64 [N].
+
+    Images that do not exist are left out, so that the count shows an incomplete download. Raises SuiteError if none
+    exists, or if a label is not below `classes`.
+    """
+    require_labels(labels, classes, str(root))
+    existing = _existing(root, paths)
+    rows = np.array([row for row, path in enumerate(paths) if path in existing], dtype=np.int64)
+    if not len(rows):
+        example = f" such as {paths[0]}" if paths else ""
+        raise SuiteError(f"{root}: expected {plural(len(paths), 'image')}{example}; found none. Unpack them there.")
+    images = FolderImages(str(root), tuple(paths[row] for row in rows))
+    return Found(labels[rows], images.image, images.sample, images.size, str(root)), rows
+
+
+def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
+    """Those of `paths`, relative to `root`, that are files. Each folder is listed once."""
+    files: set[str] = set()
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        if (root / folder).is_dir():
+            with os.scandir(root / folder) as entries:
+                files |= {f"{folder}/{e.name}" if folder else e.name for e in entries if not e.is_dir()}
+    return frozenset(files.intersection(paths))
+
+
 def require_labels(labels: NDArray[np.int64], classes: int, where: str) -> None:
-    """Raise SuiteError unless all labels are from 0 up to `classes`."""
+    """Raise SuiteError, naming `where`, unless all labels are at least 0 and below `classes`."""
     if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise SuiteError(
             f"{where}: expected labels from 0 to {classes - 1}, found them from {labels.min()} to {labels.max()}."
@@ -69,21 +134,55 @@ def find_layout(
     folders: Sequence[str],
     tars: Sequence[str],
     known: Callable[[str], bool],
-    loose: Sequence[str] = (),
+    ambiguous: Sequence[str] = (),
 ) -> tuple[Literal["folders", "tars"], Path] | None:
     """The first of `folders` under `root` with a class folder that is `known`, else the first of `tars` with tars.
 
-    Where neither is, but one of `folders` has other folders in it, that one: whoever opens it says what was expected.
-    Places that are `loose` have names that might mean anything, and count only with a known class folder.
+    If there is neither, the first of `folders` that has any other folders in it, so that opening it reports the
+    problem. Folders with `ambiguous` names, which other data sets may have, count only with a known class folder.
     """
-    there = [root / place for place in (*folders, *loose) if (root / place).is_dir()]
-    listed = {place: class_folders(place) for place in there}
-    for place, names in listed.items():
+    candidates = [root / place for place in (*folders, *ambiguous) if (root / place).is_dir()]
+    classes = {place: class_folders(place) for place in candidates}
+    for place, names in classes.items():
         if any(map(known, names)):
             return "folders", place
     for name in tars:
         if has_tars(root / name):
             return "tars", root / name
-    # One place may lie in another: imagenet-sketch/sketch.
-    strange = (place for place in there if any(place / name not in there for name in listed[place]))
-    return next((("folders", place) for place in strange if place not in {root / name for name in loose}), None)
+    for place, names in classes.items():
+        # One candidate may lie in another, such as imagenet-sketch/sketch.
+        if place not in {root / name for name in ambiguous} and any(place / name not in classes for name in names):
+            return "folders", place
+    return None
+
+
+def first_folder(root: Path, places: Sequence[str], *needed: str) -> Path | None:
+    """The first of `places` under `root` that has all of the files `needed`; None if none has."""
+    return next((root / p for p in places if all((root / p / name).exists() for name in needed)), None)
+
+
+def positions(names: Sequence[str]) -> dict[str, int]:
+    """The position of each name in the sequence: labels by class name."""
+    return {name: position for position, name in enumerate(names)}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, without empty lines and surrounding blanks. Raises SuiteError if it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SuiteError(
+            f"{path}: expected a list in UTF-8, one entry per line: {error}. Download it again."
+        ) from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file. Raises SuiteError if the file is missing, damaged, or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise SuiteError(f"{path}: expected a JSON object: {error}. Unpack the download again.") from error
+    if not isinstance(value, dict):
+        raise SuiteError(f"{path}: expected a JSON object, found a {type(value).__name__}. Unpack the download again.")
+    return value

@@ -1,7 +1,7 @@
-"""Plain data and arrays out of pickles, without executing anything: CIFAR's batches, and dictionaries in .npy files.
+"""Plain data and arrays from pickles, without executing code: CIFAR's batches, and dictionaries in .npy files.
 
-Python's own reader would call whatever a pickle names. This one reads the structure, and makes arrays of what
-describes an array; anything else that is not plain data is refused. Knows nothing of images.
+Python's own reader calls any function that a pickle names. This one parses the structure and builds arrays from their
+descriptions; any other object is refused.
 """
 
 import math
@@ -18,7 +18,7 @@ from mergekit_wise.errors import SuiteError
 
 DTYPES = frozenset(f"{kind}{size}" for kind in "ui" for size in (1, 2, 4, 8)) | {"b1", "f2", "f4", "f8"}
 MAX_FILE = 1 << 30
-"""Several times the largest of these files, which are read as a whole."""
+"""The largest file that is read, in bytes: several times the size of CIFAR's files."""
 
 MAX_DEPTH = 4
 MAX_DIMENSIONS = 8
@@ -32,15 +32,15 @@ _ENCODE = Global("_codecs", "encode")
 
 
 def read_pickle(path: Path) -> Mapping[str, object]:
-    """The dictionary in a pickle file, texts and bytes as keys alike; arrays in it are numpy's.
+    """The dictionary in a pickle file, with numpy arrays; keys that are bytes become strings.
 
-    Raises SuiteError if the file is damaged, is no dictionary, or holds objects other than plain data and arrays.
+    Raises SuiteError if the file is damaged, is not a dictionary, or holds objects other than plain data and arrays.
     """
     return _dictionary(path, 0)
 
 
 def read_npy_dict(path: Path) -> Mapping[str, object]:
-    """The dictionary that ``np.save`` put into a .npy file, as an array of one object. Raises SuiteError as above."""
+    """The dictionary that ``np.save`` wrote to a .npy file as an array of one object. Raises SuiteError as above."""
     try:
         with path.open("rb") as file:
             version = npy.read_magic(file)
@@ -57,7 +57,7 @@ def read_npy_dict(path: Path) -> Mapping[str, object]:
 def _dictionary(path: Path, start: int) -> Mapping[str, object]:
     try:
         if (size := path.stat().st_size) > MAX_FILE:
-            raise PickleError(f"{size:,} bytes are too many")
+            raise PickleError(f"{size:,} bytes are more than the limit of {MAX_FILE:,}")
         view = memoryview(path.read_bytes())
         value = _Builder(size).plain(load(view, _reduce, _refuse, start)[0], MAX_DEPTH)
     except (OSError, ValueError) as error:
@@ -70,7 +70,8 @@ def _dictionary(path: Path, start: int) -> Mapping[str, object]:
 
 
 def _reduce(function: Global, arguments: tuple[object, ...]) -> object:
-    # Keys that were byte strings: they are needed while the pickle is read. Longer ones wait for the budget.
+    # Dictionary keys that were byte strings are needed while the pickle is parsed. Longer strings are encoded later,
+    # where they count against the budget.
     match arguments:
         case (str(text), *_) if function == _ENCODE and len(text) <= LONG_BYTES:
             return text.encode("latin-1")
@@ -78,13 +79,14 @@ def _reduce(function: Global, arguments: tuple[object, ...]) -> object:
 
 
 def _refuse(saved_id: object) -> object:
-    raise PickleError("it refers to data outside itself")
+    raise PickleError("it refers to data outside the file")
 
 
 class _Builder:
     """Replaces stubs by the arrays and scalars that they describe, and blobs by bytes.
 
-    A short pickle can name the same bytes over and over: what is built may take a few times the file's size, no more.
+    A short pickle can refer to the same bytes many times, so the memory of the results is limited to a few times the
+    size of the file.
     """
 
     def __init__(self, file_size: int) -> None:
@@ -104,13 +106,13 @@ class _Builder:
             self._spend(len(value))
             return [self.plain(entry, depth - 1) for entry in value]
         if isinstance(value, (Global, tuple, set, frozenset)):
-            raise PickleError(f"it holds a {type(value).__name__}, which no data set needs")
+            raise PickleError(f"it holds a {type(value).__name__}, which is not supported")
         return value
 
     def _spend(self, amount: int) -> None:
         self.budget -= amount
         if self.budget < 0:
-            raise PickleError("it repeats the same data too often to be believed")
+            raise PickleError("it repeats the same data too often")
 
     def _array(self, stub: Stub, depth: int) -> object:
         match stub:
@@ -127,15 +129,15 @@ class _Builder:
             case Stub(kind=kind) if kind == _ENCODE:
                 return self._bytes(stub)
             case _:
-                raise PickleError(f"it names {stub.kind}, which is neither plain data nor an array")
+                raise PickleError(f"it refers to {stub.kind}, which is neither data nor an array")
         if not all(type(size) is int and 0 <= size < 2**40 for size in shape) or len(shape) > MAX_DIMENSIONS:
-            raise PickleError(f"an array has the impossible shape {str(shape)[:60]}")
+            raise PickleError(f"an array has the invalid shape {str(shape)[:60]}")
         if _is_object(described):
             return self._object(raw, shape, depth)
         return self._filled(shape, _dtype(described), raw, bool(by_columns))
 
     def _object(self, raw: object, shape: tuple[int, ...], depth: int) -> NDArray[np.object_]:
-        """An array of one object, as ``np.save`` makes of a dictionary."""
+        """An array of one object, the form in which ``np.save`` writes a dictionary."""
         if not isinstance(raw, list) or len(raw) != 1 or math.prod(shape) != 1:
             raise PickleError("it holds an array of objects")
         holder = np.empty(shape, object)
@@ -143,7 +145,7 @@ class _Builder:
         return holder
 
     def _bytes(self, raw: object) -> bytes:
-        """Bytes as protocols write them: byte strings, Python 2's texts, protocol 2's encoded texts of Python 3."""
+        """Bytes in the forms of all protocols: byte strings, strings of Python 2, and encoded strings of protocol 2."""
         match raw:
             case Blob():
                 self._spend(len(raw.view))
@@ -164,7 +166,7 @@ class _Builder:
     ) -> NDArray[np.generic]:
         data = self._bytes(raw)
         if math.prod(shape) * dtype.itemsize != len(data):
-            raise PickleError(f"an array of {dtype} {list(shape)} does not fit its {len(data):,} bytes")
+            raise PickleError(f"an array of {dtype} {list(shape)} does not match its {len(data):,} bytes")
         return np.frombuffer(data, dtype).reshape(shape, order="F" if by_columns else "C")
 
 
@@ -173,11 +175,11 @@ def _is_object(described: Stub) -> bool:
 
 
 def _dtype(described: Stub) -> np.dtype[np.generic]:
-    """``dtype('u1', False, True)`` and its state ``(3, '<', ...)``: the byte order."""
+    """The dtype of a stub ``dtype('u1', False, True)`` with the state ``(3, '<', ...)``, which has the byte order."""
     code = described.arguments[0] if described.kind == _DTYPE and described.arguments else None
     state = described.state
     order = state[1] if isinstance(state, tuple) and len(state) > 1 else "|"
     name = code.lstrip("<>|=") if isinstance(code, str) else ""
     if name not in DTYPES or order not in ("<", ">", "|", "="):
-        raise PickleError(f"it holds an array of {str(code)[:40]!r}, which is refused")
+        raise PickleError(f"it holds an array of the unsupported dtype {str(code)[:40]!r}")
     return np.dtype(f"{order}{name}")

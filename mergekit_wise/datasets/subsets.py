@@ -1,45 +1,139 @@
-"""The reference restricted to the classes of a shift that has a part of them.
+"""Data sets made from others: a class-balanced subset, the reference restricted to a shift's classes, other names.
 
-Effective robustness on ImageNet-R, ImageNet-A and ObjectNet is measured against ImageNet's accuracy on their classes
-(WiSE-FT, appendix; Taori et al. 2020), with the same columns of the head.
+This module knows nothing of where images come from.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mergekit_wise.datasets.dataset import Dataset, Suite
-from mergekit_wise.datasets.limit import part
+from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
+from mergekit_wise.errors import SuiteError
 
-PREFIX = "reference-of-"
+T = TypeVar("T")
+
+
+def limited(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
+    """A class-balanced random subset of `count` images, in their old order; `dataset` itself if it has no more.
+
+    Images are drawn class by class in turn, where `seed` decides the order of the classes and of the images in each.
+    Class sizes therefore differ by at most one, unless a class has no more images, and a smaller subset is contained
+    in a larger one with the same seed.
+
+    Raises SuiteError if `count` is not positive, or if the metric needs all frames of a video.
+    """
+    if count < 1:
+        raise SuiteError(f"Expected a subset of at least 1 image, found {count}.")
+    if count >= len(dataset):
+        return dataset
+    if dataset.metric.kind == "all-in-group":
+        raise SuiteError(
+            f"{dataset.title}: no subset can be evaluated, because the metric needs all frames of a group. "
+            "Leave out --limit for this data set."
+        )
+    return subset(dataset, _balanced_rows(dataset.labels, count, seed))
+
+
+def subset(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
+    """The images of `dataset` with the indices `rows`, int64 [n], in that order."""
+    return replace(
+        dataset,
+        labels=dataset.labels[rows],
+        image=partial(_at, dataset.image, rows),
+        sample=partial(_at, dataset.sample, rows),
+        # A corruption is seeded by the image's index in the whole data set.
+        corrupt=None if dataset.corrupt is None else partial(_at, dataset.corrupt, rows),
+        size=None if dataset.size is None else partial(_at, dataset.size, rows),
+        metric=_metric_of_rows(dataset.metric, rows),
+    )
 
 
 def companions(suite: Suite) -> tuple[Dataset, ...]:
-    """One for each shift that has other classes than the reference: the reference's images of these, labelled alike."""
+    """For each shift with fewer classes than the reference: the reference's images of these classes.
+
+    They have the shift's labels and columns of the head. Effective robustness on ImageNet-R, ImageNet-A and ObjectNet
+    is measured against ImageNet's accuracy on their classes (WiSE-FT, appendix; Taori et al. 2020).
+    """
     return () if suite.reference is None else tuple(_companions(suite.reference, suite.shifts))
 
 
 def companion_name(shift: str) -> str:
-    """What the companion of the data set `shift` is called in records."""
-    return PREFIX + shift
+    """The name that records have for the companion of the data set `shift`."""
+    return f"reference-of-{shift}"
+
+
+def with_names(dataset: Dataset, classnames: tuple[str, ...] | None, templates: tuple[str, ...] | None) -> Dataset:
+    """`dataset` with other class names, other templates, or both; None keeps the data set's own.
+
+    For a data set with some of ImageNet's classes, such as ImageNet-R, all 1000 names of ImageNet may be given; those
+    of its classes are taken. Raises SuiteError if the number of names fits neither.
+    """
+    names = dataset.classnames if classnames is None else _fitting(dataset, classnames)
+    return replace(dataset, classnames=names, templates=dataset.templates if templates is None else templates)
+
+
+def _at(function: Callable[..., T], rows: NDArray[np.int64], index: int, *arguments: Any) -> T:
+    """`function` of the row that image `index` of a subset has in the whole data set; picklable as a partial."""
+    return function(int(rows[index]), *arguments)
+
+
+def _balanced_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Ascending row numbers, int64 [count]."""
+    # Sorted by raw random bits: NumPy promises the same ones in all its versions, but not the same permutations.
+    bits = np.random.PCG64(seed)
+    shuffled = np.argsort(bits.random_raw(len(labels)), kind="stable")
+    class_order = np.argsort(bits.random_raw(int(labels.max()) + 1), kind="stable")
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    classes = labels[by_class]
+    # The number of images of the same class that come before each.
+    rank = np.arange(len(labels)) - np.searchsorted(classes, classes)
+    chosen: NDArray[np.int64] = np.sort(by_class[np.lexsort((class_order[classes], rank))[:count]]).astype(np.int64)
+    return chosen
+
+
+def _metric_of_rows(metric: Metric, rows: NDArray[np.int64]) -> Metric:
+    """The metric with the new indices of its groups; groups without any chosen image are left out."""
+    groups = {name: np.flatnonzero(np.isin(rows, group)).astype(np.int64) for name, group in metric.groups.items()}
+    accepted = None if metric.accepted is None else tuple(metric.accepted[row] for row in rows)
+    return Metric(metric.kind, {name: group for name, group in groups.items() if group.size}, accepted)
 
 
 def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dataset]:
     for shift in shifts:
         if shift.columns is None or shift.vocabulary != reference.vocabulary or reference.columns is not None:
             continue
-        classes = {column: label for label, columns in enumerate(shift.columns) for column in columns}
-        rows = np.flatnonzero(np.isin(reference.labels, list(classes))).astype(np.int64)
+        label_of = {column: label for label, columns in enumerate(shift.columns) for column in columns}
+        rows = np.flatnonzero(np.isin(reference.labels, list(label_of))).astype(np.int64)
         if not len(rows):
             continue
-        chosen = part(reference, rows)
+        chosen = subset(reference, rows)
         yield replace(
             chosen,
             name=companion_name(shift.name),
             title=f"{reference.title}, {shift.title}'s classes",
             classnames=shift.classnames,
-            labels=np.array([classes[label] for label in chosen.labels.tolist()], np.int64),
+            labels=np.array([label_of[label] for label in chosen.labels.tolist()], np.int64),
             columns=shift.columns,
             expected=None,
         )
+
+
+def _fitting(dataset: Dataset, classnames: tuple[str, ...]) -> tuple[str, ...]:
+    if len(classnames) == len(dataset.classnames):
+        return classnames
+    columns = dataset.columns
+    if columns is None or len(classnames) != 1000 or dataset.vocabulary != "imagenet":
+        raise SuiteError(
+            f"{dataset.title}: expected {len(dataset.classnames)} class names, one per class, found {len(classnames)}."
+        )
+    if any(len(several) != 1 for several in columns):
+        raise SuiteError(
+            f"{dataset.title}: ImageNet's class names do not fit, because some of its {len(columns)} classes combine "
+            "several of ImageNet's. Evaluate this data set in a run of its own, without --classnames or with "
+            f"{len(columns)} names."
+        )
+    return tuple(classnames[column] for (column,) in columns)

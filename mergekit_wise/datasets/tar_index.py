@@ -1,128 +1,104 @@
-"""Where the members of a tar file lie. Knows ustar, GNU and pax headers; knows nothing of images or samples.
+"""The offsets and sizes of the regular files in an uncompressed tar, read from its headers alone."""
 
-Python's tarfile takes a second for 15,000 members; a data set has 100,000 of them.
-"""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import io
+import tarfile
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
 
 from mergekit_wise.errors import SuiteError
 
-BLOCK = 512
-_LONGEST_NAME = 1 << 16
-_FILES = (b"0", b"\0", b"7")
-_TELLING = (b"L", b"K", b"x", b"g")
-_EMPTY = (b"1", b"2", b"3", b"4", b"5", b"6", b"V")
+_LONGEST_READ = 1 << 20
+"""The most bytes that one header may make tarfile read: a damaged header may claim gigabytes."""
 
-Read = Callable[[int, int], bytes]
-"""(offset, size) -> bytes, fewer at the end of the file."""
+_NO_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, b"V")
+"""Members without content: links, devices, folders, pipes, and the label of a GNU volume."""
+
+# What tarfile raises on damaged headers, besides its own errors.
+_DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError)
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A regular file in a tar: its bytes start at `offset`; `head` is the first of them, at most 512."""
+class Member(NamedTuple):
+    """A regular file in a tar: `size` bytes from `offset` on."""
 
     name: str
     offset: int
     size: int
-    head: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a header said of the member after it."""
+class _Headers(io.BufferedReader):
+    """A file from which no header reads more than `_LONGEST_READ` bytes."""
 
-    name: str | None = None
-    size: int | None = None
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LONGEST_READ:
+            raise tarfile.ReadError(f"a header asks for {size} bytes")
+        return super().read(size)
 
 
-def tar_members(read: Read, length: int, where: str) -> Iterator[Member]:
-    """The regular files of a tar of `length` bytes, in order.
+def tar_members(path: str) -> Iterator[Member]:
+    """The regular files of the tar at `path`, in the order of the tar.
 
-    Raises SuiteError, naming `where`, if it is no tar, ends too early, or holds what only some programs can read.
+    Raises SuiteError, naming `path`, if the file is not an uncompressed tar, is cut off or damaged, or holds sparse
+    files or members of a kind that is not in the tar standard.
     """
-    position, told = 0, _Told()
-    while position < length:
-        # One read for the header and for the content of what is small, as labels are.
-        block = read(position, 2 * BLOCK)
-        header = block[:BLOCK]
-        if not header.strip(b"\0"):
-            return
-        if not _is_header(header):
-            raise SuiteError(f"{where}: expected the header of a tar at byte {position:,}, found something else.")
-        kind, start = header[156:157], position + BLOCK
-        size = 0 if kind in _EMPTY else _number(header[124:136], where) if told.size is None else told.size
-        if start + size > length:
-            raise SuiteError(
-                f"{where}: is cut off: it should go on to byte {start + size:,} and ends at {length:,}. "
-                "Download it again."
-            )
-        position = start + -(-size // BLOCK) * BLOCK
-        if kind in _TELLING:
-            told = _heard(kind, read(start, min(size, _LONGEST_NAME)), told, where)
-            continue
-        if kind in _FILES:
-            yield Member(_name(header) if told.name is None else told.name, start, size, block[BLOCK : BLOCK + size])
-        elif kind not in _EMPTY:
-            raise SuiteError(
-                f"{where}: holds a member of the kind {kind!r}, which is not read. Pack it again with tar."
-            )
-        told = _Told()
-
-
-def _is_header(header: bytes) -> bool:
-    """Whether the checksum is right: the sum of all bytes, those of the checksum itself counted as blanks."""
     try:
-        told = int(header[148:156].strip(b"\0 "), 8)
-    except ValueError:
-        return False
-    return told == sum(header) - sum(header[148:156]) + 8 * 0x20
+        with _Headers(io.FileIO(path)) as file:
+            yield from _members(file, path)
+    except OSError as error:
+        raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error
+    except _DAMAGE as error:
+        raise SuiteError(f"{path}: is not an uncompressed tar, or is damaged: {error}. Download it again.") from error
 
 
-def _number(field: bytes, where: str) -> int:
-    """A size: octal digits, or GNU's form for large ones."""
-    if field[0] & 0x80:
-        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
-    digits = field.strip(b"\0 ") or b"0"
-    # int() alone would take "-1", and the walk would never end.
-    if set(digits) - set(b"01234567"):
-        raise SuiteError(f"{where}: a header gives {field!r} as a size. Download it again.")
-    return int(digits, 8)
+def _members(file: BinaryIO, path: str) -> Iterator[Member]:
+    length = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    if not length:
+        return
+    tar = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
+    info = tar.next()
+    while info is not None:
+        if info.issparse() or not (info.isreg() or info.type in _NO_DATA):
+            raise SuiteError(
+                f"{path}: {info.name!r} is of the type {info.type!r}, which is not supported. Pack it again with tar."
+            )
+        if info.offset + tarfile.BLOCKSIZE < info.offset_data:
+            _check_extended_headers(file, info)
+        if info.size < 0:
+            raise tarfile.ReadError(f"{info.name!r} has a size of {info.size} bytes")
+        if info.isreg():
+            if info.offset_data + info.size > length:
+                raise SuiteError(
+                    f"{path}: is cut off: {info.name!r} ends at byte {info.offset_data + info.size:,}, the file at "
+                    f"{length:,}. Download it again."
+                )
+            yield Member(info.name, info.offset_data, info.size)
+        info = tar.next() if tar.offset < length else None
+    # tarfile ends without an error at a damaged header, as it does at the empty block that ends a tar.
+    file.seek(tar.offset)
+    if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+        raise tarfile.ReadError(f"there is no tar header at byte {tar.offset:,}")
 
 
-def _name(header: bytes) -> str:
-    name = _text(header[:100])
-    # GNU's old format has other things where ustar keeps the beginning of a long name.
-    prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
-    return f"{prefix}/{name}" if prefix else name
+def _check_extended_headers(file: BinaryIO, info: tarfile.TarInfo) -> None:
+    """Raise ValueError if the headers that extend a member's own are damaged: tarfile ignores what it cannot read."""
+    position = info.offset
+    while position + tarfile.BLOCKSIZE < info.offset_data:
+        file.seek(position)
+        header = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        if header.size < 0:
+            raise ValueError(f"an extended header has a size of {header.size} bytes")
+        if header.type == tarfile.XHDTYPE:
+            _check_pax(file.read(header.size).rstrip(b"\0"))
+        position += tarfile.BLOCKSIZE * (1 + -(-header.size // tarfile.BLOCKSIZE))
+    if not info.pax_headers.get("size", "0").isdecimal():
+        raise ValueError(f"a pax header gives {info.pax_headers['size']!r} as a size")
 
 
-def _text(field: bytes) -> str:
-    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
-
-
-def _heard(kind: bytes, content: bytes, told: _Told, where: str) -> _Told:
-    if kind == b"L":
-        return _Told(_text(content), told.size)
-    if kind != b"x":
-        return told
-    try:
-        records = dict(_pax_records(content))
-        size = records.get("size")
-        if size is not None and not size.isdecimal():
-            raise ValueError(size)
-        return _Told(records.get("path", told.name), told.size if size is None else int(size))
-    except ValueError:
-        raise SuiteError(f"{where}: has a pax header that cannot be read. Download it again.") from None
-
-
-def _pax_records(content: bytes) -> Iterator[tuple[str, str]]:
-    """Records of ``length key=value`` and a newline; the length counts all of it."""
-    content = content.rstrip(b"\0")
-    while content:
-        length = int(content[: content.index(b" ")])
-        if not 0 < length <= len(content):
-            raise ValueError(length)
-        key, _, value = content[content.index(b" ") + 1 : length - 1].partition(b"=")
-        yield key.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")
-        content = content[length:]
+def _check_pax(records: bytes) -> None:
+    """Records are ``length key=value`` and a newline; the length is that of the whole record."""
+    start = 0
+    while start < len(records):
+        end = start + int(records[start : records.index(b" ", start)])
+        if end <= start or records[end - 1 : end] != b"\n":
+            raise ValueError("a pax header is damaged")
+        start = end

@@ -1,20 +1,22 @@
-"""Cars, DTD, SUN397 and Food-101: what ImageNet and CIFAR leave of the paper's seven sets for transfer (Table 2).
+"""Cars, DTD, SUN397 and Food-101: the paper's data sets for transfer (Table 2) besides ImageNet and CIFAR.
 
-Sources: Krause et al. 2013; Cimpoi et al. 2014; Xiao et al. 2010; Bossard et al. 2014. Files lie as torchvision wants
-them, and labels are torchvision's. Prompts are CLIP's (github.com/openai/CLIP, data/prompts.md). Knows no models.
+Sources: Krause et al. 2013; Cimpoi et al. 2014; Xiao et al. 2010; Bossard et al. 2014. The layouts and the labels are
+those of torchvision, the prompts those of CLIP (github.com/openai/CLIP, data/prompts.md).
 """
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.datasets.layouts import Found, find_layout, open_shards
-from mergekit_wise.datasets.listed import first_folder, open_list
-from mergekit_wise.datasets.listings import Listing, read_cars, read_dtd, read_food101, read_sun397
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.datasets.dataset import Dataset, Entry
+from mergekit_wise.datasets.layouts import find_layout, first_folder, open_list, open_shards, positions, read_lines
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import listed
 
 _CARS = (
     "a photo of a {}.",
@@ -35,9 +37,104 @@ _SUN397 = ("a photo of a {}.", "a photo of the {}.")
 _FOOD101 = ("a photo of {}, a type of food.",)
 
 
+SUN397_IMAGES = 108_754
+SUN397_TEST = 19_850
+
+# What scipy's reader raises on damaged files, besides an error of its own.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, NotImplementedError, zlib.error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The paths of images below `folder`, their labels, int64 [N], and the `expected` size of the complete list."""
+
+    folder: Path
+    paths: list[str]
+    labels: NDArray[np.int64]
+    classnames: tuple[str, ...]
+    expected: int
+
+
+def _read_cars(place: Path) -> _Listing:
+    """The test part. ``cars_test_annos_withlabels.mat`` numbers classes from 1; ``devkit/cars_meta.mat`` names them."""
+    annotations = _matlab(place / "cars_test_annos_withlabels.mat", "annotations")
+    names = _matlab(place / "devkit" / "cars_meta.mat", "class_names")
+    try:
+        paths = [str(name) for name in np.atleast_1d(annotations["fname"])]
+        labels = np.array([int(number) - 1 for number in np.atleast_1d(annotations["class"])], dtype=np.int64)
+    except (ValueError, IndexError, TypeError) as error:
+        raise SuiteError(
+            f"{place}/cars_test_annos_withlabels.mat: expected annotations with 'fname' and 'class': {error}. "
+            "Download it again."
+        ) from error
+    return _Listing(place / "cars_test", paths, labels, tuple(map(str, np.atleast_1d(names))), 8041)
+
+
+def _matlab(path: Path, variable: str) -> NDArray[np.void]:
+    from scipy.io import loadmat  # takes 0.2 s, and only this data set needs it
+    from scipy.io.matlab import MatReadError
+
+    try:
+        found: NDArray[np.void] = loadmat(path, squeeze_me=True, variable_names=[variable])[variable]
+    except (*_DAMAGE, MatReadError) as error:
+        raise SuiteError(f"{path}: expected a MATLAB file with {variable!r}: {error}. Download it again.") from error
+    return found
+
+
+def _read_dtd(place: Path) -> _Listing:
+    """The test part of the first of the ten partitions, torchvision's default: ``labels/test1.txt``."""
+    paths = read_lines(place / "labels" / "test1.txt")
+    return _by_folder(place / "images", paths, 1880)
+
+
+def _read_food101(place: Path) -> _Listing:
+    """The test part: ``meta/test.txt`` with lines such as ``apple_pie/1011328``."""
+    paths = [f"{line}.jpg" for line in read_lines(place / "meta" / "test.txt")]
+    return _by_folder(place / "images", paths, 25_250)
+
+
+def _by_folder(folder: Path, paths: list[str], expected: int) -> _Listing:
+    """Classes are the folders in the order of their names; class names have blanks for underscores."""
+    classes = [path.rpartition("/")[0] for path in paths]
+    names = sorted(set(classes))
+    label_of = positions(names)
+    labels = np.array([label_of[name] for name in classes], dtype=np.int64)
+    return _Listing(folder, paths, labels, tuple(name.replace("_", " ") for name in names), expected)
+
+
+def _read_sun397(place: Path) -> _Listing:
+    """The first test partition if its list lies next to the images, else all images.
+
+    ``ClassName.txt`` lists the classes in order: ``/b/bedroom``, ``/c/church/indoor``.
+    """
+    names = [line[3:] for line in read_lines(place / "ClassName.txt")]
+    split = _sun397_split(place)
+    if split is None:
+        paths = sorted(path.relative_to(place).as_posix() for path in place.rglob("sun_*.jpg"))
+    else:
+        paths = [line.lstrip("/") for line in read_lines(split)]
+    classes = ["/".join(path.split("/")[1:-1]) for path in paths]
+    label_of = positions(names)
+    if unknown := sorted(set(classes) - set(names)):
+        raise SuiteError(f"{place}: found folders that are not in ClassName.txt: {listed(map(repr, unknown), 3)}.")
+    labels = np.array([label_of[name] for name in classes], dtype=np.int64)
+    expected = SUN397_IMAGES if split is None else SUN397_TEST
+    return _Listing(place, paths, labels, tuple(_scene(name) for name in names), expected)
+
+
+def _sun397_split(place: Path) -> Path | None:
+    folders = (place, place / "Partitions", place / "partitions", place.parent / "Partitions", place.parent)
+    return next((folder / "Testing_01.txt" for folder in folders if (folder / "Testing_01.txt").exists()), None)
+
+
+def _scene(name: str) -> str:
+    """``church/indoor`` as in CLIP's list of class names: ``church indoor``."""
+    return name.replace("/", " ").replace("_", " ")
+
+
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What tells one of these sets from the others; `needed` are the files by which its folder is known."""
+    """One of these data sets; `needed` are the files that its folder must have, and `read` reads its lists."""
 
     name: str
     title: str
@@ -46,7 +143,7 @@ class _Kind:
     templates: tuple[str, ...]
     folders: tuple[str, ...]
     needed: tuple[str, ...]
-    read: Callable[[Path], Listing]
+    read: Callable[[Path], _Listing]
     tars: tuple[str, ...]
     hint: str
 
@@ -68,22 +165,7 @@ def _find(kind: _Kind, root: Path) -> Dataset | None:
         return None
     if len(names) != kind.classes:
         raise SuiteError(f"{found.location}: expected {kind.classes} classes, found {len(names)}. Download it again.")
-    return _dataset(kind, found, names, expected)
-
-
-def _dataset(kind: _Kind, found: Found, names: tuple[str, ...], expected: int) -> Dataset:
-    return Dataset(
-        kind.name,
-        kind.title,
-        names,
-        found.labels,
-        found.image,
-        templates=found.templates or kind.templates,
-        sample=found.sample,
-        expected=expected,
-        location=found.location,
-        size=found.size,
-    )
+    return found.dataset(kind.name, kind.title, names, found.templates or kind.templates, expected)
 
 
 _KINDS = (
@@ -95,9 +177,9 @@ _KINDS = (
         _CARS,
         ("stanford_cars", "cars", "stanford-cars"),
         ("cars_test_annos_withlabels.mat", "devkit/cars_meta.mat"),
-        read_cars,
+        _read_cars,
         ("cars",),
-        "Stanford Cars as torchvision.datasets.StanfordCars wants it: stanford_cars/ with cars_test/, "
+        "Stanford Cars as torchvision.datasets.StanfordCars expects it: stanford_cars/ with cars_test/, "
         "cars_test_annos_withlabels.mat and devkit/; or wise data fetch cars.",
     ),
     _Kind(
@@ -108,7 +190,7 @@ _KINDS = (
         _DTD,
         ("dtd/dtd", "dtd", "DTD/dtd", "DTD"),
         ("labels/test1.txt", "images"),
-        read_dtd,
+        _read_dtd,
         ("vtab-dtd", "dtd"),
         "dtd-r1.0.1.tar.gz from https://www.robots.ox.ac.uk/~vgg/data/dtd, unpacked in dtd/; or wise data fetch dtd.",
     ),
@@ -120,7 +202,7 @@ _KINDS = (
         _SUN397,
         ("SUN397", "sun397/SUN397", "sun397"),
         ("ClassName.txt",),
-        read_sun397,
+        _read_sun397,
         ("sun397",),
         "SUN397.tar.gz and Partitions.zip from https://vision.princeton.edu/projects/2010/SUN, unpacked, the "
         "partitions in SUN397/; or wise data fetch sun397.",
@@ -133,7 +215,7 @@ _KINDS = (
         _FOOD101,
         ("food-101", "food101/food-101", "food101"),
         ("meta/test.txt", "images"),
-        read_food101,
+        _read_food101,
         ("food101",),
         "food-101.tar.gz from https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101, unpacked; or wise data "
         "fetch food101.",

@@ -1,7 +1,7 @@
 """WILDS: FMoW (satellite photos) and iWildCam (camera traps), in and out of distribution.
 
-Source: Koh et al. 2021 (arXiv 2012.07421). Splits, labels and metrics are those of the wilds package, from the lists
-in its downloads. Knows nothing of models.
+Source: Koh et al. 2021 (arXiv 2012.07421). Splits, labels and metrics are those of the wilds package, read from the
+lists in its downloads.
 """
 
 import csv
@@ -14,15 +14,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.entry import Entry
-from mergekit_wise.datasets.layouts import Found
-from mergekit_wise.datasets.listed import first_folder, number, open_list
+from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
+from mergekit_wise.datasets.layouts import first_folder, open_list, positions
 from mergekit_wise.errors import SuiteError
 
 Split = Literal["id", "ood"]
 
-# As WILDS numbers them, and as the WiSE-FT authors put them into prompts: with their underscores.
+# In the order of WILDS' class numbers; the WiSE-FT authors' prompts have the underscores, too.
 _FMOW = (
     "airport airport_hangar airport_terminal amusement_park aquaculture archaeological_site barn border_checkpoint "
     "burial_site car_dealership construction_site crop_field dam debris_or_rubble educational_institution "
@@ -36,8 +34,8 @@ _FMOW = (
 )
 FMOW_CLASSES = tuple(_FMOW.split())
 
-# The paper's 16. Two more of "a {}" stand for two that change the article to fit the name, which a prompt here cannot:
-# for names that begin with a consonant they are the same, and every prompt keeps its weight.
+# The paper has 16 prompts. Two of them change the article to fit the class name, which a template here cannot: they are
+# replaced by a second copy of the prompts with "a", which are equal for names that begin with a consonant.
 _PLACES = ("", "", " in asia", " in africa", " in the americas", " in europe", " in oceania")
 FMOW_TEMPLATES = (
     *(f"{view} photo of a {{}}{place}." for place in _PLACES for view in ("satellite", "aerial")),
@@ -52,17 +50,17 @@ _ID_UNTIL = datetime(2013, 1, 1, tzinfo=UTC)
 
 
 def _find_fmow(split: Split, root: Path) -> Dataset | None:
-    """FMoW's test part, from 2016 on (`split` "ood") or before 2013 ("id"); the metric is the worst region's top-1."""
+    """FMoW's test part, from 2016 on (`split` "ood") or before 2013 ("id"). The metric is the worst region's top-1."""
     folder = first_folder(root, _FMOW_FOLDERS, "rgb_metadata.csv", "country_code_mapping.csv")
     if folder is None:
         return None
     region_of = {row[0]: row[1] for row in _rows(folder / "country_code_mapping.csv", "alpha-3", "region")}
     paths, labels, regions = [], [], []
-    class_of = number(FMOW_CLASSES)
+    class_of = positions(FMOW_CLASSES)
     metadata = folder / "rgb_metadata.csv"
-    wanted = ("split", "timestamp", "category", "country_code")
-    for row, (part, time, category, country) in enumerate(_rows(metadata, *wanted)):
-        if part != "test" or not _is_of(split, time, metadata, row):
+    columns = ("split", "timestamp", "category", "country_code")
+    for row, (part, time, category, country) in enumerate(_rows(metadata, *columns)):
+        if part != "test" or not _is_in_split(split, time, metadata, row):
             continue
         if category not in class_of:
             raise SuiteError(f"{metadata}: line {row + 2} has the unknown category {category[:40]!r}.")
@@ -71,10 +69,11 @@ def _find_fmow(split: Split, root: Path) -> Dataset | None:
         regions.append(region_of.get(country) or OTHER)
     found, kept = open_list(folder, paths, np.array(labels, np.int64), len(FMOW_CLASSES))
     metric = Metric("worst-group", _groups([regions[row] for row in kept]))
-    return _dataset(f"fmow-{split}", found, FMOW_CLASSES, FMOW_TEMPLATES, metric)
+    name = f"fmow-{split}"
+    return found.dataset(name, _TITLES[name], FMOW_CLASSES, FMOW_TEMPLATES, _EXPECTED[name], metric=metric)
 
 
-def _is_of(split: Split, time: str, path: Path, row: int) -> bool:
+def _is_in_split(split: Split, time: str, path: Path, row: int) -> bool:
     try:
         taken = datetime.fromisoformat(time)
     except ValueError as error:
@@ -84,51 +83,53 @@ def _is_of(split: Split, time: str, path: Path, row: int) -> bool:
 
 
 def _groups(regions: list[str]) -> dict[str, NDArray[np.int64]]:
-    """Samples by region; what belongs to none is in no group, as WILDS leaves it out of the worst."""
-    told = np.array(regions)
-    return {name: np.flatnonzero(told == name) for name in sorted(set(regions) - {OTHER})}
+    """The indices of the samples of each region; WILDS leaves samples without a region out of the worst group."""
+    array = np.array(regions)
+    return {name: np.flatnonzero(array == name) for name in sorted(set(regions) - {OTHER})}
 
 
 def _find_iwildcam(split: Split, root: Path) -> Dataset | None:
-    """The test part of iWildCam at new camera traps (`split` "ood") or at those of training ("id"); metric macro F1."""
+    """The test part from new camera traps (`split` "ood") or from those of training ("id"). The metric is macro F1."""
     folder = first_folder(root, _IWILDCAM_FOLDERS, "metadata.csv")
     if folder is None:
         return None
     metadata = folder / "metadata.csv"
     part = {"id": "id_test", "ood": "test"}[split]
     paths, labels, classes = [], [], 0
-    for row, (of, name, told) in enumerate(_rows(metadata, "split", "filename", "y")):
-        label = _label(told, metadata, row)
+    for row, (row_part, file, text) in enumerate(_rows(metadata, "split", "filename", "y")):
+        label = _label(text, metadata, row)
         classes = max(classes, label + 1)
-        if of == part:
-            paths.append(f"train/{name}")  # the images of all parts lie there
+        if row_part == part:
+            paths.append(f"train/{file}")  # the images of all parts are in train/
             labels.append(label)
     found, _ = open_list(folder, paths, np.array(labels, np.int64), classes)
-    return _dataset(f"iwildcam-{split}", found, _animals(folder, classes), IWILDCAM_TEMPLATES, Metric("macro-f1"))
+    name, animals = f"iwildcam-{split}", _animals(folder, classes)
+    return found.dataset(name, _TITLES[name], animals, IWILDCAM_TEMPLATES, _EXPECTED[name], metric=Metric("macro-f1"))
 
 
-def _label(told: str, path: Path, row: int) -> int:
-    if not told.isdecimal() or len(told) > 6:
-        raise SuiteError(f"{path}: line {row + 2} has the class {told[:40]!r}, where a number was expected.")
-    return int(told)
+def _label(text: str, path: Path, row: int) -> int:
+    if not text.isdecimal() or len(text) > 6:
+        raise SuiteError(f"{path}: expected a class number in line {row + 2}, found {text[:40]!r}.")
+    return int(text)
 
 
 def _animals(folder: Path, classes: int) -> tuple[str, ...]:
-    """English names, as in the paper's prompts, where the authors' list lies beside the data; else the Latin ones."""
+    """English names, as in the paper's prompts, if the authors' list is next to the data; else Latin names."""
     for file, column in (("labels.csv", "english"), ("categories.csv", "name")):
         if (folder / file).exists():
-            # A class that does not occur has the number 99999, and there are several of those.
-            names = {told: name.lower() for told, name in _rows(folder / file, "y", column)}
+            # Several classes that do not occur have the number 99999.
+            names = {number: name.lower() for number, name in _rows(folder / file, "y", column)}
             if all(str(label) in names for label in range(classes)):
                 return tuple(names[str(label)] for label in range(classes))
     raise SuiteError(
-        f"{folder}: expected categories.csv of the download, with names for {classes} classes, or labels.csv, with "
-        "English ones, of https://github.com/mlfoundations/wise-ft (src/datasets/iwildcam_metadata). Put one there."
+        f"{folder}: expected categories.csv from the download with the names of {classes} classes, or labels.csv with "
+        "English names from https://github.com/mlfoundations/wise-ft (src/datasets/iwildcam_metadata). Put one of them "
+        "in this folder."
     )
 
 
 def _rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
-    """What a table has in `columns`, row by row."""
+    """The entries of each row in `columns`. Raises SuiteError if the file is not such a table."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -138,23 +139,7 @@ def _rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
             places = [header.index(column) for column in columns]
             yield from (tuple(row[place] for place in places) for row in reader)
     except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
-        raise SuiteError(f"{path}: expected a table with commas: {error}. Download it again.") from error
-
-
-def _dataset(name: str, found: Found, classes: tuple[str, ...], templates: tuple[str, ...], metric: Metric) -> Dataset:
-    return Dataset(
-        name,
-        _TITLES[name],
-        classes,
-        found.labels,
-        found.image,
-        templates=templates,
-        metric=metric,
-        sample=found.sample,
-        expected=_EXPECTED[name],
-        location=found.location,
-        size=found.size,
-    )
+        raise SuiteError(f"{path}: expected a table in CSV format: {error}. Download it again.") from error
 
 
 _TITLES = {

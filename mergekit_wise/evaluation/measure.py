@@ -15,8 +15,7 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.limit import limited
-from mergekit_wise.datasets.subsets import companions
+from mergekit_wise.datasets.subsets import companions, limited
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS

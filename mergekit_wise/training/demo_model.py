@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mergekit_wise.datasets.demo_pairs import Draw, plain_glyph, render_pairs, varied_glyph
-from mergekit_wise.datasets.digits import CLASSNAMES
+from mergekit_wise.datasets.glyphs import CLASSNAMES, GlyphSampler, plain_glyph, render_pairs, varied_glyph
 from mergekit_wise.models.names import HEAD
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.zero_shot_head import create_tokenizer, zero_shot_head
@@ -54,7 +53,7 @@ class Stage:
     """One stage of pre-training: which digits, how many images, how detailed their captions, the hyperparameters."""
 
     name: str
-    glyphs: Draw
+    glyphs: GlyphSampler
     count: int
     detail: float
     settings: Optimization

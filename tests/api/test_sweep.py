@@ -14,7 +14,7 @@ from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.limit import limited
+from mergekit_wise.datasets.subsets import limited
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.merging import match

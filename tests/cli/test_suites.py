@@ -1,4 +1,4 @@
-"""``wise suites``: what is there, how much of it, and what to put where."""
+"""``wise suites`` lists every data set and suite, how many images were found, and how to get the rest."""
 
 import json
 
@@ -11,23 +11,23 @@ from mergekit_wise.datasets.catalog import ENTRIES, SUITES
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A little of ImageNet-R, and ImageNet-A under a wrong name."""
+    """A data folder with one file of ImageNet-R, and with an ImageNet-A whose class folder has a wrong name."""
     monkeypatch.delenv("WISE_DATA", raising=False)
     (tmp_path / "imagenet-r" / "n01443537").mkdir(parents=True)
-    (tmp_path / "imagenet-r" / "n01443537" / "0.jpg").write_bytes(b"no image, and nobody looks")
+    (tmp_path / "imagenet-r" / "n01443537" / "0.jpg").write_bytes(b"not an image")
     (tmp_path / "imagenet-a" / "cat").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save(tmp_path / "imagenet-a" / "cat" / "0.jpg")
     return tmp_path
 
 
 def test_every_data_set_and_every_suite_is_listed(wise, root):
-    """With its images, its place, what is wrong, or what to do; images are counted, not decoded."""
+    """Each has its number of images and location, its problem, or a hint; images are counted, not decoded."""
     done = wise("suites", "--data", root, "--json")
     assert done.exit_code == 0, done.stderr
-    told = json.loads(done.stdout)
-    sets = {entry["name"]: entry for entry in told["data_sets"]}
+    result = json.loads(done.stdout)
+    sets = {entry["name"]: entry for entry in result["data_sets"]}
     assert list(sets) == list(ENTRIES)
-    assert told["root"] == str(root)
+    assert result["root"] == str(root)
     found = sets["imagenet-r"]
     assert (found["images"], found["expected"], found["complete"], found["location"]) == (
         1,
@@ -39,16 +39,16 @@ def test_every_data_set_and_every_suite_is_listed(wise, root):
     assert (missing["images"], missing["location"], missing["problem"]) == (None, None, None)
     assert "sketch" in missing["places"]
     assert missing["hint"] == ENTRIES["imagenet-sketch"].hint
-    assert "found 1 others among 1: 'cat'" in sets["imagenet-a"]["problem"]
+    assert "1 other folder among 1: 'cat'" in sets["imagenet-a"]["problem"]
     assert sets["digits"]["complete"]
-    suites = {entry["name"]: entry for entry in told["suites"]}
+    suites = {entry["name"]: entry for entry in result["suites"]}
     assert suites.keys() == SUITES.keys()
     assert (suites["imagenet-shifts"]["found"], len(suites["imagenet-shifts"]["data_sets"])) == (1, 6)
     assert suites["digits"]["found"] == 8
 
 
-def test_every_data_set_has_its_line(wise, root):
-    """Found, damaged or missing; the 75 of ImageNet-C share one, as they share their source."""
+def test_every_data_set_has_a_line(wise, root):
+    """Data sets are listed as found, damaged or missing; the 75 of ImageNet-C share one line."""
     done = wise("suites", "--data", root)
     assert done.exit_code == 0, done.stderr
     found, damaged, missing, suites = (part.splitlines() for part in done.stdout.split("\n\n"))
@@ -65,7 +65,7 @@ def test_every_data_set_has_its_line(wise, root):
 
 
 def test_on_a_terminal_it_fits_eighty_columns(wise, root, monkeypatch):
-    """Only a path or an address that is too long by itself does not."""
+    """Only a path that is too long by itself exceeds the width of the terminal."""
     monkeypatch.setattr(Stream, "on_screen", True)
     monkeypatch.setenv("COLUMNS", "80")
     lines = wise("suites", "--data", root).stdout.splitlines()
@@ -73,17 +73,17 @@ def test_on_a_terminal_it_fits_eighty_columns(wise, root, monkeypatch):
     assert not [line for line in lines if len(line.rstrip()) > 80 and str(root) not in line]
 
 
-def test_the_variable_is_as_good_as_the_option(wise, root, monkeypatch):
-    """And without either, only what is built in is found, which is said."""
+def test_the_variable_names_the_data_folder(wise, root, monkeypatch):
+    """Without --data and WISE_DATA there is no data folder, and the message names both."""
     assert json.loads(wise("suites", "--json").stdout)["root"] is None
-    assert "--data ROOT or set WISE_DATA" in wise("suites").stderr
+    assert {"--data", "WISE_DATA."} <= set(wise("suites").stderr.split())
     monkeypatch.setenv("WISE_DATA", str(root))
     assert json.loads(wise("suites", "--json").stdout)["root"] == str(root)
 
 
-def test_a_root_that_is_no_folder_is_one_sentence(wise, root):
-    """And exit code 1."""
+def test_a_data_folder_that_does_not_exist_is_refused(wise, root):
+    """The command exits with code 1 and an error that names the option, without a traceback."""
     done = wise("suites", "--data", root / "nowhere")
     assert done.exit_code == 1
-    assert "there is no such folder" in done.stderr
+    assert f"--data {root}/nowhere" in done.stderr
     assert "Traceback" not in done.stderr

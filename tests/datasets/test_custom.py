@@ -1,4 +1,4 @@
-"""A user's own data: folders, tars and TOML files, and a clear word for whatever is wrong with them."""
+"""A user's own data sets: folders, tars and TOML files, and the errors in them."""
 
 import io
 import tarfile
@@ -9,15 +9,14 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from mergekit_wise.datasets.custom import open_folder
-from mergekit_wise.datasets.custom_file import open_own_file
+from mergekit_wise.datasets.custom import open_folder, open_toml
 from mergekit_wise.errors import SuiteError
 
 WNIDS = ImageNetInfo("imagenet-1k").label_names()
 
 
 def write_folders(root, *names):
-    """One tiny image in each folder."""
+    """Write one tiny image into each folder."""
     for name in names:
         (root / name).mkdir(parents=True)
         Image.new("RGB", (4, 4)).save(root / name / "0.jpg")
@@ -25,7 +24,7 @@ def write_folders(root, *names):
 
 
 def write_tar(root, labels):
-    """One tar in ``test/``."""
+    """Write one tar with an image for each label into ``test/``."""
     (root / "test").mkdir(parents=True)
     buffer = io.BytesIO()
     Image.new("RGB", (4, 4)).save(buffer, "JPEG")
@@ -38,14 +37,14 @@ def write_tar(root, labels):
     return root
 
 
-def tell(path, text):
-    """A TOML file."""
+def write_toml(path, text):
+    """Write a TOML file and return its path."""
     path.write_text(text)
     return path
 
 
 def test_classes_are_called_after_their_folders(tmp_path):
-    """In the order of the names; the data set after the folder that holds them."""
+    """Classes are in the order of their names, and the data set is named after the folder that holds them."""
     dataset = open_folder(write_folders(tmp_path / "pets", "dog", "cat"))
     assert (dataset.name, dataset.title, dataset.classnames) == ("pets", "pets", ("cat", "dog"))
     assert dataset.labels.tolist() == [0, 1]
@@ -53,15 +52,15 @@ def test_classes_are_called_after_their_folders(tmp_path):
     assert (dataset.expected, dataset.columns) == (None, None)
 
 
-def test_a_tar_beside_class_folders_is_not_looked_into(tmp_path):
-    """It is what they were unpacked from."""
+def test_a_tar_next_to_class_folders_is_not_read(tmp_path):
+    """Class folders are used even if the tar that they were unpacked from is still there."""
     write_folders(tmp_path / "pets", "dog", "cat")
     (tmp_path / "pets" / "pets.tar").write_bytes(b"whatever")
     assert open_folder(tmp_path / "pets").classnames == ("cat", "dog")
 
 
 def test_folders_called_by_numbers_are_sorted_as_numbers(tmp_path):
-    """10 comes after 9; the label is the number."""
+    """Folder 10 comes after folder 9, and the label is the number."""
     dataset = open_folder(write_folders(tmp_path / "x", *map(str, range(12))))
     for index, label in enumerate(dataset.labels):
         assert f"/{label}/" in dataset.sample(index)
@@ -69,13 +68,13 @@ def test_folders_called_by_numbers_are_sorted_as_numbers(tmp_path):
 
 
 def test_numbers_with_a_gap_are_refused(tmp_path):
-    """Whether 3 is the third class or the fourth is not guessed."""
-    with pytest.raises(SuiteError, match="numbers, but not those from 0 to 2.*class_map in a TOML file"):
+    """Folders 0, 1 and 3 are refused, because 3 could be the third class or the fourth."""
+    with pytest.raises(SuiteError, match="from 0 to 2.*class_map"):
         open_folder(write_folders(tmp_path / "x", "0", "1", "3"))
 
 
 def test_wordnet_ids_are_imagenets_classes(tmp_path):
-    """Some of them are columns of a head of all 1000, as those of ImageNet-R are."""
+    """Folders named by some of the WordNet ids are columns of a head of all 1000 classes, as in ImageNet-R."""
     dataset = open_folder(write_folders(tmp_path / "x", WNIDS[999], WNIDS[3]))
     assert dataset.columns == ((3,), (999,))
     assert dataset.vocabulary == "imagenet"
@@ -83,8 +82,8 @@ def test_wordnet_ids_are_imagenets_classes(tmp_path):
     assert len(dataset.templates) == 80
 
 
-def test_tars_bring_their_own_names(tmp_path):
-    """Where there are none, classes are called by their numbers."""
+def test_tars_have_their_own_names(tmp_path):
+    """Class names and templates are read from files next to the tars; otherwise classes are named by number."""
     root = write_tar(tmp_path / "x", [1, 0, 1])
     assert open_folder(root).classnames == ("0", "1")
     (root / "classnames.txt").write_text("no\nyes\n")
@@ -95,7 +94,7 @@ def test_tars_bring_their_own_names(tmp_path):
 
 
 def test_labels_beyond_the_names_are_refused(tmp_path):
-    """Three labels, two names."""
+    """Three labels with two class names raise SuiteError."""
     root = write_tar(tmp_path / "x", [0, 1, 2])
     (root / "classnames.txt").write_text("no\nyes\n")
     with pytest.raises(SuiteError, match="expected labels from 0 to 1, found them from 0 to 2"):
@@ -104,19 +103,19 @@ def test_labels_beyond_the_names_are_refused(tmp_path):
 
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.touch()])
 def test_a_place_without_classes_is_refused(tmp_path, make):
-    """No folder, an empty one, a file."""
+    """A missing folder, an empty folder and a file raise SuiteError."""
     make(tmp_path / "x")
     with pytest.raises(SuiteError, match=r"x: (no such folder|expected class folders)"):
         open_folder(tmp_path / "x")
 
 
-def test_a_file_may_tell_everything(tmp_path):
-    """Root and lists relative to the file; the data set is called after it."""
+def test_a_toml_file_may_set_every_key(tmp_path):
+    """Paths are relative to the TOML file, and the data set is named after it."""
     write_folders(tmp_path / "images", "siamese", "persian", "poodle", "unused")
     (tmp_path / "prompts.txt").write_text("my {}.\n")
     (tmp_path / "names.txt").write_text("dog\ncat\n")
-    dataset = open_own_file(
-        tell(
+    dataset = open_toml(
+        write_toml(
             tmp_path / "pets.toml",
             'root = "images"\ntitle = "Our pets"\nclassnames = "names.txt"\ntemplates = "prompts.txt"\n'
             'metric = "macro-f1"\n[class_map]\nsiamese = "cat"\npersian = 1\npoodle = "dog"\n',
@@ -133,86 +132,97 @@ def test_a_file_may_tell_everything(tmp_path):
 
 
 def test_a_map_of_names_alone_makes_the_classes(tmp_path):
-    """Sorted; a folder with a class of its own is one more."""
+    """Without class names, the classes are the sorted names in class_map."""
     write_folders(tmp_path, "a", "b", "c")
-    dataset = open_own_file(tell(tmp_path / "x.toml", 'root = "."\n[class_map]\nb = "zebra"\na = "ape"\nc = "zebra"\n'))
+    dataset = open_toml(
+        write_toml(tmp_path / "x.toml", 'root = "."\n[class_map]\nb = "zebra"\na = "ape"\nc = "zebra"\n')
+    )
     assert dataset.classnames == ("ape", "zebra")
     assert dataset.labels.tolist() == [0, 1, 1]
 
 
 def test_names_in_the_order_of_the_folders(tmp_path):
-    """A list as long as there are folders; lists may stand in the file itself."""
+    """Class names in the TOML file itself name the folders in order."""
     write_folders(tmp_path, "a", "b")
     text = 'root = "."\nclassnames = ["ant", "bee"]\ntemplates = ["one {}", "two {}"]\n'
-    dataset = open_own_file(tell(tmp_path / "x.toml", text))
+    dataset = open_toml(write_toml(tmp_path / "x.toml", text))
     assert (dataset.classnames, dataset.templates) == (("ant", "bee"), ("one {}", "two {}"))
 
 
 def test_all_of_imagenets_classes_may_be_asked_for(tmp_path):
-    """Then predictions are not restricted to the folders that are there; also through a map."""
+    """With ImageNet's class names, a model predicts among all 1000 classes, with WordNet ids and with class_map."""
     write_folders(tmp_path / "a", WNIDS[7], WNIDS[12])
-    dataset = open_own_file(tell(tmp_path / "x.toml", 'root = "a"\nclassnames = "imagenet"\n'))
+    dataset = open_toml(write_toml(tmp_path / "x.toml", 'root = "a"\nclassnames = "imagenet"\n'))
     assert (len(dataset.classnames), dataset.columns, dataset.labels.tolist()) == (1000, None, [7, 12])
     assert dataset.vocabulary == "imagenet"
     write_folders(tmp_path / "b", "fish", "paper")
     mapped = 'root = "b"\nclassnames = "imagenet"\n[class_map]\nfish = "tench"\npaper = 999\n'
-    assert open_own_file(tell(tmp_path / "y.toml", mapped)).labels.tolist() == [0, 999]
+    assert open_toml(write_toml(tmp_path / "y.toml", mapped)).labels.tolist() == [0, 999]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("root = ", "is no TOML"),
+        ("root = ", "not valid TOML"),
         ("title = 'x'", "the key 'root' is missing"),
-        ("root = 3", "'root' should be a text, found 3"),
-        ("root = ''", "'root' should be a text, found ''"),
+        ("root = 3", "'root' should be a string, found 3"),
+        ("root = ''", "'root' should be a string, found ''"),
         ("root = 'nowhere'", "nowhere: no such folder"),
         ("rot = 'images'", "unknown key 'rot'. Did you mean 'root'"),
         ("colour = 1", "unknown key 'colour'. Known keys: root, title"),
-        ("root = 'images'\ntitle = ['x']", "'title' should be a text"),
-        ("root = 'images'\nclassnames = 3", "'classnames' should be a list of texts or the name of a file, found 3"),
+        ("root = 'images'\ntitle = ['x']", "'title' should be a string"),
+        ("root = 'images'\nclassnames = 3", "'classnames' should be a list of strings or the name of a file, found 3"),
         ("root = 'images'\nclassnames = []", "'classnames' should be a list"),
         ("root = 'images'\nclassnames = ['a', 2]", "'classnames' should be a list"),
         ("root = 'images'\nclassnames = 'no.txt'", "no.txt: no such file of class names"),
-        ("root = 'images'\nclassnames = ['a']", "1 class names were given for 2 class folders"),
+        ("root = 'images'\nclassnames = ['a']", "2 class names, one per class folder, found 1"),
         ("root = 'images'\ntemplates = ['a']", "expected one {} for the class name"),
         ("root = 'images'\ntemplates = true", "'templates' should be a list"),
         ("root = 'images'\nmetric = 'accuracy'", "'metric' is 'accuracy'; expected one of top-1"),
         ("root = 'images'\nmetric = 1", "'metric' is 1"),
         ("root = 'images'\nclass_map = 'x'", "'class_map' should be a table"),
         ("root = 'images'\n[class_map]", "'class_map' should be a table"),
-        ("root = 'images'\n[class_map]\ncat = true", "gives 'cat' True; expected a class's name or number"),
-        ("root = 'images'\n[class_map]\ncat = 1.5", "gives 'cat' 1.5"),
-        ("root = 'images'\n[class_map]\ncat = 0", "numbers need 'classnames'"),
+        ("root = 'images'\n[class_map]\ncat = true", "gives 'cat' the class True"),
+        ("root = 'images'\n[class_map]\ncat = 1.5", "gives 'cat' the class 1.5"),
+        ("root = 'images'\n[class_map]\ncat = 0", "needs the key 'classnames'"),
         ("root = 'images'\n[class_map]\ncart = 'x'", "names the folder 'cart', which is not among its 2"),
         ("root = 'images'\n[class_map]\n'../images/cat' = 'x'", "names the folder '../images/cat'"),
-        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 'b'", "gives 'cat' the class 'b', none of the 1"),
-        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 1", "gives 'cat' the class 1, none of the 1"),
-        ("root = 'images'\nclassnames = ['a']\n[class_map]\ncat = -1", "gives 'cat' the class -1, none of the 1"),
-        ("root = 'images'\nclassnames = ['a', 'a']\n[class_map]\ncat = 'a'", "which 2 classes are called"),
+        (
+            "root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 'b'",
+            "gives 'cat' the class 'b', which is not among the 1",
+        ),
+        (
+            "root = 'images'\nclassnames = ['a']\n[class_map]\ncat = 1",
+            "gives 'cat' the class 1, which is not among the 1",
+        ),
+        (
+            "root = 'images'\nclassnames = ['a']\n[class_map]\ncat = -1",
+            "gives 'cat' the class -1, which is not among the 1",
+        ),
+        ("root = 'images'\nclassnames = ['a', 'a']\n[class_map]\ncat = 'a'", "the name of 2 classes"),
         ("root = 'tars'\n[class_map]\ncat = 'a'", "class_map is for class folders"),
     ],
 )
-def test_whatever_is_wrong_in_a_file_is_said(tmp_path, text, message):
-    """The key, what was found, and what was expected."""
+def test_an_error_in_a_toml_file_names_key_and_value(tmp_path, text, message):
+    """The message names the key, the value that was found, and what was expected."""
     write_folders(tmp_path / "images", "cat", "dog")
     write_tar(tmp_path / "tars", [0])
     with pytest.raises(SuiteError) as caught:
-        open_own_file(tell(tmp_path / "x.toml", text))
+        open_toml(write_toml(tmp_path / "x.toml", text))
     assert message in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path):
-    """Binary, and gone."""
+def test_a_toml_file_that_cannot_be_read_is_refused(tmp_path):
+    """A binary file and a missing file raise SuiteError."""
     (tmp_path / "x.toml").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(SuiteError, match="is no TOML"):
-        open_own_file(tmp_path / "x.toml")
+    with pytest.raises(SuiteError, match="not valid TOML"):
+        open_toml(tmp_path / "x.toml")
     with pytest.raises(SuiteError, match="cannot be read"):
-        open_own_file(tmp_path / "y.toml")
+        open_toml(tmp_path / "y.toml")
 
 
 def test_images_are_those_of_the_folders(tmp_path):
-    """Pixels too."""
+    """An image has the pixels of its file."""
     write_folders(tmp_path / "x", "a", "b")
     Image.fromarray(np.full((5, 6, 3), 77, np.uint8)).save(tmp_path / "x" / "b" / "1.png")
     dataset = open_folder(tmp_path / "x")

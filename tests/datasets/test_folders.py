@@ -1,4 +1,4 @@
-"""Class folders against torchvision's ImageFolder, and images that are damaged."""
+"""Class folders are read as torchvision's ImageFolder reads them, and damaged images are refused."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ from mergekit_wise.errors import SuiteError
 
 
 def save(path, seed=0, mode="RGB", size=(11, 8)):
-    """A picture of noise in some mode."""
+    """Write an image of noise in the given mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     Image.fromarray(pixels).convert(mode).save(path)
@@ -24,7 +24,7 @@ def save(path, seed=0, mode="RGB", size=(11, 8)):
 
 @pytest.fixture
 def tree(tmp_path):
-    """Three classes with what is found in such folders."""
+    """Three classes with nested folders, several image formats, and files that are not images."""
     for number, name in enumerate(
         ["b/2.jpg", "b/10.JPEG", "a/x.png", "a/deep/y.webp", "a/Z.bmp", "c/1.PNG", "a/deeper/still/w.tif"]
     ):
@@ -35,7 +35,7 @@ def tree(tmp_path):
 
 
 def test_images_and_labels_are_those_of_torchvision(tree):
-    """The same files in the same order, and the same pixels."""
+    """ImageFolder has the same files in the same order, and decodes the same pixels."""
     expected = ImageFolder(str(tree))
     images, labels = list_images(tree, {name: label for label, name in enumerate(class_folders(tree))})
     assert [images.sample(index) for index in range(len(labels))] == [path for path, _ in expected.samples]
@@ -46,8 +46,8 @@ def test_images_and_labels_are_those_of_torchvision(tree):
         assert images.size(index) == os.path.getsize(images.sample(index))
 
 
-def test_hidden_files_and_folders_are_passed_over(tree):
-    """macOS and Jupyter leave them."""
+def test_hidden_files_and_folders_are_skipped(tree):
+    """macOS and Jupyter create such files and folders."""
     (tree / ".ipynb_checkpoints").mkdir()
     (tree / "a" / "._x.jpg").write_bytes(b"\0\5\x16\7")
     assert class_folders(tree) == ("a", "b", "c")
@@ -56,7 +56,7 @@ def test_hidden_files_and_folders_are_passed_over(tree):
 
 
 def test_linked_folders_are_followed(tree, tmp_path_factory):
-    """Data sets are often farms of links."""
+    """Data sets often consist of symbolic links to other folders."""
     farm = tmp_path_factory.mktemp("farm")
     (farm / "a").symlink_to(tree / "a")
     assert class_folders(farm) == ("a",)
@@ -64,15 +64,15 @@ def test_linked_folders_are_followed(tree, tmp_path_factory):
 
 
 def test_folders_without_images_are_refused(tmp_path):
-    """Zero images are no data set."""
+    """A data set without images cannot be evaluated."""
     (tmp_path / "a").mkdir()
-    with pytest.raises(SuiteError, match=r"expected images .* in class folders, found none in 1 folders such as 'a'"):
+    with pytest.raises(SuiteError, match=r"expected images .* in class folders, found none in 1 folder such as 'a'"):
         list_images(tmp_path, {"a": 0})
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16"])
 def test_every_mode_becomes_rgb_as_torchvision_does_it(tmp_path, mode):
-    """Grey, transparent, with a palette, of one bit, of sixteen."""
+    """Greyscale, transparent, palette, 1-bit and 16-bit images are converted."""
     path = save(tmp_path / "x.png", mode="L" if mode == "I;16" else mode)
     if mode == "I;16":
         Image.fromarray(np.arange(88, dtype=np.uint16).reshape(8, 11) * 700).save(path)
@@ -81,14 +81,14 @@ def test_every_mode_becomes_rgb_as_torchvision_does_it(tmp_path, mode):
     assert np.array_equal(np.asarray(decoded), np.asarray(pil_loader(str(path))))
 
 
-def test_a_jpeg_in_four_inks_becomes_rgb(tmp_path):
-    """ImageNet has some."""
+def test_a_cmyk_jpeg_becomes_rgb(tmp_path):
+    """ImageNet contains a few CMYK images."""
     path = save(tmp_path / "x.jpg", mode="CMYK")
     assert np.array_equal(np.asarray(decode(path.read_bytes(), "x")), np.asarray(pil_loader(str(path))))
 
 
-def test_no_exif_tag_turns_an_image(tmp_path):
-    """As in the published numbers."""
+def test_the_exif_orientation_is_ignored(tmp_path):
+    """Published accuracies ignore the orientation in EXIF, too."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (20, 10)).save(tmp_path / "x.jpg", exif=exif)
@@ -96,7 +96,7 @@ def test_no_exif_tag_turns_an_image(tmp_path):
 
 
 def test_a_border_is_cropped_on_each_side(tmp_path):
-    """Two pixels at the left, right, top and bottom."""
+    """Two pixels are removed at the left, right, top and bottom; too small an image is refused."""
     path = save(tmp_path / "x.png", size=(11, 8))
     whole = np.asarray(Image.open(path))
     assert np.array_equal(np.asarray(decode(path.read_bytes(), "x", border=2)), whole[2:-2, 2:-2])
@@ -105,7 +105,7 @@ def test_a_border_is_cropped_on_each_side(tmp_path):
 
 
 def damaged(tmp_path):
-    """Names and bytes of what is no whole image."""
+    """Names and bytes of files that are not complete images."""
     jpeg = save(tmp_path / "whole.jpg", size=(64, 64)).read_bytes()
     png = save(tmp_path / "whole.png", size=(64, 64)).read_bytes()
     webp = save(tmp_path / "whole.webp", size=(64, 64)).read_bytes()
@@ -125,8 +125,8 @@ def damaged(tmp_path):
 
 
 @pytest.mark.parametrize("case", range(9))
-def test_what_is_no_whole_image_is_an_error_with_its_path(tmp_path, case):
-    """A truncated image is not filled up with grey, and PostScript is not run."""
+def test_an_incomplete_image_is_refused_with_its_path(tmp_path, case):
+    """A truncated image is not padded with grey, and PostScript is not executed."""
     name, data = list(damaged(tmp_path).items())[case]
     path = tmp_path / "a" / f"{name}.jpg"
     path.parent.mkdir()
@@ -136,8 +136,8 @@ def test_what_is_no_whole_image_is_an_error_with_its_path(tmp_path, case):
         images.image(0)
 
 
-def test_an_image_that_has_gone_is_a_sentence(tree):
-    """Both when it is read and when it is measured; the error survives the way back from a worker."""
+def test_an_image_that_is_deleted_after_listing_is_named(tree):
+    """Reading it and asking for its size both fail; the error can be pickled, as worker processes need."""
     images, _ = list_images(tree, {"c": 0})
     (tree / "c" / "1.PNG").unlink()
     with pytest.raises(SuiteError, match=r"1\.PNG: cannot be read") as caught:

@@ -1,4 +1,4 @@
-"""ImageNet and its remakes in every layout: the labels are right, tars equal folders, and stray folders are refused."""
+"""ImageNet and its variants in every layout: labels are correct, tars equal folders, unknown folders are refused."""
 
 import io
 import shutil
@@ -51,7 +51,7 @@ NAMES = list(FOLDERS)
 
 
 def picture(wnid):
-    """Bytes of a tiny JPEG whose colour is its class, so that a wrong label shows."""
+    """The bytes of a tiny JPEG whose colour encodes its class, so that a wrong label is detected."""
     column = WNIDS.index(wnid)
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (column % 32 * 8, column // 32 * 8, 128)).save(buffer, "JPEG", quality=95)
@@ -62,18 +62,18 @@ PICTURES = {wnid: picture(wnid) for wnid in WNIDS}
 
 
 def column_of(image):
-    """The class that a picture was drawn for."""
+    """The class that the colour of an image encodes."""
     red, green, _ = np.asarray(image).reshape(-1, 3).mean(axis=0)
     return round(red / 8) + 32 * round(green / 8)
 
 
 def classes(name):
-    """The wnids of a data set, in the order of its labels."""
+    """The WordNet ids of a data set in the order of its labels."""
     return SUBSETS.get(name, WNIDS)
 
 
 def write_folders(root, name):
-    """One image a class under the data set's own names of folders; V2's are numbers."""
+    """Write one image per class into folders named as in the download: by WordNet id, or by number for V2."""
     for label, wnid in enumerate(classes(name)):
         folder = root / (str(label) if name == "imagenet-v2" else wnid)
         folder.mkdir(parents=True)
@@ -81,7 +81,7 @@ def write_folders(root, name):
 
 
 def write_tars(root, name):
-    """The same images in two tars, in the order of their labels."""
+    """Write the same images into two tars, in the order of their labels."""
     (root / "test").mkdir(parents=True)
     half = len(classes(name)) // 2
     for shard, part in enumerate([range(half), range(half, len(classes(name)))]):
@@ -96,7 +96,7 @@ def write_tars(root, name):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """Every data set once in folders and once in tars; tests move them where they want them."""
+    """Every data set in folders and in tars; tests link or copy them to the places that they need."""
     home = tmp_path_factory.mktemp("store")
     for name in NAMES:
         write_folders(home / "folders" / name, name)
@@ -105,7 +105,7 @@ def store(tmp_path_factory):
 
 
 def columns_of(dataset):
-    """The class among ImageNet's 1000 that each image's label means."""
+    """The class among ImageNet's 1000 of each image's label."""
     if dataset.columns is None:
         return dataset.labels.tolist()
     return [dataset.columns[label][0] for label in dataset.labels]
@@ -113,7 +113,7 @@ def columns_of(dataset):
 
 @pytest.mark.parametrize(("name", "place"), [(name, place) for name in NAMES for place in FOLDERS[name]])
 def test_every_folder_layout_is_found(store, tmp_path, name, place):
-    """Under each of the usual names, with all its images, and the right count of a complete one."""
+    """Each usual folder name is found, with all images and the expected count of a complete download."""
     (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / place).symlink_to(store / "folders" / name)
     dataset = ENTRIES[name].find(tmp_path)
@@ -125,7 +125,7 @@ def test_every_folder_layout_is_found(store, tmp_path, name, place):
 @pytest.mark.parametrize("kind", ["folders", "tars"])
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_the_classes_that_images_show(store, tmp_path, name, kind):
-    """For every class: the picture's own colour says which it is."""
+    """The colour of every image encodes the class of its label."""
     (tmp_path / (TARS[name] if kind == "tars" else FOLDERS[name][0])).parent.mkdir(exist_ok=True)
     (tmp_path / (TARS[name] if kind == "tars" else FOLDERS[name][0])).symlink_to(store / kind / name)
     dataset = ENTRIES[name].find(tmp_path)
@@ -136,7 +136,7 @@ def test_labels_are_the_classes_that_images_show(store, tmp_path, name, kind):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_tars_and_folders_hold_the_same_images(store, tmp_path, name):
-    """Image for image, once both are in the order of labels; class names, columns and templates too."""
+    """Sorted by label, the images are equal; so are class names, columns and templates."""
     (tmp_path / "a" / "imagenet").mkdir(parents=True)
     (tmp_path / "a" / FOLDERS[name][0]).symlink_to(store / "folders" / name)
     (tmp_path / "b").mkdir()
@@ -151,8 +151,8 @@ def test_tars_and_folders_hold_the_same_images(store, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_words_are_open_clips(store, tmp_path, name):
-    """Names of the data set's own classes, and OpenAI's 80 prompts."""
+def test_class_names_and_templates_are_open_clips(store, tmp_path, name):
+    """Class names are open_clip's for the data set's own classes, and templates are OpenAI's 80 prompts."""
     (tmp_path / TARS[name]).symlink_to(store / "tars" / name)
     dataset = ENTRIES[name].find(tmp_path)
     assert dataset.classnames == tuple(open_clip.IMAGENET_CLASSNAMES[WNIDS.index(wnid)] for wnid in classes(name))
@@ -162,7 +162,7 @@ def test_words_are_open_clips(store, tmp_path, name):
 
 
 def test_folders_win_over_tars_and_good_tars_over_strange_folders(store, tmp_path):
-    """What has the right classes is taken before what has not."""
+    """Folders with the right classes come first, then tars, then folders with unknown classes."""
     (tmp_path / "wds_imagenet-r").symlink_to(store / "tars" / "imagenet-r")
     (tmp_path / "imagenet-r" / "something").mkdir(parents=True)
     assert ENTRIES["imagenet-r"].find(tmp_path).location.endswith("wds_imagenet-r")
@@ -172,21 +172,21 @@ def test_folders_win_over_tars_and_good_tars_over_strange_folders(store, tmp_pat
 
 
 @pytest.mark.parametrize(("name", "place"), [(name, place) for name in NAMES for place in [*FOLDERS[name], TARS[name]]])
-def test_an_empty_folder_is_nothing(tmp_path, name, place):
-    """Nor is a root without any."""
+def test_an_empty_folder_is_not_a_data_set(tmp_path, name, place):
+    """An empty root, or an empty folder with the right name, is not an error."""
     assert ENTRIES[name].find(tmp_path) is None
     (tmp_path / place).mkdir(parents=True)
     assert ENTRIES[name].find(tmp_path) is None
 
 
 def test_a_folder_called_val_may_be_another_data_sets(tmp_path):
-    """Only with ImageNet's classes in it is it taken for ImageNet."""
+    """It counts as ImageNet only if it has a folder of one of ImageNet's classes."""
     (tmp_path / "val" / "cat").mkdir(parents=True)
     assert ENTRIES["imagenet"].find(tmp_path) is None
 
 
-def test_the_tar_that_folders_were_unpacked_from_may_lie_beside_them(store, tmp_path):
-    """It is not a data set in tars."""
+def test_the_archive_may_lie_next_to_the_folders_unpacked_from_it(store, tmp_path):
+    """Class folders win over a tar next to them."""
     shutil.copytree(store / "folders" / "imagenet-a", tmp_path / "imagenet-a")
     (tmp_path / "imagenet-a" / "imagenet-a.tar").write_bytes(b"whatever")
     assert len(ENTRIES["imagenet-a"].find(tmp_path)) == 200
@@ -195,28 +195,28 @@ def test_the_tar_that_folders_were_unpacked_from_may_lie_beside_them(store, tmp_
 @pytest.mark.parametrize(
     ("name", "stranger", "wanted"),
     [
-        ("imagenet", "cat", "by the WordNet ids of its 1000 classes, as 'n01440764'"),
+        ("imagenet", "cat", "by the WordNet ids of its 1000 classes, such as 'n01440764'"),
         ("imagenet-r", WNIDS[0], "by the WordNet ids of its 200 classes"),
         ("imagenet-v2", "1000", "by number, from '0' to '999'"),
         ("imagenet-v2", "n01440764", "by number, from '0' to '999'"),
     ],
 )
-def test_a_folder_of_no_class_is_refused(store, tmp_path, name, stranger, wanted):
-    """With what was expected and what was found: among good folders, and alone."""
+def test_an_unknown_class_folder_is_refused(store, tmp_path, name, stranger, wanted):
+    """The error names the folder and describes the expected names, with or without valid folders beside it."""
     place = tmp_path / FOLDERS[name][0]
     (place / stranger).mkdir(parents=True)
-    with pytest.raises(SuiteError, match=rf"named {wanted}.*found 1 others among 1: '{stranger}'"):
+    with pytest.raises(SuiteError, match=rf"named {wanted}.* 1 other folder among 1: '{stranger}'"):
         ENTRIES[name].find(tmp_path)
     good = store / "folders" / name
     for folder in list(good.iterdir())[:3]:
         (place / folder.name).symlink_to(folder)
-    with pytest.raises(SuiteError, match=f"found 1 others among 4: '{stranger}'"):
+    with pytest.raises(SuiteError, match=f"1 other folder among 4: '{stranger}'"):
         ENTRIES[name].find(tmp_path)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_out_of_range_are_refused(store, tmp_path, name):
-    """Tars of ImageNet are not tars of ImageNet-R."""
+    """A label that is not below the number of classes shows that the tars are those of another data set."""
     shutil.copytree(store / "tars" / name, tmp_path / TARS[name])
     with tarfile.open(tmp_path / TARS[name] / "test" / "1.tar", "a") as tar:
         for extension, data in (("jpg", PICTURES[WNIDS[0]]), ("cls", str(len(classes(name))).encode())):

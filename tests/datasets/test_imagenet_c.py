@@ -17,7 +17,7 @@ SOME = (3, 500, 999)
 
 
 def make(folder, seed):
-    """Two pictures of each of three classes, in folders by WordNet id."""
+    """Write two images of each of three classes into folders named by WordNet id."""
     for label in SOME:
         for n in range(2):
             path = folder / WNIDS[label] / f"ILSVRC2012_val_{n:08d}.JPEG"
@@ -26,8 +26,8 @@ def make(folder, seed):
 
 
 @pytest.mark.parametrize("place", ["imagenet-c/fog/4", "ImageNet-C/fog/4", "imagenet-c/weather/fog/4"])
-def test_labels_are_places_among_all_thousand(tmp_path, place):
-    """Not among the folders that are there; with or without the archive's name as a folder."""
+def test_labels_are_those_of_all_thousand_classes(tmp_path, place):
+    """Labels do not depend on which class folders exist, nor on a folder with the name of the archive."""
     make(tmp_path / place, 0)
     dataset = FIND["imagenet-c-fog-4"](tmp_path)
     wanted = torchvision.datasets.ImageFolder(str(tmp_path / place))
@@ -37,8 +37,8 @@ def test_labels_are_places_among_all_thousand(tmp_path, place):
     assert np.array_equal(np.asarray(dataset.image(4)), np.asarray(wanted[4][0]))
 
 
-def test_the_suite_is_what_is_there_and_lists_the_rest(tmp_path):
-    """One corruption of 15 in five severities: 70 data sets and ImageNet itself are missing."""
+def test_the_suite_lists_the_data_sets_that_are_missing(tmp_path):
+    """With one corruption of 15 at five severities, 70 data sets and ImageNet itself are missing."""
     for severity in SEVERITIES:
         make(tmp_path / "imagenet-c" / "pixelate" / str(severity), severity)
     suite = open_suite("imagenet-c", tmp_path)
@@ -47,20 +47,20 @@ def test_the_suite_is_what_is_there_and_lists_the_rest(tmp_path):
     assert {part.hint.split(".tar")[0] for part in suite.missing} > {"noise", "blur", "weather", "digital"}
 
 
-def test_the_corruptions_are_those_that_alexnets_errors_are_known_of():
-    """So that the suite's errors make a mean corruption error."""
+def test_the_corruptions_are_those_with_published_errors_of_alexnet():
+    """The suite's errors can therefore be combined into a mean corruption error."""
     assert set(CORRUPTIONS) == set(ALEXNET_ERRORS)
     assert mean_corruption_error({name: [1.0] * len(SEVERITIES) for name in CORRUPTIONS}) > 1
 
 
-def test_a_strange_folder_is_said(tmp_path):
-    """As the extra corruptions' levels are, when they are put one level too high."""
+def test_an_unknown_class_folder_is_refused(tmp_path):
+    """A folder of severity 5 inside that of severity 4 is a sign of files in the wrong folder."""
     (tmp_path / "imagenet-c" / "fog" / "4" / "5").mkdir(parents=True)
-    with pytest.raises(SuiteError, match="expected class folders named by WordNet ids"):
+    with pytest.raises(SuiteError, match="class folders.*WordNet ids.*'5'"):
         FIND["imagenet-c-fog-4"](tmp_path)
 
 
-def test_there_are_75_and_none_is_there(tmp_path):
-    """15 corruptions, five severities each."""
+def test_75_data_sets_are_known_and_none_is_found_in_an_empty_folder(tmp_path):
+    """There are 15 corruptions with five severities each."""
     assert len(ENTRIES) == len(FIND) == 75
     assert [find(tmp_path) for find in FIND.values()] == [None] * 75

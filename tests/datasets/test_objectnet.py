@@ -1,4 +1,4 @@
-"""ObjectNet with a small map in the files of its own download: which folders count, as what, and the crop."""
+"""ObjectNet with a small mapping in the files of its own download: its classes, their columns, and the crop."""
 
 import io
 import json
@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.datasets.catalog import ENTRIES
-from mergekit_wise.datasets.objectnet_map import find_map
+from mergekit_wise.datasets.objectnet import find_map
 from mergekit_wise.errors import SuiteError
 
-# ObjectNet's names, with ImageNet's labels and classes as everybody knows them.
+# ObjectNet's class names, with ImageNet's labels and class numbers.
 LABELS = {
     "Banana": {"banana": 954},
     "Chair": {"rocking chair, rocker": 765, "barber chair": 423, "folding chair": 559},
@@ -33,7 +33,7 @@ COUNTING = ["alarm_clock", "banana", "drying_rack_for_dishes", "seat"]
 
 
 def write_mappings(place):
-    """The four files; lines in ILSVRC's own order, which is not that of wnids."""
+    """Write the four files; the lines are in ILSVRC's own order, which is not that of WordNet ids."""
     place.mkdir(parents=True, exist_ok=True)
     label_at = {column: label for labels in LABELS.values() for label, column in labels.items()}
     order = list(range(1000))
@@ -48,7 +48,7 @@ def write_mappings(place):
 
 
 def picture(seed):
-    """A PNG with a red border, as the download has."""
+    """The bytes of a PNG with a red border, like the images of the download."""
     pixels = np.random.default_rng(seed).integers(0, 256, (12, 15, 3), dtype=np.uint8)
     pixels[[0, -1]] = pixels[:, [0, -1]] = (255, 0, 0)
     buffer = io.BytesIO()
@@ -57,7 +57,7 @@ def picture(seed):
 
 
 def write_images(place):
-    """Two images in every folder, those that do not count among them."""
+    """Write two images into every folder, including those that are not evaluated."""
     for number, folder in enumerate(FOLDERS):
         (place / folder).mkdir(parents=True)
         for copy in range(2):
@@ -66,14 +66,14 @@ def write_images(place):
 
 @pytest.fixture
 def root(tmp_path):
-    """objectnet-1.0.zip, unpacked."""
+    """A root with the unpacked objectnet-1.0.zip."""
     write_mappings(tmp_path / "objectnet-1.0" / "mappings")
     write_images(tmp_path / "objectnet-1.0" / "images")
     return tmp_path
 
 
 def write_tars(place):
-    """As clip-benchmark converts it: classes counted in the order of folders, only those that count, uncropped."""
+    """Write tars as clip-benchmark does: the evaluated classes only, in the order of their folders, uncropped."""
     (place / "test").mkdir(parents=True)
     with tarfile.open(place / "test" / "0.tar", "w") as tar:
         for label, folder in enumerate(COUNTING):
@@ -91,8 +91,8 @@ def find(root):
     return ENTRIES["objectnet"].find(root)
 
 
-def test_only_classes_that_imagenet_has_count(root):
-    """In the order of folders; each with all of ImageNet's classes that it stands for, ascending."""
+def test_only_classes_that_imagenet_has_are_evaluated(root):
+    """Classes are in the order of their folders, each with all of its classes in ImageNet in ascending order."""
     dataset = find(root)
     assert dataset.classnames == ("alarm clock", "banana", "drying rack for plates", "chair")
     assert dataset.columns == ((409, 530), (954,), (729,), (423, 559, 765))
@@ -102,7 +102,7 @@ def test_only_classes_that_imagenet_has_count(root):
 
 
 def test_two_pixels_are_cropped_on_each_side(root):
-    """Before anything else; no red is left."""
+    """The crop comes before any other preprocessing, and removes the whole red border."""
     dataset = find(root)
     for index in range(len(dataset)):
         with open(dataset.sample(index), "rb") as file:
@@ -112,7 +112,7 @@ def test_two_pixels_are_cropped_on_each_side(root):
 
 @pytest.mark.parametrize("place", ["wds_objectnet/mappings", "wds_objectnet", "objectnet-1.0/mappings"])
 def test_tars_hold_the_same_as_folders(root, tmp_path_factory, place):
-    """Image for image, the crop included, with the map beside the tars or where the zip has it."""
+    """The cropped images are the same, with the mapping next to the tars or where the archive has it."""
     other = tmp_path_factory.mktemp("other")
     write_tars(other / "wds_objectnet")
     write_mappings(other / place)
@@ -125,10 +125,10 @@ def test_tars_hold_the_same_as_folders(root, tmp_path_factory, place):
         assert getattr(folders, field) == getattr(tars, field)
 
 
-def test_tars_without_a_map_have_their_own_113_names_and_no_columns(tmp_path):
-    """A head of these names can be judged, one of ImageNet's classes cannot."""
+def test_tars_without_a_mapping_have_their_own_113_names_and_no_columns(tmp_path):
+    """A head for these names can be evaluated; a head for ImageNet's classes cannot."""
     write_tars(tmp_path / "wds_objectnet")
-    with pytest.raises(SuiteError, match=r"expected 113 names in classnames\.txt, or ObjectNet's mappings"):
+    with pytest.raises(SuiteError, match=r"expected 113 names in classnames\.txt"):
         find(tmp_path)
     (tmp_path / "wds_objectnet" / "classnames.txt").write_text("".join(f"thing {n}\n" for n in range(113)))
     dataset = find(tmp_path)
@@ -136,22 +136,22 @@ def test_tars_without_a_map_have_their_own_113_names_and_no_columns(tmp_path):
     assert dataset.classnames[112] == "thing 112"
 
 
-def test_images_without_a_map_are_refused(root):
-    """One missing file is enough; which ones are wanted is said."""
+def test_images_without_a_mapping_are_refused(root):
+    """One missing file is enough; the error names the four files."""
     (root / "objectnet-1.0" / "mappings" / "imagenet_to_label_2012_v2").unlink()
-    with pytest.raises(SuiteError, match=r"expected folder_to_objectnet_label\.json.*unpack all of the zip"):
+    with pytest.raises(SuiteError, match=r"folder_to_objectnet_label\.json.*imagenet_to_label_2012_v2"):
         find(root)
 
 
-def test_a_folder_that_the_map_does_not_know_is_refused(root):
+def test_a_folder_that_is_not_in_the_mapping_is_refused(root):
     """Other versions of ObjectNet have other folders."""
     (root / "objectnet-1.0" / "images" / "002-fork").mkdir()
-    with pytest.raises(SuiteError, match="folder '002-fork' is not in folder_to_objectnet_label"):
+    with pytest.raises(SuiteError, match="folder_to_objectnet_label.json: '002-fork'"):
         find(root)
 
 
-def test_clip_benchmarks_place_of_the_files_is_known(root):
-    """It wants them beside objectnet-1.0."""
+def test_mapping_files_next_to_objectnet_1_0_are_found(root):
+    """The tool clip-benchmark expects the files there."""
     (root / "objectnet").mkdir()
     (root / "objectnet-1.0").rename(root / "objectnet" / "objectnet-1.0")
     for file in (root / "objectnet" / "objectnet-1.0" / "mappings").iterdir():
@@ -162,19 +162,19 @@ def test_clip_benchmarks_place_of_the_files_is_known(root):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("objectnet_to_imagenet_1k.json", '{"Ghost": "banana"}', "maps 'Ghost', which is no folder's name"),
-        ("objectnet_to_imagenet_1k.json", '{"Banana": "ghost"}', "names 'ghost', which is no one line of"),
-        ("objectnet_to_imagenet_1k.json", '{"Banana": "crane"}', "names 'crane', which is no one line of"),
-        ("objectnet_to_imagenet_1k.json", '{"Banana": 954}', "expected texts for texts"),
+        ("objectnet_to_imagenet_1k.json", '{"Ghost": "banana"}', "'Ghost'.*folder_to_objectnet_label"),
+        ("objectnet_to_imagenet_1k.json", '{"Banana": "ghost"}', "'ghost'.*imagenet_to_label_2012_v2"),
+        ("objectnet_to_imagenet_1k.json", '{"Banana": "crane"}', "'crane'.*imagenet_to_label_2012_v2"),
+        ("objectnet_to_imagenet_1k.json", '{"Banana": 954}', "objectnet_to_imagenet_1k.json"),
         ("objectnet_to_imagenet_1k.json", "[]", "expected a JSON object, found a list"),
-        ("folder_to_objectnet_label.json", "{", "is no JSON"),
-        ("pytorch_to_imagenet_2012_id.json", '{"0": 0}', "to number the 1000 lines"),
-        ("pytorch_to_imagenet_2012_id.json", '{"x": "y"}', "to number the 1000 lines"),
-        ("imagenet_to_label_2012_v2", "tench\n", "to number the 1 lines"),
+        ("folder_to_objectnet_label.json", "{", "folder_to_objectnet_label.json: expected a JSON object"),
+        ("pytorch_to_imagenet_2012_id.json", '{"0": 0}', "1000 lines"),
+        ("pytorch_to_imagenet_2012_id.json", '{"x": "y"}', "1000 lines"),
+        ("imagenet_to_label_2012_v2", "tench\n", "1 lines"),
     ],
 )
-def test_a_damaged_map_is_refused(tmp_path, name, text, message):
-    """Naming the file and what is wrong with it; two classes called crane are no one's."""
+def test_a_damaged_mapping_is_refused(tmp_path, name, text, message):
+    """The error names the file and the entry; "crane" is refused because two classes have that label."""
     write_mappings(tmp_path)
     (tmp_path / name).write_text(text)
     with pytest.raises(SuiteError, match=message):

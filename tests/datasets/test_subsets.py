@@ -1,15 +1,153 @@
-"""The reference restricted to a shift's classes."""
+"""Data sets made from others: class-balanced subsets, the reference on a shift's classes, and other class names."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from mergekit_wise.datasets.dataset import Dataset, Suite
-from mergekit_wise.datasets.subsets import companions
+from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
+from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.subsets import companions, limited, with_names
+from mergekit_wise.errors import SuiteError
+
+LABELS = np.repeat(np.arange(10), [50, 5, 20, 1, 0, 30, 30, 30, 30, 30])
+
+
+def picture(index):
+    """An image whose pixel is its index."""
+    return Image.new("RGB", (1, 1), (index % 256, index // 256, 0))
+
+
+def sample(index):
+    """The name of image `index`."""
+    return f"/data/{index}"
+
+
+def size(index):
+    """The number of bytes of image `index`."""
+    return 100 + index
+
+
+def corrupt(index, pixels):
+    """A corruption that depends on the image's index."""
+    return pixels + np.uint8(index)
+
+
+def labelled(metric=None, labels=None, **more):
+    """226 images of ten classes in shuffled order."""
+    labels = np.random.default_rng(5).permutation(LABELS) if labels is None else labels
+    names = tuple(map(str, range(10)))
+    return Dataset(
+        "x", "X", names, labels, picture, metric=metric or Metric(), sample=sample, location="/data", size=size, **more
+    )
+
+
+def rows(part):
+    """The indices that the images of a subset have in the whole data set."""
+    return [int(part.sample(index).removeprefix("/data/")) for index in range(len(part))]
+
+
+@pytest.mark.parametrize("count", [1, 7, 9, 10, 50, 100, 225])
+def test_classes_are_as_equal_as_they_can_be(count):
+    """No class has two images more than a class that has images left."""
+    part = limited(labelled(), count, seed=3)
+    assert len(part) == count
+    taken, there = np.bincount(part.labels, minlength=10), np.bincount(LABELS, minlength=10)
+    open_classes = taken[taken < there]
+    if open_classes.size:
+        assert taken.max() - open_classes.min() <= 1
+
+
+@pytest.mark.parametrize("count", [1, 9, 60, 225])
+def test_everything_of_an_image_goes_with_it(count):
+    """A chosen image keeps its label, pixels, name, size and the seed of its corruption."""
+    whole = labelled(corrupt=corrupt)
+    part = limited(whole, count)
+    chosen = rows(part)
+    assert chosen == sorted(set(chosen))
+    assert np.array_equal(part.labels, whole.labels[chosen])
+    for index, row in enumerate(chosen):
+        assert part.image(index).getpixel((0, 0)) == (row, 0, 0)
+        assert part.size(index) == 100 + row
+        assert part.corrupt(index, np.zeros(1, np.uint8))[0] == row
+
+
+def test_the_seed_decides_the_subset():
+    """The same seed gives the same subset, another seed another, and a smaller subset is part of a larger one."""
+    assert rows(limited(labelled(), 40, 1)) == rows(limited(labelled(), 40, 1))
+    assert rows(limited(labelled(), 40, 1)) != rows(limited(labelled(), 40, 2))
+    assert set(rows(limited(labelled(), 40, 1))) < set(rows(limited(labelled(), 41, 1)))
+
+
+def test_results_of_two_people_can_be_compared():
+    """The rows are fixed here; if they change, results on subsets are no longer comparable."""
+    assert rows(limited(labelled(labels=np.arange(226) % 10), 6, 0)) == [11, 92, 108, 113, 117, 214]
+
+
+def test_images_are_drawn_from_all_of_a_class():
+    """Over many seeds, each image of a class has the same chance to be drawn."""
+    times = np.zeros(226)
+    for seed in range(300):
+        times[rows(limited(labelled(), 45, seed))] += 1
+    labels = labelled().labels
+    fives = times[labels == 5]
+    assert fives.mean() == pytest.approx(300 * 5.25 / 30, rel=0.1)
+    assert fives.min() > 25
+    assert fives.max() < 85
+
+
+def test_a_subset_as_large_as_the_data_set_is_the_data_set():
+    """The data set itself is returned, so nothing is reordered."""
+    whole = labelled()
+    assert limited(whole, 226) is whole
+    assert limited(whole, 9999) is whole
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_an_empty_subset_is_refused(count):
+    """A subset of zero or fewer images raises SuiteError."""
+    with pytest.raises(SuiteError, match="at least 1"):
+        limited(labelled(), count)
+
+
+def test_groups_and_accepted_classes_are_counted_anew():
+    """A group keeps its chosen images, and a group without any is left out."""
+    groups = {"even": np.arange(0, 226, 2), "one": np.array([3]), "both": np.array([0, 1, 2])}
+    accepted = tuple(frozenset({row % 10}) for row in range(226))
+    part = limited(labelled(Metric("worst-group", groups, accepted)), 100)
+    chosen = rows(part)
+    assert [chosen[index] for index in part.metric.groups["even"]] == [row for row in chosen if row % 2 == 0]
+    assert ("one" in part.metric.groups) == (3 in chosen)
+    assert part.metric.accepted == tuple(frozenset({row % 10}) for row in chosen)
+    assert part.metric.kind == "worst-group"
+    tiny = limited(labelled(Metric("worst-group", {"a": np.array([chosen[0]]), "b": np.arange(226)})), 1)
+    assert all(group.size for group in tiny.metric.groups.values())
+
+
+def test_frames_of_one_group_are_not_separated():
+    """A metric such as pm-10 needs all frames of a group, so a subset is refused and the option is named."""
+    with pytest.raises(SuiteError, match="X: .*--limit"):
+        limited(labelled(Metric("all-in-group", {"0": np.arange(3)})), 10)
+
+
+def test_a_subset_can_be_sent_to_a_worker():
+    """The functions of a subset survive pickling and give the same images."""
+    part = limited(labelled(corrupt=corrupt), 10)
+    image, change = pickle.loads(pickle.dumps((part.image, part.corrupt)))
+    assert image(4).getpixel((0, 0)) == part.image(4).getpixel((0, 0))
+    assert change(4, np.zeros(1, np.uint8)) == part.corrupt(4, np.zeros(1, np.uint8))
+
+
+def test_a_subset_has_a_fingerprint_of_its_own():
+    """Subsets of different sizes and seeds have different fingerprints, so their records are never confused."""
+    prints = {fingerprint(limited(labelled(), count, seed)) for count, seed in [(10, 0), (10, 1), (11, 0), (226, 0)]}
+    assert len(prints) == 4
 
 
 def image(index):
+    """An image of the reference whose pixel is its index."""
     return Image.new("L", (2, 2), index)
 
 
@@ -19,8 +157,8 @@ SHIFT = Dataset(
 )
 
 
-def test_it_holds_the_images_of_the_shifts_classes_under_its_labels():
-    """With the columns of the shift, so that a head predicts among its classes alone."""
+def test_a_companion_holds_the_images_of_the_shifts_classes():
+    """It has the labels and the columns of the shift, so that a head predicts among the shift's classes alone."""
     (found,) = companions(Suite("s", REFERENCE, (SHIFT,)))
     assert found.labels.tolist() == [1, 0, 1, 0]
     assert [found.image(i).getpixel((0, 0)) for i in range(4)] == [0, 2, 4, 5]
@@ -28,9 +166,46 @@ def test_it_holds_the_images_of_the_shifts_classes_under_its_labels():
     assert [found.sample(i) for i in range(4)] == ["0", "2", "4", "5"]
 
 
-def test_shifts_with_all_classes_have_none():
-    """Nor have those of another vocabulary, or without a reference."""
+def test_shifts_with_all_classes_have_no_companion():
+    """Shifts of another vocabulary and suites without a reference have no companion either."""
     plain = replace(SHIFT, columns=None)
     other = replace(SHIFT, vocabulary="")
     assert companions(Suite("s", REFERENCE, (plain, other))) == ()
     assert companions(Suite("s", None, (SHIFT,))) == ()
+
+
+def named(classes, columns=None, vocabulary="imagenet"):
+    """A data set whose class names alone matter."""
+    names = tuple(f"class {number}" for number in range(classes))
+    return Dataset("x", "X", names, np.zeros(1, np.int64), lambda i: None, columns=columns, vocabulary=vocabulary)
+
+
+THOUSAND = tuple(f"name {number}" for number in range(1000))
+
+
+def test_one_name_for_each_class_replaces_the_names():
+    """Class names and templates can be replaced independently."""
+    changed = with_names(named(2), ("a", "b"), None)
+    assert (changed.classnames, changed.templates) == (("a", "b"), ("a photo of a {}.",))
+    changed = with_names(named(2), None, ("{}",))
+    assert (changed.classnames, changed.templates) == (("class 0", "class 1"), ("{}",))
+
+
+def test_imagenets_names_fit_a_subset_of_its_classes():
+    """The names of the data set's own classes are taken."""
+    assert with_names(named(2, ((7,), (900,))), THOUSAND, None).classnames == ("name 7", "name 900")
+
+
+@pytest.mark.parametrize(
+    ("which", "names", "message"),
+    [
+        (named(3), ("a", "b"), "3 class names.* found 2"),
+        (named(3), THOUSAND, "3 class names.* found 1000"),
+        (named(2, ((7,), (8,)), "other"), THOUSAND, "2 class names.* found 1000"),
+        (named(2, ((7,), (8, 9))), THOUSAND, "--classnames"),
+    ],
+)
+def test_names_that_fit_nothing_are_refused(which, names, message):
+    """A number of names that fits neither the data set nor ImageNet raises SuiteError."""
+    with pytest.raises(SuiteError, match=f"X: .*{message}"):
+        with_names(which, names, None)

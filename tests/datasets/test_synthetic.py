@@ -1,4 +1,4 @@
-"""Synthetic corruptions: what each does to an image, that it is the same for everyone, and the suite of them."""
+"""Synthetic corruptions: the effect of each, its reproducibility, and the suite of all of them."""
 
 import hashlib
 import io
@@ -14,16 +14,15 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.corruptions import CHANGES
 from mergekit_wise.datasets.dataset import Dataset, Suite
-from mergekit_wise.datasets.synthetic import NOTE, Corruption, corrupted, synthetic_suite
+from mergekit_wise.datasets.synthetic import CORRUPTIONS, NOTE, Corruption, corrupted, synthetic_suite
 from mergekit_wise.errors import SuiteError
 
 SEVERITIES = range(1, 6)
 
 
 def by_severity(*values):
-    """What is expected of each of the five severities."""
+    """Pairs of a severity and its expected value."""
     return list(enumerate(values, 1))
 
 
@@ -43,30 +42,30 @@ def grey(level, side=64):
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_an_image_depends_on_its_seed_alone(name, severity):
-    """The input stays; the same comes out after others, however it lies in memory, and after a journey."""
+    """The result is the same after other images, in any memory layout and after pickling; the input is unchanged."""
     image = scene(side=96)[:, :80]
     before = image.copy()
     corruption = Corruption(name, severity)
-    first = corruption(image, 7)
-    corruption(image, 8)
+    first = corruption(7, image)
+    corruption(8, image)
     assert (first.dtype, first.shape) == (np.uint8, image.shape)
     assert np.array_equal(image, before)
     planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-    assert np.array_equal(corruption(planes.transpose(1, 2, 0), 7), first)
-    assert np.array_equal(pickle.loads(pickle.dumps(corruption))(image, 7), first)
+    assert np.array_equal(corruption(7, planes.transpose(1, 2, 0)), first)
+    assert np.array_equal(pickle.loads(pickle.dumps(corruption))(7, image), first)
     assert not np.array_equal(first, image)
 
 
 RANDOM = ["gaussian_noise", "shot_noise", "impulse_noise", "motion_blur", "fog", "elastic_transform"]
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 def test_images_severities_and_corruptions_have_their_own_random_numbers(name):
-    """What is random differs between two images; what is not does not."""
+    """Random corruptions differ between two images, and deterministic ones do not."""
     image = scene()
-    assert np.array_equal(Corruption(name, 3)(image, 0), Corruption(name, 3)(image, 1)) == (name not in RANDOM)
+    assert np.array_equal(Corruption(name, 3)(0, image), Corruption(name, 3)(1, image)) == (name not in RANDOM)
 
 
 PROBE = """
@@ -75,26 +74,26 @@ import numpy as np
 from mergekit_wise.datasets.synthetic import Corruption
 image = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(64, 64, 3)
 for name in sys.argv[1:]:
-    print(hashlib.sha256(Corruption(name, 4)(image, 123).tobytes()).hexdigest())
+    print(hashlib.sha256(Corruption(name, 4)(123, image).tobytes()).hexdigest())
 """
 
 
 def test_another_process_makes_the_same_bytes():
-    """No seed of the process, as that of Python's hashes, has a part in it."""
+    """The bytes do not depend on seeds of the process, such as that of Python's hashes."""
     image = scene()
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, *CHANGES], input=image.tobytes(), capture_output=True, check=True
+        [sys.executable, "-c", PROBE, *CORRUPTIONS], input=image.tobytes(), capture_output=True, check=True
     )
-    here = [hashlib.sha256(Corruption(name, 4)(image, 123).tobytes()).hexdigest() for name in CHANGES]
+    here = [hashlib.sha256(Corruption(name, 4)(123, image).tobytes()).hexdigest() for name in CORRUPTIONS]
     assert done.stdout.decode().split() == here
 
 
-@pytest.mark.parametrize("name", sorted(set(CHANGES) - {"fog"}))
+@pytest.mark.parametrize("name", sorted(set(CORRUPTIONS) - {"fog"}))
 def test_each_severity_changes_more_than_the_one_before(name):
-    """On the mean over images. Fog is told by its veil instead, below."""
+    """The mean change over images grows with the severity. Fog has a test of its own below."""
     images = [scene(seed, 224) for seed in range(4)]
     changed = [
-        np.mean([np.abs(Corruption(name, s)(image, i).astype(float) - image).mean() for i, image in enumerate(images)])
+        np.mean([np.abs(Corruption(name, s)(i, image).astype(float) - image).mean() for i, image in enumerate(images)])
         for s in SEVERITIES
     ]
     assert all(a < b for a, b in pairwise(changed)), changed
@@ -102,8 +101,8 @@ def test_each_severity_changes_more_than_the_one_before(name):
 
 @pytest.mark.parametrize(("severity", "spread"), by_severity(0.08, 0.12, 0.18, 0.26, 0.38))
 def test_gaussian_noise_has_its_spread(severity, spread):
-    """On mid grey; what is cut off at black and white is cut off in the oracle too."""
-    noisy = Corruption("gaussian_noise", severity)(grey(128, 128), 0)
+    """On mid grey, the noise has the standard deviation of clipped Gaussian noise."""
+    noisy = Corruption("gaussian_noise", severity)(0, grey(128, 128))
     wanted = np.clip(128 + np.random.default_rng(99).normal(0, 255 * spread, 10**6), 0, 255)
     assert noisy.mean() == pytest.approx(128, abs=1)
     assert noisy.std() == pytest.approx(wanted.std(), rel=0.02)
@@ -111,9 +110,9 @@ def test_gaussian_noise_has_its_spread(severity, spread):
 
 @pytest.mark.parametrize(("severity", "photons"), by_severity(60, 25, 12, 5, 3))
 def test_shot_noise_is_a_count_of_photons(severity, photons):
-    """Of as many as the light makes, at most those of white: mean and variance of Poisson's counts."""
+    """Mean and variance are those of Poisson counts, clipped at white."""
     for level in (26, 77):
-        noisy = Corruption("shot_noise", severity)(grey(level, 128), 0) / 255 * photons
+        noisy = Corruption("shot_noise", severity)(0, grey(level, 128)) / 255 * photons
         wanted = np.minimum(np.random.default_rng(9).poisson(level / 255 * photons, 10**6), photons)
         assert noisy.mean() == pytest.approx(wanted.mean(), rel=0.03)
         assert noisy.var() == pytest.approx(wanted.var(), rel=0.05)
@@ -121,25 +120,25 @@ def test_shot_noise_is_a_count_of_photons(severity, photons):
 
 @pytest.mark.parametrize(("severity", "share"), by_severity(0.03, 0.06, 0.09, 0.17, 0.27))
 def test_impulse_noise_is_half_salt_and_half_pepper(severity, share):
-    """And leaves everything else as it was."""
-    noisy = Corruption("impulse_noise", severity)(grey(128, 128), 0)
+    """Half of the changed values are black and half are white; all others are unchanged."""
+    noisy = Corruption("impulse_noise", severity)(0, grey(128, 128))
     assert set(np.unique(noisy)) == {0, 128, 255}
     assert np.mean(noisy == 0) == pytest.approx(share / 2, rel=0.1)
     assert np.mean(noisy == 255) == pytest.approx(share / 2, rel=0.1)
 
 
 def point(name, severity, side=225):
-    """What becomes of one white point in the middle: float [side, side], its sum 1 if no light is lost."""
+    """A corrupted white square in the middle, float [side, side] with sum 1 if no light is lost, and radii."""
     image = np.zeros((side, side, 3), np.uint8)
     middle = side // 2
     image[middle - 3 : middle + 4, middle - 3 : middle + 4] = 255
-    blurred = Corruption(name, severity)(image, 5)[..., 0].astype(float)
+    blurred = Corruption(name, severity)(5, image)[..., 0].astype(float)
     return blurred / image[..., 0].sum(), np.hypot(*np.mgrid[-middle : middle + 1, -middle : middle + 1])
 
 
 @pytest.mark.parametrize(("severity", "radius"), by_severity(3, 4, 6, 8, 10))
 def test_defocus_makes_disks_of_points(severity, radius):
-    """Of light that stays within the radius, around the point, and is neither lost nor made."""
+    """The light stays within the radius, is symmetric around the point, and keeps its sum."""
     blurred, away = point("defocus_blur", severity)
     assert blurred.sum() == pytest.approx(1, abs=0.05)
     assert blurred[away > radius + 6].sum() == 0
@@ -149,7 +148,7 @@ def test_defocus_makes_disks_of_points(severity, radius):
 
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_motion_makes_strokes_of_points(severity):
-    """To one side, longer than wide, and at most 45 degrees off the horizontal."""
+    """A point becomes a stroke to one side, longer than wide, at most 45 degrees off the horizontal."""
     blurred, _ = point("motion_blur", severity)
     ys, xs = np.mgrid[-112:113, -112:113]
     middle = np.array([(blurred * xs).sum(), (blurred * ys).sum()])
@@ -163,34 +162,34 @@ def test_motion_makes_strokes_of_points(severity):
 
 
 def test_zoom_leaves_the_middle_and_blurs_the_rim():
-    """Every enlargement keeps the middle where it is."""
+    """Stripes keep more contrast in the middle than at the edge, because enlargements are centred."""
     stripes = np.zeros((224, 224, 3), np.uint8)
     stripes[:, (np.arange(224) // 4) % 2 == 0] = 255
-    blurred = Corruption("zoom_blur", 3)(stripes, 0).astype(float)
+    blurred = Corruption("zoom_blur", 3)(0, stripes).astype(float)
     assert blurred[100:124, 108:116].std() > 2 * blurred[100:124, 4:12].std()
 
 
 @pytest.mark.parametrize(("severity", "strength"), by_severity(1.5, 2.0, 2.5, 2.5, 3.0))
 def test_fog_is_a_grey_veil_over_a_fainter_image(severity, strength):
-    """The veil is the same for all colours and smooth; what is below it keeps a share of its contrast."""
+    """The veil is grey and smooth, and the image below it keeps a share of its contrast."""
     image = scene(3, 224)
     image[0, 0] = 255  # the brightest point decides how much light the veil has
     fog = Corruption("fog", severity)
-    veil = fog(grey(255, 224), 0).astype(float)
+    veil = fog(0, grey(255, 224)).astype(float)
     assert np.ptp(veil, axis=-1).max() == 0
     assert veil.std() > 5
     assert np.abs(np.diff(veil[..., 0], axis=0)).mean() < veil.std() / 2
-    assert np.abs(fog(image, 0) - veil - (image - 255.0) / (1 + strength)).max() <= 1.01
+    assert np.abs(fog(0, image) - veil - (image - 255.0) / (1 + strength)).max() <= 1.01
 
 
 @pytest.mark.parametrize(("severity", "more"), by_severity(0.1, 0.2, 0.3, 0.4, 0.5))
 def test_brightness_raises_v_and_keeps_hue_and_saturation(severity, more):
-    """Against Python's own HSV."""
+    """The colours agree with those that Python's colorsys computes."""
     from colorsys import hsv_to_rgb, rgb_to_hsv
 
     image = scene(1, 16)
     image[0, 0] = 0
-    bright = Corruption("brightness", severity)(image, 0)
+    bright = Corruption("brightness", severity)(0, image)
     for before, after in zip(image.reshape(-1, 3) / 255, bright.reshape(-1, 3), strict=True):
         hue, saturation, value = rgb_to_hsv(*before)
         wanted = hsv_to_rgb(hue, saturation, min(value + more, 1))
@@ -199,66 +198,66 @@ def test_brightness_raises_v_and_keeps_hue_and_saturation(severity, more):
 
 @pytest.mark.parametrize(("severity", "share"), by_severity(0.4, 0.3, 0.2, 0.1, 0.05))
 def test_contrast_keeps_the_mean_and_shrinks_the_rest(severity, share):
-    """Channel by channel, to within rounding."""
+    """Each channel keeps its mean, and its deviations shrink by the share, to within rounding."""
     image = scene(2)
-    flat = Corruption("contrast", severity)(image, 0)
+    flat = Corruption("contrast", severity)(0, image)
     mean = image.mean(axis=(0, 1))
     assert np.abs(mean + share * (image - mean) - flat).max() <= 0.51
 
 
 def test_elastic_keeps_the_colours_and_moves_them_little():
-    """A plain image stays plain; nothing is fetched from far away."""
-    assert np.array_equal(Corruption("elastic_transform", 5)(grey(90), 0), grey(90))
+    """A plain image is unchanged, and pixels move by the expected distance."""
+    assert np.array_equal(Corruption("elastic_transform", 5)(0, grey(90)), grey(90))
     ramp = np.repeat(np.arange(224, dtype=np.uint8)[None, :, None], 224, axis=0).repeat(3, axis=2)
     for severity, reach in by_severity(2.0, 2.4, 2.7, 3.0, 3.4):
-        moved = Corruption("elastic_transform", severity)(ramp, 0)[:, 20:-20].astype(float) - ramp[:, 20:-20]
+        moved = Corruption("elastic_transform", severity)(0, ramp)[:, 20:-20].astype(float) - ramp[:, 20:-20]
         assert moved.std() == pytest.approx(reach, rel=0.35)
 
 
 @pytest.mark.parametrize(("severity", "pixels"), by_severity(38, 32, 26, 19, 16))
 def test_pixelate_leaves_that_many_pixels_a_side(severity, pixels):
-    """Of 64: columns repeat."""
-    blocks = Corruption("pixelate", severity)(scene(), 0)
+    """Of 64 columns, only that many differ from the one before, and the mean is kept."""
+    blocks = Corruption("pixelate", severity)(0, scene())
     assert 1 + int((np.diff(blocks.astype(int), axis=1) != 0).any(axis=(0, 2)).sum()) == pixels
     assert blocks.mean() == pytest.approx(scene().mean(), abs=2)
 
 
 @pytest.mark.parametrize(("severity", "quality"), by_severity(25, 18, 15, 10, 7))
 def test_jpeg_is_pillows_at_low_quality(severity, quality):
-    """Byte for byte."""
+    """The bytes are those that Pillow's encoder and decoder give at this quality."""
     stored = io.BytesIO()
     Image.fromarray(scene()).save(stored, "JPEG", quality=quality)
-    assert np.array_equal(Corruption("jpeg_compression", severity)(scene(), 0), np.asarray(Image.open(stored)))
+    assert np.array_equal(Corruption("jpeg_compression", severity)(0, scene()), np.asarray(Image.open(stored)))
 
 
-@pytest.mark.parametrize("name", CHANGES)
+@pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize("image", [grey(0, 8), grey(255, 8), scene(0, 1)], ids=["black", "white", "one pixel"])
 def test_extremes_do_not_break(name, image):
-    """Plain and tiny images."""
+    """Plain images and an image of one pixel keep their shape under every corruption."""
     for severity in SEVERITIES:
-        assert Corruption(name, severity)(image, 0).shape == image.shape
+        assert Corruption(name, severity)(0, image).shape == image.shape
 
 
 @pytest.mark.parametrize(("name", "severity"), [("gaussian_noise", 0), ("gaussian_noise", 6), ("glass", 1)])
 def test_unknown_corruptions_are_refused(name, severity):
-    """With the known ones."""
-    with pytest.raises(SuiteError, match=r"no corruption .* Known, each from 1 to 5: gaussian_noise"):
+    """An unknown name or severity raises SuiteError with the known names."""
+    with pytest.raises(SuiteError, match=r"no corruption .* gaussian_noise, shot_noise"):
         Corruption(name, severity)
 
 
 def picture(index):
-    """An image of a data set that can travel."""
+    """An image of the toy data set; a module-level function, so that it can be pickled."""
     return Image.fromarray(scene(index))
 
 
 @pytest.fixture
 def dataset():
-    """Three images of two classes."""
+    """A toy data set with three images of two classes."""
     return Dataset("toy", "Toy", ("a", "b"), np.array([0, 1, 0]), picture, location="/data/toy", expected=3)
 
 
-def test_a_corrupted_data_set_says_what_it_is(dataset):
-    """It changes pixels after resizing, by the image's number, and nothing else."""
+def test_a_corrupted_data_set_is_labelled_as_synthetic(dataset):
+    """Only name, title, location and the corruption by index change; a second corruption is refused."""
     again = pickle.loads(pickle.dumps(corrupted(dataset, Corruption("fog", 2))))
     assert (again.name, again.title) == ("toy-synthetic-fog-2", "Toy, synthetic fog 2")
     assert NOTE == "synthetic: not comparable with published ImageNet-C numbers"
@@ -266,30 +265,30 @@ def test_a_corrupted_data_set_says_what_it_is(dataset):
     for index in range(3):
         pixels = np.asarray(again.image(index))
         assert np.array_equal(pixels, scene(index))
-        assert np.array_equal(again.corrupt(index, pixels), Corruption("fog", 2)(pixels, index))
+        assert np.array_equal(again.corrupt(index, pixels), Corruption("fog", 2)(index, pixels))
     assert again.classnames == dataset.classnames
     assert np.array_equal(again.labels, dataset.labels)
-    with pytest.raises(SuiteError, match="corrupted already"):
+    with pytest.raises(SuiteError, match="Toy, synthetic fog 2"):
         corrupted(again, Corruption("fog", 2))
 
 
-def test_the_suite_is_every_corruption_in_every_severity(dataset):
-    """Of the reference, or of the only data set; of several it is asked which."""
+def test_the_suite_has_every_corruption_at_every_severity(dataset):
+    """The reference or the only data set is corrupted; several data sets without a reference are refused."""
     alone = synthetic_suite(Suite("toy", None, (dataset,)))
     led = synthetic_suite(Suite("toy", dataset, (replace(dataset, name="other"),)))
     for suite in (alone, led):
         assert suite.name == "synthetic:toy"
         assert suite.reference == dataset
-        wanted = {f"toy-synthetic-{name}-{severity}" for name in CHANGES for severity in SEVERITIES}
+        wanted = {f"toy-synthetic-{name}-{severity}" for name in CORRUPTIONS for severity in SEVERITIES}
         assert {shift.name for shift in suite.shifts} == wanted
-    assert len(alone.shifts) == 5 * len(CHANGES) == 60
-    with pytest.raises(SuiteError, match="Name one of them: toy, other"):
+    assert len(alone.shifts) == 5 * len(CORRUPTIONS) == 60
+    with pytest.raises(SuiteError, match="toy, other"):
         synthetic_suite(Suite("toy", None, (dataset, replace(dataset, name="other"))))
 
 
-def test_the_catalogue_knows_it_by_its_prefix():
-    """synthetic:NAME corrupts NAME; without a name it asks for one."""
+def test_the_prefix_synthetic_opens_the_suite():
+    """synthetic:NAME corrupts NAME; the prefix without a name is refused."""
     suite = open_suite("synthetic:digits")
     assert (suite.reference.name, len(suite.shifts)) == ("digits", 60)
-    with pytest.raises(SuiteError, match="behind a colon"):
+    with pytest.raises(SuiteError, match="synthetic:imagenet"):
         open_suite("synthetic")

@@ -1,4 +1,4 @@
-"""The two robust video sets: frames, classes and pm-k against loops over the lists as their authors describe them."""
+"""The frames, classes and pm-k of the two video data sets equal those of loops over their lists."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def dump(path, value):
 
 @pytest.fixture
 def vid(tmp_path):
-    """A root with a small ImageNet-Vid-Robust, and its lists: neighbours of anchors, classes of frames."""
+    """A root with a small ImageNet-Vid-Robust, and its lists: the neighbours of anchors and the classes of frames."""
     folder = tmp_path / "imagenet_vid_ytbb_robust" / "imagenet-vid-robust"
     rng = np.random.default_rng(0)
     pmsets, labels = {}, {}
@@ -49,8 +49,8 @@ def vid(tmp_path):
     return tmp_path, folder, pmsets, labels
 
 
-def test_vid_robust_is_its_lists(vid):
-    """Every frame of a clip, none that is in no clip; any of a frame's classes is right."""
+def test_vid_robust_has_the_frames_and_classes_of_its_lists(vid):
+    """The frames are those of the clips, and each class in the list of a frame is correct for it."""
     root, folder, _, labels = vid
     dataset = find_vid_robust(root)
     frames = [dataset.sample(i).removeprefix(f"{folder}/") for i in range(len(dataset))]
@@ -64,29 +64,29 @@ def test_vid_robust_is_its_lists(vid):
     assert (dataset.expected, dataset.vocabulary) == (len(labels), "imagenet")
 
 
-def test_vids_classes_are_maxima_over_kinds_of_them(vid):
-    """A class that ImageNet has no kind of has no columns."""
+def test_a_class_of_vid_has_the_columns_of_its_imagenet_classes(vid):
+    """A class without a class of ImageNet has no columns."""
     dataset = find_vid_robust(vid[0])
     assert dataset.classnames == ("antelope", "giant panda", "watercraft")
     assert dataset.columns == ((10, 30), (20,), ())
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_pm_0_and_pm_10_of_vid_are_the_authors(vid, seed):
-    """Anchor by anchor, from predictions by frame, as they score them."""
+def test_pm_0_and_pm_10_of_vid_follow_the_authors_definition(vid, seed):
+    """A loop over anchors and their neighbours gives the same numbers."""
     root, folder, pmsets, labels = vid
     dataset = find_vid_robust(root)
     rng = np.random.default_rng(seed)
-    told = {frame: classes[0] if rng.random() < 0.8 else int(rng.integers(3)) for frame, classes in labels.items()}
-    predictions = np.array([told[dataset.sample(i).removeprefix(f"{folder}/")] for i in range(len(dataset))])
-    anchors = sum(told[anchor] in labels[anchor] for anchor in pmsets)
-    whole = sum(all(told[f] in labels[f] for f in [anchor, *around]) for anchor, around in pmsets.items())
+    predicted = {frame: classes[0] if rng.random() < 0.8 else int(rng.integers(3)) for frame, classes in labels.items()}
+    predictions = np.array([predicted[dataset.sample(i).removeprefix(f"{folder}/")] for i in range(len(dataset))])
+    anchors = sum(predicted[anchor] in labels[anchor] for anchor in pmsets)
+    whole = sum(all(predicted[f] in labels[f] for f in [anchor, *around]) for anchor, around in pmsets.items())
     found = score(dataset.metric, predictions, dataset.labels, 3)
     assert (found.value, found.values["pm-0"]) == (whole / 8, anchors / 8)
 
 
 def test_a_clip_without_its_anchor_does_not_count(vid):
-    """A neighbour that is not there is one less to be right; the count shows both."""
+    """A missing neighbour is left out of its clip; the number of images shows both losses."""
     root, folder, pmsets, labels = vid
     lost_anchor, clipped = list(pmsets)[3], list(pmsets)[2]
     (folder / lost_anchor).unlink()
@@ -138,7 +138,7 @@ WANTED = {
 
 @pytest.fixture(params=["ytbb-robust/metadata", "ytbb-robust_metadata"])
 def ytbb(tmp_path, request):
-    """A root with a small YTBB-Robust; its lists lie beside the frames, or as the papers' code has them."""
+    """A root with a small YTBB-Robust; its lists are next to the frames, or in the folder of the papers' code."""
     names = ["person", "bird", "cow", *(f"filler {n}" for n in range(3, 22)), "none", "car"]
     marks = ["good", "unsure", "bad", *names]
     lists = tmp_path / "imagenet_vid_ytbb_robust" / request.param
@@ -156,8 +156,8 @@ def ytbb(tmp_path, request):
     return tmp_path, folder, names
 
 
-def test_ytbb_robust_is_what_the_reviewers_left(ytbb):
-    """Good anchors, with neighbours that are similar, within ten frames, and without a problem."""
+def test_ytbb_robust_has_the_frames_that_reviewers_approved(ytbb):
+    """Anchors are labelled good; neighbours are similar, within ten frames, and without a problem."""
     root, folder, names = ytbb
     dataset = find_ytbb_robust(root)
     found = {}
@@ -171,8 +171,8 @@ def test_ytbb_robust_is_what_the_reviewers_left(ytbb):
     assert len(dataset) == dataset.expected == 6
 
 
-def test_ytbbs_classes_are_maxima_over_kinds_of_them(ytbb):
-    """Those that ImageNet has no kind of are never predicted."""
+def test_a_class_of_ytbb_has_the_columns_of_its_imagenet_classes(ytbb):
+    """A class without a class of ImageNet has no columns, and is never predicted."""
     dataset = find_ytbb_robust(ytbb[0])
     assert dataset.columns[:3] == ((981, 983), (7,), ())
     assert dataset.columns[22:] == ((), (407,))
@@ -180,30 +180,30 @@ def test_ytbbs_classes_are_maxima_over_kinds_of_them(ytbb):
 
 
 def test_lists_that_are_missing_are_named(ytbb):
-    """With where they come from and where to put them."""
+    """The error names the missing list and the repository that has it."""
     for path in ytbb[0].rglob("pmk_labels.json"):
         path.unlink()
-    with pytest.raises(SuiteError, match=r"its list pmk_labels.json is missing.*imagenet-testbed"):
+    with pytest.raises(SuiteError, match=r"pmk_labels.json is missing.*imagenet-testbed"):
         find_ytbb_robust(ytbb[0])
 
 
 @pytest.mark.parametrize(
-    ("file", "value", "said"),
+    ("file", "value", "message"),
     [
-        ("metadata/labels.json", {}, "do not fit each other"),
+        ("metadata/labels.json", {}, "KeyError"),
         ("metadata/labels.json", [], "expected a JSON object, found a list"),
         ("misc/rev_wnid_map.json", {"n1": ["w99"]}, "KeyError: 'w99'"),
-        ("misc/imagenet_vid_class_index.json", {"0": ["n1", "antelope"]}, "classes .* where there are 1"),
+        ("misc/imagenet_vid_class_index.json", {"0": ["n1", "antelope"]}, "classes from 0 to 0"),
         ("misc/imagenet_class_index.json", {"x": ["w1", "kind"]}, "invalid literal"),
     ],
 )
-def test_lists_that_do_not_fit_are_said(vid, file, value, said):
-    """In one sentence with the folder's or the file's path."""
+def test_lists_that_contradict_each_other_are_refused(vid, file, value, message):
+    """The error gives the path of the folder or of the file."""
     dump(vid[1] / file, value)
-    with pytest.raises(SuiteError, match=f"imagenet-vid-robust.*{said}"):
+    with pytest.raises(SuiteError, match=f"imagenet-vid-robust.*{message}"):
         find_vid_robust(vid[0])
 
 
-def test_nothing_there_is_none(tmp_path):
-    """Not an error: the catalogue says what to put where."""
+def test_an_empty_folder_has_no_data_set(tmp_path):
+    """A missing data set is not an error: its catalogue entry describes the download."""
     assert [entry.find(tmp_path) for entry in ENTRIES] == [None, None]

@@ -1,4 +1,4 @@
-"""WILDS' lists: splits by date, images by line, regions, and metrics as the wilds package computes them."""
+"""WILDS' lists give splits by date, images by line, and regions; metrics equal those of independent formulas."""
 
 import csv
 import pickle
@@ -31,7 +31,7 @@ def write(path, header, rows):
 
 
 def picture(path, number):
-    """An image that tells its number."""
+    """Write an image whose colour encodes its number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 4), (number % 256, number // 256, 7)).save(path, "PNG")
 
@@ -73,8 +73,8 @@ def test_fmow_is_the_test_part_before_2013_or_from_2016(fmow, split):
     assert (dataset.expected, len(dataset.classnames)) == ({"id": 11_327, "ood": 22_108}[split], 62)
 
 
-def test_fmows_number_is_that_of_the_worst_region(fmow):
-    """Over regions with images, leaving out "Other": countries that the mapping does not have, or has no region for."""
+def test_the_metric_of_fmow_is_the_accuracy_of_its_worst_region(fmow):
+    """Countries without a region, or missing from the mapping, are in no group."""
     root, rows = fmow
     dataset = FIND["fmow-ood"](root)
     kept = [row for row in rows if row[2] == "test" and row[4] >= "2016"]
@@ -90,8 +90,8 @@ def test_fmows_number_is_that_of_the_worst_region(fmow):
     assert set(dataset.metric.groups) == {"Europe", "Africa", "Asia", "Americas"}
 
 
-def test_groups_follow_the_images_that_are_there(fmow):
-    """A region's samples are counted among those that were found, not among the lines of the list."""
+def test_groups_follow_the_images_that_exist(fmow):
+    """Groups are indices of the images that were found, not of the lines of the list."""
     root, rows = fmow
     kept = [n for n, row in enumerate(rows) if row[2] == "test" and row[4] >= "2016"]
     for n in kept[::3]:
@@ -124,7 +124,7 @@ def iwildcam(tmp_path):
 
 @pytest.mark.parametrize(("name", "part"), [("iwildcam-id", "id_test"), ("iwildcam-ood", "test")])
 def test_iwildcam_is_scored_by_macro_f1(iwildcam, name, part):
-    """All images lie in train/; F1 is averaged over the classes that occur in the part."""
+    """F1 is averaged over the classes that occur in the part, as scikit-learn does; all images are in train/."""
     root, rows = iwildcam
     dataset = FIND[name](root)
     wanted = [row for row in rows if row[0] == part]
@@ -136,16 +136,16 @@ def test_iwildcam_is_scored_by_macro_f1(iwildcam, name, part):
     assert dataset.classnames == tuple(f"genus species{y}" for y in range(12))
 
 
-def test_english_names_win_where_the_authors_list_lies_beside(iwildcam):
-    """The paper's prompts say "ocelot", not "leopardus pardalis"."""
+def test_english_names_are_preferred_if_the_authors_list_exists(iwildcam):
+    """The paper's prompts have "ocelot", not "leopardus pardalis"."""
     root, _ = iwildcam
     english = [(y, y, "latin", f"Animal {y}") for y in range(12)] + [(99999, 1, "latin", "Nobody")]
     write(root / "iwildcam_v2.0" / "labels.csv", ["y", "category_id", "name", "english"], english)
     assert FIND["iwildcam-id"](root).classnames[3] == "animal 3"
 
 
-def test_sixteen_prompts_and_two(iwildcam):
-    """As many as the paper has, with all of its continents."""
+def test_fmow_has_sixteen_prompts_and_iwildcam_two(iwildcam):
+    """The paper has as many prompts, and FMoW's name the same continents."""
     assert len(FMOW_TEMPLATES) == 16
     assert {t.partition("{}")[2] for t in FMOW_TEMPLATES} >= {
         " in asia.",
@@ -157,34 +157,34 @@ def test_sixteen_prompts_and_two(iwildcam):
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said"),
+    ("file", "old", "new", "message"),
     [
         ("rgb_metadata.csv", "timestamp", "when", "expected the column 'timestamp'"),
-        ("rgb_metadata.csv", ",test,", ",test", "expected a table with commas"),
+        ("rgb_metadata.csv", ",test,", ",test", "expected a table"),
         ("rgb_metadata.csv", "2016-01-01T00:00:00Z", "yesterday", "has the time 'yesterday'"),
         ("rgb_metadata.csv", "airport,test", "spaceport,test", "unknown category 'spaceport'"),
         ("country_code_mapping.csv", "region", "continent", "expected the column 'region'"),
     ],
 )
-def test_damaged_lists_are_said(fmow, file, old, new, said):
-    """With the file, and the line where there is one."""
+def test_damaged_lists_are_refused(fmow, file, old, new, message):
+    """The error names the file and the entry that is wrong."""
     path = fmow[0] / "fmow_v1.1" / file
     text = path.read_text()
     if "airport" in old:
         text += f"x,{old},FRA,2017-05-01T00:00:00Z\n"
     assert old in text
     path.write_text(text.replace(old, new))
-    with pytest.raises(SuiteError, match=f"{file}.*{said}"):
+    with pytest.raises(SuiteError, match=f"{file}.*{message}"):
         FIND["fmow-ood"](fmow[0])
 
 
-def test_without_names_iwildcam_says_where_they_are(iwildcam):
-    """Neither the download's list nor the authors'."""
+def test_iwildcam_without_class_names_is_refused(iwildcam):
+    """The error names the list of the download and that of the authors."""
     (iwildcam[0] / "iwildcam_v2.0" / "categories.csv").unlink()
-    with pytest.raises(SuiteError, match=r"expected categories.csv of the download, with names for 12 classes"):
+    with pytest.raises(SuiteError, match=r"categories\.csv.* 12 classes.*labels\.csv"):
         FIND["iwildcam-id"](iwildcam[0])
 
 
-def test_nothing_there_is_none(tmp_path):
-    """Not an error: the catalogue says what to put where."""
+def test_an_empty_folder_has_no_data_set(tmp_path):
+    """A missing data set is not an error: its catalogue entry describes the download."""
     assert [find(tmp_path) for find in FIND.values()] == [None] * 4

@@ -10,9 +10,7 @@ from safetensors.torch import load_file
 
 from mergekit_wise.api import demo
 from mergekit_wise.api.finetune import finetune
-from mergekit_wise.datasets.demo_pairs import caption, plain_glyph, varied_glyph
-from mergekit_wise.datasets.digits import CLASSNAMES
-from mergekit_wise.datasets.glyphs import TRAINING_FACES
+from mergekit_wise.datasets.glyphs import CLASSNAMES, TRAINING_FACES, caption, plain_glyph, varied_glyph
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import create_transform
 from mergekit_wise.training import demo_model
