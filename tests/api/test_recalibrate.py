@@ -44,7 +44,7 @@ def sides(tmp_path):
 
 
 def own_statistics(visual, images):
-    """What torch says the first batch norm sees: the mean over batches of 128 of each batch's mean and variance."""
+    """The first batch norm's statistics by torch: means over batches of 128 of each batch's mean and variance."""
     means, variances = [], []
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(images)))
     for batch in order.split(128):
@@ -54,8 +54,8 @@ def own_statistics(visual, images):
     return torch.stack(means).mean(0), torch.stack(variances).mean(0)
 
 
-def test_the_statistics_are_those_of_the_mixture_on_the_images(sides, tmp_path):
-    """Nothing else changes; the file records which images were used, and verifying knows."""
+def test_the_statistics_are_those_of_the_merged_model_on_the_images(sides, tmp_path):
+    """Only the statistics change; the file records which images were used, and `verify` accepts it."""
     plain = merge(*sides, tmp_path / "plain", alpha=0.4)
     merge(*sides, tmp_path / "out", alpha=0.4, recalibrate="digits")
     ours, mixed = load_file(tmp_path / "out"), load_file(tmp_path / "plain")
