@@ -108,10 +108,10 @@ def test_an_interrupted_recipe_resumes(home):
 
     with pytest.raises(Stopped):
         recipe(home / "recipe.toml", progress=interrupt)
-    told = []
-    report = recipe(home / "recipe.toml", note=told.append)
+    notes = []
+    report = recipe(home / "recipe.toml", note=notes.append)
     assert report.done == ("finetune", "sweep", "report")
-    assert any("resuming at step" in text for text in told)
+    assert any("resuming at step" in text for text in notes)
     assert report.finetuned.read_bytes() == whole
 
 

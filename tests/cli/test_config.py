@@ -1,4 +1,4 @@
-"""`wise.toml`: its values count as if given on the command line, which overrides them; mistakes are found first."""
+"""`wise.toml`: its values count as if given on the command line, which overrides them; and mistakes are errors."""
 
 import json
 import re
