@@ -126,7 +126,7 @@ def test_errors_during_the_work_name_arguments_as_well(pair: tuple[Path, Path], 
 
 
 def test_this_file_passes_the_type_checker() -> None:
-    """This file passes mypy in strict mode against the installed package."""
+    """Mypy accepts this file in strict mode, against the installed package."""
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", __file__]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert done.returncode == 0, done.stdout

@@ -658,16 +658,15 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
         command = [sys.executable, "-c", CODE, source, tmp_path / str(size), *free_ports(3)]
-        shared = {
+        env = {
+            **os.environ,
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
             "OMP_NUM_THREADS": "1",
         }
         running = [
-            subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            )
+            subprocess.Popen(command, cwd=ROOT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in range(size)
         ]
         assert [process.wait(300) for process in running] == [0] * size

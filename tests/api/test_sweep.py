@@ -196,9 +196,8 @@ def test_refining_adds_alphas_around_the_best(tmp_path):
     assert all(0.25 < alpha < 1.0 for alpha in set(alphas) - set(start))
     assert 0.625 in alphas
     assert report.recommendation.alpha in alphas
-    assert [record.alpha for record in read_records(tmp_path / "r.jsonl")][:3] == list(start)
-    assert report.added == len(alphas) == len(report.saved)
-    assert (tmp_path / "mixed-0.625.safetensors").exists()
+    assert sorted(record.alpha for record in read_records(tmp_path / "r.jsonl")) == alphas
+    assert {path.name for path in report.saved} == {f"mixed-{alpha:g}.safetensors" for alpha in alphas}
 
 
 @pytest.mark.parametrize(
