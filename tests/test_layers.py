@@ -81,3 +81,4 @@ def test_rooms_without_torch_import_none():
     """These rooms import torch nowhere, not even inside a function."""
     offenders = [(path, name) for path, room, name in imports() if room in NEVER["torch"] and name.startswith("torch")]
     assert offenders == []
+    assert NEVER["torch"] <= {room for _, room, _ in imports()}
