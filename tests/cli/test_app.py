@@ -70,7 +70,8 @@ def test_a_misspelt_command_is_corrected(wise):
     """A misspelt command is an error with exit code 2 that suggests the known command."""
     result = wise("swep")
     assert result.exit_code == 2
-    assert "No such command 'swep'. Did you mean 'sweep'?" in result.stderr
+    assert "'swep'" in result.stderr
+    assert "'sweep'" in result.stderr
 
 
 @pytest.mark.parametrize("words", [("--debug", "inspect", "nope"), ("inspect", "nope", "--debug")])
@@ -81,14 +82,17 @@ def test_debug_is_accepted_before_and_after_the_command(words, wise):
 
 def test_after_two_dashes_everything_is_a_name(wise):
     """A word after `--` is a file name, even if it looks like an option."""
-    assert "--debug: no such file" in wise("inspect", "--", "--debug").stderr
+    result = wise("inspect", "--", "--debug")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: --debug: ")
 
 
 def test_an_unexpected_exception_is_reported_without_a_traceback(broken):
     """An unexpected exception becomes one sentence that calls it a defect, without a traceback."""
     code, printed = broken("ValueError('odd')")
     assert code == 1
-    assert printed.startswith("error: ValueError: odd\nThis is a defect of wise, not of your input.")
+    assert printed.startswith("error: ValueError: odd\n")
+    assert "--debug" in printed
     assert "Traceback" not in printed
 
 
@@ -101,16 +105,21 @@ def test_an_unexpected_exception_has_a_traceback_with_debug(broken):
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "part"),
     [
-        ("OSError(28, 'No space left on device', 'out')", "error: No space left on device: out."),
-        ("OSError(5, 'Input/output error')", "error: Input/output error."),
-        ("MemoryError()", "error: The memory of this machine is not enough for this."),
+        ("OSError(28, 'No space left on device', 'out')", "No space left on device: out"),
+        ("OSError(5, 'Input/output error')", "Input/output error"),
+        ("MemoryError()", "memory"),
     ],
 )
-def test_an_error_of_the_operating_system_is_not_called_a_defect(error, message, broken):
+def test_an_error_of_the_operating_system_is_not_called_a_defect(error, part, broken):
     """An error of the operating system is one sentence, and is not called a defect."""
-    assert broken(error) == (1, f"{message}\n")
+    code, printed = broken(error)
+    assert code == 1
+    assert printed.startswith("error: ")
+    assert part in printed
+    assert printed.count("\n") == 1
+    assert "--debug" not in printed
 
 
 @pytest.fixture

@@ -29,13 +29,13 @@ def refused(wise, tmp_path):
 
 def test_a_missing_file_is_named(refused, pair, tmp_path):
     """The error names the path of the missing file."""
-    assert f"{tmp_path / 'nope'}: no such file. Check the path." in refused(pair[0], tmp_path / "nope")
+    assert f"{tmp_path / 'nope'}: " in refused(pair[0], tmp_path / "nope")
 
 
 def test_an_empty_file_is_refused(refused, pair, tmp_path):
     """An empty file is refused with its size, as it is often a download that never began."""
     (tmp_path / "empty").touch()
-    assert "empty (0 bytes)" in refused(pair[0], tmp_path / "empty")
+    assert "0 bytes" in refused(pair[0], tmp_path / "empty")
 
 
 @pytest.mark.parametrize("side", [0, 1])
@@ -67,7 +67,7 @@ def test_all_names_and_shapes_that_differ_are_listed(refused, pair, states, tmp_
 def test_an_alpha_outside_0_and_1_is_refused(alpha, refused, pair):
     """An alpha outside [0, 1] is a usage error with exit code 2 that shows the option and its value."""
     message = refused(*pair, "--alpha", alpha, code=2)
-    assert message.startswith(f"error: --alpha {alpha}: expected an alpha from 0 (zero-shot) to 1 (fine-tuned)")
+    assert message.startswith(f"error: --alpha {alpha}: ")
 
 
 def test_an_alpha_that_is_not_a_number_is_refused(refused, pair):
@@ -82,60 +82,61 @@ def test_a_disk_that_becomes_full_is_reported(refused, pair, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwrite", full)
-    assert "No space left on device. Free some space" in refused(*pair)
+    assert "No space left on device" in refused(*pair)
 
 
 def test_too_little_space_is_seen_before_writing(refused, pair, monkeypatch):
     """Too little free space is an error before anything is written, with the number of free bytes."""
     monkeypatch.setattr("mergekit_wise.checkpoint.writing.free_bytes", lambda _: 100)
-    assert "but only 100 are free" in refused(*pair)
+    assert "only 100 " in refused(*pair)
 
 
 def test_an_output_in_a_missing_folder_is_refused(refused, pair, tmp_path):
     """An output in a missing folder is refused, and the folder is not created."""
-    assert "does not exist. Create it first." in refused(*pair, out=tmp_path / "new" / "out")
+    assert f"{tmp_path / 'new'} does not exist" in refused(*pair, out=tmp_path / "new" / "out")
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_an_output_that_is_an_input_is_refused(side, refused, pair):
     """An output that is one of the inputs is refused, and the input stays unchanged."""
     before = pair[side].read_bytes()
-    assert "is one of the inputs" in refused(*pair, out=pair[side])
+    assert "one of the inputs" in refused(*pair, out=pair[side])
     assert pair[side].read_bytes() == before
 
 
 def test_a_device_that_does_not_exist_is_refused(refused, pair):
     """A device that does not exist is a usage error that names an available one."""
-    assert "Use --device cpu." in refused(*pair, "--device", "cuda:99", code=2)
+    assert "--device cpu" in refused(*pair, "--device", "cuda:99", code=2)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("inspect", "nope"), "no such file"),
-        (("diff", "nope", "nope"), "no such file"),
-        (("eval", "nope"), "no such file"),
-        (("sweep", "nope", "nope", "--suite", "digits"), "no such file"),
+        (("inspect", "nope"), "nope: "),
+        (("diff", "nope", "nope"), "nope: "),
+        (("eval", "nope"), "nope: "),
+        (("sweep", "nope", "nope", "--suite", "digits"), "nope: "),
         (("sweep", "nope", "nope"), "--suite"),
         (("sweep", "nope", "nope", "--suite", "digits", "--plot", "x.txt"), ".png"),
         (("sweep", "nope", "nope", "--suite", "digits", "--plot", "none/x.png"), "does not exist"),
-        (("merge", "nope", "nope", "-o", "none/x", "--dry-run"), "does not exist. Create it first."),
-        (("zeroshot", "nope", "-o", "none/x"), "does not exist. Create it first."),
-        (("finetune", "nope", "--train", "digits", "-o", "none/x"), "does not exist. Create it first."),
-        (("finetune", "nope", "--train", "digits", "-o", "x", "--log", "none/x"), "does not exist. Create it first."),
-        (("report", "nope", "-o", "none/x"), "does not exist. Create it first."),
-        (("report", "nope", "--csv", "none/x"), "does not exist. Create it first."),
-        (("report", "nope", "--png", "none/x"), "does not exist. Create it first."),
+        (("merge", "nope", "nope", "-o", "none/x", "--dry-run"), "does not exist"),
+        (("zeroshot", "nope", "-o", "none/x"), "does not exist"),
+        (("finetune", "nope", "--train", "digits", "-o", "none/x"), "does not exist"),
+        (("finetune", "nope", "--train", "digits", "-o", "x", "--log", "none/x"), "does not exist"),
+        (("report", "nope", "-o", "none/x"), "does not exist"),
+        (("report", "nope", "--csv", "none/x"), "does not exist"),
+        (("report", "nope", "--png", "none/x"), "does not exist"),
         (("merge", "", "nope", "-o", "out"), "empty"),
         (("sweep", "nope", "nope", "--suite", "digits", "--alphas", "0:1"), "--alphas 0:1:"),
-        (("sweep", "nope", "nope", "--suite", "digits", "--alphas", "0:2:1"), "--alphas 0:2:1: expected an alpha"),
-        (("sweep", "nope", "nope", "--save", "{alpha}", "--alphas", "0,2"), "--alphas 0,2: expected an alpha"),
-        (("sweep", "nope", "nope", "--save", "x"), "--save x: expected a path with {alpha} in it"),
-        (("sweep", "nope", "nope", "--suite", "digits", "--select-on", "x"), "--select-on x: There is no suite"),
-        (("merge", "nope", "nope", "-o", "x", "--alpha-for", "v.*=2"), "--alpha-for v.*=2: expected an alpha"),
-        (("merge", "nope", "nope", "-o", "x", "--depth-alpha", "0:2"), "--depth-alpha 0:2: expected an alpha"),
-        (("merge", "nope", "nope", "-o", "x", "--alpha", "nan", "--extrapolate"), "--alpha nan: expected a finite"),
-        (("merge", "nope", "nope", "-o", "x", "--memory", "0"), "--memory 0: expected a size"),
+        (("sweep", "nope", "nope", "--suite", "digits", "--alphas", "0:2:1"), "--alphas 0:2:1: "),
+        (("sweep", "nope", "nope", "--save", "{alpha}", "--alphas", "0,2"), "--alphas 0,2: "),
+        (("sweep", "nope", "nope", "--save", "x"), "--save x: "),
+        (("sweep", "nope", "nope", "--suite", "digits", "--select-on", "x"), "--select-on x: "),
+        (("merge", "nope", "nope", "-o", "x", "--alpha-for", "v.*=2"), "--alpha-for v.*=2: "),
+        (("merge", "nope", "nope", "-o", "x", "--depth-alpha", "0:2"), "--depth-alpha 0:2: "),
+        (("merge", "nope", "nope", "-o", "x", "--alpha", "nan", "--extrapolate"), "--alpha nan: "),
+        (("merge", "nope", "nope", "-o", "x", "--memory", "0"), "--memory 0: "),
         (("finetune", "nope", "--train", "digits", "-o", "x", "--lr", "inf"), "--lr inf: expected a finite number"),
         (("finetune", "nope", "--train", "digits", "-o", "x", "--seed", 2**63), f"--seed {2**63}: expected at least 0"),
         (("demo", "x", "--seed", "-1"), "--seed -1: expected at least 0"),
