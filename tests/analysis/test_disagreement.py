@@ -49,7 +49,7 @@ def cka(f, g, cuts=()):
 
 
 def seen_in(f, g, mixed, labels, cuts=(), start=0):
-    """What is seen of batches of logits; the mixture may be None."""
+    """The statistics of batches of logits; the merged model's may be None."""
     seen = LogitDisagreement()
     arrays = [f, g, labels, np.arange(start, start + len(f))] + ([] if mixed is None else [mixed])
     for a, b, y, indices, *more in cut(cuts, *arrays):
@@ -180,7 +180,7 @@ def test_confidence_is_the_mean_margin():
 
 
 def test_the_two_ensembles_agree_for_a_linear_classifier():
-    """Weights mixed in float32, as merge does, equal outputs mixed, to rounding, whatever the features."""
+    """For any features, weights merged in float32 give the mixed outputs up to rounding."""
     rng = np.random.default_rng(2)
     features = rng.normal(size=(500, 64)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -288,7 +288,7 @@ def test_joining_changes_neither_part():
     assert [part.result() for part in parts] == before
 
 
-def test_without_the_mixture_at_alpha_0_5_its_numbers_are_left_out():
+def test_without_alpha_0_5_the_ensembles_numbers_are_left_out():
     """A sweep without alpha 0.5 has the other numbers, and none of the ensemble's."""
     f, g, mixed, labels = drawn()
     found = report(seen_in(f, g, None, labels), f, g, None, labels)

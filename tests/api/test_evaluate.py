@@ -35,7 +35,7 @@ CONFIG = {
 TRANSFORM = image_transform_v2(PreprocessCfg(**CONFIG["preprocess_cfg"]), is_train=False)
 WNIDS = tuple(ImageNetInfo("imagenet-1k").label_names())
 OBJECTS = {"chair": (423, 559, 765), "banana": (954,), "mug": (504, 968)}
-"""Folders of ObjectNet that count, and the classes of ImageNet that they stand for."""
+"""The scored folders of ObjectNet, and the classes of ImageNet that correspond to each."""
 
 
 def subset(letter: str) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ def test_the_slider_moves_every_point_to_its_alpha(visit, lines, stop):
 
 
 def test_the_slider_changes_every_number_beside_a_plot(visit, lines):
-    """The mixture's number follows the slider, and those of the zero-shot and the fine-tuned model stay."""
+    """The merged model's number follows the slider, and those of the zero-shot and the fine-tuned model stay."""
     page = visit(lines.sweep())
     for stop in (2, 9):
         set_slider(page, stop)
