@@ -1,4 +1,4 @@
-"""What many tests need: a pair of small checkpoints, and the command line."""
+"""Fixtures for many tests: a pair of small checkpoints, and the command line."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 
 def pytest_collection_modifyitems(items):
-    """What the demo left is looked at by one process, which begins with it: nothing else takes as long."""
+    """Run all tests of the demo in one process, and first, because nothing else takes as long."""
     for item in items:
         if "demo_home" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("demo"))
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture
 def states():
-    """A zero-shot and a fine-tuned state dict: floats that moved, floats that did not, and an integer that differs."""
+    """A zero-shot and a fine-tuned state dict: changed floats, an equal float tensor, and an integer that differs."""
     generator = torch.Generator().manual_seed(0)
     zeroshot = {
         "layer.0.weight": torch.randn(64, 33, generator=generator),
@@ -54,7 +54,7 @@ def states():
 
 @pytest.fixture
 def pair(states, tmp_path: Path) -> tuple[Path, Path]:
-    """The two states as files: the zero-shot one as torch.save writes it, the fine-tuned one as safetensors does."""
+    """The two states as files: the zero-shot one by torch.save, the fine-tuned one as safetensors."""
     zeroshot, finetuned = tmp_path / "zs.pt", tmp_path / "ft.safetensors"
     torch.save(states[0], zeroshot)
     save_file(states[1], finetuned)
@@ -63,13 +63,13 @@ def pair(states, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def wise():
-    """Run a command line; returns its result, with stdout and stderr apart."""
+    """Run a command line and return its result, with stdout and stderr apart."""
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.fixture(scope="session")
 def demo_home(tmp_path_factory) -> Path:
-    """A folder in which the demo has run, as a user would run it; what it printed is in ``printed.txt``."""
+    """A folder in which `wise demo` has run; its stdout is in ``printed.txt``."""
     home = tmp_path_factory.mktemp("home")
     done = subprocess.run(
         [sys.executable, "-m", "mergekit_wise", "demo", "wise-demo"], cwd=home, capture_output=True, text=True

@@ -19,7 +19,7 @@ FUNCTIONS = {"merge": MergeOptions, "sweep": SweepOptions, "evaluate": EvalOptio
 
 
 def use_merge(first: Path, second: Path, folder: Path) -> float | None:
-    """A user's script: what it reads of a report has a type."""
+    """A user's script: the report's fields have types."""
     from mergekit_wise import merge
 
     report = merge(str(first), second, folder / "out.safetensors", alpha=0.25, dtype=torch.bfloat16, keep="zs:scale")
@@ -28,7 +28,7 @@ def use_merge(first: Path, second: Path, folder: Path) -> float | None:
 
 
 def use_sweep(first: Path, second: Path) -> tuple[float, str, list[float]]:
-    """So it is with a sweep."""
+    """A user's script that reads a sweep's recommendation and candidates."""
     from mergekit_wise import sweep
 
     found = sweep(first, second, alphas=[0, 0.5, 1], suite=["digits"], results="results.jsonl", refine=True)
@@ -37,7 +37,7 @@ def use_sweep(first: Path, second: Path) -> tuple[float, str, list[float]]:
 
 
 def use_evaluate(checkpoint: Path) -> dict[str, tuple[float, tuple[float, float]]]:
-    """With an evaluation."""
+    """A user's script that reads an evaluation's records."""
     from mergekit_wise import evaluate
 
     measured = evaluate(checkpoint, "digits", limit=100, classnames=["zero", "one"], strict=True)
@@ -45,15 +45,15 @@ def use_evaluate(checkpoint: Path) -> dict[str, tuple[float, tuple[float, float]
 
 
 def use_finetune(checkpoint: Path, folder: Path) -> list[float]:
-    """And with fine-tuning."""
+    """A user's script that reads the epochs of a fine-tuning."""
     from mergekit_wise import finetune
 
     report = finetune(checkpoint, "digits", folder / "out.safetensors", epochs=2, freeze=["visual.*"], note=print)
     return [epoch.loss for epoch in report.epochs]
 
 
-def test_merge(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """With the defaults of the command."""
+def test_a_typed_script_merges(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A merge by a typed script writes its output and reports the relative change."""
     moved = use_merge(*pair, tmp_path)
     assert moved is not None
     assert moved > 0
@@ -61,13 +61,13 @@ def test_merge(pair: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_importing_the_package_imports_nothing_large() -> None:
-    """Functions come when they are asked for."""
+    """Importing the package imports neither torch nor NumPy nor Typer, as functions are loaded on first use."""
     code = "import sys, mergekit_wise; assert not {'torch', 'numpy', 'typer'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_is_not_there_is_no_attribute() -> None:
-    """As Python says it, so that `hasattr` works."""
+def test_an_unknown_name_is_not_an_attribute() -> None:
+    """The package has no unknown attribute, and lists its functions in `__all__`."""
     assert not hasattr(mergekit_wise, "nothing")
     assert set(FUNCTIONS) < set(mergekit_wise.__all__)
 
@@ -86,8 +86,8 @@ def test_a_function_has_every_option_in_its_signature_and_its_help(name: str) ->
     assert parameters.keys() >= {"progress"}
 
 
-def test_arguments_are_taken_as_people_pass_them(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """A text or a path, one pattern or a list, a torch dtype or its name give the same bytes."""
+def test_arguments_may_have_every_usual_type(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """A text or a path, one pattern or a list, and a torch dtype or its name give the same bytes."""
     from mergekit_wise import merge
 
     outputs = [tmp_path / name for name in ("a", "b")]
@@ -112,21 +112,21 @@ def test_arguments_are_taken_as_people_pass_them(pair: tuple[Path, Path], tmp_pa
 def test_errors_name_arguments_and_no_options(
     arguments: dict[str, Any], name: str, pair: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A wrong value is a UsageError in the words of the caller."""
+    """A wrong value is a UsageError that names the Python argument and no command-line option."""
     with pytest.raises(UsageError, match=rf"^`{name}` ") as error:
         mergekit_wise.merge(*pair, tmp_path / "out", **arguments)
     assert "--" not in str(error.value)
 
 
-def test_an_error_of_the_work_names_arguments_as_well(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """Advice such as a smaller device or another option is given by the names of arguments."""
+def test_errors_during_the_work_name_arguments_as_well(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Errors during the work give their advice by the names of Python arguments."""
     with pytest.raises(WiseError, match=r"\bdevice\b") as error:
         mergekit_wise.merge(*pair, tmp_path / "out", device="cuda:99")
     assert "--" not in str(error.value)
 
 
 def test_this_file_passes_the_type_checker() -> None:
-    """In strict mode, against the package as it is installed."""
+    """Mypy accepts this file in strict mode, against the installed package."""
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", __file__]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""What `make bench` makes of its runs; the runs themselves are too long for a test."""
+"""Medians, ratios and tables of `make bench`; its runs take too long for a test."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,7 @@ FOLDER = Path(__file__).parent / "benchmarks"
 
 @pytest.fixture
 def bench(monkeypatch):
-    """The modules beside each other, as Python finds them when the runner is started."""
+    """The benchmark modules, importable as when the runner is started."""
     monkeypatch.syspath_prepend(str(FOLDER))
     import contest
     import tables
@@ -21,7 +21,7 @@ def bench(monkeypatch):
 
 
 def test_a_contest_has_medians_sums_and_failures(bench):
-    """Of real processes that print what their work took; who fails does not run again."""
+    """Repeated runs give medians and sums, and a contestant that fails is not run again."""
     contest, tables = bench
     python = [sys.executable, "-c"]
     commands = {
@@ -47,7 +47,7 @@ def test_a_contest_has_medians_sums_and_failures(bench):
 
 
 def test_the_readme_gets_ratios_of_whole_processes(bench):
-    """Merging is a table of its own, one column a contestant."""
+    """Ratios compare whole processes, and merging has a table with one column per contestant."""
     contest, tables = bench
 
     def run(wall):
@@ -65,8 +65,8 @@ def test_the_readme_gets_ratios_of_whole_processes(bench):
     ]
 
 
-def test_a_table_replaces_what_stands_between_the_marks(bench, tmp_path):
-    """And nothing else; a file without marks is left alone."""
+def test_a_table_replaces_the_text_between_the_marks(bench, tmp_path):
+    """Only the text between the marks is replaced, and a file without marks stays unchanged."""
     _, tables = bench
     page = tmp_path / "page.md"
     page.write_text(f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n")
@@ -80,8 +80,8 @@ def test_a_table_replaces_what_stands_between_the_marks(bench, tmp_path):
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/benchmarks.md"])
-def test_the_pages_have_room_for_the_tables(bench, page):
-    """A run of an hour must not fail at its end."""
+def test_the_pages_have_the_marks_for_the_tables(bench, page):
+    """The pages have the marks, so that a run of an hour does not fail at its end."""
     _, tables = bench
     text = (FOLDER.parents[1] / page).read_text()
     assert text.index(tables.BEGIN) < text.index(tables.END)

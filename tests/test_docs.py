@@ -40,7 +40,7 @@ OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help"}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
-    """Language and text of each, with commands on one line."""
+    """Language and text of each block, with every command on one line."""
     text = page.read_text(encoding="utf-8").replace("\\\n", "")
     return re.findall(r"^```(\S+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
@@ -53,13 +53,13 @@ def shown(block: str) -> list[tuple[str, list[str]]]:
 
 
 def plain(text: str) -> str:
-    """A line, whatever its numbers and the space between its words."""
+    """A line with its numbers masked and its spaces collapsed."""
     return " ".join(re.sub(r"\d[\d.,]*", "#", text).split())
 
 
 @pytest.fixture
 def folder(demo_home, tmp_path, monkeypatch):
-    """Where the demo has run; what it measured is not measured again. Beside it two kinds of flowers, small and few."""
+    """A working folder with the demo's outputs, so that nothing is measured again, and a small data set of flowers."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     shutil.copy(tmp_path / "wise-demo" / "results.jsonl", tmp_path)
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def folder(demo_home, tmp_path, monkeypatch):
     "page", [page for page in PAGES if any(kind in RUN for kind, _ in blocks(page))], ids=lambda page: page.name
 )
 def test_a_page_does_what_it_shows(page, folder, wise):
-    """Commands succeed and print what is shown, snippets run, files are understood."""
+    """The commands of a page succeed and print the lines shown, and its Python snippets run."""
     for kind, text in blocks(page):
         if kind == "toml":
             (folder / text.split()[1]).write_text(text)
@@ -97,7 +97,7 @@ def test_a_page_does_what_it_shows(page, folder, wise):
 
 
 def test_every_block_is_checked():
-    """There is none of another kind, and no file without a name."""
+    """Every block is of a known kind, every TOML block names its file, and every fence is closed."""
     for page in PAGES:
         for kind, text in blocks(page):
             assert kind in KINDS, f"{page.name}: {kind}"
@@ -106,7 +106,7 @@ def test_every_block_is_checked():
 
 
 def parsed(words: list[str]) -> None:
-    """Raises an error unless a command line could be run as it is: options exist, and values are allowed."""
+    """Raise an error unless the command line has known options and allowed values."""
     command, path = WISE, []
     while isinstance(command, TyperGroup):
         path.append(words.pop(0))
@@ -117,7 +117,7 @@ def parsed(words: list[str]) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_what_is_not_run_could_be_parsed(page, tmp_path, monkeypatch):
-    """Commands, options and the forms of their values."""
+    """Commands that are not run have known programs, options and values."""
     monkeypatch.chdir(tmp_path)
     lines = [line for kind, text in blocks(page) if kind == "sh" for line in text.splitlines()]
     for program, *words in filter(None, (shlex.split(line, comments=True) for line in lines)):
@@ -133,7 +133,7 @@ def test_what_is_not_run_could_be_parsed(page, tmp_path, monkeypatch):
 
 
 def every_option() -> set[str]:
-    """Of all commands, with what switches off what a file switched on."""
+    """The options of all commands, negated ones included."""
     commands, found = [WISE], set()
     for command in commands:  # grows as it goes
         commands += command.commands.values() if isinstance(command, TyperGroup) else []
@@ -143,35 +143,44 @@ def every_option() -> set[str]:
 
 
 def test_every_option_that_is_named_exists():
-    """Wherever it stands."""
+    """Every option that a page names is an option of some command."""
+    known, found = every_option() | OTHERS, set()
     for page in PAGES:
-        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
-        assert named - {"--no-"} <= every_option() | OTHERS, page.name
+        named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8"))) - {"--no-"}
+        assert named <= known, page.name
+        found |= named
+    assert {"--alpha", "--suite", "--data"} <= found
 
 
 def test_every_file_that_is_named_exists():
-    """Of the project's own."""
+    """Every file of the project that a page names exists."""
+    found = []
     for page in PAGES:
         for name in re.findall(r"\b(?:docs|tests|mergekit_wise)/[\w/]+\.\w+", page.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+            found.append(name)
+    assert found
 
 
 def test_every_make_command_exists():
-    """Targets that the pages name are in the Makefile."""
+    """Every make target that a page names is in the Makefile."""
     named = {target for page in PAGES for target in re.findall(r"(?:`|^)make (\w+)", page.read_text(), re.MULTILINE)}
     there = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= named <= there
 
 
 def test_links_lead_somewhere():
-    """Those to files of the project; those to headings are followed when the site is built."""
+    """Every link to a file of the project has its target; building the site checks links to headings."""
+    found = []
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+            found.append(link)
+    assert any(not link.startswith("http") for link in found)
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
-    """Every page has its place, every link a target, and every function of the API page is there."""
+    """Sphinx builds every page without a warning about links, contents or functions."""
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", str(tmp_path / "trees")]
     done = subprocess.run(
         [*command, str(ROOT / "docs"), str(tmp_path / "html")],
@@ -185,7 +194,7 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 
 def test_the_command_reference_is_current():
-    """If this fails: make docs."""
+    """The command reference is the generated one; `make docs` updates it."""
     spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
     reference = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(reference)
@@ -193,24 +202,24 @@ def test_the_command_reference_is_current():
     assert "## wise data fetch" in reference.reference()
 
 
-def test_the_lines_of_effective_robustness_are_the_tools():
-    """The numbers that the page gives are those that are computed with."""
+def test_the_documented_baselines_are_the_packages():
+    """The baselines in docs/method.md have the coefficients that the package uses."""
     page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     for name, line in BASELINES.items():
         assert f"| `{name}` | {line.reference} | {line.a:.4f} | {line.b:.4f} |" in page
 
 
 def test_files_that_name_a_version_name_this_one():
-    """What people cite, and what changed in it."""
+    """CITATION.cff and CHANGELOG.md name the package's version."""
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_the_page_of_data_sets_is_complete():
-    """Every suite, every data set that has a name of its own, every key of a TOML file."""
+    """docs/data.md names every suite, every data set and every key of a TOML file."""
     page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     for name in (*SUITES, *ENTRIES, *KEYS):
-        told = name.replace("digits-", "-") if name.startswith("digits-") and name != "digits-inverted" else name
+        documented = name.replace("digits-", "-") if name.startswith("digits-") and name != "digits-inverted" else name
         if name.startswith("imagenet-c-"):
-            told = "imagenet-c-gaussian_noise-1"
-        assert re.search(rf"(`|^){re.escape(told)}(`| = )", page, re.MULTILINE), name
+            documented = "imagenet-c-gaussian_noise-1"
+        assert re.search(rf"(`|^){re.escape(documented)}(`| = )", page, re.MULTILINE), name

@@ -52,13 +52,13 @@ def imports():
 
 
 def test_the_list_names_every_room():
-    """A new room needs a place in the order."""
+    """Every module and package at the top level has its place in the order."""
     found = {path.stem for path in HOUSE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert found == set(ROOMS)
 
 
 def test_imports_run_one_way():
-    """A room's world is what stands before it; the front door alone names what lies behind it, for type checkers."""
+    """Every import is of the same room or of one before it; only the package's front door looks ahead."""
     seen = 0
     for path, room, name in imports():
         if name.split(".")[0] == "mergekit_wise" and room != "__init__":
@@ -70,14 +70,15 @@ def test_imports_run_one_way():
 
 
 @pytest.mark.parametrize("library", ONLY)
-def test_a_library_lives_in_its_rooms(library):
-    """And nowhere else."""
+def test_a_library_is_imported_in_its_rooms_only(library):
+    """Each of these libraries is imported in its rooms and in no other."""
     users = {room for _, room, name in imports() if name.split(".")[0] == library}
     assert users <= ONLY[library]
     assert users
 
 
-def test_rooms_of_facts_import_no_torch():
-    """Not even inside a function."""
+def test_rooms_without_torch_import_none():
+    """These rooms import torch nowhere, not even inside a function."""
     offenders = [(path, name) for path, room, name in imports() if room in NEVER["torch"] and name.startswith("torch")]
     assert offenders == []
+    assert NEVER["torch"] <= {room for _, room, _ in imports()}

@@ -1,4 +1,4 @@
-"""Options are declared once, and all that follows from a declaration does follow."""
+"""Options are declared once; conversion, signatures, help and errors follow from the declaration."""
 
 import inspect
 import pydoc
@@ -81,7 +81,7 @@ def made(options: Made) -> Made:
     ],
 )
 def test_a_value_is_held_in_one_form_however_it_is_given(name, given, held):
-    """Texts from a command line, values of TOML and objects of Python become the same."""
+    """Texts of a command line, TOML values and Python objects are converted to the same value."""
     found = getattr(made(**{"source": "s", name: given}), name)
     assert found == held
     assert type(found) is type(held)
@@ -110,7 +110,7 @@ def test_a_value_is_held_in_one_form_however_it_is_given(name, given, held):
     ],
 )
 def test_a_value_of_another_form_is_refused_by_the_options_name(name, given):
-    """Whatever the source; the error knows the option, so that a file's key can be named instead."""
+    """A value of the wrong form is an OptionError that knows the option, whatever the source."""
     with pytest.raises(OptionError) as error:
         Made(**{"source": "s", name: given})
     assert error.value.name == name
@@ -118,7 +118,7 @@ def test_a_value_of_another_form_is_refused_by_the_options_name(name, given):
 
 
 def test_a_function_has_the_signature_and_the_help_of_its_options():
-    """Types are those that a caller may give, and every argument has its line."""
+    """The signature has the types that callers may pass, and `help` has a line for every argument."""
     parameters = inspect.signature(made).parameters
     assert list(parameters) == list(declared_options(Made))
     assert parameters["folder"].annotation == str | __import__("os").PathLike[str] | None
@@ -129,7 +129,7 @@ def test_a_function_has_the_signature_and_the_help_of_its_options():
 
 
 def test_errors_name_arguments_in_python_and_options_on_the_command_line():
-    """A command line inside a message stays a command line."""
+    """Messages name Python arguments for Python callers, except inside a quoted command line."""
     with pytest.raises(UsageError) as error:
         made("s", count=4)
     assert str(error.value) == "`count` 4: too many with `max_count`. Try 'wise merge --alpha 1' first."
@@ -146,15 +146,15 @@ def test_sizes_are_read_with_their_units(text, size):
 
 
 @pytest.mark.parametrize("text", ["0", "", "many", "5 XB", "-3MB"])
-def test_what_is_no_size_is_refused(text):
-    """The option is named."""
+def test_a_text_that_is_not_a_size_is_refused(text):
+    """A text that is not a size is an error that names the option."""
     with pytest.raises(UsageError, match="^--memory"):
         parse_size(text, "--memory")
 
 
 @pytest.mark.parametrize(("command", "option"), EVERY, ids=lambda value: getattr(value, "key", value))
 def test_every_option_is_described(command, option):
-    """Its help is whole sentences, its group is a heading, its default is allowed, and it is in the command's help."""
+    """Every option has help in whole sentences, a known group, an allowed default and a row in the help page."""
     assert option.option.help.endswith((".", "'."))
     assert option.option.help[0].isupper() or option.option.help.startswith("open_clip")
     assert option.option.group in GROUPS
@@ -165,7 +165,7 @@ def test_every_option_is_described(command, option):
 
 
 def test_declaring_options_imports_nothing_heavy():
-    """Neither NumPy nor torch nor Typer: a file is checked and a function described without them."""
+    """Checking a file and describing a function import neither NumPy nor torch nor Typer."""
     heavy = "{'numpy', 'torch', 'typer', 'rich', 'open_clip'}"
     code = f"import sys, mergekit_wise.config; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""What it costs to ask for help, or to merge: nothing is imported that is not used."""
+"""Start-up time: help, merging and inspecting import no library that they do not use."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def modules_after(*words):
 
 
 def commands(group, *path):
-    """The words of every command, those of groups and of `wise` itself among them."""
+    """Yield the words of every command, of groups and of `wise` itself."""
     yield path
     for name, command in group.commands.items():
         yield from commands(command, *path, name) if isinstance(command, TyperGroup) else [(*path, name)]
@@ -44,12 +44,12 @@ COMMANDS = list(commands(typer.main.get_command(app)))
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_imports_nothing_heavy(words):
-    """Neither torch nor open_clip nor matplotlib, nor anything that calculates, whatever the command."""
+    """The help of every command imports neither torch nor any numerical or plotting library."""
     assert not modules_after(*words, "--help") & HEAVY
 
 
 def test_every_command_is_known():
-    """Those in groups, too."""
+    """The list of commands that these tests use includes those in groups."""
     assert {("merge",), ("recipe",), ("data", "fetch")} <= set(COMMANDS)
 
 
@@ -64,7 +64,7 @@ def test_every_command_is_known():
     ids=["files", "preview", "folders", "several alphas"],
 )
 def test_a_merge_on_the_cpu_needs_no_torch(words, pair, tmp_path, monkeypatch):
-    """NumPy is all that it takes; importing torch would take longer than most merges."""
+    """Merging on the CPU imports NumPy and no larger library, because importing torch takes longer."""
     for name in ("zs", "ft"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(pair[1].read_bytes())
@@ -74,7 +74,7 @@ def test_a_merge_on_the_cpu_needs_no_torch(words, pair, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("command", ["inspect", "diff"])
-def test_looking_at_files_needs_no_torch(command, pair):
-    """Facts come from headers."""
+def test_inspecting_files_needs_no_torch(command, pair):
+    """Inspecting and comparing files imports no torch, as headers and NumPy suffice."""
     words = [str(pair[0])] if command == "inspect" else [str(path) for path in pair]
     assert not modules_after(command, *words) & (HEAVY - {"numpy"})

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import linregress, norm
@@ -119,14 +119,25 @@ def test_what_is_not_such_a_table_is_reported_by_line_and_column(text, message):
         parse_points(text, "mine.csv")
 
 
-@given(st.text(st.sampled_from('a0.,1"\n\r -%\0'), max_size=60))
-def test_any_text_is_a_table_or_an_error_of_ours(text):
-    """Arbitrary text gives points in [0, 1] or a WiseError, never another exception."""
-    try:
-        points = parse_points(text, "x")
-    except WiseError:
-        return
-    assert all(0 <= value <= 1 for shift in points.values() for p in shift for value in (p.reference, p.shift))
+def test_any_text_is_a_table_or_an_error_of_ours():
+    """Arbitrary text gives points in [0, 1] or a WiseError, never another exception; some of it is a table."""
+    characters = st.text(st.sampled_from('a0.,1"\n\r -%\0'), max_size=60)
+    cells = st.lists(st.sampled_from(["0", "0.5", "1", "50", "100", "101", "-1", "", "a", '"1"', " 1 "]), max_size=9)
+    rows = st.lists(cells.map(lambda row: ",".join(["m", *row])), max_size=4)
+    tables = []
+
+    @given(st.one_of(characters, rows.map(lambda lines: "\n".join(["model,ref,A", *lines]))))
+    @example("model,ref,A\nm,50,1")
+    def check(text):
+        try:
+            points = parse_points(text, "x")
+        except WiseError:
+            return
+        assert all(0 <= value <= 1 for shift in points.values() for p in shift for value in (p.reference, p.shift))
+        tables.append(points)
+
+    check()
+    assert len(tables) > 1
 
 
 def test_every_shift_of_a_table_gets_its_line():

@@ -199,7 +199,7 @@ def test_a_set_among_others_chooses_with_a_warning():
 
 
 def refined(curve, alphas, images, prefer="average"):
-    """Alphas after refining until nothing is to be added."""
+    """Candidates after refining until no alpha is added."""
     known = list(alphas)
     for _ in range(50):
         measured = [
@@ -219,7 +219,7 @@ def peak(alpha):
     return 0.9 - (alpha - 0.37) ** 2, 0.8 - (alpha - 0.37) ** 2
 
 
-def test_refining_comes_near_the_peak_and_ends():
+def test_refining_approaches_the_peak_and_terminates():
     """Refining approaches the maximum as far as the intervals allow, and then adds nothing."""
     few, many = (refined(peak, (0.0, 0.5, 1.0), images) for images in (1_000, 1_000_000))
     assert 3 < len(few) < len(many) < 20
@@ -231,7 +231,7 @@ def test_refining_comes_near_the_peak_and_ends():
     assert not best.both.differs(ordered[place + 1].both)
 
 
-def test_refining_ends_at_a_step():
+def test_refining_terminates_at_a_step():
     """A curve that jumps is not bisected below the finest distance."""
     found = refined(lambda a: (0.9, 0.9) if a >= 0.3141 else (0.1, 0.1), np.linspace(0, 1, 11).round(1), 10_000)
     assert recommend(found).alpha == 0.5

@@ -32,7 +32,7 @@ def test_a_valley_holds_neither():
 
 
 def test_a_slope_may_hold_the_first_alone():
-    """The second observation fails if no mixture reaches the better model."""
+    """The second observation fails if no merged model reaches the better of the two models."""
     found = connectivity([(0.0, 60, 100), (0.5, 71, 100), (1.0, 80, 100)])
     assert (found.first.holds, found.first.significant) == (True, False)
     assert (found.second.holds, found.second.significant) == (False, False)

@@ -49,7 +49,7 @@ def cka(f, g, cuts=()):
 
 
 def seen_in(f, g, mixed, labels, cuts=(), start=0):
-    """What is seen of batches of logits; the mixture may be None."""
+    """The statistics of batches of logits; the merged model's may be None."""
     seen = LogitDisagreement()
     arrays = [f, g, labels, np.arange(start, start + len(f))] + ([] if mixed is None else [mixed])
     for a, b, y, indices, *more in cut(cuts, *arrays):
@@ -135,13 +135,13 @@ def test_cka_compares_outputs_of_different_width():
 
 
 def test_cka_of_constant_outputs_is_nan():
-    """The formula gives 0 / 0 there."""
+    """CKA of constant outputs is NaN, because the formula gives 0 / 0."""
     f, g, *_ = drawn()
     assert np.isnan(cka(f, np.ones_like(g)).result())
 
 
 def test_cka_refuses_batches_of_different_length():
-    """Nothing is broadcast."""
+    """Batches of different length raise an error, because rows are never broadcast."""
     f, g, *_ = drawn()
     with pytest.raises(ValueError, match="expected"):
         CKAComplement().update(f, g[:1])
@@ -163,7 +163,7 @@ def test_overrides_are_counted_where_the_two_models_disagree():
 
 
 def test_nothing_is_overridden_where_the_two_models_agree():
-    """The ensemble may predict another class."""
+    """Where the models agree nothing counts as overridden, even if the ensemble predicts another class."""
     f, _, mixed, labels = drawn()
     assert not any(overrides(f.argmax(1), f.argmax(1), mixed.argmax(1), labels).values())
 
@@ -180,7 +180,7 @@ def test_confidence_is_the_mean_margin():
 
 
 def test_the_two_ensembles_agree_for_a_linear_classifier():
-    """Weights mixed in float32, as merge does, equal outputs mixed, to rounding, whatever the features."""
+    """For any features, weights merged in float32 give the mixed outputs up to rounding."""
     rng = np.random.default_rng(2)
     features = rng.normal(size=(500, 64)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -245,7 +245,7 @@ def test_a_model_does_not_differ_from_itself():
 
 
 def test_the_kl_divergence_of_nearly_equal_models_is_not_below_zero():
-    """Rounding would make some negative."""
+    """The KL divergence is never negative, although rounding would make some values so."""
     for seed in range(20):
         f, _, _, labels = drawn(seed=seed, dtype=np.float64)
         near = f + 1e-9 * np.random.default_rng(seed).normal(size=f.shape)
@@ -288,8 +288,8 @@ def test_joining_changes_neither_part():
     assert [part.result() for part in parts] == before
 
 
-def test_without_the_mixture_at_alpha_0_5_its_numbers_are_left_out():
-    """A sweep may lack that alpha."""
+def test_without_alpha_0_5_the_ensembles_numbers_are_left_out():
+    """A sweep without alpha 0.5 has the other numbers, and none of the ensemble's."""
     f, g, mixed, labels = drawn()
     found = report(seen_in(f, g, None, labels), f, g, None, labels)
     complete = report(seen_in(f, g, mixed, labels), f, g, mixed, labels)
@@ -311,7 +311,7 @@ def test_images_with_broken_logits_are_left_out_and_counted():
 
 
 def test_unreadable_images_are_not_compared():
-    """Their predicted class is -1, and their logits are not seen."""
+    """Unreadable images, whose predicted class is -1, do not enter any number."""
     f, g, mixed, labels = drawn()
     whole = [array[2:] for array in (f, g, mixed, labels)]
     seen = seen_in(*whole, start=2)
@@ -322,7 +322,7 @@ def test_unreadable_images_are_not_compared():
 
 
 def test_without_images_there_is_nothing_to_compare():
-    """An error says so, rather than 0 / 0."""
+    """Without images there is an error rather than 0 / 0."""
     f, g, _, labels = drawn(3)
     f[:] = np.nan
     with pytest.raises(ResultsError, match="No image"):

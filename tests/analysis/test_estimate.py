@@ -57,7 +57,7 @@ def test_the_interval_of_a_difference_holds_the_truth(p, q, images):
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 10), (10, 10), (1, 10), (7, 10), (900, 1000), (49_999, 50_000)])
 def test_intervals_are_scipys(correct, total):
-    """Intervals equal those of ``binomtest(...).proportion_ci(method="exact")``."""
+    """Intervals equal those of SciPy's ``binomtest(...).proportion_ci(method="exact")``."""
     wanted = binomtest(correct, total).proportion_ci(0.95, method="exact")
     assert clopper_pearson(correct, total) == pytest.approx((wanted.low, wanted.high), abs=1e-12)
 
@@ -70,7 +70,7 @@ def test_the_bounds_are_where_the_count_becomes_unlikely():
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 2)])
-def test_counts_that_are_no_share_are_refused(correct, total):
+def test_impossible_counts_are_refused(correct, total):
     """Zero images, and counts above the total or below zero, are errors."""
     with pytest.raises(ValueError, match="no share"):
         clopper_pearson(correct, total)

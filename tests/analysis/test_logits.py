@@ -1,4 +1,4 @@
-"""What is computed row by row."""
+"""Softmax, margins and predictions, which are computed row by row."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ FLOATS = st.floats(-1e4, 1e4, width=32)
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 6), st.integers(2, 7)), elements=FLOATS))
 def test_rows_are_scipys_and_sorteds(logits):
-    """Softmax in float64; the margin by sorting; the first of the largest."""
+    """The log-softmax is SciPy's in float64, margins are those of sorted rows, and ties go to the first class."""
     assert log_softmax(logits) == pytest.approx(scipy.special.log_softmax(logits.astype(np.float64), axis=1), abs=1e-9)
     ordered = [sorted(map(float, row)) for row in logits]
     assert margins(logits).tolist() == [row[-1] - row[-2] for row in ordered]
@@ -24,12 +24,12 @@ def test_rows_are_scipys_and_sorteds(logits):
 
 
 def test_large_logits_do_not_overflow():
-    """Nor is a vanishing probability's logarithm lost."""
+    """The largest float32 logits overflow neither the softmax nor the logarithm of a vanishing probability."""
     assert log_softmax(np.array([[3e38, 0.0, -3e38]], np.float32)).tolist() == [[0.0, -B, -2 * B]]
 
 
 def test_a_class_that_is_never_predicted_has_no_probability():
-    """And takes no part in margins."""
+    """A column of -inf has probability 0 and takes no part in margins."""
     logits = np.array([[1.0, -INF, 3.0]], np.float32)
     assert log_softmax(logits)[0, 1] == -INF
     assert np.exp(log_softmax(logits)).sum() == pytest.approx(1)
@@ -51,8 +51,8 @@ def test_a_class_that_is_never_predicted_has_no_probability():
         ([1, -INF], [1, INF], False),
     ],
 )
-def test_rows_that_say_nothing_are_found(f, g, good):
-    """NaN, inf, all columns -inf, or -inf where another model has a number."""
+def test_unusable_rows_are_found(f, g, good):
+    """Rows with NaN or inf, all -inf, or -inf where the other model has a number, are not sound."""
     rows = np.array([[0, 0], f], np.float32), np.array([[0, 0], g], np.float32)
     assert sound(*rows).tolist() == [True, good]
     assert sound(*(logits[:0] for logits in rows)).tolist() == []
@@ -63,6 +63,6 @@ def test_rows_that_say_nothing_are_found(f, g, good):
     [(2, [(2, 3), (2, 4)]), (2, [(2, 3), (1, 3)]), (1, [(2, 3)]), (2, [(2,)]), (2, [(2, 1)]), (0, [(0, 3), (0, 2)])],
 )
 def test_arrays_that_do_not_fit_are_refused(labels, shapes):
-    """Nothing is broadcast."""
+    """Arrays of different shapes, or without rows, raise ValueError, because nothing is broadcast."""
     with pytest.raises(ValueError, match="expected"):
         require_batch(np.zeros(labels, np.int64), *(np.zeros(shape, np.float32) for shape in shapes))

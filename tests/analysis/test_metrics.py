@@ -14,7 +14,7 @@ CASES = [(30, 5, 0.3), (400, 62, 0.7), (1000, 182, 0.05), (7, 7, 1.0), (50, 3, 0
 
 
 def drawn(samples, classes, accuracy, seed=0):
-    """Predictions that are right about as often as asked for, of unequal classes that need not all occur."""
+    """Predictions with about the given accuracy, of unequal classes that need not all occur."""
     rng = np.random.default_rng(seed)
     labels = rng.choice(classes, samples, p=rng.dirichlet(np.full(classes, 0.5)))
     guesses = rng.integers(0, classes, samples)

@@ -43,7 +43,7 @@ TABLE_1 = {"zero-shot": (76.6, 70.5, 60.9), "fine-tuned": (86.2, 76.8, 57.9), "a
 
 
 def test_the_papers_models_are_where_the_paper_says():
-    """Fine-tuning loses effective robustness, and the mixture keeps part of it (the paper's Figure 1)."""
+    """Fine-tuning loses effective robustness, and the merged model keeps part of it (the paper's Figure 1)."""
     v2, sketch = (
         {
             name: effective_robustness(

@@ -1,4 +1,4 @@
-"""The demo shows what the paper shows, with models that were really trained."""
+"""The demo reproduces the paper's effect with models that it trains."""
 
 import os
 import shlex
@@ -24,8 +24,8 @@ def curve(demo_home):
     return to_candidates(read_records(demo_home / "wise-demo" / "results.jsonl"))
 
 
-def test_the_best_mixture_beats_both_ends_on_the_shifts(curve):
-    """By more than the intervals' noise: its 95 % interval over the pooled shifts lies above those of both ends."""
+def test_the_best_merged_model_is_above_both_models_on_the_shifts(curve):
+    """The best merged model's 95 % interval over the pooled shifts is above those of both models."""
     assert [c.alpha for c in curve] == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     best = max(curve, key=lambda c: c.shift_accuracy)
     assert 0 < best.alpha < 1
@@ -35,12 +35,12 @@ def test_the_best_mixture_beats_both_ends_on_the_shifts(curve):
 
 
 def test_fine_tuning_gains_on_the_reference(curve):
-    """Beyond the intervals; else there would be nothing to trade off."""
+    """On the reference the fine-tuned model's 95 % interval is above the zero-shot model's."""
     assert clopper_pearson(*curve[-1].reference)[0] > clopper_pearson(*curve[0].reference)[1]
 
 
 def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
-    """And says how to go on."""
+    """The folder holds two checkpoints, the results, a plot, a report and a recipe, and nothing else."""
     folder = demo_home / "wise-demo"
     names = {path.name for path in folder.iterdir()}
     checkpoints = {"zeroshot.safetensors", "finetuned.safetensors"}
@@ -51,8 +51,8 @@ def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
     assert "Recommended alpha" in printed
 
 
-def test_the_lines_that_it_prints_at_the_end_work(demo_home, tmp_path):
-    """Typed as they stand."""
+def test_the_commands_that_it_prints_succeed(demo_home, tmp_path):
+    """The `wise merge` and `wise eval` command lines that the demo prints succeed."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     lines = [line for line in (demo_home / "printed.txt").read_text().splitlines() if line.startswith("  wise ")]
     assert [line.split()[1] for line in lines] == ["merge", "eval"]
@@ -61,8 +61,8 @@ def test_the_lines_that_it_prints_at_the_end_work(demo_home, tmp_path):
         subprocess.run([sys.executable, "-m", "mergekit_wise", *words], cwd=tmp_path, check=True)
 
 
-def test_a_second_run_reuses_what_the_first_trained(demo_home, tmp_path):
-    """Same checkpoints, same numbers, in a fraction of the time."""
+def test_a_second_run_reuses_the_checkpoints(demo_home, tmp_path):
+    """A second run reuses the checkpoints and repeats no step, and its counts are the same."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "again")
     before = {path.name: path.read_bytes() for path in (tmp_path / "again").glob("*.safetensors")}
     times = {name: os.stat(tmp_path / "again" / name).st_mtime_ns for name in before}
@@ -77,7 +77,7 @@ def test_a_second_run_reuses_what_the_first_trained(demo_home, tmp_path):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
 def test_a_sweep_counts_what_merging_and_evaluating_counts(alpha, demo_home, tmp_path):
-    """The same weights by their fingerprint, and the same counts on every data set."""
+    """A sweep has the fingerprints and counts of merging and evaluating at the same alpha."""
     folder = demo_home / "wise-demo"
     merged = tmp_path / "merged.safetensors"
     merge(folder / "zeroshot.safetensors", folder / "finetuned.safetensors", merged, alpha=alpha)

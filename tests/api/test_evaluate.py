@@ -1,4 +1,4 @@
-"""Predictions on ImageNet's shifts, in the layouts that people have, against a loop in open_clip's own words."""
+"""Predictions on ImageNet and its shifts, in their usual layouts, against a loop that uses open_clip alone."""
 
 import csv
 import json
@@ -35,7 +35,7 @@ CONFIG = {
 TRANSFORM = image_transform_v2(PreprocessCfg(**CONFIG["preprocess_cfg"]), is_train=False)
 WNIDS = tuple(ImageNetInfo("imagenet-1k").label_names())
 OBJECTS = {"chair": (423, 559, 765), "banana": (954,), "mug": (504, 968)}
-"""Folders of ObjectNet that count, and the classes of ImageNet that they stand for."""
+"""The scored folders of ObjectNet, and the classes of ImageNet that correspond to each."""
 
 
 def subset(letter: str) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def subset(letter: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Known:
-    """An image of the tree: its file, its label among the data set's classes, and those classes' columns."""
+    """An image: its file, its label among the data set's classes, and the head's columns of each class."""
 
     path: Path
     label: int
@@ -55,25 +55,25 @@ class Known:
 
 
 def pattern(column: int) -> np.ndarray:
-    """What images of a class look like: 4 x 4 colours."""
+    """The 4 x 4 colours of a class."""
     return np.random.default_rng(column).integers(0, 256, (4, 4, 3))
 
 
 def draw(column: int, seed: int) -> Image.Image:
-    """One of them: larger than the model's input, oblong, and noisy."""
+    """A noisy oblong image of a class, larger than the model's input."""
     rng = np.random.default_rng([column, seed])
     noisy = np.clip(pattern(column) + rng.normal(0, 40, (4, 4, 3)), 0, 255).astype(np.uint8)
     return Image.fromarray(noisy).resize((44, 38), Image.Resampling.NEAREST)
 
 
 def paint(path: Path, column: int, seed: int) -> None:
-    """Save one of them."""
+    """Save an image of a class."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draw(column, seed).save(path, "JPEG", quality=90)
 
 
 def plant(root: Path) -> dict[str, list[Known]]:
-    """ImageNet and its shifts in their own layouts."""
+    """Write ImageNet and its shifts in their own layouts."""
     whole = tuple((column,) for column in range(1000))
     layouts = {
         "imagenet": ("imagenet/val_in_folder", WNIDS, range(1000), whole),
@@ -99,7 +99,7 @@ def plant(root: Path) -> dict[str, list[Known]]:
 
 
 def plant_objects(root: Path) -> list[Known]:
-    """ObjectNet with its border, one folder that does not count, and a map like the download's."""
+    """Write ObjectNet with its border, one folder that does not count, and a map like the download's."""
     lines = np.random.default_rng(0).permutation(1000)
     texts = [""] * 1000
     for column, line in enumerate(lines):
@@ -130,7 +130,7 @@ def plant_objects(root: Path) -> list[Known]:
 
 
 def pack(tree: dict[str, list[Known]], root: Path, mappings: Path) -> None:
-    """The same images in WebDataset's tars, two of each, in another order, as clip-benchmark has them."""
+    """Write the same images as WebDataset shards of two images each, in clip-benchmark's order."""
     for name, images in tree.items():
         folder = {"imagenet": "imagenet1k", "imagenet-v2": "imagenetv2", "imagenet-sketch": "imagenet_sketch"}
         test = root / f"wds_{folder.get(name, name)}" / "test"
@@ -153,7 +153,7 @@ def pack(tree: dict[str, list[Known]], root: Path, mappings: Path) -> None:
 
 @dataclass(frozen=True)
 class World:
-    """Data in both layouts, a model that is often right, its checkpoint, and the same without a head."""
+    """Data in both layouts, a model that is often right, its checkpoint, and a checkpoint without the head."""
 
     home: Path
     tree: dict[str, list[Known]]
@@ -186,7 +186,7 @@ def world(tmp_path_factory) -> World:
 
 @torch.no_grad()
 def looped(world: World, images: list[Known], head: torch.Tensor | None = None) -> dict[str, tuple[int, bool]]:
-    """Predicted class and whether the label is among the best five, by the file's name: open_clip's API alone."""
+    """By file name: the predicted class, and whether the label is in the top 5, from open_clip's API alone."""
     inputs = []
     for image in images:
         with Image.open(image.path) as opened:
@@ -206,8 +206,8 @@ def looped(world: World, images: list[Known], head: torch.Tensor | None = None) 
     return {image.path.stem.lower(): (best[0], image.label in best) for image, best in zip(images, order, strict=True)}
 
 
-def told(path: Path) -> dict[str, dict[str, tuple[int, bool]]]:
-    """The same, as --per-sample has it, by data set."""
+def predictions_in(path: Path) -> dict[str, dict[str, tuple[int, bool]]]:
+    """The same as `--per-sample` writes it, by data set."""
     found: dict[str, dict[str, tuple[int, bool]]] = {}
     for line in map(json.loads, path.read_text().splitlines()):
         stem = Path(line["sample"].replace(":", "/")).stem.lower()
@@ -221,8 +221,8 @@ def wanted(world):
 
 
 @pytest.mark.parametrize("layout", ["folders", "tars"])
-def test_predictions_are_those_of_a_loop_in_open_clips_own_words(layout, world, wanted, tmp_path):
-    """Image for image, on all six, and so are the counts; from folders and from tars."""
+def test_predictions_are_those_of_a_loop_in_open_clip(layout, world, wanted, tmp_path):
+    """Every prediction and count on all six data sets equals the loop's, from folders and from tar files."""
     found = evaluate(
         world.checkpoint,
         "imagenet-shifts",
@@ -231,7 +231,7 @@ def test_predictions_are_those_of_a_loop_in_open_clips_own_words(layout, world, 
         batch_size=100,
         per_sample=tmp_path / "samples",
     )
-    predictions = told(tmp_path / "samples")
+    predictions = predictions_in(tmp_path / "samples")
     assert predictions.keys() == wanted.keys() == {record.dataset for record in found.records}
     for record in found.records:
         images, loop = world.tree[record.dataset], wanted[record.dataset]
@@ -245,8 +245,8 @@ def test_predictions_are_those_of_a_loop_in_open_clips_own_words(layout, world, 
     assert [record.role for record in found.records] == ["reference", *["shift"] * 5]
 
 
-def test_processes_that_torchrun_started_find_what_one_finds(world, tmp_path):
-    """Two of them, by gloo; the first one alone prints and writes."""
+def test_two_processes_find_what_one_finds(world, tmp_path):
+    """Two processes under torchrun write the records of a single process, and only the first prints."""
     words = ["eval", str(world.checkpoint), "--suite", "imagenet-a,objectnet", "--data", str(world.home / "folders")]
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
@@ -264,8 +264,8 @@ def test_processes_that_torchrun_started_find_what_one_finds(world, tmp_path):
 
 
 @pytest.mark.parametrize("templates", [("a photo of a {}.",), ("a {}.", "art of the {}.")])
-def test_a_checkpoint_without_a_head_gets_one_of_class_names(templates, world, tmp_path):
-    """That which open_clip's own function builds; of the data set's own classes."""
+def test_a_checkpoint_without_a_head_gets_a_zero_shot_head(templates, world, tmp_path):
+    """Without a head, predictions are those of open_clip's build_zero_shot_classifier for the set's classes."""
     names = [open_clip.IMAGENET_CLASSNAMES[column] for column in subset("r")]
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
     head = open_clip.build_zero_shot_classifier(
@@ -278,13 +278,13 @@ def test_a_checkpoint_without_a_head_gets_one_of_class_names(templates, world, t
         templates=templates,
         per_sample=tmp_path / "samples",
     )
-    assert told(tmp_path / "samples")["imagenet-r"] == looped(world, world.tree["imagenet-r"], head)
+    assert predictions_in(tmp_path / "samples")["imagenet-r"] == looped(world, world.tree["imagenet-r"], head)
     assert {record.head for record in found.records} == {"zero-shot"}
     assert len({record.prompts for record in found.records}) == 2
 
 
 def test_the_accuracy_of_each_class_is_written(world, wanted, tmp_path):
-    """As many rows as classes, and their counts add up."""
+    """The table by class has one row per class, with the loop's counts, which add up to the record's."""
     table = tmp_path / "classes.csv"
     (record,) = evaluate(world.checkpoint, "objectnet", data=world.home / "tars", per_class=table).records
     with table.open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Fine-tuning real models on the built-in digits: it learns, goes on where it was stopped, refuses what cannot work."""
+"""Fine-tuning small models on the built-in digits: it learns, resumes, and refuses what cannot work."""
 
 import json
 import os
@@ -42,7 +42,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    """Small models gain nothing from several, and those of processes beside each other get in each other's way."""
+    """Use one thread: small models gain nothing from several, and parallel test processes would compete."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -51,13 +51,13 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def zeroshot(tmp_path_factory):
-    """An untrained image tower and head."""
+    """An untrained image encoder and head."""
     return save_tiny(tmp_path_factory.mktemp("zs") / "zs.safetensors")
 
 
 @pytest.fixture(scope="module")
 def tuned(zeroshot, tmp_path_factory):
-    """It after a quick run, with its log."""
+    """The output of a short run, with its log beside it."""
     output = tmp_path_factory.mktemp("ft") / "ft.safetensors"
     finetune(zeroshot, "digits", output, **QUICK, log=output.with_name("log.jsonl"))
     return output
@@ -73,7 +73,7 @@ def entries(path):
 
 
 def test_end_to_end_beats_zero_shot_on_the_reference(zeroshot, tmp_path):
-    """By far: from chance to what six passes over 797 images teach."""
+    """Six epochs over 797 images raise the accuracy from chance to more than 75 %."""
     output = tmp_path / "ft.safetensors"
     report = finetune(zeroshot, "digits", output, **{**QUICK, "epochs": 6})
     before, after = accuracy(zeroshot), accuracy(output)
@@ -84,21 +84,23 @@ def test_end_to_end_beats_zero_shot_on_the_reference(zeroshot, tmp_path):
     assert report.epochs[-1].accuracy > 0.75 > report.epochs[0].accuracy
 
 
-def test_the_output_is_the_source_but_for_what_learned(zeroshot, tuned):
-    """Names, shapes, dtypes and metadata; it says what it was made of, and no folder stays behind."""
+def test_the_output_is_the_source_with_trained_weights(zeroshot, tuned):
+    """Names, shapes, dtypes and metadata stay, the provenance is recorded, and no other file is left."""
     before, after = load_file(zeroshot), load_file(tuned)
     assert [(n, t.shape, t.dtype) for n, t in before.items()] == [(n, t.shape, t.dtype) for n, t in after.items()]
     assert all(not torch.equal(before[name], after[name]) for name in before)
     with safe_open(zeroshot, "pt") as old, safe_open(tuned, "pt") as new:
-        told = new.metadata()
-        assert {key: told[key] for key in old.metadata() if key != "format"} == {"open_clip_config": json.dumps(CONFIG)}
-    origin = json.loads(told["mergekit_wise_finetune"])
+        metadata = new.metadata()
+        assert {key: metadata[key] for key in old.metadata() if key != "format"} == {
+            "open_clip_config": json.dumps(CONFIG)
+        }
+    origin = json.loads(metadata["mergekit_wise_finetune"])
     assert (origin["lr"], origin["data"]["images"], origin["data"]["name"]) == (3e-3, 797, "digits-train")
     assert sorted(path.name for path in tuned.parent.iterdir()) == ["ft.safetensors", "log.jsonl"]
 
 
 def test_the_log_has_every_step_and_epoch(tuned):
-    """Loss, accuracy, learning rate and the gradient's norm, in JSON Lines."""
+    """The log has the loss, the accuracy, the learning rate and the gradient norm of each step, and each epoch."""
     lines = entries(tuned.with_name("log.jsonl"))
     steps = [line for line in lines if line["event"] == "step"]
     assert [line["step"] for line in steps] == list(range(1, 27))
@@ -112,7 +114,7 @@ def test_the_log_has_every_step_and_epoch(tuned):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_same_seed_gives_the_same_bytes(workers, zeroshot, tmp_path, augmented):
-    """Whoever decodes and augments the images; another seed gives others."""
+    """The same seed gives the same bytes with any number of workers, and another seed gives others."""
     finetune(
         zeroshot,
         "digits",
@@ -124,7 +126,7 @@ def test_the_same_seed_gives_the_same_bytes(workers, zeroshot, tmp_path, augment
 
 @pytest.fixture(scope="module")
 def augmented(zeroshot, tmp_path_factory):
-    """The bytes of a run with strong augmentation, after one with another seed."""
+    """The bytes of a run with strong augmentation, checked to differ from those of another seed."""
     output = tmp_path_factory.mktemp("strong") / "ft.safetensors"
     options = {**QUICK, "epochs": 1, "augment": "strong"}
     finetune(zeroshot, "digits", output, **options, seed=1)
@@ -135,8 +137,8 @@ def augmented(zeroshot, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("asked", "step"), [(4, 5), (13, 13)])
-def test_an_interrupted_run_goes_on_to_the_same_bytes(asked, step, zeroshot, tuned, tmp_path):
-    """Ctrl-C within an epoch, and at the end of one; the log has each step once, whatever the stopped run wrote."""
+def test_an_interrupted_run_resumes_to_the_same_bytes(asked, step, zeroshot, tuned, tmp_path):
+    """A run interrupted within or after an epoch resumes to the same bytes and the same log."""
     output, log = tmp_path / "ft.safetensors", tmp_path / "log.jsonl"
 
     def interrupt(what, done, total, unit):
@@ -161,8 +163,8 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(asked, step, zeroshot, tun
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bytes(zeroshot, tmp_path):
-    """SIGKILL in the third epoch, by the command line, with all that has a state: averages, mixup, smoothing, crops."""
+def test_a_killed_run_resumes_to_the_same_bytes(zeroshot, tmp_path):
+    """After SIGKILL in the third epoch a run with averaging, mixup and crops resumes to the same bytes."""
     options = {
         **QUICK,
         "epochs": 4,
@@ -201,8 +203,8 @@ def wait_for(happened, running):
     pytest.fail("took too long")
 
 
-def test_a_stopped_command_says_how_to_go_on(zeroshot, tmp_path, wise, monkeypatch):
-    """With the exit code of an interrupted program; asked again, it finishes."""
+def test_an_interrupted_command_names_its_saved_state(zeroshot, tmp_path, wise, monkeypatch):
+    """An interrupted command exits with code 130 and names its saved state; run again, it finishes."""
     steps = TrainingLoop.steps
 
     def interrupted(self):
@@ -233,13 +235,13 @@ def test_a_stopped_command_says_how_to_go_on(zeroshot, tmp_path, wise, monkeypat
     assert "ft.training" in result.stderr
     result = wise(*words, "--json")
     assert result.exit_code == 0, result.stderr
-    told = json.loads(result.stdout)
-    assert (told["steps"], told["resumed"]) == (4, 4)
+    printed = json.loads(result.stdout)
+    assert (printed["steps"], printed["resumed"]) == (4, 4)
     assert output.exists()
 
 
-def test_the_state_of_another_run_is_not_gone_on_with(zeroshot, tmp_path):
-    """It says what differs; --restart begins anew."""
+def test_the_state_of_another_run_is_not_resumed(zeroshot, tmp_path):
+    """A saved state of other options is refused with the differences, and `restart` discards it."""
     output = tmp_path / "ft.safetensors"
 
     def interrupt(what, done, total, unit):
@@ -255,7 +257,7 @@ def test_the_state_of_another_run_is_not_gone_on_with(zeroshot, tmp_path):
 
 
 def test_nan_stops_with_the_step_and_the_last_good_checkpoint(zeroshot, tmp_path, monkeypatch):
-    """Which is a whole model: the one that a run of one epoch less came to."""
+    """A loss of NaN stops the run; the error names the step and the usable checkpoint of the last epoch."""
     backward, calls = Supervised.backward, []
 
     def broken(self, part, images, seed):
@@ -270,8 +272,8 @@ def test_nan_stops_with_the_step_and_the_last_good_checkpoint(zeroshot, tmp_path
     assert accuracy(tmp_path / "ft.training" / "epoch-1.safetensors") > accuracy(zeroshot)
 
 
-def test_other_classes_than_the_heads_are_refused(tmp_path):
-    """With the line that makes the right head."""
+def test_a_head_of_other_classes_is_refused(tmp_path):
+    """A head of other classes, or none, is refused with the command that makes the right one."""
     seven = save_tiny(tmp_path / "seven.safetensors", classes=7)
     with pytest.raises(ModelError, match=r"10 classes.* 7\..*wise zeroshot .* --classes .*zero, one, two"):
         finetune(seven, "digits", tmp_path / "ft.safetensors", **QUICK)
@@ -283,13 +285,13 @@ def test_other_classes_than_the_heads_are_refused(tmp_path):
         finetune(headless, "digits", tmp_path / "ft.safetensors", **QUICK)
 
 
-def test_a_head_that_names_its_classes_must_name_the_datas(tmp_path):
-    """In the same order: else every image would be learned as another class."""
+def test_the_heads_class_names_must_be_the_datas(tmp_path):
+    """Class names in the head's metadata must be the data's, in the same order."""
     for names, fits in ((["one", "zero"], False), (["zero", "one"], True)):
         state = {n: t for n, t in tiny_state().items() if n.startswith(("visual.", "classification"))}
         rest = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
-        told = {"open_clip_config": json.dumps(CONFIG), "classnames": json.dumps([*names, *rest])}
-        save_file(state, tmp_path / "zs.safetensors", told)
+        metadata = {"open_clip_config": json.dumps(CONFIG), "classnames": json.dumps([*names, *rest])}
+        save_file(state, tmp_path / "zs.safetensors", metadata)
         if fits:
             finetune(tmp_path / "zs.safetensors", "digits", tmp_path / "ft.safetensors", **{**QUICK, "epochs": 1})
             continue
@@ -298,7 +300,7 @@ def test_a_head_that_names_its_classes_must_name_the_datas(tmp_path):
 
 
 def test_frozen_tensors_keep_their_bytes(tmp_path):
-    """And so does what never learns; half precision becomes float32 where it learned."""
+    """Frozen tensors keep their bytes and dtype, and trained ones of half precision become float32."""
     state = {n: t for n, t in tiny_state().items() if n.startswith(("visual.", "classification"))}
     half = {name: tensor.half() for name, tensor in state.items()}
     save_file(half, tmp_path / "zs.safetensors", {"open_clip_config": json.dumps(CONFIG)})
@@ -316,8 +318,8 @@ def test_frozen_tensors_keep_their_bytes(tmp_path):
         finetune(tmp_path / "zs.safetensors", "digits", output, **options, freeze=("*",))
 
 
-def test_an_average_that_forgets_at_once_is_the_weights(zeroshot, tuned, tmp_path):
-    """A decay of 0; any other gives other weights."""
+def test_averaging_with_a_decay_of_0_gives_the_plain_weights(zeroshot, tuned, tmp_path):
+    """Averaging with a decay of 0 gives the plain weights, and with 0.9 others."""
     tensors = {}
     for decay in (0.0, 0.9):
         finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, ema=decay)
@@ -327,29 +329,29 @@ def test_an_average_that_forgets_at_once_is_the_weights(zeroshot, tuned, tmp_pat
     assert not torch.equal(tensors[0.9]["visual.proj"], expected["visual.proj"])
 
 
-def test_validation_watches_the_mixture_beside_the_fine_tuned_model(zeroshot, tuned, tmp_path):
-    """After every epoch; the last one's numbers are those of evaluating and of sweeping the output."""
+def test_validation_measures_the_fine_tuned_and_the_merged_model(zeroshot, tuned, tmp_path):
+    """Each epoch validates the fine-tuned and the merged model, and the last numbers are a sweep's."""
     log = tmp_path / "log.jsonl"
     report = finetune(
         zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, validate="digits-small,digits-faded", log=log
     )
     assert (tmp_path / "ft.safetensors").read_bytes() == tuned.read_bytes()
-    told = [line for line in entries(log) if line["event"] == "validation"]
-    assert [line["epoch"] for line in told] == [1, 2]
+    validations = [line for line in entries(log) if line["event"] == "validation"]
+    assert [line["epoch"] for line in validations] == [1, 2]
     swept = sweep(zeroshot, tuned, alphas=(0.5, 1.0), suite="digits-small,digits-faded").records
     for alpha, name in ((0.5, "alpha 0.5"), (1.0, "fine-tuned")):
         measured = {record.title: record.accuracy for record in swept if record.alpha == alpha}
-        assert {title: told[1][name][title] for title in measured} == pytest.approx(measured)
+        assert {title: validations[1][name][title] for title in measured} == pytest.approx(measured)
     assert report.epochs[1].validation.finetuned.shifts == tuple((r.correct, r.total) for r in swept if r.alpha == 1.0)
 
 
-def test_a_validation_that_was_interrupted_is_made_up_for(zeroshot, tuned, tmp_path):
-    """It stops at once, after everything was kept; the same call first measures what it had not."""
-    output, log, told = tmp_path / "ft.safetensors", tmp_path / "log.jsonl", []
+def test_an_interrupted_validation_is_completed_on_resuming(zeroshot, tuned, tmp_path):
+    """After an interrupted validation the same call first completes it, and ends with the same bytes."""
+    output, log, interrupted = tmp_path / "ft.safetensors", tmp_path / "log.jsonl", []
 
     def interrupt(what, done, total, unit):
-        if what == "Small" and not told:
-            told.append(done)
+        if what == "Small" and not interrupted:
+            interrupted.append(done)
             os.kill(os.getpid(), signal.SIGINT)
 
     options = {**QUICK, "validate": "digits-small", "log": log}
@@ -362,7 +364,7 @@ def test_a_validation_that_was_interrupted_is_made_up_for(zeroshot, tuned, tmp_p
 
 @pytest.fixture(scope="module")
 def linear(zeroshot, tmp_path_factory):
-    """The head alone, learned from features, and where these are kept."""
+    """A folder with a linear classifier trained on cached features, and the cache."""
     folder = tmp_path_factory.mktemp("linear")
     finetune(
         zeroshot,
@@ -378,8 +380,8 @@ def linear(zeroshot, tmp_path_factory):
     return folder
 
 
-def test_a_linear_sweep_shows_weights_mixed_as_outputs_mixed(zeroshot, linear):
-    """For every alpha and data set the counts are those of mixing the ends' outputs, computed by open_clip alone."""
+def test_a_linear_sweep_equals_the_output_space_ensemble(zeroshot, linear):
+    """For a linear classifier, weight-space counts are those of mixing the outputs, computed by open_clip."""
     first, second = load_file(zeroshot), load_file(linear / "ft.safetensors")
     moved = {name for name in first if not torch.equal(first[name], second[name])}
     assert moved == {"classification_head.weight", "classification_head.bias"}
@@ -406,29 +408,29 @@ def test_a_linear_sweep_shows_weights_mixed_as_outputs_mixed(zeroshot, linear):
 
 
 def test_features_are_computed_once(zeroshot, linear, tmp_path):
-    """A second run finds them and comes to the same bytes; a damaged file is not believed."""
-    told = []
+    """A second run uses the cached features and gives the same bytes; a damaged cache file is computed anew."""
+    notes = []
     again = {"linear": True, "epochs": 4, "batch_size": 64, "lr": 0.3, "cache": linear / "cache", "workers": 0}
     output = tmp_path / "ft.safetensors"
-    finetune(zeroshot, "digits", output, **again, note=told.append)
+    finetune(zeroshot, "digits", output, **again, note=notes.append)
     (kept,) = (linear / "cache").iterdir()
-    assert any(str(kept) in text for text in told)
+    assert any(str(kept) in text for text in notes)
     assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
     damaged = tmp_path / "cache" / kept.name
     damaged.parent.mkdir()
     content = bytearray(kept.read_bytes())
     content[-5] ^= 1
     damaged.write_bytes(content)
-    told.clear()
-    finetune(zeroshot, "digits", output, **{**again, "cache": damaged.parent}, note=told.append)
-    assert not any("cached features" in text for text in told)
+    notes.clear()
+    finetune(zeroshot, "digits", output, **{**again, "cache": damaged.parent}, note=notes.append)
+    assert not any("cached features" in text for text in notes)
     assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
     assert damaged.read_bytes() == kept.read_bytes()
 
 
 @pytest.fixture
 def folders(tmp_path):
-    """Sixteen scans of 0 and 1 in class folders."""
+    """Sixteen images of the digits 0 and 1 in class folders."""
     part = train_images()
     for index in np.flatnonzero(part.labels < 2)[:16]:
         path = tmp_path / "train" / f"class{part.labels[index]}" / f"{index}.png"
@@ -437,13 +439,13 @@ def folders(tmp_path):
     return tmp_path / "train"
 
 
-def test_the_cache_knows_when_images_or_weights_changed(folders, tmp_path):
-    """Even an image that was written over by one of the same size, with the old time put back."""
+def test_the_cache_notices_changed_images_and_weights(folders, tmp_path):
+    """Changed images and weights are computed anew, even if an image keeps its size and modification time."""
     source = save_tiny(tmp_path / "zs.safetensors", classes=2)
-    cache, told = tmp_path / "cache", []
+    cache, notes = tmp_path / "cache", []
 
     def computed():
-        told.clear()
+        notes.clear()
         finetune(
             source,
             folders,
@@ -452,9 +454,9 @@ def test_the_cache_knows_when_images_or_weights_changed(folders, tmp_path):
             epochs=1,
             cache=cache,
             workers=0,
-            note=told.append,
+            note=notes.append,
         )
-        return not any("cached features" in text for text in told)
+        return not any("cached features" in text for text in notes)
 
     assert [computed(), computed()] == [True, False]
     changed, other = sorted(folders.glob("*/*.png"))[:2]
@@ -470,8 +472,8 @@ def test_the_cache_knows_when_images_or_weights_changed(folders, tmp_path):
     assert [computed(), computed()] == [True, False]
 
 
-def test_a_folder_of_class_folders_is_learned_from(folders, tmp_path):
-    """An image that cannot be read stops it with its path, unless it may be passed over."""
+def test_a_folder_of_class_folders_is_training_data(folders, tmp_path):
+    """An unreadable image in a folder of classes is an error that names it, unless `max_bad` tolerates it."""
     source = save_tiny(tmp_path / "zs.safetensors", classes=2)
     bad = sorted(folders.glob("*/*.png"))[3]
     bad.write_bytes(bad.read_bytes()[:100])
@@ -484,8 +486,8 @@ def test_a_folder_of_class_folders_is_learned_from(folders, tmp_path):
         assert (report.images, report.classes, report.steps) == (16, 2, 4)
 
 
-def test_the_contrastive_objective_moves_both_towers(tmp_path):
-    """As the model was pre-trained; the head is made anew by the text tower, as wise zeroshot makes it."""
+def test_the_contrastive_objective_trains_both_encoders(tmp_path):
+    """Contrastive training changes all weights, resumes, and rebuilds the head from the text encoder."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     output, stopped = tmp_path / "ft.safetensors", tmp_path / "stopped.safetensors"
     options = {**QUICK, "epochs": 1, "lr": 1e-3, "objective": "contrastive", "micro_batch": 40}
@@ -514,15 +516,15 @@ def test_the_contrastive_objective_moves_both_towers(tmp_path):
     torch.testing.assert_close(after["classification_head.weight"], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_head_of_other_classes_is_refused_before_both_towers_learn(folders, tmp_path):
-    """It would be made anew for classes that it was not for."""
+def test_contrastive_training_refuses_a_head_of_other_classes(folders, tmp_path):
+    """A head of other classes than the data's is refused, because contrastive training would replace it."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     with pytest.raises(ModelError, match="2 classes.* 10\\..*wise zeroshot"):
         finetune(source, folders, tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
 
 
-def test_a_text_tower_is_needed_where_it_learns(zeroshot, tmp_path):
-    """An image tower and a head are not enough."""
+def test_contrastive_training_needs_a_text_encoder(zeroshot, tmp_path):
+    """Contrastive training refuses a checkpoint without a text encoder."""
     with pytest.raises(ModelError, match="text tower"):
         finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
 
@@ -542,8 +544,8 @@ def test_a_text_tower_is_needed_where_it_learns(zeroshot, tmp_path):
         },
     ],
 )
-def test_what_learned_goes_back_under_other_names(config, tmp_path):
-    """Hugging Face's split queries, keys and values: weights that did not move come back as they were, all of them."""
+def test_trained_weights_return_to_hugging_faces_names(config, tmp_path):
+    """Weights return to Hugging Face's split queries, keys and values, unchanged ones bit for bit."""
     text = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(0)
     CLIPModel(CLIPConfig(text_config=text, projection_dim=8, **config)).save_pretrained(tmp_path / "hf")
@@ -561,8 +563,8 @@ def test_what_learned_goes_back_under_other_names(config, tmp_path):
 
 
 @pytest.mark.parametrize("linear", [False, True])
-def test_a_classifier_of_timms_is_fine_tuned(linear, tmp_path):
-    """Under its own names; with --linear its last layer alone."""
+def test_a_timm_classifier_is_fine_tuned(linear, tmp_path):
+    """All weights of a timm classifier are trained under their own names, and with `linear` only the last layer."""
     torch.manual_seed(0)
     state = timm.create_model("test_vit", num_classes=10).state_dict()
     save_file(state, tmp_path / "zs.safetensors")
@@ -596,14 +598,14 @@ def test_a_classifier_of_timms_is_fine_tuned(linear, tmp_path):
         ({"objective": "contrastive", "mixup": 0.1}, "no labels"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, says, tmp_path):
-    """Before anything is opened."""
+def test_invalid_options_are_refused_before_anything_is_opened(options, says, tmp_path):
+    """Invalid options are refused by name before the checkpoint is opened."""
     with pytest.raises(UsageError, match=says):
         finetune(tmp_path / "missing", "digits", tmp_path / "ft.safetensors", **options)
 
 
 def test_inputs_that_cannot_be_used_are_named(zeroshot, tmp_path):
-    """An output that is the input, a folder that is not there, several data sets."""
+    """An output that is the input, a missing folder and several data sets are errors that name them."""
     with pytest.raises(OutputError, match="one of the inputs"):
         finetune(zeroshot, "digits", zeroshot, **QUICK)
     with pytest.raises(SuiteError, match="nowhere"):
@@ -614,7 +616,7 @@ def test_inputs_that_cannot_be_used_are_named(zeroshot, tmp_path):
 
 @pytest.mark.parametrize("warmup", [None, 3])
 def test_defaults_are_the_papers(warmup):
-    """And a run of few steps is warmed up for a tenth of them, unless a number was asked for."""
+    """Defaults are the paper's, and a short run warms up for a tenth of its steps."""
     request = FinetuneOptions("zs", "digits", Path("ft"), warmup=warmup)
     long, short = optimization(request, 512, 25_000), optimization(request, 512, 100)
     assert (request.epochs, request.batch_size, request.augmentation) == (10, 512, "crop")
@@ -650,20 +652,21 @@ def free_ports(count):
 
 
 @pytest.mark.slow
-def test_two_processes_come_to_what_one_does(tmp_path):
-    """End to end, contrastively and linearly, as torchrun starts them; but for rounding."""
+def test_two_processes_give_the_weights_of_one(tmp_path):
+    """Two processes give the weights of one, up to rounding, for every kind of training."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
         command = [sys.executable, "-c", CODE, source, tmp_path / str(size), *free_ports(3)]
-        told = {
+        env = {
+            **os.environ,
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
             "OMP_NUM_THREADS": "1",
         }
         running = [
-            subprocess.Popen(command, cwd=ROOT, env={**os.environ, **told, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+            subprocess.Popen(command, cwd=ROOT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)})
             for rank in range(size)
         ]
         assert [process.wait(300) for process in running] == [0] * size

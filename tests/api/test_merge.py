@@ -1,4 +1,4 @@
-"""The mixture of two files."""
+"""`merge`: the interpolation of two checkpoints, its output file and its report."""
 
 import json
 import signal
@@ -17,8 +17,8 @@ from mergekit_wise.merging import backends
 from mergekit_wise.options import MergeOptions
 
 
-def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
-    """Bytes equal to (1 - alpha) * a + alpha * b in float32, rounded once; dtypes and shapes kept."""
+def test_every_tensor_follows_the_formula(pair, states, tmp_path):
+    """Each tensor is (1 - alpha) * a + alpha * b in float32, rounded once, with its dtype and shape kept."""
     report = merge(*pair, tmp_path / "out", alpha=0.3)
     out = load_file(tmp_path / "out")
     sources = {outcome.name: outcome.source for outcome in report.outcomes}
@@ -36,8 +36,8 @@ def test_every_tensor_is_what_the_formula_says(pair, states, tmp_path):
 
 
 @pytest.mark.parametrize("alpha", [0, 1])
-def test_at_an_end_the_tensors_are_the_source_byte_for_byte(alpha, tmp_path):
-    """NaN with its payload, negative zero, integers and dtypes, without going through the formula."""
+def test_at_alpha_0_and_1_tensors_are_copied_byte_for_byte(alpha, tmp_path):
+    """At alpha 0 and 1 tensors are copied: NaN payloads, negative zeros, integers and dtypes stay."""
     special = torch.tensor([float("nan"), -0.0, float("inf"), 1e-45])
     sides = (
         {"x": special, "n": torch.tensor([1, 2]), "h": torch.ones(2).half()},
@@ -52,7 +52,7 @@ def test_at_an_end_the_tensors_are_the_source_byte_for_byte(alpha, tmp_path):
 
 
 def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair, tmp_path, monkeypatch):
-    """One element at a time on three threads, or all at once on one."""
+    """One element at a time on three threads gives the bytes of one block on a single thread."""
     merge(*pair, tmp_path / "a", alpha=0.7)
     for threads, block in ((3, 1), (1, 1 << 30)):
         backend = backends.Backend(backends.mix_on_cpu, threads, block, chunk=100 * block)
@@ -61,8 +61,8 @@ def test_the_same_inputs_give_the_same_file_whatever_the_chunks_and_threads(pair
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
-def test_the_file_says_where_it_comes_from(pair, tmp_path):
-    """Names, sizes, header digests and alpha; no path and no clock. What a source said of itself is carried over."""
+def test_the_metadata_has_the_provenance(pair, tmp_path):
+    """The metadata has names, sizes and alpha but no path, and keeps the sources' own entries."""
     save_file(load_file(pair[1]), pair[1], metadata={"about": "digits"})
     merge(*pair, tmp_path / "out", alpha=0.3)
     with safe_open(tmp_path / "out", "pt") as file:
@@ -76,7 +76,7 @@ def test_the_file_says_where_it_comes_from(pair, tmp_path):
 
 
 def test_metadata_that_disagrees_is_noted(tmp_path):
-    """The fine-tuned one's word is taken."""
+    """Where the sources' metadata differ, a note says so, and the fine-tuned one's value is kept."""
     for name, value in (("zs", "a"), ("ft", "b")):
         save_file({"w": torch.ones(1)}, tmp_path / name, metadata={"about": value})
     report = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out")
@@ -86,7 +86,7 @@ def test_metadata_that_disagrees_is_noted(tmp_path):
 
 
 def test_the_distance_of_the_models_is_reported(pair, states, tmp_path):
-    """|theta_1 - theta_0| / |theta_0| over the mixed tensors, as torch computes it in float64."""
+    """The distance is ||ft - zs|| / ||zs|| over the mixed tensors, as torch computes it in float64."""
     report = merge(*pair, tmp_path / "out")
     mixed = [o.name for o in report.outcomes if o.source == "mixed"]
     a, b = (torch.cat([state[name].double().reshape(-1) for name in mixed]) for state in states)
@@ -94,7 +94,7 @@ def test_the_distance_of_the_models_is_reported(pair, states, tmp_path):
 
 
 def test_dtypes_that_differ_give_their_promotion(tmp_path):
-    """Half with bfloat16 is float32, float32 with float64 is float64 and mixed as such."""
+    """Half with bfloat16 gives float32, and float32 with float64 gives float64, mixed in that precision."""
     a = {"x": torch.randn(9).half(), "y": torch.randn(9)}
     b = {"x": torch.randn(9).bfloat16(), "y": torch.randn(9).double()}
     save_file(a, tmp_path / "a")
@@ -106,7 +106,7 @@ def test_dtypes_that_differ_give_their_promotion(tmp_path):
 
 
 def test_progress_counts_every_byte_once(pair, tmp_path):
-    """It ends at the total, and never goes back."""
+    """The reported progress never decreases, and ends at the number of bytes of all tensors."""
     seen = []
     merge(*pair, tmp_path / "out", progress=lambda *call: seen.append(call))
     done = [call[1] for call in seen]
@@ -115,16 +115,16 @@ def test_progress_counts_every_byte_once(pair, tmp_path):
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan")])
-def test_an_alpha_outside_is_refused(alpha, pair, tmp_path):
-    """And nothing is written."""
+def test_an_alpha_outside_0_and_1_is_refused(alpha, pair, tmp_path):
+    """An alpha outside [0, 1], or NaN, is a UsageError, and no file is written."""
     with pytest.raises(UsageError):
         merge(*pair, tmp_path / "out", alpha=alpha)
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("side", [0, 1])
-def test_an_input_is_never_written_over(side, pair, tmp_path):
-    """Nor through a link to it."""
+def test_an_input_is_never_overwritten(side, pair, tmp_path):
+    """An output that is an input, or a link to one, is refused, and the input stays unchanged."""
     before = pair[side].read_bytes()
     (tmp_path / "link").symlink_to(pair[side])
     for output in (pair[side], tmp_path / "link"):
@@ -134,7 +134,7 @@ def test_an_input_is_never_written_over(side, pair, tmp_path):
 
 
 def test_a_mismatch_leaves_an_earlier_output_alone(pair, tmp_path):
-    """The error comes before the first byte is written."""
+    """A mismatch is an error before the first byte is written, so an earlier output stays."""
     save_file({"other": torch.ones(1)}, tmp_path / "other")
     (tmp_path / "out").write_text("earlier")
     with pytest.raises(MismatchError):
@@ -157,8 +157,8 @@ main()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_merge_that_is_interrupted_leaves_nothing(number, tmp_path):
-    """Ctrl-C, and what a job scheduler sends: a sentence, code 130, no partial file, the earlier output whole."""
+def test_an_interrupted_merge_leaves_no_partial_file(number, tmp_path):
+    """SIGINT and SIGTERM end with exit code 130, no partial file, and the earlier output unchanged."""
     for name, value in (("zs", 1.0), ("ft", 2.0)):
         save_file({"w": torch.full((1 << 23,), value)}, tmp_path / name)
     (tmp_path / "out").write_text("earlier")
@@ -176,8 +176,8 @@ def test_a_merge_that_is_interrupted_leaves_nothing(number, tmp_path):
 
 
 @pytest.mark.parametrize("shard_size", [None, "200B"])
-def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
-    """The same files, from one reading of the sources."""
+def test_merging_several_alphas_writes_the_files_of_single_merges(pair, tmp_path, shard_size):
+    """Merging several alphas in one pass writes the files that single merges write."""
     alphas = (0.0, 0.25, 1.0)
     reports = merge_each(MergeOptions(*pair, tmp_path / "each-{alpha}.safetensors", shard_size=shard_size), alphas)
     assert [report.alpha for report in reports] == list(alphas)
@@ -192,8 +192,8 @@ def test_merging_each_alpha_is_merging_one_by_one(pair, tmp_path, shard_size):
             path.unlink()
 
 
-def test_each_alpha_or_none(pair, tmp_path, monkeypatch):
-    """A pattern without a place for alpha is refused; an output that cannot be written leaves none behind."""
+def test_several_alphas_are_all_written_or_none(pair, tmp_path, monkeypatch):
+    """A pattern without {alpha} is refused, and if one output cannot be written, none is."""
     with pytest.raises(UsageError, match="{alpha}"):
         merge_each(MergeOptions(*pair, tmp_path / "x.safetensors"), (0.1, 0.2))
     (tmp_path / "y-0.2").mkdir()

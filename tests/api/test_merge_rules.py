@@ -1,4 +1,4 @@
-"""Merges with more than one alpha, against the formulas."""
+"""Merge rules: alphas by pattern, by depth, Fisher weights, dtypes and shards, against the formulas."""
 
 import json
 
@@ -31,7 +31,7 @@ def sides(tmp_path):
 
 
 def test_alphas_by_pattern_depth_and_side(sides):
-    """Each tensor gets what its rule says; the rest gets the general alpha."""
+    """Each tensor is mixed with the alpha of its rule, and all others with the general alpha."""
     a, b, run = sides
     out = run(depth_alpha="0.2:0.6", alpha_for=("visual.conv*=0.9",), keep=("zs:text.*", "ft:head.*"))
     wanted = {f"visual.blocks.{i}.weight": alpha for i, alpha in enumerate((0.2, 0.4, 0.6))}
@@ -41,21 +41,21 @@ def test_alphas_by_pattern_depth_and_side(sides):
     assert torch.equal(out["head.weight"], b["head.weight"])
 
 
-def test_only_writes_what_was_named(sides):
-    """Nothing else."""
+def test_only_writes_the_matching_tensors(sides):
+    """With `only` the output holds the tensors that match, and no others."""
     _, _, run = sides
     assert run(only=("visual.blocks.*",)).keys() == {f"visual.blocks.{i}.weight" for i in range(3)}
 
 
 def test_a_pattern_that_matches_nothing_is_refused(sides):
-    """It is a slip of the pen."""
+    """A pattern without a matching tensor is a UsageError that shows it, as it is almost certainly a typo."""
     _, _, run = sides
     with pytest.raises(UsageError, match="matches 'hed"):
         run(keep=("ft:hed.*",))
 
 
-def test_extrapolation_only_when_it_is_asked_for(sides):
-    """Beyond the fine-tuned model."""
+def test_extrapolation_needs_its_option(sides):
+    """An alpha of 1.5 is refused without `extrapolate`, and with it follows the formula."""
     a, b, run = sides
     with pytest.raises(UsageError):
         run(alpha=1.5)
@@ -67,8 +67,8 @@ def test_extrapolation_only_when_it_is_asked_for(sides):
     ("text", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16), ("float64", torch.float64)]
 )
 @pytest.mark.parametrize("alpha", [0.0, 0.3, 1.0])
-def test_the_dtype_of_the_output(alpha, text, dtype, sides):
-    """Mixed in float32 and rounded once; at an end the source is converted."""
+def test_the_output_has_the_requested_dtype(alpha, text, dtype, sides):
+    """With `dtype` tensors are mixed in float32 and rounded once; at alpha 0 and 1 the source is converted."""
     a, b, run = sides
     for name, tensor in run(alpha=alpha, dtype=text).items():
         wanted = mixed(a[name], b[name], alpha) if 0 < alpha < 1 else (a, b)[int(alpha)][name]
@@ -82,7 +82,7 @@ def fisher_files(tmp_path, first, second):
 
 
 def test_fisher_weights_each_element(sides, tmp_path):
-    """The authors' formula with its floor; what has no Fisher information gets the plain rule."""
+    """Fisher information weights each element by the authors' formula with its floor; other tensors are plain."""
     a, b, run = sides
     names = ["text.weight", "head.weight"]
     fishers = [{name: torch.rand(40) * (torch.rand(40) > 0.3) for name in names} for _ in range(2)]
@@ -97,7 +97,7 @@ def test_fisher_weights_each_element(sides, tmp_path):
 
 
 def test_fisher_information_on_one_side_only_is_refused(sides, tmp_path):
-    """Or in another shape; named."""
+    """Fisher information that one side lacks, or of another shape, is an error that names the tensor."""
     _, _, run = sides
     one, other = {"text.weight": torch.ones(40), "head.weight": torch.ones(40)}, {"head.weight": torch.ones(40)}
     with pytest.raises(MismatchError, match="text.weight"):
@@ -106,8 +106,8 @@ def test_fisher_information_on_one_side_only_is_refused(sides, tmp_path):
         run(fisher=fisher_files(tmp_path, {"head.weight": torch.ones(4)}, {"head.weight": torch.ones(4)}))
 
 
-def test_infinities_that_mixing_makes_are_an_error(tmp_path):
-    """Too large for the dtype that was asked for: counted and named, and nothing is written."""
+def test_values_too_large_for_the_output_dtype_are_an_error(tmp_path):
+    """Values too large for the output dtype are counted by tensor in an error, and no file is written."""
     save_file({"w": torch.tensor([1.0, 1e30, -1e30]), "x": torch.ones(1)}, tmp_path / "a")
     save_file({"w": torch.tensor([2.0, 1e30, -1e29]), "x": torch.zeros(1)}, tmp_path / "b")
     arguments = (tmp_path / "a", tmp_path / "b", tmp_path / "out")
@@ -119,7 +119,7 @@ def test_infinities_that_mixing_makes_are_an_error(tmp_path):
 
 
 def test_extrapolating_into_overflow_is_an_error(tmp_path):
-    """In float32 too."""
+    """An extrapolation that overflows float32 is an error with the number of overflowing values."""
     save_file({"w": torch.full((5,), -3e38)}, tmp_path / "a")
     save_file({"w": torch.full((5,), 3e38)}, tmp_path / "b")
     with pytest.raises(NonFiniteError, match=r"w \(5\)"):
@@ -127,22 +127,22 @@ def test_extrapolating_into_overflow_is_an_error(tmp_path):
 
 
 def test_infinities_of_an_input_are_noted(tmp_path):
-    """They were there before."""
+    """Values that are not finite in an input are counted in a note, and are not an error."""
     save_file({"w": torch.tensor([1.0, float("nan"), float("inf")])}, tmp_path / "a")
     save_file({"w": torch.tensor([2.0, 1.0, 1.0])}, tmp_path / "b")
     report = merge(tmp_path / "a", tmp_path / "b", tmp_path / "out")
     assert "w (2)" in report.notes[0]
 
 
-def test_numbers_whose_squares_overflow_are_no_infinities(tmp_path):
-    """The sums that serve as a quick look are not the judge."""
+def test_finite_values_whose_squares_overflow_are_not_noted(tmp_path):
+    """Finite values whose sum of squares overflows cause neither a note nor an error."""
     save_file({"w": torch.full((5,), 1e30)}, tmp_path / "a")
     save_file({"w": torch.full((5,), 2e30)}, tmp_path / "b")
     assert merge(tmp_path / "a", tmp_path / "b", tmp_path / "out").notes == ()
 
 
-def test_batch_norm_statistics_are_remarked_on_once(tmp_path):
-    """Mixing them is not what the mixture's own would be."""
+def test_batch_norm_statistics_cause_one_note(tmp_path):
+    """However many batch norms there are, one note says that their statistics were interpolated."""
     for name, value in (("a", 1.0), ("b", 2.0)):
         save_file({f"bn{i}.running_var": torch.full((3,), value) for i in range(4)}, tmp_path / name)
     notes = merge(tmp_path / "a", tmp_path / "b", tmp_path / "out").notes
@@ -150,7 +150,7 @@ def test_batch_norm_statistics_are_remarked_on_once(tmp_path):
 
 
 def test_the_preview_is_what_merging_does(sides, tmp_path):
-    """Same size, same tensors, and nothing is written."""
+    """A preview has the size and the tensors of the merge, and writes nothing."""
     a, _, run = sides
     before = sorted(tmp_path.iterdir())
     found = preview(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3, keep=("ft:head.*",))
@@ -163,7 +163,7 @@ def test_the_preview_is_what_merging_does(sides, tmp_path):
 
 
 def test_dry_run_prints_the_plan(wise, sides, tmp_path):
-    """With size and free space."""
+    """`--dry-run` prints each tensor with its alpha, and writes nothing."""
     result = wise(
         "merge", tmp_path / "zs", tmp_path / "ft", "-o", tmp_path / "out", "--dry-run", "--alpha-for", "text.*=0.2"
     )
@@ -174,7 +174,7 @@ def test_dry_run_prints_the_plan(wise, sides, tmp_path):
 
 
 def test_shards_and_small_memory_change_no_tensor(sides, tmp_path):
-    """The index is what is reported."""
+    """Tensors in shards, merged in little memory, equal those in one file, and the report names the index."""
     _, _, run = sides
     whole = run(alpha=0.3)
     report = merge(
@@ -188,7 +188,7 @@ def test_shards_and_small_memory_change_no_tensor(sides, tmp_path):
 
 
 def test_plain_reads_give_the_same_file(sides, tmp_path):
-    """Without mapping."""
+    """Reading without mmap gives the same bytes."""
     _, _, run = sides
     run(alpha=0.3)
     mapped = (tmp_path / "out").read_bytes()

@@ -1,4 +1,4 @@
-"""What is merged loads with the libraries that people load weights with."""
+"""Merged checkpoints load in transformers and open_clip; files of the hub and URLs as inputs."""
 
 import json
 
@@ -34,7 +34,7 @@ TINY = {
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two Hugging Face folders of a small CLIPModel, the second one in shards, with a preprocessor beside it."""
+    """Two Hugging Face folders of a small CLIPModel; the second is in shards and has a preprocessor."""
     paths = tmp_path / "zs", tmp_path / "ft"
     for seed, path in enumerate(paths):
         torch.manual_seed(seed)
@@ -44,7 +44,7 @@ def folders(tmp_path):
 
 
 def test_a_hugging_face_folder_gives_a_folder_that_transformers_loads(folders, tmp_path):
-    """Weights are the mixture's; configuration and preprocessor come along."""
+    """The output folder has the merged weights and the input's configuration and preprocessor."""
     merge(*folders, tmp_path / "out", alpha=0.3)
     assert {"config.json", "preprocessor_config.json", "model.safetensors"} <= {
         p.name for p in (tmp_path / "out").iterdir()
@@ -57,15 +57,15 @@ def test_a_hugging_face_folder_gives_a_folder_that_transformers_loads(folders, t
 
 
 def test_a_folder_in_shards_loads_too(folders, tmp_path):
-    """With the index that transformers expects."""
+    """A folder in several shards has the index that transformers expects."""
     merge(*folders, tmp_path / "out", shard_size="20KB")
     assert (tmp_path / "out" / "model.safetensors.index.json").exists()
     assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
     CLIPModel.from_pretrained(tmp_path / "out")
 
 
-def test_a_folder_is_never_written_over(folders, tmp_path):
-    """Neither one that holds something, nor a file; and a failure leaves none behind."""
+def test_an_existing_folder_is_never_overwritten(folders, tmp_path):
+    """An existing folder as output is refused, and a failed merge creates none."""
     before = sorted(tmp_path.iterdir())
     with pytest.raises(OutputError, match="already exists"):
         merge(*folders, folders[0])
@@ -74,8 +74,8 @@ def test_a_folder_is_never_written_over(folders, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_open_clip_loads_what_is_merged(tmp_path):
-    """``open_clip.create_model(NAME, pretrained=FILE)``."""
+def test_open_clip_loads_the_merged_file(tmp_path):
+    """``open_clip.create_model(NAME, pretrained=FILE)`` loads the merged weights."""
     name = "ViT-S-32-alt"
     states = []
     for seed, file in enumerate(("zs", "ft")):
@@ -89,7 +89,7 @@ def test_open_clip_loads_what_is_merged(tmp_path):
 
 
 def save_both(folder, seed):
-    """A folder as open_clip's repositories are: its own weights, and under the usual name timm's of a tower alone."""
+    """Write a folder like open_clip's repositories: its own weights, and timm's image encoder under the usual name."""
     folder.mkdir()
     model_cfg = {**open_clip.get_model_config("ViT-S-32-alt"), "text_cfg": {"layers": 1, "width": 64, "heads": 1}}
     torch.manual_seed(seed)
@@ -101,8 +101,8 @@ def save_both(folder, seed):
     return state
 
 
-def test_open_clips_weights_are_taken_where_its_configuration_lies(tmp_path, wise):
-    """Told, with what was left; the folder that comes out is one that open_clip loads."""
+def test_open_clips_weights_are_used_beside_its_configuration(tmp_path, wise):
+    """open_clip's weights are used, a note names the ignored file, and open_clip loads the output folder."""
     a, b = (save_both(tmp_path / name, seed) for seed, name in enumerate(("zs", "ft")))
     report = merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=0.3)
     left = "using open_clip_model.safetensors from the folder; ignoring model.safetensors"
@@ -119,8 +119,8 @@ def test_open_clips_weights_are_taken_where_its_configuration_lies(tmp_path, wis
     )
 
 
-def test_weights_that_were_left_are_named_where_nothing_fits(tmp_path):
-    """They may be what was meant."""
+def test_a_mismatch_names_the_ignored_weights(tmp_path):
+    """A mismatch names the weights that were ignored, as they may be the intended ones."""
     save_both(tmp_path / "zs", 0)
     save_file({"blocks.0.weight": torch.ones(1)}, tmp_path / "tower")
     with pytest.raises(MismatchError, match="zs: using open_clip_model.safetensors .* ignoring model.safetensors"):
@@ -128,16 +128,16 @@ def test_weights_that_were_left_are_named_where_nothing_fits(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["hf-hub:nobody/nothing", "ViT-B-32/openai"])
-def test_what_cannot_be_fetched_is_told(source, tmp_path, monkeypatch):
-    """Offline, plainly."""
+def test_a_failed_download_is_an_error(source, tmp_path, monkeypatch):
+    """A checkpoint of the hub that cannot be downloaded is a CheckpointError."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match="could not be downloaded"):
         merge(source, source, tmp_path / "out")
 
 
-def test_a_name_that_is_no_tag_is_a_missing_file(tmp_path):
-    """Even though it looks like one."""
+def test_an_unknown_pretrained_tag_is_a_missing_file(tmp_path):
+    """A name like MODEL/TAG with an unknown tag is reported as a missing file."""
     with pytest.raises(CheckpointError, match="no such file"):
         merge("ViT-B-32/nonsense", "x/y", tmp_path / "out")
 
@@ -152,8 +152,8 @@ def test_a_name_that_is_no_tag_is_a_missing_file(tmp_path):
         ("s3://bucket/zs.pt", "hf-hub:ORG/NAME"),
     ],
 )
-def test_a_url_is_no_checkpoint(url, advice, pair, tmp_path):
-    """Plainly, on either side, with the name by which the hub's can be fetched."""
+def test_a_url_is_refused_with_the_name_on_the_hub(url, advice, pair, tmp_path):
+    """A URL on either side is refused, with the hf-hub: name that would download it."""
     for sources in ((url, pair[1]), (pair[0], url)):
         with pytest.raises(CheckpointError) as refused:
             merge(*sources, tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Whole files of any kind, mixed at any alpha, against float64 arithmetic that knows nothing of the tool."""
+"""Arbitrary files, merged at arbitrary alphas, against independent arithmetic in float64."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,7 +61,7 @@ def merged(paths, output, alpha, backend, use_compiled):
 
 
 def tolerance(a, b, alpha, exact, out):
-    """Half a unit in the last place of the output, and each product's, each coefficient's and the sum's rounding."""
+    """The rounding errors of the output, both products, both coefficients and the sum."""
     info = torch.finfo(out)
     unit = torch.maximum(torch.exp2(torch.floor(torch.log2(exact.abs()))) * info.eps, _smallest(info))
     working = torch.finfo(torch.float64 if torch.float64 in (a.dtype, b.dtype) else torch.float32).eps
@@ -82,8 +82,8 @@ def _smallest(info):
         *[st.builds(Backend, st.just(mix_on_cpu), st.integers(1, 4), st.integers(1, 40), st.integers(1, 90))] * 2
     ),
 )
-def test_any_files_at_any_alpha(pairs, alpha, forms, backends):
-    """Near float64's result; the same bytes for other blocks, threads and without compiled code; ends are copies."""
+def test_any_files_are_merged_correctly_at_any_alpha(pairs, alpha, forms, backends):
+    """Results are close to float64's, do not depend on blocks, threads or compiled code, and are copies at 0 and 1."""
     sides = [{f"t{number}": pair[side] for number, pair in enumerate(pairs)} for side in (0, 1)]
     with TemporaryDirectory() as name:
         folder = Path(name)

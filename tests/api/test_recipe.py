@@ -1,4 +1,4 @@
-"""A recipe does all of WiSE-FT from one file, and only what changed again."""
+"""A recipe runs all steps of WiSE-FT from one file, and later only the steps that changed."""
 
 import json
 import os
@@ -49,7 +49,7 @@ def _one_thread():
 
 @pytest.fixture
 def home(tmp_path):
-    """A recipe, a CLIP and class names."""
+    """A folder with a recipe, a CLIP checkpoint and class names."""
     save_tiny(tmp_path / "clip.safetensors", text=True)
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     (tmp_path / "recipe.toml").write_text(RECIPE)
@@ -62,8 +62,8 @@ def edit(home, old, new):
     (home / "recipe.toml").write_text(text.replace(old, new))
 
 
-def test_all_steps_are_taken_and_then_only_those_that_changed(home, monkeypatch):
-    """From wherever it is started; each step is known by what it depends on, not by when files were written."""
+def test_only_steps_whose_inputs_changed_run_again(home, monkeypatch):
+    """A second run repeats only steps whose inputs changed, from any working folder and whatever the files' times."""
     monkeypatch.chdir("/")
     first = recipe(home / "recipe.toml")
     out = home / "out"
@@ -96,8 +96,8 @@ def test_all_steps_are_taken_and_then_only_those_that_changed(home, monkeypatch)
     assert recipe(home / "recipe.toml").done == ("zeroshot", "finetune", "sweep", "report")
 
 
-def test_a_stopped_recipe_goes_on(home):
-    """In the middle of fine-tuning: to the same bytes as one that was never stopped."""
+def test_an_interrupted_recipe_resumes(home):
+    """A recipe that was interrupted while fine-tuning resumes, and ends with the bytes of an uninterrupted run."""
     whole = recipe(home / "recipe.toml").finetuned.read_bytes()
     for path in (home / "out").iterdir():
         path.unlink()
@@ -108,15 +108,15 @@ def test_a_stopped_recipe_goes_on(home):
 
     with pytest.raises(Stopped):
         recipe(home / "recipe.toml", progress=interrupt)
-    told = []
-    report = recipe(home / "recipe.toml", note=told.append)
+    notes = []
+    report = recipe(home / "recipe.toml", note=notes.append)
     assert report.done == ("finetune", "sweep", "report")
-    assert any("resuming at step" in text for text in told)
+    assert any("resuming at step" in text for text in notes)
     assert report.finetuned.read_bytes() == whole
 
 
 def test_a_checkpoint_with_a_head_needs_no_first_step(home):
-    """It is named where fine-tuning is told of."""
+    """With a checkpoint that has a head, the recipe needs no zero-shot step."""
     start = RECIPE.index("[zeroshot]"), RECIPE.index("[finetune]")
     text = RECIPE[: start[0]] + RECIPE[start[1] :].replace("[finetune]", '[finetune]\ncheckpoint = "clip.safetensors"')
     (home / "recipe.toml").write_text(text)
@@ -124,7 +124,7 @@ def test_a_checkpoint_with_a_head_needs_no_first_step(home):
 
 
 def test_wise_toml_is_a_recipe(home, wise, monkeypatch):
-    """The command takes it without a name, prints the table, and passes over what it says to other commands."""
+    """`wise recipe` runs wise.toml by default, prints a table, and ignores other commands' keys."""
     (home / "wise.toml").write_text(
         RECIPE.replace('folder = "out"', "") + '\n[recipe]\nfolder = "out"\n[diff]\njson = true\n'
     )
@@ -136,8 +136,8 @@ def test_wise_toml_is_a_recipe(home, wise, monkeypatch):
     assert "sweep: up to date" in wise("--no-config", "recipe").stderr
 
 
-def test_values_are_understood_as_the_options_are(home):
-    """Names that are files beside the recipe are those files; all others are left to the steps."""
+def test_names_of_files_beside_the_recipe_are_paths(home):
+    """Names of files beside the recipe are paths to them, and all other values are passed on unchanged."""
     edit(home, 'train = "digits"', 'train = "train"\nfreeze = "*.bias"\nlog = "ft.jsonl"')
     (home / "train").mkdir()
     edit(home, 'suite = "digits-small,digits-faded"', 'suite = "digits-small, train"')
@@ -151,7 +151,7 @@ def test_values_are_understood_as_the_options_are(home):
 
 
 def test_a_recipe_is_checked_as_the_command_line_is(home):
-    """Numbers may be texts, underscores stand for hyphens, and a flag that is no flag is refused."""
+    """Numbers may be texts, underscores may replace hyphens, and a flag that is neither true nor false is refused."""
     edit(home, "epochs = 1\nbatch-size = 100", 'epochs = "1"\nbatch_size = 100')
     assert recipe(home / "recipe.toml").done[1] == "finetune"
     edit(home, 'augment = "none"', 'augment = "none"\nlinear = "no"')
@@ -181,16 +181,16 @@ def test_former_keys_are_still_understood(home):
         ("epochs = 1", "epochs = 0", "epochs = 0: expected at least 1"),
     ],
 )
-def test_what_cannot_be_understood_is_named(old, new, says, home):
-    """Before anything is done."""
+def test_a_mistake_in_a_recipe_is_named(old, new, says, home):
+    """A recipe with a mistake is an error that names the key or table, before any step runs."""
     edit(home, old, new)
     with pytest.raises(UsageError, match=says):
         recipe(home / "recipe.toml")
     assert not (home / "out" / "finetuned.safetensors").exists()
 
 
-def test_a_step_that_was_cut_off_is_taken_again(tmp_path):
-    """And told that it can go on if nothing changed since; a damaged ledger means that nothing is known."""
+def test_an_unfinished_step_runs_again(tmp_path):
+    """An unfinished step runs again and may resume if its inputs are the same; a damaged ledger restarts all."""
     ledger, calls = StepCache(tmp_path / "state.json"), []
     output = tmp_path / "out"
 

@@ -24,7 +24,7 @@ def results(tmp_path):
     return path
 
 
-def test_everything_that_is_asked_for_is_written(results, tmp_path):
+def test_every_requested_file_is_written(results, tmp_path):
     """The page, tables and plots are written, missing plot folders are created, and nothing else is left behind."""
     out = tmp_path / "out"
     out.mkdir()

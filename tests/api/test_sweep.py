@@ -1,4 +1,4 @@
-"""Every alpha in one pass: against merging and evaluating one by one, and against plain torch."""
+"""`sweep`: all alphas in one pass, against merging and evaluating one by one, and against plain torch."""
 
 import json
 from dataclasses import replace
@@ -50,7 +50,7 @@ def save(path, *, tower, head, dtype=torch.float32):
 
 @pytest.fixture(params=["end to end", "linear"])
 def sides(request, tmp_path):
-    """Two models that differ everywhere, and two that differ in the head alone."""
+    """Two models that differ in all weights, or in the head alone."""
     second = 1 if request.param == "end to end" else 0
     return (
         save(tmp_path / "zs.safetensors", tower=0, head=0),
@@ -59,18 +59,22 @@ def sides(request, tmp_path):
 
 
 def logits_of(path, dataset):
-    """By the module itself, all images at once."""
+    """The logits of the plain module for all images at once."""
     checkpoint = open_checkpoint(path)
     model = open_model(checkpoint)
     model.set_weights({name: (checkpoint.info(name), checkpoint.read(name)) for name in model.names})
-    preprocess = Preprocess.of(model.preprocess)
-    images = torch.stack([preprocess.normalise(preprocess.pixels(dataset.image(i))) for i in range(len(dataset))])
     with torch.inference_mode():
-        return model.module(images)
+        return model.module(pixels_of(model, dataset))
+
+
+def pixels_of(model, dataset):
+    """All images of a data set as the model receives them."""
+    preprocess = Preprocess.of(model.preprocess)
+    return torch.stack([preprocess.normalise(preprocess.pixels(dataset.image(i))) for i in range(len(dataset))])
 
 
 def test_a_sweep_counts_what_merging_and_evaluating_does(sides, tmp_path):
-    """Exactly, for each alpha and data set, and the weights have the same fingerprint."""
+    """Each alpha has the counts, fingerprint and key of its merged file, and the saved file has the same bytes."""
     alphas = (0.0, 0.3, 1.0)
     report = sweep(*sides, alphas=alphas, suite=SUITE, limit=LIMIT, save=str(tmp_path / "{alpha}.safetensors"))
     for alpha in alphas:
@@ -87,7 +91,7 @@ def test_a_sweep_counts_what_merging_and_evaluating_does(sides, tmp_path):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
-    """Rounding to the file's dtype included, whatever alpha was set before."""
+    """Installed weights are rounded to the file's dtype, whatever alpha was installed before."""
     paths = [save(tmp_path / f"{seed}", tower=seed, head=seed, dtype=dtype) for seed in (0, 1)]
     pair = match(*map(open_checkpoint, paths))
     model = open_model(pair.finetuned)
@@ -102,8 +106,8 @@ def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
     assert not interpolated.only_head_varies(model)
 
 
-def test_a_tower_that_is_the_same_is_computed_once(tmp_path, monkeypatch):
-    """For all alphas together."""
+def test_an_equal_image_encoder_runs_once_for_all_alphas(tmp_path, monkeypatch):
+    """If only the head differs, each image is encoded once for all alphas."""
     sides = [save(tmp_path / f"{head}", tower=0, head=head) for head in (0, 1)]
     calls = []
     encode = "mergekit_wise.models.classifier.Classifier.encode"
@@ -116,7 +120,7 @@ def test_a_tower_that_is_the_same_is_computed_once(tmp_path, monkeypatch):
 
 
 def test_output_space_ensembles_are_those_of_the_logits(sides):
-    """By the definition; and where only the head differs they are the weight-space ones."""
+    """Output-space ensembles follow their definition, and equal weight-space ones if only the head differs."""
     alphas = (0.0, 0.25, 0.5, 1.0)
     report = sweep(*sides, alphas=alphas, suite="digits-inverted", limit=LIMIT, output_ensemble=True)
     dataset = limited(open_suite("digits-inverted").shifts[0], LIMIT, 0)
@@ -132,7 +136,7 @@ def test_output_space_ensembles_are_those_of_the_logits(sides):
 
 
 def test_the_analysis_is_of_the_logits_and_is_kept(sides, tmp_path):
-    """Prediction diversity by the definition; a second sweep finds everything; further alphas add to it."""
+    """Prediction diversity follows its definition; a second sweep reuses it, and further alphas add to it."""
     results = tmp_path / "r.jsonl"
 
     def run(*alphas):
@@ -151,8 +155,8 @@ def test_the_analysis_is_of_the_logits_and_is_kept(sides, tmp_path):
     assert replace(run(0, 0.5, 1).analyses[0]) == analysis
 
 
-def test_the_alpha_can_be_chosen_on_a_set_of_its_own(sides):
-    """Which counts in no average, and is not warned of."""
+def test_the_alpha_can_be_chosen_on_a_held_out_set(sides):
+    """A held-out set chooses alpha without a warning and counts in no average; a set of the suite causes one."""
     report = sweep(*sides, alphas=(0, 0.5, 1), suite="digits-inverted", select_on="digits-noisy", limit=LIMIT)
     assert {record.dataset for record in report.records} == {"digits-inverted"}
     assert "Noisy" in report.recommendation.reason
@@ -162,13 +166,38 @@ def test_the_alpha_can_be_chosen_on_a_set_of_its_own(sides):
     assert inside.recommendation.warning
 
 
-def test_refining_adds_alphas_around_the_best(sides):
-    """Between it and its neighbours, in steps that halve."""
-    report = sweep(*sides, alphas=(0, 1), suite="digits-inverted", limit=LIMIT, refine=True)
+def teach(path, dataset):
+    """Replace the head of a checkpoint by the least-squares classifier of a data set's images."""
+    checkpoint = open_checkpoint(path)
+    model = open_model(checkpoint)
+    model.set_weights({name: (checkpoint.info(name), checkpoint.read(name)) for name in model.names})
+    with torch.inference_mode():
+        features = model.module.encode(pixels_of(model, dataset))
+    columns = torch.cat([features.clone(), torch.ones(len(dataset), 1)], dim=1)
+    wanted = torch.nn.functional.one_hot(torch.from_numpy(dataset.labels).long(), 10).float()
+    *weight, bias = torch.linalg.lstsq(columns, wanted).solution
+    head = {"classification_head.weight": torch.stack(weight, 1), "classification_head.bias": bias.clone()}
+    save_file({**load_file(path), **head}, path, {"open_clip_config": json.dumps(CONFIG)})
+
+
+def test_refining_adds_alphas_around_the_best(tmp_path):
+    """Refining evaluates alphas between the best one and its neighbours if these are significantly worse."""
+    sides = [save(tmp_path / f"{head}.safetensors", tower=0, head=head) for head in (0, 1)]
+    teach(sides[1], limited(open_suite("digits-inverted").shifts[0], 200, 0))
+    start = (0.0, 0.25, 1.0)
+    options = {"alphas": start, "suite": "digits-inverted", "limit": 200}
+    plain = sweep(*sides, **options)
+    assert max(plain.candidates, key=lambda candidate: candidate.shift_accuracy).alpha == 1.0
+    save_to = str(tmp_path / "mixed-{alpha}.safetensors")
+    report = sweep(*sides, **options, refine=True, save=save_to, results=tmp_path / "r.jsonl")
     alphas = [candidate.alpha for candidate in report.candidates]
-    assert alphas == sorted(alphas)
-    assert {0.0, 1.0} <= set(alphas)
-    assert all((alpha * 128).is_integer() for alpha in alphas)
+    assert alphas == sorted(set(alphas))
+    assert set(start) < set(alphas)
+    assert all(0.25 < alpha < 1.0 for alpha in set(alphas) - set(start))
+    assert 0.625 in alphas
+    assert report.recommendation.alpha in alphas
+    assert sorted(record.alpha for record in read_records(tmp_path / "r.jsonl")) == alphas
+    assert {path.name for path in report.saved} == {f"mixed-{alpha:g}.safetensors" for alpha in alphas}
 
 
 @pytest.mark.parametrize(
@@ -181,14 +210,14 @@ def test_refining_adds_alphas_around_the_best(sides):
         ({"suite": "digits", "save": "x.safetensors"}, "{alpha}"),
     ],
 )
-def test_what_makes_no_sense_is_refused(sides, options, message):
-    """Before any image is read."""
+def test_invalid_options_are_refused(sides, options, message):
+    """Invalid combinations of options are usage errors that name the option."""
     with pytest.raises(UsageError, match=message):
         sweep(*sides, **options)
 
 
 def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
-    """A slip of the pen costs no sweep. The name that a TOML file gives a set of the suite is no slip."""
+    """An unknown `select_on` is an error before any measurement; a set's name in a TOML file is known."""
     with pytest.raises(SuiteError, match="^`select_on` digits-nosy: .*Did you mean 'digits-noisy'"):
         sweep(*sides, suite=SUITE, select_on="digits-nosy", limit=LIMIT, results=tmp_path / "r.jsonl")
     assert not (tmp_path / "r.jsonl").exists()

@@ -1,4 +1,4 @@
-"""A merged file is checked against its sources."""
+"""`verify` recomputes a merged file from its sources and its recorded provenance."""
 
 import re
 
@@ -29,8 +29,8 @@ def checked(pair, output, **options):
     ],
     ids=str,
 )
-def test_what_was_merged_is_verified(options, pair, tmp_path):
-    """Whatever the rules were: they are read from the file."""
+def test_a_merged_file_is_verified_with_its_recorded_rules(options, pair, tmp_path):
+    """A merged file is verified with the rules that its metadata records."""
     merge(*pair, tmp_path / "out", **options)
     verdict = checked(pair, tmp_path / "out")
     assert verdict.difference is None
@@ -38,7 +38,7 @@ def test_what_was_merged_is_verified(options, pair, tmp_path):
 
 
 def test_a_merge_with_fisher_is_verified(pair, states, tmp_path):
-    """With the same Fisher files; without them it is refused."""
+    """A merge with Fisher files is verified with the same files, and refused without them."""
     for name in ("f0", "f1"):
         torch.save({"frozen": torch.rand(11), "layer.0.weight": torch.rand(64, 33)}, tmp_path / name)
     fisher = (tmp_path / "f0", tmp_path / "f1")
@@ -49,7 +49,7 @@ def test_a_merge_with_fisher_is_verified(pair, states, tmp_path):
 
 
 def rewritten(path, change):
-    """The file with its tensors changed and its metadata kept."""
+    """Rewrite the file with changed tensors and the same metadata."""
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
@@ -57,8 +57,8 @@ def rewritten(path, change):
     save_file(tensors, path, metadata)
 
 
-def test_the_first_byte_that_differs_is_found(pair, tmp_path):
-    """One bit in one element."""
+def test_the_first_byte_that_differs_is_reported(pair, tmp_path):
+    """A single changed bit is reported with its tensor and element."""
     merge(*pair, tmp_path / "out")
 
     def flip(tensors):
@@ -76,8 +76,8 @@ def test_the_first_byte_that_differs_is_found(pair, tmp_path):
         (lambda t: t.update(scale=torch.ones(2)), r"scale should be float32 \[\], but is float32 \[2\]"),
     ],
 )
-def test_other_tensors_are_named(change, message, pair, tmp_path):
-    """Missing, added, reshaped."""
+def test_tensors_that_do_not_match_are_named(change, message, pair, tmp_path):
+    """Missing, added and reshaped tensors are named."""
     merge(*pair, tmp_path / "out")
     rewritten(tmp_path / "out", change)
     verdict = checked(pair, tmp_path / "out")
@@ -85,7 +85,7 @@ def test_other_tensors_are_named(change, message, pair, tmp_path):
 
 
 def test_a_source_that_changed_its_header_is_noted(pair, states, tmp_path):
-    """The bytes of the tensors decide all the same."""
+    """A source with another header but the same tensors is noted, and the file is still verified."""
     merge(*pair, tmp_path / "out")
     save_file(states[1], pair[1], metadata={"more": "words"})
     verdict = checked(pair, tmp_path / "out")
@@ -94,13 +94,13 @@ def test_a_source_that_changed_its_header_is_noted(pair, states, tmp_path):
 
 
 def test_a_file_that_was_not_merged_is_refused(pair):
-    """It says nothing of its sources."""
+    """A file without a recorded provenance is refused."""
     with pytest.raises(CheckpointError, match="does not record how it was merged"):
         checked(pair, pair[1])
 
 
 def test_the_command_exits_with_1_where_it_differs(wise, pair, tmp_path):
-    """And with 0 where it does not."""
+    """`wise verify` exits with code 1 if the file differs, and with 0 if it does not."""
     out = tmp_path / "out.safetensors"
     merge(*pair, out)
     words = ("verify", out, "--zeroshot", pair[0], "--finetuned", pair[1])

@@ -1,4 +1,4 @@
-"""``wise zeroshot``: image tower and head as one checkpoint, which needs no more to be told."""
+"""`zeroshot` builds a classifier from an image encoder and a head made of class names."""
 
 import json
 
@@ -33,7 +33,7 @@ def clip():
 
 @pytest.fixture
 def source(clip, tmp_path):
-    """A checkpoint in half precision that says what it is."""
+    """A checkpoint in half precision with its configuration in the metadata."""
     state = {name: tensor.half() for name, tensor in clip.state_dict().items()}
     clip.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     config = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}})
@@ -54,7 +54,7 @@ def own_head(clip, classes, templates):
 
 
 def test_the_file_holds_the_image_tower_and_open_clips_head(clip, source, tmp_path):
-    """The tower's bytes as they were, the head in float32, a bias of zero, and no text tower."""
+    """The file has the image encoder's bytes, open_clip's head in float32 with a bias of 0, and no text encoder."""
     report = zeroshot(source, tmp_path / "zs", classes=CLASSES, templates=["a {}", "the {}."])
     made, state = load_file(tmp_path / "zs"), load_file(source)
     head = made.pop("classification_head.weight")
@@ -68,8 +68,8 @@ def test_the_file_holds_the_image_tower_and_open_clips_head(clip, source, tmp_pa
         assert json.loads(file.metadata()["classnames"]) == list(report.classnames)
 
 
-def test_its_logits_are_the_clips_own_without_being_told_anything(clip, source, tmp_path):
-    """Images against texts, as open_clip computes them; preprocessing is remembered too."""
+def test_its_logits_are_open_clips_without_any_option(clip, source, tmp_path):
+    """The file's logits are open_clip's for images and texts, with no option for model or preprocessing."""
     zeroshot(source, tmp_path / "zs", classes=CLASSES, templates=["{}"])
     model, images = filled(tmp_path / "zs"), torch.randn(4, 3, 32, 32)
     with torch.no_grad():
@@ -80,7 +80,7 @@ def test_its_logits_are_the_clips_own_without_being_told_anything(clip, source, 
 
 
 def test_hugging_faces_tower_is_written_under_open_clips_names(tmp_path):
-    """Stacked and transposed, the same to the last bit."""
+    """A Hugging Face image encoder is converted to open_clip's names, equal to the last bit."""
     transformers.utils.logging.set_verbosity_error()
     torch.manual_seed(0)
     size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
@@ -99,8 +99,8 @@ def test_hugging_faces_tower_is_written_under_open_clips_names(tmp_path):
         torch.testing.assert_close(model.module.encode(images), functional.normalize(features), rtol=1e-4, atol=1e-4)
 
 
-def test_it_merges_with_what_was_fine_tuned_from_it(source, tmp_path):
-    """The mixture knows its architecture as its sources do."""
+def test_it_merges_with_a_model_fine_tuned_from_it(source, tmp_path):
+    """The classifier merges with a model fine-tuned from it, and the output keeps the architecture."""
     zeroshot(source, tmp_path / "zs", classes=CLASSES)
     with safe_open(tmp_path / "zs", "np") as file:
         metadata = file.metadata()
@@ -110,8 +110,8 @@ def test_it_merges_with_what_was_fine_tuned_from_it(source, tmp_path):
     assert filled(tmp_path / "merged").architecture.startswith("custom: ViT/8")
 
 
-def test_a_head_that_is_there_is_replaced(clip, source, tmp_path):
-    """A checkpoint with both towers and a head for other classes."""
+def test_an_existing_head_is_replaced(clip, source, tmp_path):
+    """An existing head for other classes is replaced."""
     state = load_file(source) | {"classification_head.weight": torch.randn(9, 16)}
     config = json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})
     save_file(state, tmp_path / "both", {"open_clip_config": config})
@@ -121,7 +121,7 @@ def test_a_head_that_is_there_is_replaced(clip, source, tmp_path):
 
 
 def test_files_of_names_and_prompts_are_read(wise, clip, source, tmp_path):
-    """One a line; prompts may have clip-benchmark's place for the name; without prompts there is one plain one."""
+    """Files have one name or template per line, with {} or clip-benchmark's {c}; the default is one plain template."""
     (tmp_path / "names.txt").write_text("cat\nred dog\nnewt\n")
     (tmp_path / "prompts.txt").write_text("a {}\nthe {c}\n")
     done = wise("zeroshot", source, "--classes", tmp_path / "names.txt", "-o", tmp_path / "plain")
@@ -141,7 +141,7 @@ def test_files_of_names_and_prompts_are_read(wise, clip, source, tmp_path):
     [({"templates": "simple"}, open_clip.SIMPLE_IMAGENET_TEMPLATES), ({}, open_clip.OPENAI_IMAGENET_TEMPLATES)],
 )
 def test_imagenets_classes_have_open_clips_names_and_openais_prompts(options, templates, source, tmp_path, monkeypatch):
-    """1000 and 80 of them, or the 7 simple ones; which texts the tower gets to read is compared."""
+    """ImageNet's 1000 class names with OpenAI's 80 or 7 templates reach the text encoder."""
     texts = []
 
     def read(encode, classnames, prompts, scale, progress):
@@ -153,14 +153,14 @@ def test_imagenets_classes_have_open_clips_names_and_openais_prompts(options, te
     assert texts == [template(name) for name in open_clip.IMAGENET_CLASSNAMES for template in templates]
 
 
-def test_openais_prompts_may_be_asked_for_by_name(source, tmp_path):
-    """For any classes."""
+def test_openais_templates_are_available_for_any_classes(source, tmp_path):
+    """`templates="openai"` selects OpenAI's templates for any classes."""
     report = zeroshot(source, tmp_path / "zs", classes=CLASSES[:1], templates="openai")
     assert len(report.templates) == 80
 
 
-def test_what_cannot_be_is_refused_and_nothing_is_left(source, tmp_path):
-    """No text tower, no classes, the output among the inputs."""
+def test_impossible_inputs_are_refused_and_nothing_is_written(source, tmp_path):
+    """A missing text encoder, no classes and an output among the inputs are errors, and no file is written."""
     zeroshot(source, tmp_path / "zs", classes=CLASSES)
     with pytest.raises(ModelError, match="no complete text tower"):
         zeroshot(tmp_path / "zs", tmp_path / "again", classes=CLASSES)

@@ -60,7 +60,7 @@ def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
 
 
 def test_what_goes_with_the_weights_is_all_but_weights(tmp_path):
-    """Configuration and tokenizer are listed, but no weights of any framework, no hidden file and no folder."""
+    """The files copied with the weights are configuration and tokenizer, and no weights, hidden files or folders."""
     filled(tmp_path, "config.json", "merges.txt", "tokenizer.json", ".gitattributes")
     filled(tmp_path, "model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.safetensors.index.json")
     (tmp_path / "onnx").mkdir()

@@ -151,7 +151,7 @@ def test_a_link_to_the_output_keeps_pointing_to_it(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes in the file system")
 def test_a_pipe_or_a_device_is_not_replaced(tmp_path):
-    """Root could otherwise replace /dev/null."""
+    """A pipe or a device is refused as output, because root could otherwise replace /dev/null."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="device or a pipe"), writing(tmp_path / "pipe", 10):
         pass

@@ -1,4 +1,4 @@
-"""The command around the commands: versions, devices, completion, and errors that nobody foresaw."""
+"""`wise` itself: versions, devices, completion, and errors that are no fault of the user."""
 
 import os
 import platform
@@ -36,15 +36,15 @@ def broken(tmp_path):
     return run
 
 
-def test_version_tells_what_results_depend_on(wise):
-    """The tool, Python, and the libraries that are installed."""
+def test_version_lists_everything_that_results_depend_on(wise):
+    """`wise --version` prints the versions of the tool, of Python and of the installed libraries."""
     lines = wise("--version").stdout.splitlines()
     assert lines[:2] == [f"mergekit_wise {__version__}", f"Python {platform.python_version()}"]
     assert lines[2:4] == [f"{name} {metadata.version(name)}" for name in ("torch", "open_clip_torch")]
 
 
 def test_version_imports_nothing_heavy():
-    """Versions are read from what the installer wrote."""
+    """`wise --version` reads the libraries' metadata and imports none of them."""
     script = "import sys; from mergekit_wise.cli.app import main\ntry: main()\nfinally: print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script, "--version"], capture_output=True, text=True)
     assert done.stdout.startswith("mergekit_wise")
@@ -53,47 +53,51 @@ def test_version_imports_nothing_heavy():
 
 
 def test_devices_are_those_of_torch(wise):
-    """The processor, and a line for each card."""
+    """`wise --devices` lists the CPU first and then one line for each GPU that torch finds."""
     lines = wise("--devices").stdout.splitlines()
     assert lines[0].split()[0] == "cpu"
     assert sum(line.startswith("cuda:") for line in lines) == torch.cuda.device_count()
 
 
 def test_no_command_shows_the_help(wise):
-    """As a question, not as a success."""
+    """`wise` without a command prints the help and exits with code 2."""
     result = wise()
     assert result.exit_code == 2
     assert "Commands:" in result.output
 
 
-def test_a_misspelt_command_is_guessed(wise):
-    """Exit code 2."""
+def test_a_misspelt_command_is_corrected(wise):
+    """A misspelt command is an error with exit code 2 that suggests the known command."""
     result = wise("swep")
     assert result.exit_code == 2
-    assert "No such command 'swep'. Did you mean 'sweep'?" in result.stderr
+    assert "'swep'" in result.stderr
+    assert "'sweep'" in result.stderr
 
 
 @pytest.mark.parametrize("words", [("--debug", "inspect", "nope"), ("inspect", "nope", "--debug")])
-def test_debug_may_stand_anywhere(words, wise):
-    """It is asked for after a failure, when the command is typed already."""
+def test_debug_is_accepted_before_and_after_the_command(words, wise):
+    """`--debug` is accepted before and after the command, and lets the exception through."""
     assert "CheckpointError" in repr(wise(*words).exception)
 
 
 def test_after_two_dashes_everything_is_a_name(wise):
-    """A file may be called --debug."""
-    assert "--debug: no such file" in wise("inspect", "--", "--debug").stderr
+    """A word after `--` is a file name, even if it looks like an option."""
+    result = wise("inspect", "--", "--debug")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: --debug: ")
 
 
-def test_a_defect_is_a_sentence_and_says_how_to_see_more(broken):
-    """No traceback, as no user asked for one."""
+def test_an_unexpected_exception_is_reported_without_a_traceback(broken):
+    """An unexpected exception becomes one sentence that calls it a defect, without a traceback."""
     code, printed = broken("ValueError('odd')")
     assert code == 1
-    assert printed.startswith("error: ValueError: odd\nThis is a bug in wise, not in your input.")
+    assert printed.startswith("error: ValueError: odd\n")
+    assert "--debug" in printed
     assert "Traceback" not in printed
 
 
-def test_a_defect_has_a_traceback_with_debug(broken):
-    """For the report."""
+def test_an_unexpected_exception_has_a_traceback_with_debug(broken):
+    """With `--debug` an unexpected exception is printed with its traceback."""
     code, printed = broken("ValueError('odd')", "--debug")
     assert code == 1
     assert printed.startswith("Traceback")
@@ -101,21 +105,26 @@ def test_a_defect_has_a_traceback_with_debug(broken):
 
 
 @pytest.mark.parametrize(
-    ("error", "message"),
+    ("error", "part"),
     [
-        ("OSError(28, 'No space left on device', 'out')", "error: No space left on device: out."),
-        ("OSError(5, 'Input/output error')", "error: Input/output error."),
-        ("MemoryError()", "error: The memory of this machine is not enough for this."),
+        ("OSError(28, 'No space left on device', 'out')", "No space left on device: out"),
+        ("OSError(5, 'Input/output error')", "Input/output error"),
+        ("MemoryError()", "memory"),
     ],
 )
-def test_what_the_machine_refuses_is_no_defect(error, message, broken):
-    """Whoever runs the tool can do something about it."""
-    assert broken(error) == (1, f"{message}\n")
+def test_an_error_of_the_operating_system_is_not_called_a_defect(error, part, broken):
+    """An error of the operating system is one sentence, and is not called a defect."""
+    code, printed = broken(error)
+    assert code == 1
+    assert printed.startswith("error: ")
+    assert part in printed
+    assert printed.count("\n") == 1
+    assert "--debug" not in printed
 
 
 @pytest.fixture
 def bash(tmp_path):
-    """Complete a command line in a real bash, which has read the script that wise prints."""
+    """Completes a command line in a real bash that has sourced the script that wise prints."""
     if shutil.which("bash") is None:
         pytest.skip("no bash here")
     program = tmp_path / "bin" / "wise"
@@ -154,7 +163,7 @@ def bash(tmp_path):
     ],
 )
 def test_bash_completes(words, found, bash, tmp_path):
-    """Commands, options, choices, suites and data sets complete; a broken wise.toml is not in the way."""
+    """Commands, options, choices, suites and data sets are completed, even beside a broken wise.toml."""
     (tmp_path / "wise.toml").write_text("=")
     assert bash(*words) == found
 
@@ -164,7 +173,7 @@ def test_bash_completes(words, found, bash, tmp_path):
     [("wise eval model --suite imagenet-sh", "imagenet-shifts"), ("wise eval model --precision b", "bf16")],
 )
 def test_zsh_gets_the_same_values(line, found, tmp_path):
-    """The words that zsh's completion function asks for are those that bash gets."""
+    """The values that zsh's completion function receives are those that bash receives."""
     asked = {"_WISE_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
     script = "import sys; sys.argv = ['wise']; from mergekit_wise.cli.app import main; main()"
     done = subprocess.run(

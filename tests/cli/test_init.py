@@ -1,4 +1,4 @@
-"""`wise init`: a first wise.toml from the names of what lies in a folder."""
+"""`wise init` writes a first wise.toml from the file names in a folder."""
 
 import tomllib
 
@@ -23,8 +23,8 @@ def images(folder):
         Image.new("RGB", (2, 2)).save(folder / name / "0.png")
 
 
-def test_the_file_names_what_is_in_the_folder(folder, wise):
-    """Checkpoints are told by their names, outputs are left out, and folders of images become the suite."""
+def test_checkpoints_and_folders_of_images_are_found(folder, wise):
+    """Checkpoints are recognised by name, outputs are left out, and folders of images become the suite."""
     for name in ("zs.pt", "ft.safetensors", "merged.safetensors", "notes.txt"):
         (folder / name).touch()
     images(folder / "birds" / "test")
@@ -38,8 +38,8 @@ def test_the_file_names_what_is_in_the_folder(folder, wise):
     assert list(faults(content)) == []
 
 
-def test_what_cannot_be_decided_is_a_comment_with_the_candidates(folder, wise):
-    """Three files of unclear names are listed, and the file is still one that commands accept."""
+def test_unclear_checkpoints_are_listed_in_a_comment(folder, wise):
+    """Three files of unclear names are listed in a comment, and the file is still valid."""
     for name in ("a.pt", "b.pt", "c.pt"):
         (folder / name).touch()
     assert wise("init").exit_code == 0
@@ -60,8 +60,8 @@ def test_an_existing_file_is_replaced_only_with_force(folder, wise):
     assert "alpha = 0.25\n" not in (folder / "wise.toml").read_text()
 
 
-def test_the_demo_folder_sweeps_after_init(folder, wise, pair):
-    """A merge runs from the written file alone once it names both checkpoints."""
+def test_a_merge_runs_from_the_written_file(folder, wise, pair):
+    """A merge runs without arguments once the written file names both checkpoints."""
     pair[0].rename(folder / "zeroshot.pt")
     pair[1].rename(folder / "finetuned.safetensors")
     assert wise("init").exit_code == 0

@@ -1,4 +1,4 @@
-"""What people see: in terminals of every width, with and without colours, and where there is no terminal at all."""
+"""Output in terminals of every width, with and without colours, and where there is no terminal."""
 
 import fcntl
 import os
@@ -44,7 +44,7 @@ show(Table.of_texts({columns!r}, {rows!r}, {marked!r}), "A title")
 
 @pytest.fixture
 def terminal(tmp_path):
-    """Run Python in a terminal of so many columns; returns the exit code and all that it wrote."""
+    """Run Python in a terminal of the given width; returns the exit code and everything that was written."""
 
     def run(columns, *words, interrupt_at=None, **changed):
         ours, theirs = pty.openpty()
@@ -83,7 +83,7 @@ def read(descriptor):
 
 
 def screen(written):
-    """The lines that stand on the screen and above it in the end: a terminal of the few things that are used here."""
+    """The lines that a terminal shows in the end, those above the screen included."""
     lines, row, column = [""], 0, 0
     for part in re.split(r"(\x1b\[[?\d;]*[A-Za-z]|[\r\n])", written):
         escape = ESCAPE.fullmatch(part)
@@ -105,15 +105,15 @@ def screen(written):
     return [line.rstrip() for line in lines]
 
 
-def test_the_terminal_of_these_tests_does_what_terminals_do():
-    """Overwriting, erasing, going up."""
+def test_the_emulated_terminal_behaves_like_one():
+    """The emulation in these tests overwrites, erases and moves up as a terminal does."""
     assert screen("one\r\ntwo\rT\x1b[1A\rO\r\n\n") == ["One", "Two", ""]
     assert screen("\x1b[1mone\x1b[0m\r\x1b[2Ktw") == ["tw"]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 120])
 def test_a_merge_fits_into_the_terminal(columns, terminal, pair):
-    """The bar is left on one line, the summary is wrapped at words."""
+    """The progress bar stays on one line, and the summary is wrapped at words, in every width."""
     code, written = terminal(columns, *WISE, "merge", *pair, "-o", "out.safetensors")
     lines = screen(written)
     assert code == 0
@@ -126,8 +126,8 @@ def test_a_merge_fits_into_the_terminal(columns, terminal, pair):
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 80, 120])
-def test_bars_tell_name_and_amount_on_one_line_in_every_width(columns, terminal):
-    """Whatever else is left out."""
+def test_bars_have_name_and_amount_on_one_line_in_every_width(columns, terminal):
+    """Every bar has its name and amount on one line; narrow terminals leave out the bar, the rate and the time."""
     written = terminal(columns, "-c", BARS, repr(NAMES), 0.04, -1)[1]
     assert "7500/10000" not in written.rpartition("10000/10000")[2]
     lines = screen(written)
@@ -139,30 +139,30 @@ def test_bars_tell_name_and_amount_on_one_line_in_every_width(columns, terminal)
         assert ("━" in line, "/s" in line, "0:00:0" in line) == (columns >= 56, columns >= 72, columns >= 36)
 
 
-def test_more_bars_than_the_terminal_has_lines(terminal):
-    """What is done stays above; nothing is hidden, and nothing twice."""
+def test_more_bars_than_lines_are_each_drawn_once(terminal):
+    """Finished bars scroll up, and each of 40 is drawn exactly once."""
     names = [f"data set {index}" for index in range(40)]
     lines = screen(terminal(80, "-c", BARS, repr(names), 0, -1)[1])
     assert [line.split("  ")[0].split(" ━")[0] for line in lines if line] == names
 
 
-def test_a_task_that_comes_again_is_drawn_again(terminal):
-    """Two checkpoints on one data set."""
+def test_a_repeated_task_has_a_bar_of_its_own(terminal):
+    """A task with the name of a finished one gets a bar of its own."""
     lines = screen(terminal(80, "-c", BARS, repr(["again", "again"]), 0, -1)[1])
     assert [line.split()[0] for line in lines if line] == ["again", "again"]
     assert all("10000/10000" in line for line in lines[:2])
 
 
-def test_the_cursor_comes_back_after_an_interrupt(terminal):
-    """A terminal without one is a nuisance for everything that follows."""
+def test_the_cursor_is_shown_again_after_an_interrupt(terminal):
+    """After Ctrl-C the cursor is shown again."""
     code, written = terminal(80, "-c", BARS, repr(NAMES), 0, 2, interrupt_at=b"ready")
     assert code != 0
     assert written.rindex("\x1b[?25h") > written.rindex("\x1b[?25l")
 
 
 @pytest.mark.parametrize("changed", [{}, {"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colours(changed, terminal):
-    """By default; not under NO_COLOR; and no control sequence at all on a terminal that knows none."""
+def test_colours_follow_the_terminal_and_no_color(changed, terminal):
+    """Errors are coloured by default and not under NO_COLOR; a dumb terminal gets no control sequence at all."""
     written = terminal(80, *WISE, "inspect", "nothing", **changed)[1]
     assert "nothing: no such file" in written
     assert bool(COLOURS.search(written)) == (changed == {})
@@ -171,7 +171,7 @@ def test_colours(changed, terminal):
 
 @pytest.mark.parametrize("changed", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_bars_without_colours(changed, terminal):
-    """They are still drawn, on a dumb terminal once."""
+    """Bars are drawn without colours too, and on a dumb terminal once, without control sequences."""
     written = terminal(80, "-c", BARS, repr(NAMES), 0, -1, **changed)[1]
     assert not COLOURS.search(written)
     assert [line[:5] for line in screen(written) if line] == [name[:5] for name in NAMES]
@@ -179,8 +179,8 @@ def test_bars_without_colours(changed, terminal):
 
 
 @pytest.mark.parametrize("force", [{}, {"FORCE_COLOR": "1"}, {"GITHUB_ACTIONS": "true"}])
-def test_no_bars_where_there_is_no_terminal(force, pair, tmp_path):
-    """Nor anything else that a log should not hold, even where colours are forced."""
+def test_no_bars_without_a_terminal(force, pair, tmp_path):
+    """A log gets neither bars nor carriage returns, even where colours are forced."""
     words = [sys.executable, *WISE, "merge", *map(str, pair), "-o", "out"]
     environment = {name: value for name, value in os.environ.items() if name not in LOUD} | force
     done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, env=environment)
@@ -189,8 +189,8 @@ def test_no_bars_where_there_is_no_terminal(force, pair, tmp_path):
     assert "\r" not in done.stdout
 
 
-def test_lines_are_not_broken_where_there_is_no_terminal(tmp_path):
-    """For grep, and for whoever reads a log in a wide window."""
+def test_lines_are_not_wrapped_without_a_terminal(tmp_path):
+    """In a pipe every message is one line, so that grep finds it."""
     names = [f"a.rather.long.name.of.a.layer.that.counts.its.steps.{index}" for index in range(4)]
     save_file({name: torch.tensor(1) for name in names}, tmp_path / "a")
     save_file({name: torch.tensor(2) for name in names}, tmp_path / "b")
@@ -205,7 +205,7 @@ def test_lines_are_not_broken_where_there_is_no_terminal(tmp_path):
 
 @pytest.mark.parametrize("columns", [30, 40, 80])
 def test_errors_are_wrapped_at_words_and_paths_are_left_whole(columns, terminal):
-    """A path can be copied, however narrow the terminal is."""
+    """Errors are wrapped at words, and a path is never broken, so that it can be copied."""
     path = "/".join(["some", "very", "long", "path"] * 6)
     written = terminal(columns, *WISE, "inspect", path, NO_COLOR="1")[1]
     plain = ESCAPE.sub("", written)
@@ -221,7 +221,7 @@ def help_of(name, written):
 @pytest.mark.parametrize("name", ["merge", "sweep"])
 @pytest.mark.parametrize("columns", [40, 60, 80])
 def test_help_fits_and_names_every_option_in_full(name, columns, terminal):
-    """None is cut off for want of room."""
+    """Help fits into the terminal, and no option's name is cut off."""
     code, written = terminal(columns, *WISE, name, "--help")
     assert code == 0
     assert "\x1b" not in written
@@ -234,7 +234,7 @@ def test_help_fits_and_names_every_option_in_full(name, columns, terminal):
 
 
 def test_help_lists_every_command_with_its_whole_sentence(terminal):
-    """And nothing that few people need."""
+    """`wise --help` has every command's whole description, and leaves out options for few users."""
     words = " ".join(terminal(50, *WISE, "--help")[1].split())
     written = re.sub(r"(?<=\w)-\s+(?=\w)", "-", words)  # lines may be broken at hyphens
     for name, command in typer.main.get_command(app).commands.items():
@@ -249,7 +249,7 @@ ROWS = tuple((f"{row / 10:g}", *(f"{row}{column}.{row}" for column in range(7)))
 
 @pytest.mark.parametrize(("columns", "pieces"), [(30, 4), (40, 3), (80, 1)])
 def test_a_table_that_is_too_wide_comes_in_pieces(columns, pieces, terminal):
-    """Every number whole, in its row; the rows named in each piece."""
+    """A wide table is split by columns: every number is whole and in its row, and each piece names its rows."""
     script = TABLE.format(columns=COLUMNS, rows=ROWS, marked=(False,) * 11)
     lines = screen(terminal(columns, "-c", script)[1])
     assert max(map(len, lines)) <= columns
@@ -262,7 +262,7 @@ def test_a_table_that_is_too_wide_comes_in_pieces(columns, pieces, terminal):
 
 
 def test_a_long_name_is_folded_and_its_numbers_are_not(terminal):
-    """In a terminal; in a pipe everything is on one line."""
+    """A long name is folded in a terminal while numbers stay whole; in a pipe the row is one line."""
     name = "visual.transformer.resblocks.11.attn.in_proj_weight"
     script = TABLE.format(
         columns=("Tensor", "dtype", "Shape"), rows=((name, "fp32", "2304 x 768 x 16"),), marked=(True,)
@@ -275,7 +275,7 @@ def test_a_long_name_is_folded_and_its_numbers_are_not(terminal):
 
 
 def test_a_cell_that_is_wider_than_the_terminal_loses_nothing(terminal):
-    """It is folded as well."""
+    """A cell that is wider than the terminal is folded, and no word is lost."""
     cell = "fine-tuned where they differ, and zero-shot everywhere else"
     script = TABLE.format(columns=("Tensor", "Gets", "Bytes"), rows=(("h", cell, "12"),), marked=(False,))
     lines = screen(terminal(40, "-c", script)[1])
@@ -283,8 +283,8 @@ def test_a_cell_that_is_wider_than_the_terminal_loses_nothing(terminal):
     assert f"h {cell} Tensor Bytes h 12" in " ".join(" ".join(lines[2:]).split())
 
 
-def test_names_that_look_like_markup_are_shown_as_they_are(wise, tmp_path):
-    """Neither styles nor emoji."""
+def test_names_that_look_like_markup_are_printed_unchanged(wise, tmp_path):
+    """Names that look like styles, links or emoji are printed unchanged."""
     name = "[red]odd[/] :smile: [link=x]"
     save_file({name: torch.ones(2)}, tmp_path / "[bold]a.st")
     for words in ((), ("--json",)):
@@ -294,8 +294,8 @@ def test_names_that_look_like_markup_are_shown_as_they_are(wise, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
-def test_what_the_terminal_cannot_show_is_escaped(encoding, terminal, tmp_path):
-    """A file name that is no text, a tensor of a Greek name, the letters of a bar: no run fails for them."""
+def test_characters_that_the_terminal_cannot_show_are_escaped(encoding, terminal, tmp_path):
+    """File names that are not text, and characters outside the terminal's encoding, are escaped and fail no run."""
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xce\xb1.st")
     save_file({"α": torch.ones(2)}, tmp_path / "plain.st")
     os.rename(tmp_path / "plain.st", path)
@@ -306,8 +306,8 @@ def test_what_the_terminal_cannot_show_is_escaped(encoding, terminal, tmp_path):
     assert (code, "Traceback" in written) == (0, False)
 
 
-def test_a_pipe_that_closes_early_is_no_error(pair):
-    """As in: wise inspect FILE | head -1."""
+def test_a_pipe_that_closes_early_is_not_an_error(pair):
+    """A closed pipe, as in `wise inspect FILE | head -1`, prints no error."""
     program = subprocess.Popen(
         [sys.executable, *WISE, "inspect", str(pair[0])], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )

@@ -43,8 +43,8 @@ def test_blocks_in_flight_fit_into_the_memory(device, memory):
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "cpu:x"])
-def test_a_device_that_is_not_there_is_refused(device):
-    """Whatever torch raises becomes an error that names the option and its value."""
+def test_an_unavailable_device_is_refused(device):
+    """An unavailable device is an error that names the option and its value, whatever torch raises."""
     with pytest.raises(UsageError, match=rf"^--device {device}: "):
         open_backend(device)
 

@@ -1,4 +1,4 @@
-"""Tests of Fisher information that belongs to a pair or does not; ``api/test_merge_rules.py`` merges with it."""
+"""Fisher information that matches a pair or does not; ``api/test_merge_rules.py`` merges with it."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_values_below_the_floor_are_the_floor(tmp_path):
     ],
     ids=["one side", "shape", "other names"],
 )
-def test_what_does_not_belong_to_the_pair_is_refused(first, second, message, tmp_path):
-    """The error names all tensors that are wrong."""
+def test_information_that_does_not_match_the_pair_is_refused(first, second, message, tmp_path):
+    """Fisher information that does not match the pair is an error that names all wrong tensors."""
     with pytest.raises(MismatchError, match=message):
         opened(tmp_path, first, second)

@@ -30,7 +30,7 @@ def test_all_differences_are_reported_at_once(tmp_path):
 
 
 def test_shapes_that_broadcast_are_refused(tmp_path):
-    """Tensors are never broadcast."""
+    """Shapes that could be broadcast are refused, because tensors must have equal shapes."""
     with pytest.raises(MismatchError, match="of different shape"):
         match(*checkpoints(tmp_path, {"w": torch.ones(3, 1)}, {"w": torch.ones(3, 3)}))
 
@@ -47,7 +47,7 @@ def test_one_prefix_that_one_side_has_throughout_is_taken_off(swapped, tmp_path)
 
 
 def test_dtypes_that_cannot_be_mixed_are_listed_by_name(tmp_path):
-    """One error lists all of them."""
+    """One error lists all tensors whose dtypes cannot be mixed."""
     a = {"x": ONE, "y": torch.ones(1, dtype=torch.int64), "z": torch.ones(1, dtype=torch.int32)}
     b = {"x": ONE, "y": ONE, "z": torch.ones(1, dtype=torch.int64)}
     with pytest.raises(MismatchError, match="y: int64 and float32\n  z: int32 and int64"):
@@ -89,8 +89,8 @@ def test_a_head_on_one_side_stops_with_the_option_that_resolves_it(tmp_path):
     assert len(matched(tmp_path, names, [*names, *head], keep=(("finetuned", "head.*"),)).names) == 6
 
 
-def test_only_restricts(tmp_path):
-    """Tensors that are not written need not fit."""
+def test_only_ignores_the_mismatches_of_other_tensors(tmp_path):
+    """With `only`, tensors that are not written need not match."""
     pair = matched(tmp_path, FULL, [*FULL, "extra"], only=("visual.*",))
     assert set(pair.names) == {f"visual.{name}" for name in TOWER}
 

@@ -57,8 +57,8 @@ def test_a_pattern_comes_before_depth():
         ({"depth": (0.0, 2.0)}, "--depth-alpha 0:2"),
     ],
 )
-def test_alphas_outside_are_refused_unless_they_are_meant(rules, given):
-    """Wherever an alpha is given, the error names the option."""
+def test_alphas_outside_0_and_1_need_extrapolation(rules, given):
+    """An alpha outside [0, 1] in any rule is an error that names the option, unless extrapolation is on."""
     with pytest.raises(UsageError, match=f"^{given}: expected an alpha from 0"):
         Rules(**rules)
     Rules(**rules, extrapolate=True)
@@ -95,8 +95,8 @@ def test_options_are_read():
         (parse_dtype, "int8"),
     ],
 )
-def test_nonsense_is_refused_with_an_example(parse, text):
-    """The error says which form was expected."""
+def test_a_malformed_rule_is_refused_with_the_expected_form(parse, text):
+    """A rule of the wrong form is refused with the expected form."""
     with pytest.raises(UsageError, match="expected"):
         parse(text)
 
@@ -140,7 +140,7 @@ def test_lists_and_ranges(text, alphas):
     ],
 )
 def test_an_impossible_list_of_alphas_is_refused(text):
-    """Each is a UsageError."""
+    """Every malformed list of alphas is a UsageError."""
     with pytest.raises(UsageError):
         parse_alphas(text)
 

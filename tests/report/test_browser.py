@@ -131,7 +131,7 @@ def test_the_slider_moves_every_point_to_its_alpha(visit, lines, stop):
 
 
 def test_the_slider_changes_every_number_beside_a_plot(visit, lines):
-    """The mixture's number follows the slider, and those of the zero-shot and the fine-tuned model stay."""
+    """The merged model's number follows the slider, and those of the zero-shot and the fine-tuned model stay."""
     page = visit(lines.sweep())
     for stop in (2, 9):
         set_slider(page, stop)
@@ -247,6 +247,7 @@ def test_it_fits_and_can_be_read(visit, lines, width, scheme):
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(13, 17, 23)"
     assert dark == (scheme == "dark")
     sizes = [button.bounding_box() for button in page.locator(".jumps button").all()]
+    assert sizes
     assert all(size["height"] >= 24 and size["width"] >= 24 for size in sizes)
 
 
@@ -269,7 +270,7 @@ def test_screen_readers_find_names_for_everything(visit, lines):
     assert about.startswith("zs.pt + ft.pt: alpha 0 (zero-shot): 76.6 %; ")
     assert page.get_by_role("region", name="Results on imagenet-shifts").count() == 1
     levels = [int(tag[1]) for tag in page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(h => h.tagName)")]
-    assert levels[0] == 1
+    assert levels[:2] == [1, 2]
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 

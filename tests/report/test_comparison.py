@@ -172,7 +172,7 @@ def test_losses_are_against_the_best_alpha_of_each_column(compared, lines):
 
 
 def test_a_model_of_unknown_alpha_has_a_curve(compared, lines):
-    """A checkpoint from `wise eval` has a curve without mixtures and without a recommendation."""
+    """A checkpoint from `wise eval` has a curve without merged models and without a recommendation."""
     ((comparison,), warned) = compared([*lines.sweep(), *lines.sweep([None], model="other.pt")])
     assert comparison.curves[1].alphas == (None,)
     assert comparison.curves[1].mixtures == ()

@@ -69,7 +69,7 @@ def test_the_picture_of_a_sweep_is_the_same_file_every_time(suffix, tmp_path):
 
 
 def test_the_picture_of_a_sweep_names_its_alphas(tmp_path):
-    """The legend has the two models and the recommended alpha; mixtures between them have their alpha beside them."""
+    """The legend names the two models and the recommended alpha, and every merged model is labelled with its alpha."""
     draw_scatter(SWEEP, 0.5, tmp_path / "x.svg")
     texts = re.findall(r"<!-- (.*?) -->", (tmp_path / "x.svg").read_text())  # matplotlib names the glyphs that it draws
     for text in ("zero-shot (α = 0)", "fine-tuned (α = 1)", "recommended (α = 0.5)", "0.25", "0.5"):

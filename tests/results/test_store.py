@@ -150,7 +150,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         {"versions": {"torch": "3"}},
     ],
 )
-def test_what_the_number_depends_on_makes_another_measurement(change):
+def test_everything_that_the_number_depends_on_is_in_the_key(change):
     """The key changes with everything that the number depends on, and with nothing else."""
     assert FULL.key != replace(FULL, **change).key
     assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key
