@@ -48,7 +48,7 @@ class Stream(Console):
             objects, settings = (self._wrapped(objects[0]),), {**settings, "soft_wrap": True}
         super().print(*objects, **settings)
 
-    def tell(self, message: str, lead: str, style: str) -> None:
+    def print_message(self, message: str, lead: str, style: str) -> None:
         """Print a message after a styled word."""
         text = Text(self._wrapped(lead + message))
         text.stylize(style, 0, len(lead))
@@ -76,17 +76,17 @@ def say(message: str) -> None:
 def notes(messages: tuple[str, ...]) -> None:
     """Print notes on stderr: how files were read and what was decided."""
     for message in messages:
-        err.tell(message, "note: ", "yellow")
+        err.print_message(message, "note: ", "yellow")
 
 
 def fail(message: str) -> None:
     """Print an error on stderr."""
-    err.tell(message, "error: ", "bold red")
+    err.print_message(message, "error: ", "bold red")
 
 
 def show(table: Table, title: str) -> None:
     """Print a table on stdout, marked rows in bold. A table that is too wide is printed in pieces."""
-    out.tell("", title, "bold")
+    out.print_message("", title, "bold")
     beside = out.width - min(_width(table, 0), max(NARROWEST, out.width // 3))
     for index, piece in enumerate(_pieces(table, beside)):
         if index:

@@ -55,7 +55,7 @@ def _show_data_sets(report: "SuitesReport") -> None:
             out.print(Text(f"\n{title}", style="bold"))
         for name, statuses in _groups(report, some).items():
             texts = dict.fromkeys(status.problem or status.hint for status in statuses)
-            out.tell(" ".join(texts), f"{name}: ", "yellow")
+            out.print_message(" ".join(texts), f"{name}: ", "yellow")
 
 
 def _show_suites(report: "SuitesReport") -> None:

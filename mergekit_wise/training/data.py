@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from mergekit_wise.datasets import digits
+from mergekit_wise.datasets import digits, glyphs
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
@@ -36,7 +36,7 @@ def _digits() -> Dataset:
     part = digits.train_images()
     images = _Gray(part.pixels)
     return Dataset(
-        "digits-train", "Digits to learn from", digits.CLASSNAMES, part.labels, images.image, location="built in"
+        "digits-train", "Digits, training images", glyphs.CLASSNAMES, part.labels, images.image, location="built in"
     )
 
 
