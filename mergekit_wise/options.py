@@ -521,7 +521,7 @@ class MergeOptions(Options):
     mmap: Annotated[
         bool,
         Option(
-            "Map input files into memory. Switch it off for network file systems, to read with ordinary I/O.",
+            "Do not map input files into memory, but read them with ordinary I/O (for network file systems).",
             group=ADVANCED,
         ),
     ] = True

@@ -87,10 +87,12 @@ def sweep(options: SweepOptions) -> SweepReport:
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
-        while options.refine and (added := refinement(found.judged, work.prefer)):
-            tried = tuple(sorted({*tried, *added}))
-            saved += work.save(added) if saves else ()
+        added = found.measured.added
+        while options.refine and (between := refinement(found.judged, work.prefer)):
+            tried = tuple(sorted({*tried, *between}))
+            saved += work.save(between) if saves else ()
             found = work.run(tried)
+            added += found.measured.added
         notes = (*notes_on_reading(work.pair), *notes_on_order(work.pair))
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
@@ -104,7 +106,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         losses(candidates),
         measured.analyses,
         measured.missing,
-        measured.added,
+        added,
         (*notes, *measured.notes),
         saved,
     )

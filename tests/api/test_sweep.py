@@ -197,6 +197,7 @@ def test_refining_adds_alphas_around_the_best(tmp_path):
     assert 0.625 in alphas
     assert report.recommendation.alpha in alphas
     assert sorted(record.alpha for record in read_records(tmp_path / "r.jsonl")) == alphas
+    assert report.added == len(report.records)
     assert {path.name for path in report.saved} == {f"mixed-{alpha:g}.safetensors" for alpha in alphas}
 
 
