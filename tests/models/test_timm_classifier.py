@@ -55,7 +55,7 @@ def test_a_folder_from_the_hub_declares_its_configuration(save, tmp_path):
 
 
 def test_names_that_timm_does_not_know_or_would_fetch_are_refused(save):
-    """Nothing is downloaded."""
+    """Such a name is an error, and nothing is downloaded."""
     checkpoint = save(random_model("test_vit", 5).state_dict())
     with pytest.raises(ModelError, match="Close to it: test_vit"):
         open_model(checkpoint, "timm:test_vitt")
