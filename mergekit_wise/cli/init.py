@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_wise import config
-from mergekit_wise.errors import UsageError
-
 if TYPE_CHECKING:
     from mergekit_wise.options import InitOptions
 
@@ -14,8 +11,10 @@ def init(options: "InitOptions") -> None:
     """Write a commented wise.toml for the checkpoints and images in a folder."""
     from mergekit_wise.api.init import starting_config
     from mergekit_wise.cli.console import out
+    from mergekit_wise.config import FILE
+    from mergekit_wise.errors import UsageError
 
-    path = Path(options.folder) / config.FILE
+    path = Path(options.folder) / FILE
     if path.exists() and not options.force:
         raise UsageError(f"{path} exists. Edit it, or replace it with --force.")
     path.write_text(starting_config(Path(options.folder)), encoding="utf-8")
