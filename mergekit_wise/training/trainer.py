@@ -247,7 +247,9 @@ class Trainer:
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""
         epochs, within = divmod(self.loop.optimizer.taken, self.loop.order.steps)
-        if epochs and not within and self.validate is not None and not self.log.validated(epochs):
+        if not epochs or within or self.validate is None:
+            return
+        if not self.ranks.share(self.log.validated(epochs)):  # only the first process has a log
             with request.at_once():
                 self._validated(epochs)
 

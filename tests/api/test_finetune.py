@@ -651,24 +651,30 @@ def free_ports(count):
         return [str(each.getsockname()[1]) for each in sockets]
 
 
+def start(count, code, *arguments):
+    """Start `count` processes that run `code` together, as torchrun does."""
+    env = {
+        **os.environ,
+        "WORLD_SIZE": str(count),
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *arguments], cwd=ROOT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        )
+        for rank in range(count)
+    ]
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_weights_of_one(tmp_path):
     """Two processes give the weights of one, up to rounding, for every kind of training."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
-        command = [sys.executable, "-c", CODE, source, tmp_path / str(size), *free_ports(3)]
-        env = {
-            **os.environ,
-            "WORLD_SIZE": str(size),
-            "LOCAL_WORLD_SIZE": str(size),
-            "MASTER_ADDR": "127.0.0.1",
-            "OMP_NUM_THREADS": "1",
-        }
-        running = [
-            subprocess.Popen(command, cwd=ROOT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-            for rank in range(size)
-        ]
+        running = start(size, CODE, source, tmp_path / str(size), *free_ports(3))
         assert [process.wait(300) for process in running] == [0] * size
     before = load_file(source)
     for name in ("end-to-end", "contrastive", "linear"):
@@ -676,3 +682,37 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
         for tensor, value in one.items():
             way = (value - before[tensor]).norm()
             assert (two[tensor] - value).norm() <= 0.02 * way, f"{name}: {tensor}"
+
+
+TWO_EPOCHS = """
+import os, sys
+from mergekit_wise.api.finetune import finetune
+
+source, output, port, dies = sys.argv[1:]
+os.environ["MASTER_PORT"] = port
+
+def progress(what, done, total, unit):
+    if dies == "dies" and what.startswith("fine-tuning") and done > total / 2:
+        os._exit(9)
+
+options = {"epochs": 2, "batch_size": 96, "lr": 1e-3, "workers": 0, "augment": "none", "validate": "digits-small"}
+finetune(source, "digits", output, progress=progress, log=output + ".jsonl", **options)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_resume_after_a_validated_epoch(tmp_path):
+    """Killed after the validation of the first epoch, two processes resume together and validate each epoch once."""
+    source, output = save_tiny(tmp_path / "zs.safetensors"), tmp_path / "ft.safetensors"
+    first, second = start(2, TWO_EPOCHS, source, output, *free_ports(1), "dies")
+    assert first.wait(300) == 9
+    second.kill()
+    second.wait()
+    again = start(2, TWO_EPOCHS, source, output, *free_ports(1), "lives")
+    try:
+        assert [process.wait(60) for process in again] == [0, 0]
+    finally:
+        for process in again:
+            process.kill()
+    entries = [json.loads(line) for line in Path(f"{output}.jsonl").read_text().splitlines()]
+    assert [entry["epoch"] for entry in entries if entry["event"] == "validation"] == [1, 2]
