@@ -128,7 +128,7 @@ def _rgb(pixels: Pixels) -> Image.Image:
 
 @cache
 def _split() -> tuple[Part, Part]:
-    """Training and test images: 100 scans per class, drawn with a fixed seed, are test images; 797 remain to train on."""
+    """Training and test images: 100 scans per class, drawn with a fixed seed, are for testing; 797 are for training."""
     scans, labels = _scans()
     rng = np.random.default_rng(_SPLIT_SEED)
     chosen = [rng.permutation(np.flatnonzero(labels == c))[:TEST_PER_CLASS] for c in range(len(CLASSNAMES))]

@@ -11,6 +11,7 @@ from mergekit_wise.datasets import digits
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.glyphs import CLASSNAMES
 from mergekit_wise.datasets.subsets import with_names
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.options import FinetuneOptions
@@ -36,9 +37,7 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
 def _digits() -> Dataset:
     part = digits.train_images()
     images = _Grey(part.pixels)
-    return Dataset(
-        "digits-train", "Digits to learn from", digits.CLASSNAMES, part.labels, images.image, location="built in"
-    )
+    return Dataset("digits-train", "Digits to learn from", CLASSNAMES, part.labels, images.image, location="built in")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
