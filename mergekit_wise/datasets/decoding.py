@@ -33,7 +33,8 @@ _DECODING_ERRORS = (
 def decode(data: bytes, where: str, border: int = 0) -> Image.Image:
     """Decode an image to RGB and crop `border` pixels on each side.
 
-    EXIF rotation is ignored, as in torchvision's loader. Raises SuiteError, naming `where`, if the bytes are not an image or are truncated.
+    EXIF rotation is ignored, as in torchvision's loader. Raises SuiteError, naming `where`, if the bytes are not an
+    image or are truncated.
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as opened:
