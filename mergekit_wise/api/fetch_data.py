@@ -1,4 +1,4 @@
-"""Data sets that the Hugging Face hub has as tars, fetched into the folder where the catalogue looks for them."""
+"""Download data sets from the Hugging Face hub, as tars, into the folder where the catalogue looks for them."""
 
 import hashlib
 import os
@@ -15,6 +15,7 @@ from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
+from mergekit_wise.wording import did_you_mean
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -33,17 +34,17 @@ REPOSITORIES = MappingProxyType(
         "food101": "wds_food101",
     }
 )
-"""Repositories of `OWNER`, by the names that the catalogue has for the data sets."""
+"""The repository of `OWNER` for each data set that the hub has, by the name in the catalogue."""
 
-# No training images, which take most of the space.
-_WANTED = ("test/*", "classnames.txt", "zeroshot_classification_templates.txt")
-_EVERY_SECONDS = 0.2
-_BLOCK = 1 << 20
+# Without the training images, which take most of the space.
+_PATTERNS = ("test/*", "classnames.txt", "zeroshot_classification_templates.txt")
+_POLL_SECONDS = 0.2
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What lies in `folder` now: `files` of `size` bytes, all checked, with `images` images of `expected`."""
+    """A downloaded and checked data set: its `folder`, the number of `files`, their `size` in bytes, and its images."""
 
     folder: Path
     files: int
@@ -54,7 +55,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A file of the repository: its path, its bytes, and their SHA-256 where the hub keeps that."""
+    """A file of the repository: its path, its size in bytes, and its SHA-256 if the hub has it."""
 
     path: str
     size: int
@@ -65,67 +66,68 @@ class _Remote:
 def fetch_data(options: FetchOptions) -> Fetched:
     """Download the test part of a data set into ``ROOT/wds_...``, and check it.
 
-    A connection that breaks is resumed where it broke; a second run fetches what the first did not complete. Sizes
-    and digests are compared with the hub's, and the tars are indexed to count their images.
+    Broken connections are resumed where they broke, and a second run downloads only files that are not complete.
+    Sizes and digests are compared with the hub's, and the images in the tars are counted.
 
     Raises:
-        UsageError: the hub has no such data set, or there is no data folder.
-        SuiteError: it could not be fetched, or what arrived is damaged.
+        UsageError: the hub has no such data set, or no data folder was given.
+        SuiteError: the download failed, or a file arrived damaged.
     """
     name, endpoint, progress = options.name, options.endpoint, options.progress
     root = options.data
     repository = _repository(name)
-    folder = _root(root) / repository
-    with _plain_errors(name):
+    folder = _data_folder(root) / repository
+    with _translated_errors(name):
         revision, remote = _listing(repository, endpoint)
-        _download(repository, revision, folder, endpoint, _watched(name, remote, folder, progress))
+        _download(repository, revision, folder, endpoint, _byte_progress(name, remote, folder, progress))
     _check(name, remote, folder, progress)
-    return _counted(name, remote, folder)
+    return _summary(name, remote, folder)
 
 
 def _repository(name: str) -> str:
     if name not in REPOSITORIES:
         raise UsageError(
-            f"{name}: the hub has no such data set. It has {', '.join(REPOSITORIES)}. "
-            "'wise suites' says where to get the others."
+            f"{name}: the hub has no such data set.{did_you_mean(name, REPOSITORIES)} "
+            f"It has {', '.join(REPOSITORIES)}. Run 'wise suites' to see where to get the others."
         )
     return REPOSITORIES[name]
 
 
-def _root(root: Path | None) -> Path:
-    from mergekit_wise.datasets.catalog import ROOT_VARIABLE
+def _data_folder(root: Path | None) -> Path:
+    from mergekit_wise.datasets.catalog import NO_ROOT, ROOT_VARIABLE
 
-    told = os.environ.get(ROOT_VARIABLE)
-    if root is None and not told:
-        raise UsageError(f"No folder of data sets was told. Give it with --data ROOT, or set {ROOT_VARIABLE}.")
-    return Path(told or "") if root is None else root
+    variable = os.environ.get(ROOT_VARIABLE)
+    if root is None and not variable:
+        raise UsageError(NO_ROOT)
+    return Path(variable or "") if root is None else root
 
 
 @contextmanager
-def _plain_errors(name: str) -> Iterator[None]:
-    """Whatever the library or its HTTP client raises becomes a sentence."""
+def _translated_errors(name: str) -> Iterator[None]:
+    """Turn the errors of huggingface_hub and its HTTP client into SuiteError."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
-    # Among the bases is the client's own error, of which those of connections are too: requests', httpx's, the next's.
+    # The bases include the base error of the HTTP client in use (requests or httpx), which covers broken connections.
     known = cast("tuple[type[Exception], ...]", (OSError, HFValidationError, *HfHubHTTPError.__bases__))
     try:
         yield
     except OfflineModeIsEnabled as error:
-        raise SuiteError(f"{name}: is not fetched, as HF_HUB_OFFLINE is set. Unset it, or copy the files.") from error
+        raise SuiteError(
+            f"{name}: cannot be downloaded, because HF_HUB_OFFLINE is set. Unset it, or copy the files."
+        ) from error
     except known as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SuiteError(
-            f"{name}: could not be fetched ({reason}). Run it again when that is mended; files that are complete are "
-            "kept."
+            f"{name}: the download failed ({reason}). Run the same command again to continue; complete files are kept."
         ) from error
 
 
 def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote, ...]]:
-    """The newest revision, and the wanted files in it."""
+    """The newest revision, and the files in it that match `_PATTERNS`."""
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint).dataset_info(f"{OWNER}/{repository}", files_metadata=True)
-    entries = (e for e in info.siblings or () if any(fnmatch(e.rfilename, pattern) for pattern in _WANTED))
+    entries = (e for e in info.siblings or () if any(fnmatch(e.rfilename, pattern) for pattern in _PATTERNS))
     return str(info.sha), tuple(_remote(entry) for entry in entries)
 
 
@@ -134,37 +136,37 @@ def _remote(entry: Any) -> _Remote:
 
 
 def _download(
-    repository: str, revision: str, folder: Path, endpoint: str | None, watched: AbstractContextManager[None]
+    repository: str, revision: str, folder: Path, endpoint: str | None, progress_shown: AbstractContextManager[None]
 ) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     shown = not are_progress_bars_disabled()
-    disable_progress_bars()  # one bar for all files is drawn by whoever listens
+    disable_progress_bars()  # the caller draws one bar for all files
     try:
-        with watched:
+        with progress_shown:
             snapshot_download(
                 f"{OWNER}/{repository}",
                 repo_type="dataset",
                 revision=revision,
                 local_dir=folder,
-                allow_patterns=list(_WANTED),
+                allow_patterns=list(_PATTERNS),
                 endpoint=endpoint,
             )
     finally:
         if shown:
             enable_progress_bars()
-    for litter in folder.glob(".cache/**/*.incomplete"):
-        litter.unlink(missing_ok=True)  # of runs that were killed: nothing takes them up
+    for unfinished in folder.glob(".cache/**/*.incomplete"):
+        unfinished.unlink(missing_ok=True)  # left by killed runs, and never resumed
 
 
 @contextmanager
-def _watched(name: str, remote: tuple[_Remote, ...], folder: Path, progress: Progress) -> Iterator[None]:
-    """Tell how many bytes have arrived, as files grow in `folder`."""
+def _byte_progress(name: str, remote: tuple[_Remote, ...], folder: Path, progress: Progress) -> Iterator[None]:
+    """Report the number of bytes in `folder` while files grow there."""
     total, done = sum(file.size for file in remote), threading.Event()
 
     def watch() -> None:
-        while not done.wait(_EVERY_SECONDS):
+        while not done.wait(_POLL_SECONDS):
             progress(f"Fetching {name}", min(_arrived(folder), total), total, "bytes")
 
     progress(f"Fetching {name}", 0, total, "bytes")
@@ -184,28 +186,30 @@ def _arrived(folder: Path) -> int:
         for file in files:
             try:
                 size += os.stat(os.path.join(parent, file)).st_size
-            except OSError:  # moved into its place since it was listed
+            except OSError:  # the file was moved to its final place after it was listed
                 continue
     return size
 
 
 def _check(name: str, remote: tuple[_Remote, ...], folder: Path, progress: Progress) -> None:
-    """Compare what lies there with what the hub says; what differs is removed, so that the next run fetches it."""
+    """Compare sizes and digests with the hub's. A file that differs is removed, so that the next run downloads it."""
     total, done = sum(file.size for file in remote), 0
     for file in remote:
         path = folder / file.path
         digest = hashlib.sha256()
         with path.open("rb") as opened:
-            while block := opened.read(_BLOCK):
+            while block := opened.read(_BLOCK_BYTES):
                 digest.update(block)
                 done += len(block)
                 progress(f"Checking {name}", min(done, total), total, "bytes")
         if path.stat().st_size != file.size or file.sha256 not in (None, digest.hexdigest()):
             path.unlink()
-            raise SuiteError(f"{path}: arrived damaged, and was removed. Run it again; the other files are kept.")
+            raise SuiteError(
+                f"{path}: arrived damaged and was removed. Run the same command again; the other files are kept."
+            )
 
 
-def _counted(name: str, remote: tuple[_Remote, ...], folder: Path) -> Fetched:
+def _summary(name: str, remote: tuple[_Remote, ...], folder: Path) -> Fetched:
     from mergekit_wise.datasets.catalog import ENTRIES
     from mergekit_wise.datasets.webdataset import open_tars
 

@@ -1,1 +1,1 @@
-"""Data sets: where the images are and what the labels mean. Knows no model and no logits."""
+"""Data sets: where the images are and what the labels mean. This package knows nothing of models or logits."""

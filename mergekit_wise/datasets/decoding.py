@@ -1,4 +1,4 @@
-"""Bytes of an image file -> pixels. Knows nothing of folders, tars or labels."""
+"""Decode image files. This module knows nothing of folders, tars or labels."""
 
 import struct
 import zlib
@@ -9,13 +9,13 @@ from PIL import Image, UnidentifiedImageError
 from mergekit_wise.errors import SuiteError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "PPM", "TIFF")
-"""What is decoded, told by the content. Not all that Pillow knows: for EPS it would start Ghostscript."""
+"""Formats that are decoded, recognised by content. Not all of Pillow's: for EPS it would start Ghostscript."""
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
-"""What the name of an image ends with, in lower case."""
+"""Extensions of image files, in lower case."""
 
-# What Pillow's decoders raise on damaged files.
-_DAMAGE = (
+# Raised by Pillow's decoders for damaged files.
+_DECODING_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -31,17 +31,18 @@ _DAMAGE = (
 
 
 def decode(data: bytes, where: str, border: int = 0) -> Image.Image:
-    """The image in RGB, less `border` pixels on each side. Turned by no EXIF tag, as torchvision's loader does.
+    """Decode an image to RGB and crop `border` pixels on each side.
 
-    Raises SuiteError, naming `where`, if the bytes are no image, or only the beginning of one.
+    EXIF rotation is ignored, as in torchvision's loader. Raises SuiteError, naming `where`, if the bytes are not an
+    image or are truncated.
     """
     try:
         with Image.open(BytesIO(data), formats=FORMATS) as opened:
             image = opened.convert("RGB")
-    except _DAMAGE as error:
+    except _DECODING_ERRORS as error:
         raise SuiteError(
-            f"{where}: expected an image, found {len(data):,} bytes that cannot be decoded ({_shown(error)}). "
-            "Download or unpack it again."
+            f"{where}: expected an image, found {len(data):,} bytes that cannot be decoded ({_reason(error)}). "
+            "Download or unpack the file again."
         ) from error
     if not border:
         return image
@@ -51,6 +52,6 @@ def decode(data: bytes, where: str, border: int = 0) -> Image.Image:
     return image.crop((border, border, width - border, height - border))
 
 
-def _shown(error: BaseException) -> str:
-    # Pillow names the buffer that it was given, which says nothing.
+def _reason(error: BaseException) -> str:
+    # Pillow's message names only the buffer in memory.
     return "no known format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__

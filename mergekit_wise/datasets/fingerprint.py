@@ -1,4 +1,4 @@
-"""Which data a result is of: a digest that is the same on every machine, and decodes no image."""
+"""The fingerprint of a data set: a digest that is the same on every machine and decodes no image."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ from mergekit_wise.datasets.dataset import Dataset
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256, its first 16 hex digits, over every sample's name below the data set's place, its label and its size.
+    """The first 16 hex digits of a SHA-256 over every sample's name relative to the data set, its label and its size.
 
-    Where images are made rather than stored, the data set's name stands for how. Two layouts of the same images,
-    folders and tars, have two fingerprints. Raises SuiteError if a file has gone.
+    For images that are made rather than stored, the name of the data set is included. The same images have different
+    fingerprints as folders and as tars. Raises SuiteError if a file no longer exists.
     """
     digest = hashlib.sha256()
     digest.update(f"{len(dataset)} {len(dataset.classnames)}\n".encode())

@@ -34,15 +34,15 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
 
 def _digits() -> Dataset:
     part = digits.train_images()
-    images = _Gray(part.pixels)
+    images = _Grey(part.pixels)
     return Dataset(
         "digits-train", "Digits, training images", glyphs.CLASSNAMES, part.labels, images.image, location="built in"
     )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Gray:
-    """Gray images, uint8 [N, H, W], returned as RGB."""
+class _Grey:
+    """Grey images, uint8 [N, H, W], returned as RGB."""
 
     pixels: NDArray[np.uint8]
 

@@ -1,4 +1,4 @@
-"""Fetching from a hub on the loopback address: what arrives, breaks, is resumed, is damaged, or is not there."""
+"""Data sets are downloaded from a hub on the loopback address, also over broken connections and with damaged files."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 
 def shard(start, count, bulk=0):
-    """A tar of images and class numbers; `bulk` random bytes make it longer."""
+    """A tar of `count` images and class numbers, made longer by `bulk` random bytes."""
     stored = io.BytesIO()
     with tarfile.open(fileobj=stored, mode="w") as tar:
         for n in range(start, start + count):
@@ -58,7 +58,7 @@ FILES = {
 
 @dataclass
 class Hub:
-    """The few answers of the hub's API that fetching needs, and what can go wrong with them.
+    """The answers of the hub's API that a download needs, and their failures.
 
     ``breaks`` are bytes after which a transfer of a path is cut off, one for each time; ``damaged`` paths arrive with
     a byte changed.
@@ -79,7 +79,7 @@ class Hub:
         return {"type": "file", "path": path, "rfilename": path, "oid": blob, "blobId": blob, "size": len(data), **big}
 
     def answer(self, path):
-        """Of an API call: JSON."""
+        """The JSON of an API call."""
         if "/tree/" in path:
             return [self.entry(name) for name in self.files]
         siblings = [self.entry(name) for name in self.files]
@@ -130,12 +130,12 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """A hub that is running; the library waits for nothing between its attempts."""
+    """A running hub; the library does not wait between its attempts."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.hub = Hub()
     server.hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    # What it loses when a connection breaks; by default more than the files here have.
+    # The library loses up to one chunk when a connection breaks; its default is larger than these files.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -147,31 +147,31 @@ def hub(monkeypatch):
 WANTED = set(FILES) - {"README.md", "train/nshards.txt", "train/0.tar"}
 
 
-def lying(folder):
-    """What is in the folder, apart from the library's own notes."""
+def files_in(folder):
+    """The files in the folder and their bytes, without the library's own cache."""
     files = (path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def test_the_test_part_arrives_whole_and_is_found(hub, tmp_path):
-    """Byte for byte, without the training images, in the place where the catalogue looks."""
+    """The files are identical, lie where the catalogue looks, and have no training images among them."""
     fetched = fetch_data("cars", tmp_path / "new", endpoint=hub.url)
     assert fetched.folder == tmp_path / "new" / "wds_cars"
-    assert lying(fetched.folder) == {name: FILES[name] for name in WANTED}
+    assert files_in(fetched.folder) == {name: FILES[name] for name in WANTED}
     sizes = sum(len(FILES[name]) for name in WANTED)
     assert (fetched.files, fetched.size, fetched.images, fetched.expected) == (len(WANTED), sizes, 8, 8041)
     dataset = open_suite("cars", tmp_path / "new").shifts[0]
     assert [dataset.image(i).getpixel((0, 0))[0] for i in range(8)] == dataset.labels.tolist() == list(range(8))
 
 
-taking_up = pytest.mark.skipif(
+resumes = pytest.mark.skipif(
     hub_version.split(".")[0] == "0", reason="before 1.0 huggingface_hub left it to the next call to go on"
 )
 
 
-@taking_up
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):
-    """Twice: what had arrived is not sent again, and the bytes are right."""
+@resumes
+def test_a_broken_connection_is_resumed_where_it_broke(hub, tmp_path):
+    """After two breaks, bytes that had arrived are not sent again, and the file is identical."""
     hub.breaks["test/0.tar"] = [1_000_000, 500_000]
     fetched = fetch_data("cars", tmp_path, endpoint=hub.url)
     ranges = [asked for method, name, asked in hub.asked if name == "test/0.tar" and method == "GET"]
@@ -179,28 +179,28 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(hub, tmp_path):
     assert len(starts) == 3
     assert 0 < starts[1] <= 1_000_000
     assert starts[1] < starts[2] <= 1_500_000
-    assert lying(fetched.folder)["test/0.tar"] == FILES["test/0.tar"]
+    assert files_in(fetched.folder)["test/0.tar"] == FILES["test/0.tar"]
 
 
 def test_a_second_run_fetches_what_the_first_did_not(hub, tmp_path):
-    """After a run that gave up: complete files are not asked for again, and no half of one is left."""
+    """After a failed run, complete files are not requested again, and no incomplete file is left."""
     hub.breaks["test/0.tar"] = [0] * 20
-    with pytest.raises(SuiteError, match="cars: could not be fetched.*files that are complete are kept"):
+    with pytest.raises(SuiteError, match="cars: .*complete files are kept"):
         fetch_data("cars", tmp_path, endpoint=hub.url)
-    assert "test/0.tar" not in lying(tmp_path / "wds_cars")
-    there = {name for name in WANTED if name in lying(tmp_path / "wds_cars")}
+    assert "test/0.tar" not in files_in(tmp_path / "wds_cars")
+    there = {name for name in WANTED if name in files_in(tmp_path / "wds_cars")}
     assert there == WANTED - {"test/0.tar"}
     hub.breaks.clear()
     hub.asked.clear()
     (tmp_path / "wds_cars" / ".cache" / "huggingface" / "download" / "test" / "killed.incomplete").write_bytes(b"half")
     fetched = fetch_data("cars", tmp_path, endpoint=hub.url)
     assert {name for method, name, _ in hub.asked if method == "GET"} == {"test/0.tar"}
-    assert lying(fetched.folder) == {name: FILES[name] for name in WANTED}
+    assert files_in(fetched.folder) == {name: FILES[name] for name in WANTED}
     assert not list(fetched.folder.rglob("*.incomplete"))
 
 
 def test_nothing_is_fetched_twice(hub, tmp_path):
-    """A third run only checks; a file that was lost or changed since is fetched again."""
+    """A second run downloads nothing, and a file that was deleted is downloaded again."""
     fetch_data("cars", tmp_path, endpoint=hub.url)
     hub.asked.clear()
     fetch_data("cars", tmp_path, endpoint=hub.url)
@@ -213,43 +213,43 @@ def test_nothing_is_fetched_twice(hub, tmp_path):
 
 @pytest.mark.parametrize("name", ["test/0.tar", "test/1.tar"])
 def test_a_damaged_file_is_removed_and_named(hub, tmp_path, name):
-    """Its digest is not the hub's; the next run fetches it, and it alone."""
+    """A file whose digest differs from the hub's is removed, and the next run downloads only this file."""
     hub.damaged = {name}
-    with pytest.raises(SuiteError, match=f"{name}: arrived damaged, and was removed"):
+    with pytest.raises(SuiteError, match=f"{name}: arrived damaged"):
         fetch_data("cars", tmp_path, endpoint=hub.url)
     hub.damaged.clear()
     hub.asked.clear()
     fetched = fetch_data("cars", tmp_path, endpoint=hub.url)
     assert {name for method, name, _ in hub.asked if method == "GET"} == {name}
-    assert lying(fetched.folder) == {name: FILES[name] for name in WANTED}
+    assert files_in(fetched.folder) == {name: FILES[name] for name in WANTED}
 
 
-@taking_up
+@resumes
 def test_progress_counts_bytes_up_to_all(hub, tmp_path):
-    """First those that arrive, then those that are checked; never more than there are."""
-    heard = []
+    """Progress counts downloaded bytes and then checked bytes, in ascending order up to the total."""
+    reported = []
     hub.breaks["test/0.tar"] = [1_000_000]
-    fetched = fetch_data("cars", tmp_path, endpoint=hub.url, progress=lambda *told: heard.append(told))
+    fetched = fetch_data("cars", tmp_path, endpoint=hub.url, progress=lambda *report: reported.append(report))
     for what in ("Fetching cars", "Checking cars"):
-        counts = [(done, total, unit) for task, done, total, unit in heard if task == what]
+        counts = [(done, total, unit) for task, done, total, unit in reported if task == what]
         assert counts[-1] == (fetched.size, fetched.size, "bytes")
         assert {(total, unit) for _, total, unit in counts} == {(fetched.size, "bytes")}
         assert [done for done, _, _ in counts] == sorted(done for done, _, _ in counts)
 
 
-def test_what_the_hub_does_not_have_is_said(hub, tmp_path):
-    """A repository that is gone; a data set that is elsewhere; no folder."""
+def test_a_data_set_that_the_hub_does_not_have_is_refused(hub, tmp_path):
+    """A missing repository, a data set that the hub does not have, and no data folder raise errors."""
     hub.gone = True
-    with pytest.raises(SuiteError, match=r"cars: could not be fetched \("):
+    with pytest.raises(SuiteError, match=r"cars: the download failed \("):
         fetch_data("cars", tmp_path, endpoint=hub.url)
-    with pytest.raises(UsageError, match="fmow-id: the hub has no such data set. It has imagenet, "):
+    with pytest.raises(UsageError, match="fmow-id: .*imagenet, imagenet-v2"):
         fetch_data("fmow-id", tmp_path)
     with pytest.raises(UsageError, match="WISE_DATA"):
         fetch_data("cars")
 
 
-def test_every_name_is_the_catalogues_and_its_folder_is_looked_for():
-    """What is fetched is found."""
+def test_every_repository_belongs_to_a_data_set_of_the_catalogue():
+    """Every repository is among the places of its data set, and the hint names the command."""
     for name, repository in REPOSITORIES.items():
         assert repository in ENTRIES[name].places
         assert f"wise data fetch {name}" in " ".join(ENTRIES[name].hint.split())
@@ -262,25 +262,25 @@ def run(*words, **variables):
 
 
 def test_the_command_fetches_from_where_the_environment_says(hub, tmp_path):
-    """HF_ENDPOINT and WISE_DATA; nothing on stderr, which is no terminal; and JSON on request."""
+    """HF_ENDPOINT and WISE_DATA are used, stderr stays empty in a pipe, and --json prints JSON."""
     done = run("data", "fetch", "cars", "--json", HF_ENDPOINT=hub.url, WISE_DATA=str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
-    told = json.loads(done.stdout)
-    assert (told["images"], told["expected"], Path(told["folder"])) == (8, 8041, tmp_path / "wds_cars")
+    result = json.loads(done.stdout)
+    assert (result["images"], result["expected"], Path(result["folder"])) == (8, 8041, tmp_path / "wds_cars")
     again = run("data", "fetch", "cars", "--data", str(tmp_path), HF_ENDPOINT=hub.url)
     assert again.stdout.startswith(f"{tmp_path}/wds_cars: 8 of 8,041 images in {len(WANTED)} files, 3.0")
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "expected"),
     [
         ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set"),
-        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "could not be fetched"),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, "the download failed"),
     ],
 )
-def test_without_a_network_it_says_so(tmp_path, variables, said):
-    """One sentence, no traceback."""
+def test_without_a_network_the_reason_is_one_line(tmp_path, variables, expected):
+    """The command exits with code 1 and prints one line without a traceback."""
     done = run("data", "fetch", "cars", "--data", str(tmp_path), **variables)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

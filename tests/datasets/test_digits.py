@@ -1,4 +1,4 @@
-"""The suite `digits`: real scans, the same for everyone, and shifts that are what they are called."""
+"""The suite `digits` is reproducible, and each of its shifts does what its name says."""
 
 import pickle
 
@@ -8,34 +8,35 @@ from PIL import Image
 
 from mergekit_wise.datasets import digits
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.digits import CLASSNAMES, test_images, train_images
+from mergekit_wise.datasets.digits import test_images, train_images
+from mergekit_wise.datasets.glyphs import CLASSNAMES
 from mergekit_wise.errors import SuiteError
 
 SHIFTS = ["inverted", "rotated", "blurred", "noisy", "faded", "small", "printed"]
-# pytest collects by name; this one is no test.
+# pytest would collect this function because of its name.
 test_images.__test__ = False
 
 
 @pytest.fixture(scope="module")
 def suite():
-    """The suite as everyone opens it."""
+    """The suite as the catalogue opens it."""
     return open_suite("digits")
 
 
 def shift(suite, name):
-    """One shift by the last part of its name."""
+    """The shift with this last part of its name."""
     return next(d for d in suite.shifts if d.name == f"digits-{name}")
 
 
 def grey(dataset, index):
-    """The grey levels of an image, int [32, 32]; its three channels are one."""
+    """The grey levels of an image, int [32, 32]; its three channels must be equal."""
     pixels = np.asarray(dataset.image(index)).astype(int)
     assert np.ptp(pixels, axis=-1).max() == 0
     return pixels[..., 0]
 
 
 def test_the_suite_is_one_reference_and_seven_shifts(suite):
-    """Each of 1000 RGB images, 100 a class, in the same order of labels."""
+    """Each data set has 1000 RGB images, 100 per class, with the same labels."""
     assert [d.name for d in suite.shifts] == [f"digits-{name}" for name in SHIFTS]
     for dataset in (suite.reference, *suite.shifts):
         assert dataset.classnames == CLASSNAMES
@@ -46,7 +47,7 @@ def test_the_suite_is_one_reference_and_seven_shifts(suite):
 
 
 def test_train_and_test_share_no_scan_and_leave_none_out():
-    """Fine-tuning never sees what it is measured on."""
+    """Training and test images are disjoint and together all 1797 scans."""
     train, test = train_images(), test_images()
     assert sorted([*train.rows, *test.rows]) == list(range(1797))
     assert len(train.labels) == 797
@@ -54,14 +55,14 @@ def test_train_and_test_share_no_scan_and_leave_none_out():
 
 
 def test_the_split_is_the_same_for_everyone():
-    """Results of two people can be compared: the first rows and the sum of all of them are written down here."""
+    """The first rows of the test images and the sum of all rows are fixed, so that results can be compared."""
     rows = test_images().rows
     assert rows[:8].tolist() == [1, 3, 6, 8, 9, 10, 14, 15]
     assert int(rows.sum()) == 901717
 
 
 def test_labels_are_scikit_learns(suite):
-    """An image, scaled down again, is the scan that carries its label."""
+    """A test image, scaled down again, correlates with the scan that has its label."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -74,7 +75,7 @@ def test_labels_are_scikit_learns(suite):
 
 @pytest.mark.parametrize("name", SHIFTS)
 def test_an_image_depends_on_its_index_alone(suite, name):
-    """The same bytes, whatever was asked for in between and however often the suite is opened."""
+    """An image has the same bytes after other images were made and after the suite was opened again."""
     first = grey(shift(suite, name), 7)
     grey(shift(suite, name), 8)
     assert np.array_equal(first, grey(shift(suite, name), 7))
@@ -82,13 +83,13 @@ def test_an_image_depends_on_its_index_alone(suite, name):
 
 
 def test_inverted_is_255_minus_the_reference(suite):
-    """Bright ink on dark becomes dark ink on bright, exactly."""
+    """Every pixel of an inverted image is exactly 255 minus that of the reference."""
     for index in (0, 500, 999):
         assert np.array_equal(grey(shift(suite, "inverted"), index), 255 - grey(suite.reference, index))
 
 
 def test_rotated_images_turn_back(suite):
-    """Some turn between 20 and 35 degrees, either way, brings the reference back."""
+    """A rotation by 20 to 35 degrees in either direction gives the reference back."""
     turns = [*range(-35, -19), *range(20, 36)]
     best = []
     for index in range(10):
@@ -108,8 +109,8 @@ def test_blurred_images_lose_edges_and_keep_ink(suite):
         assert soft.mean() == pytest.approx(sharp.mean(), rel=0.1)
 
 
-def test_noise_has_the_spread_that_it_claims(suite):
-    """60 grey levels where nothing is cut off at black or white, and none of it the same in two images."""
+def test_noise_has_a_standard_deviation_of_60(suite):
+    """On middle grey, where nothing is clipped, the noise has mean 0 and standard deviation 60."""
     extra = []
     for index in range(50):
         clean = grey(suite.reference, index)
@@ -120,7 +121,7 @@ def test_noise_has_the_spread_that_it_claims(suite):
 
 
 def test_faded_images_span_60_grey_levels(suite):
-    """Black becomes 100 and white 160; the order of the greys stays."""
+    """Grey levels from 0 to 255 are mapped linearly to 100 to 160."""
     for index in range(10):
         clean, faded = grey(suite.reference, index), grey(shift(suite, "faded"), index)
         assert faded.min() >= 100
@@ -129,21 +130,21 @@ def test_faded_images_span_60_grey_levels(suite):
 
 
 def test_small_images_hold_all_of_the_digit(suite):
-    """The ink is that of the reference, on (20/32)^2 of the area."""
+    """The sum of the grey levels is (20/32)^2 of that of the reference."""
     for index in range(20):
         ink = grey(shift(suite, "small"), index).sum() / grey(suite.reference, index).sum()
         assert ink == pytest.approx((20 / 32) ** 2, rel=0.05)
 
 
 def test_printed_images_are_dark_on_light(suite):
-    """As a page is; the reference is the other way round."""
+    """The ground of a printed image is light, and that of the reference is dark."""
     for index in range(20):
         assert np.median(grey(shift(suite, "printed"), index)) >= 200
         assert np.median(grey(suite.reference, index)) < 100
 
 
-def test_without_scikit_learn_the_suite_says_what_to_install(monkeypatch):
-    """The demo is an extra; its absence is a sentence."""
+def test_without_scikit_learn_the_message_names_the_extra(monkeypatch):
+    """Opening the suite without scikit-learn raises SuiteError with the command that installs it."""
     digits._split.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
     with pytest.raises(SuiteError, match=r"pip install 'mergekit-wise\[demo\]'"):
@@ -151,7 +152,7 @@ def test_without_scikit_learn_the_suite_says_what_to_install(monkeypatch):
 
 
 def test_images_can_be_asked_for_in_another_process(suite):
-    """Workers get the functions by pickling, and make the same images."""
+    """The image functions survive pickling and give the same images."""
     for dataset in suite.datasets:
         copy = pickle.loads(pickle.dumps(dataset.image))
         assert np.array_equal(np.asarray(copy(3)), np.asarray(dataset.image(3)))

@@ -1,4 +1,4 @@
-"""A fingerprint changes with the data, and with nothing else."""
+"""A fingerprint changes with the data and with nothing else."""
 
 import hashlib
 import shutil
@@ -16,7 +16,7 @@ from mergekit_wise.errors import SuiteError
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of two images."""
+    """A data set with two classes of two images each."""
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (3, 3), (len(name), 1, 2)).save(tmp_path / "set" / name)
@@ -24,21 +24,21 @@ def folder(tmp_path):
 
 
 def test_it_is_sixteen_hex_digits_of_a_sha_256(folder):
-    """Written out here once more."""
+    """The fingerprint is the digest of the names, labels and sizes, computed here independently."""
     rows = [("a/1.png", 0), ("a/2.png", 0), ("b/1.png", 1), ("b/2.png", 1)]
     text = "4 2\n" + "".join(f"/{name}\0{label}\0{(folder / name).stat().st_size}\n" for name, label in rows)
     assert fingerprint(open_folder(folder)) == hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def test_it_does_not_depend_on_where_the_data_is(folder, tmp_path):
-    """Two people with the same files have the same fingerprint."""
+    """A copy of the data set in another folder has the same fingerprint."""
     shutil.copytree(folder, tmp_path / "elsewhere" / "other")
     assert fingerprint(open_folder(folder)) == fingerprint(open_folder(tmp_path / "elsewhere" / "other"))
 
 
 @pytest.mark.parametrize("change", ["less", "more", "renamed", "resized", "relabelled"])
 def test_it_changes_with_every_change_of_the_data(folder, change):
-    """A file lost, added, renamed, of another size, or in another class."""
+    """The fingerprint changes if a file is removed, added, renamed, resized or moved to another class."""
     before = fingerprint(open_folder(folder))
     path = folder / "a" / "1.png"
     if change == "less":
@@ -55,7 +55,7 @@ def test_it_changes_with_every_change_of_the_data(folder, change):
 
 
 def test_no_image_is_decoded(folder):
-    """Bytes that are no image have a fingerprint too."""
+    """Files that are not images have a fingerprint, although they cannot be decoded."""
     for path in folder.rglob("*.png"):
         path.write_bytes(b"not an image")
     dataset = open_folder(folder)
@@ -64,14 +64,14 @@ def test_no_image_is_decoded(folder):
         dataset.image(0)
 
 
-def test_what_is_made_rather_than_stored_is_told_apart_by_name():
-    """The shifts of digits have the same labels in the same order."""
+def test_images_that_are_not_stored_are_identified_by_name():
+    """The data sets of digits have different fingerprints, although their labels are the same."""
     prints = {fingerprint(dataset) for dataset in open_suite("digits").datasets}
     assert len(prints) == 8
 
 
-def test_labels_count(folder):
-    """The same files with other labels are other data."""
+def test_labels_are_part_of_it(folder):
+    """The same files with other labels have another fingerprint."""
     dataset = open_folder(folder)
     other = replace(dataset, labels=np.array([0, 1, 0, 1]))
     assert fingerprint(other) != fingerprint(dataset)
