@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import Layout, plan_layout, without_duplicates
-from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo
+from mergekit_wise.checkpoint.tensors import Tensor, TensorInfo
 from mergekit_wise.checkpoint.writing import Writer, writing
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import shown
@@ -36,7 +36,7 @@ def open_shards(file: MappedFile, open_file: Callable[[Path], Checkpoint]) -> Ch
         for shard in sorted(set(weight_map.values())):
             shards[shard] = open_file(folder / shard)
             stack.callback(shards[shard].close)
-        tensors: dict[str, StoredTensor] = {}
+        tensors: dict[str, Tensor] = {}
         for name, shard in weight_map.items():
             if name not in shards[shard].tensors:
                 raise CheckpointError(

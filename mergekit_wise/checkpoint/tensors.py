@@ -1,13 +1,19 @@
-"""Facts about tensors apart from their bytes: element types, shapes, places, and which of them can be true.
+"""Tensors: element types, shapes and places, which of them can be true, and reading their elements in pieces.
 
-Knows no file format and no arithmetic: which dtypes can be mixed, and how, is decided in ``merging``.
+Knows no file format and no arithmetic: which dtypes can be mixed, and how, is decided in ``merging``. Tensors that are
+computed from others are in derived.py.
 """
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.wording import shown
@@ -78,17 +84,75 @@ class TensorInfo:
         return self.count * self.dtype.itemsize
 
 
+StorageArray = NDArray[np.generic]
+"""Elements in their dtype's storage dtype."""
+
+
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class Tensor(ABC):
+    """A tensor whose elements are read on request, flattened in C order."""
+
+    info: TensorInfo
+
+    @property
+    @abstractmethod
+    def files(self) -> tuple[MappedFile, ...]:
+        """The files that hold the elements."""
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> StorageArray:
+        """Elements `start` to `stop`: a 1-D array of the storage dtype, which must not be changed."""
+
+    def expect(self, start: int, stop: int) -> None:  # noqa: B027 - not every kind can
+        """Announce that all of these elements will be read soon."""
+
+    def forget(self, start: int, stop: int) -> None:  # noqa: B027
+        """Let the system reclaim the memory of elements that are not needed again."""
+
+    def renamed(self, name: str) -> Self:
+        """The same tensor under another name."""
+        return replace(self, info=replace(self.info, name=name))
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor(Tensor):
     """A tensor and where its elements lie: ``offset`` in bytes from the file's start, ``strides`` in elements.
 
     ``strides`` is None where the elements lie densely in C order, as nearly always.
     """
 
-    info: TensorInfo
     file: MappedFile
     offset: int
     strides: tuple[int, ...] | None = None
+
+    @property
+    def files(self) -> tuple[MappedFile, ...]:
+        """The file."""
+        return (self.file,)
+
+    def read(self, start: int, stop: int) -> StorageArray:
+        """A view of the file where the elements lie densely, else a copy of just these elements."""
+        dtype = self.info.dtype
+        if self.strides is None:
+            return self.file.elements(dtype.storage, self.offset + start * dtype.itemsize, stop - start)
+        if start >= stop:
+            return np.empty(0, dtype.storage)
+        span = 1 + sum((size - 1) * step for size, step in zip(self.info.shape, self.strides, strict=True))
+        flat = self.file.elements(dtype.storage, self.offset, span)
+        in_bytes = tuple(step * dtype.itemsize for step in self.strides)
+        return as_strided(flat, self.info.shape, in_bytes, writeable=False).flat[start:stop]
+
+    def expect(self, start: int, stop: int) -> None:
+        """See `Tensor.expect`."""
+        if self.strides is None and stop > start:
+            width = self.info.dtype.itemsize
+            self.file.expect(self.offset + start * width, self.offset + stop * width)
+
+    def forget(self, start: int, stop: int) -> None:
+        """See `Tensor.forget`."""
+        if self.strides is None:
+            width = self.info.dtype.itemsize
+            self.file.forget(self.offset + start * width, self.offset + stop * width)
 
 
 def is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:

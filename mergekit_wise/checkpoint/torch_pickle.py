@@ -14,6 +14,7 @@ from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.pickle_machine import Blob, Global, Observe, PickleError, Reduce, Stub
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames, described, with_call
 from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
+from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
@@ -81,7 +82,10 @@ def open_pickle(file: MappedFile) -> Checkpoint:
             f"{file.path}: not a readable pickle of weights: {error}. If it was cut off, copy or download it again."
         ) from error
     # The bytes that describe the tensors are scattered between the storages: names, shapes and places stand for them.
-    facts = [(name, str(t.info.dtype), t.info.shape, t.offset, t.strides) for name, t in checkpoint.tensors.items()]
+    facts = [
+        (name, str(t.info.dtype), t.info.shape, *((t.offset, t.strides) if isinstance(t, StoredTensor) else ()))
+        for name, t in checkpoint.tensors.items()
+    ]
     return replace(checkpoint, digest=hashlib.sha256(repr((facts, end)).encode()).hexdigest())
 
 
