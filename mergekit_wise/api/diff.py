@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from mergekit_wise.checkpoint import closing
-from mergekit_wise.merging import Differences, Movement, align, differences, movements
-from mergekit_wise.models.source import open_source
+from mergekit_wise.merging import Differences, Movement, differences, movements
+from mergekit_wise.models.pairing import open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import DiffOptions
 
@@ -21,8 +20,6 @@ class DiffReport:
 @takes(DiffOptions)
 def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
-    first, second = open_source(options.zeroshot), open_source(options.finetuned)
-    with closing(first, second):
-        a, b = align(first, second)
+    with open_pair(options.zeroshot, options.finetuned) as (a, b):
         moved = movements(a, b, options.progress)
         return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))

@@ -31,7 +31,6 @@ from mergekit_wise.merging import (
     check_alpha,
     describe,
     make_plan,
-    match,
     open_backend,
     open_fishers,
     parse_alphas,
@@ -40,6 +39,7 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading
+from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
@@ -205,7 +205,7 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
-        first, second = opened(options.zeroshot), opened(options.finetuned)
+        first, second = stack.enter_context(open_pair(options.zeroshot, options.finetuned, mmap=options.mmap))
         refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
         pair = match(first, second, rules)
         fishers = None

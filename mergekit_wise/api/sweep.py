@@ -16,7 +16,6 @@ from mergekit_wise.analysis import (
 from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
-from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing
 from mergekit_wise.errors import OutputError, SuiteError, UsageError
@@ -24,9 +23,9 @@ from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
-from mergekit_wise.merging import Pair, match
+from mergekit_wise.merging import Pair
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
-from mergekit_wise.models.source import open_source
+from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
@@ -80,10 +79,9 @@ def sweep(options: SweepOptions) -> SweepReport:
     tried = sweep_alphas(options)
     if options.select_on is not None:
         _require_set(options.select_on, options)
-    first, second = open_source(options.zeroshot), open_source(options.finetuned)
     # Processes that torchrun started can meet only once, however often is measured.
-    with closing(first, second), joined(options.device) as (ranks, _):
-        work = _Sweep(match(first, second), options)
+    with open_pair(options.zeroshot, options.finetuned) as both, joined(options.device) as (ranks, _):
+        work = _Sweep(match(*both), options)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)

@@ -15,7 +15,6 @@ from mergekit_wise.merging import (
     Pair,
     TensorPlan,
     make_plan,
-    match,
     open_backend,
     open_fishers,
     read_origin,
@@ -23,6 +22,7 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.mixing import blocks
+from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import VerifyOptions
@@ -64,7 +64,7 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        pair = match(opened(options.zeroshot), opened(options.finetuned), rules)
+        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned)), rules)
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(

@@ -4,7 +4,7 @@ from mergekit_wise.merging.backends import Backend, open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
 from mergekit_wise.merging.mixing import Mixer, blocks
 from mergekit_wise.merging.movement import Movement, movements
-from mergekit_wise.merging.pair import Differences, Pair, align, differences, match
+from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
 from mergekit_wise.merging.plan import TensorPlan, make_plan
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
 from mergekit_wise.merging.rules import Rules, check_alpha, parse_alphas
@@ -28,7 +28,6 @@ __all__ = [
     "describe",
     "differences",
     "make_plan",
-    "match",
     "movements",
     "open_backend",
     "open_fishers",
@@ -37,4 +36,5 @@ __all__ = [
     "read_rules",
     "relative_distance",
     "stream",
+    "unresolved",
 ]

@@ -1,16 +1,14 @@
-"""Pairing two checkpoints by the names and shapes of their tensors, or one error that lists all differences.
+"""Pairing two checkpoints by the names and shapes of their tensors, and what keeps them from being a pair.
 
 Names may differ by a prefix that only one side uses, which is bridged.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging.rules import Rules
-from mergekit_wise.wording import fold_names
 
 PROBES = 64
 """Names of one side that are searched for in the other: a prefix that matters shows in any few of them."""
@@ -50,24 +48,16 @@ def differences(zeroshot: Checkpoint, finetuned: Checkpoint) -> Differences:
     )
 
 
-def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None) -> Pair:
-    """Pair two checkpoints. Raises MismatchError that lists every difference that no rule resolves.
-
-    Raises UsageError if a pattern of `rules` matches no tensor.
-    """
-    rules = rules or Rules()
-    zeroshot, finetuned = align(zeroshot, finetuned)
-    every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
-    if unmatched := rules.unmatched(every):
-        raise UsageError(
-            f"No tensor name matches {' or '.join(map(repr, unmatched))}. "
-            f"List the names with: wise inspect {finetuned.path}"
-        )
-    names = tuple(name for name in every if rules.wants(name))
-    found = _unresolved(zeroshot, finetuned, names, rules)
-    if found:
-        raise MismatchError(_explain(zeroshot, finetuned, found))
-    return Pair(zeroshot, finetuned, names)
+def unresolved(zeroshot: Checkpoint, finetuned: Checkpoint, names: Iterable[str], rules: Rules) -> Differences:
+    """The differences in `names` that no rule resolves by taking one side's tensor; reads headers only."""
+    sides = {"zeroshot": zeroshot.tensors, "finetuned": finetuned.tensors}
+    open_names = {name for name in names if name not in sides.get(rules.kept(name) or "", ())}
+    found = differences(zeroshot, finetuned)
+    return Differences(
+        tuple(name for name in found.only_zeroshot if name in open_names),
+        tuple(name for name in found.only_finetuned if name in open_names),
+        tuple(name for name in found.shapes if name in open_names),
+    )
 
 
 def align(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
@@ -88,59 +78,6 @@ def align(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoint, Chec
         return _bridge(zeroshot, finetuned, prefix)
     finetuned, zeroshot = _bridge(finetuned, zeroshot, other_prefix)
     return zeroshot, finetuned
-
-
-def _unresolved(zeroshot: Checkpoint, finetuned: Checkpoint, names: Iterable[str], rules: Rules) -> Differences:
-    """The differences in `names` that no rule resolves by taking one side's tensor."""
-    sides = {"zeroshot": zeroshot.tensors, "finetuned": finetuned.tensors}
-    open_names = {name for name in names if name not in sides.get(rules.kept(name) or "", ())}
-    found = differences(zeroshot, finetuned)
-    return Differences(
-        tuple(name for name in found.only_zeroshot if name in open_names),
-        tuple(name for name in found.only_finetuned if name in open_names),
-        tuple(name for name in found.shapes if name in open_names),
-    )
-
-
-def _explain(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> str:
-    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors:"]
-    for checkpoint, names in ((zeroshot, found.only_zeroshot), (finetuned, found.only_finetuned)):
-        if names:
-            lines.append(f"  only in {checkpoint.path.name} ({len(names)}):")
-            lines += [f"    {line}" for line in fold_names(names)]
-    if found.shapes:
-        lines.append(f"  of different shape ({len(found.shapes)}):")
-        lines += [
-            f"    {name}: {list(zeroshot.info(name).shape)} and {list(finetuned.info(name).shape)}"
-            for name in found.shapes
-        ]
-    return "\n".join([*lines, *_advice(zeroshot, finetuned, found)])
-
-
-def _advice(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> list[str]:
-    """The options that would resolve the differences, if most names are shared; else what to do instead."""
-    different = len(found.only_zeroshot) + len(found.only_finetuned) + len(found.shapes)
-    shared = len(zeroshot.tensors.keys() & finetuned.tensors.keys())
-    if different > shared:
-        notes = [f"{side.path.name}: {note}" for side in (zeroshot, finetuned) for note in side.notes]
-        return [*notes, "Give two checkpoints of the same model; 'wise diff' compares them."]
-    options = [f"--keep zs:{pattern}" for pattern in _patterns(found.only_zeroshot, zeroshot)]
-    options += [f"--keep ft:{pattern}" for pattern in _patterns(found.only_finetuned, finetuned)]
-    options += [f"--keep ft:{name}" for name in found.shapes[:4]]
-    return [
-        "To take these tensors from one side (zs: zero-shot, ft: fine-tuned), add: " + " ".join(options),
-        "To leave them out, name the tensors to write: --only PATTERN. Tensors are never cropped or broadcast.",
-    ]
-
-
-def _patterns(names: Sequence[str], checkpoint: Checkpoint) -> list[str]:
-    """A few shell patterns that match these names and no others of the file."""
-    patterns: dict[str, None] = {}
-    for name in names:
-        head = name.split(".")[0] + "."
-        alone = "." in name and all(other in names for other in checkpoint.tensors if other.startswith(head))
-        patterns[f"'{head}*'" if alone else name] = None
-    return list(patterns)
 
 
 def _best_prefix(names: Collection[str], others: Collection[str]) -> tuple[str, int]:

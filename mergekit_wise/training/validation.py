@@ -14,7 +14,7 @@ from mergekit_wise.evaluation import Ranks
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.predictions import as_details
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
-from mergekit_wise.merging import match
+from mergekit_wise.models.pairing import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
 from mergekit_wise.results import Record, to_candidates

@@ -17,8 +17,8 @@ from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.subsets import limited
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
-from mergekit_wise.merging import match
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.pairing import match
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.results import read_analyses, read_records

@@ -7,8 +7,8 @@ from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging import match
 from mergekit_wise.merging.fisher import open_fishers
+from mergekit_wise.models.pairing import match
 
 WEIGHTS = {"a.w": torch.ones(3), "b.w": torch.ones(2, 2)}
 

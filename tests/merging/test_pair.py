@@ -5,7 +5,8 @@ import torch
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging import Rules, make_plan, match
+from mergekit_wise.merging import Rules, make_plan
+from mergekit_wise.models.pairing import match
 
 
 def checkpoints(tmp_path, a, b):

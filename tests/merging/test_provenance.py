@@ -8,8 +8,9 @@ from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import BY_TORCH, open_checkpoint
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.merging import Rules, match
+from mergekit_wise.merging import Rules
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
+from mergekit_wise.models.pairing import match
 
 EVERY = Rules(
     alpha=1.5,
