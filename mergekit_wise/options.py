@@ -39,6 +39,7 @@ ZERO_SHOT_HEAD = "zero-shot"
 
 PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
@@ -134,6 +135,26 @@ OutputFile = Annotated[
     FilePath, Option("Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output")
 ]
 
+
+# Shared by the commands that take a pair.
+Like = Annotated[
+    str | None,
+    Option(
+        "Side whose tensor names the output has, where those of two libraries differ (open_clip, Hugging Face, timm).",
+        group=RULES,
+        choices=("zs", "ft"),
+        default="zs",
+    ),
+]
+Rename = Annotated[
+    Texts,
+    Option(
+        "Rename tensors of one side before matching: those under OLD, or those that match /OLD/ as a regular "
+        "expression. May be repeated.",
+        metavar="SIDE:OLD=NEW",
+        group=RULES,
+    ),
+]
 
 # Shared by evaluations.
 SUITE = Option(
@@ -481,6 +502,8 @@ class MergeOptions(Options):
     only: Annotated[
         Texts, Option("Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES)
     ] = EMPTY
+    like: Like = None
+    rename: Rename = EMPTY
     fisher: Annotated[
         Pair | None,
         Option(
@@ -586,6 +609,8 @@ class SweepOptions(Options):
     output_ensemble: Annotated[
         bool, Option("Also evaluate the output-space ensemble (1 - alpha) f(x, zs) + alpha f(x, ft).", group=MEASURE)
     ] = False
+    like: Like = None
+    rename: Rename = EMPTY
     analyze: Annotated[
         bool, Option("Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE)
     ] = False
@@ -741,6 +766,29 @@ class DiffOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     _: KW_ONLY
+    like: Like = None
+    rename: Rename = EMPTY
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertOptions(Options):
+    """The options of ``wise convert``."""
+
+    checkpoint: Checkpoint
+    output: Annotated[
+        FilePath,
+        Option(
+            "Checkpoint to write: a file, or a folder with the configuration if the name has no ending.",
+            metavar="PATH",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ]
+    _: KW_ONLY
+    to: Annotated[str, Option("Library whose names and layout to write.", group=OUTPUT, choices=LIBRARIES)]
+    model: Model = None
     progress: Progress = silent
 
 
@@ -793,6 +841,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "verify": (VerifyOptions, ()),
     "inspect": (InspectOptions, (JSON,)),
     "diff": (DiffOptions, (JSON,)),
+    "convert": (ConvertOptions, ()),
     "demo": (DemoOptions, ()),
 }
 """Every command's class of options, and what it has for a terminal alone."""

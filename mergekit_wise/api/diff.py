@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mergekit_wise.merging import Differences, Movement, differences, movements
+from mergekit_wise.merging import Differences, Movement, differences, movements, parse_naming
 from mergekit_wise.models.pairing import open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import DiffOptions
@@ -20,6 +20,7 @@ class DiffReport:
 @takes(DiffOptions)
 def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
-    with open_pair(options.zeroshot, options.finetuned) as (a, b):
+    naming = parse_naming(options.like, options.rename)
+    with open_pair(options.zeroshot, options.finetuned, naming) as (a, b, _):
         moved = movements(a, b, options.progress)
         return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))

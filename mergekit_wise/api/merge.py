@@ -34,6 +34,7 @@ from mergekit_wise.merging import (
     open_backend,
     open_fishers,
     parse_alphas,
+    parse_naming,
     relative_distance,
     stream,
 )
@@ -132,7 +133,13 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
     Raises UsageError for alphas that are none.
     """
     merged = MergeOptions(
-        options.zeroshot, options.finetuned, str(options.save), device=options.device, progress=options.progress
+        options.zeroshot,
+        options.finetuned,
+        str(options.save),
+        like=options.like,
+        rename=options.rename,
+        device=options.device,
+        progress=options.progress,
     )
     return merged, sweep_alphas(options)
 
@@ -205,9 +212,12 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
-        first, second = stack.enter_context(open_pair(options.zeroshot, options.finetuned, mmap=options.mmap))
+        naming = parse_naming(options.like, options.rename)
+        first, second, naming = stack.enter_context(
+            open_pair(options.zeroshot, options.finetuned, naming, mmap=options.mmap)
+        )
         refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
-        pair = match(first, second, rules)
+        pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(pair, opened(options.fisher[0]), opened(options.fisher[1]), options.fisher_floor)
@@ -248,7 +258,8 @@ def _output_plan(job: _Merge, output: Path | None = None) -> OutputPlan:
 @contextmanager
 def _placed(job: _Merge) -> Iterator[OutputPlan]:
     """A file; or, where a source is a folder, a folder with that one's side files."""
-    folders = [side.path for side in (job.pair.finetuned, job.pair.zeroshot) if side.path.is_dir()]
+    sides = (job.pair.finetuned, job.pair.zeroshot)
+    folders = [side.path for side in sides if side.path.is_dir() and not side.is_translated]
     if not folders:
         yield _output_plan(job)
         return

@@ -23,7 +23,8 @@ from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
-from mergekit_wise.merging import Pair
+from mergekit_wise.merging import Pair, parse_naming
+from mergekit_wise.merging.naming import KEYS
 from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
@@ -80,8 +81,17 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
-    with open_pair(options.zeroshot, options.finetuned) as both, joined(options.device) as (ranks, _):
-        work = _Sweep(match(*both), options)
+    naming = parse_naming(options.like, options.rename)
+    with (
+        open_pair(options.zeroshot, options.finetuned, naming, to_evaluate=options.like is None) as (
+            first,
+            second,
+            naming,
+        ),
+        joined(options.device) as (ranks, _),
+    ):
+        options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
+        work = _Sweep(match(first, second, naming=naming), options)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)

@@ -17,6 +17,7 @@ from mergekit_wise.merging import (
     make_plan,
     open_backend,
     open_fishers,
+    read_naming,
     read_origin,
     read_rules,
 )
@@ -64,7 +65,8 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned)), rules)
+        first, second, naming = stack.enter_context(open_pair(options.zeroshot, options.finetuned, read_naming(origin)))
+        pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(

@@ -20,6 +20,8 @@ class Checkpoint:
         metadata: texts that the file holds about itself; empty if its format has none.
         digest: SHA-256, in hex, of the part of the file that describes the tensors.
         notes: for the user: what was renamed or ignored when the file was opened.
+        is_translated: whether the names are another library's than the file's, so that the files next to it, which
+            describe it, do not describe these tensors.
     """
 
     path: Path
@@ -28,6 +30,7 @@ class Checkpoint:
     metadata: Mapping[str, str]
     digest: str
     notes: tuple[str, ...] = ()
+    is_translated: bool = False
 
     def info(self, name: str) -> TensorInfo:
         """The facts about one tensor."""

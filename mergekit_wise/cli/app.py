@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
+from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
 from mergekit_wise.cli.evaluate import evaluate
@@ -114,6 +115,13 @@ register(data, "fetch", fetch, "wise data fetch imagenet-a --data /data", table=
 register(app, "verify", verify, "wise verify merged.safetensors --zeroshot zs.safetensors --finetuned ft.safetensors")
 register(app, "inspect", inspect, "wise inspect merged.safetensors")
 register(app, "diff", diff, "wise diff zs.safetensors ft.safetensors")
+register(
+    app,
+    "convert",
+    convert,
+    "wise convert hf-hub:openai/clip-vit-base-patch32 -o clip.safetensors --to open_clip",
+    "wise convert merged.safetensors -o merged --to hf",
+)
 register(app, "demo", demo, "wise demo wise-demo")
 
 

@@ -4,6 +4,7 @@ from mergekit_wise.merging.backends import Backend, open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
 from mergekit_wise.merging.mixing import Mixer, blocks
 from mergekit_wise.merging.movement import Movement, movements
+from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming, parse_naming, read_naming, renamed
 from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
 from mergekit_wise.merging.plan import TensorPlan, make_plan
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
@@ -11,12 +12,14 @@ from mergekit_wise.merging.rules import Rules, check_alpha, parse_alphas
 from mergekit_wise.merging.stream import Outcome, Sink, relative_distance, stream
 
 __all__ = [
+    "AS_ZEROSHOT",
     "KEY",
     "Backend",
     "Differences",
     "Fishers",
     "Mixer",
     "Movement",
+    "Naming",
     "Outcome",
     "Pair",
     "Rules",
@@ -32,9 +35,12 @@ __all__ = [
     "open_backend",
     "open_fishers",
     "parse_alphas",
+    "parse_naming",
+    "read_naming",
     "read_origin",
     "read_rules",
     "relative_distance",
+    "renamed",
     "stream",
     "unresolved",
 ]

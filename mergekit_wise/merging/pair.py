@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming
 from mergekit_wise.merging.rules import Rules
 
 PROBES = 64
@@ -18,12 +19,14 @@ PROBES = 64
 class Pair:
     """A zero-shot and a fine-tuned checkpoint, and the names of the merged model.
 
-    Both hold each name with the same shape, unless a rule takes the tensor from one side.
+    Both hold each name with the same shape, unless a rule takes the tensor from one side. `naming` says how the names
+    came about.
     """
 
     zeroshot: Checkpoint
     finetuned: Checkpoint
     names: tuple[str, ...]
+    naming: Naming = AS_ZEROSHOT
 
 
 @dataclass(frozen=True, slots=True)

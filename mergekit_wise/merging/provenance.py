@@ -32,6 +32,7 @@ def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[
         "method": "wise-ft",
         "alpha": rules.alpha,
         "rules": _rules(rules),
+        **({"naming": naming} if (naming := pair.naming.record()) else {}),
         "zeroshot": _source(pair.zeroshot),
         "finetuned": _source(pair.finetuned),
     }

@@ -158,6 +158,8 @@ def normalizes(checkpoint: Checkpoint, head: str) -> bool:
 
 def weights_folder(checkpoint: Checkpoint) -> Path | None:
     """The folder whose other files describe the weights; None for a file with a name that its user chose."""
+    if checkpoint.is_translated:
+        return None
     if checkpoint.path.is_dir():
         return checkpoint.path
     return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None

@@ -1,38 +1,62 @@
 """Opens two checkpoints as one pair: the one place where every command that takes a pair gets it. Imports no torch."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
-from mergekit_wise.merging import Pair, Rules, align, unresolved
+from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renamed, unresolved
+from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.mismatch import explain_mismatch
 from mergekit_wise.models.source import open_source
+from mergekit_wise.wording import listed, plural
+
+_HEAD = re.compile(r"(?:.*\.)?(?:classification_head|classifier|heads?|fc|linear|logits|last_linear|head\.fc)\.weight")
+"""Usual names of the weight of a classifier's last layer."""
 
 
 @contextmanager
 def open_pair(
-    zeroshot: str | Path, finetuned: str | Path, *, mmap: bool = True
-) -> Iterator[tuple[Checkpoint, Checkpoint]]:
+    zeroshot: str | Path,
+    finetuned: str | Path,
+    naming: Naming = AS_ZEROSHOT,
+    *,
+    mmap: bool = True,
+    to_evaluate: bool = False,
+) -> Iterator[tuple[Checkpoint, Checkpoint, Naming]]:
     """Open two checkpoints and give their tensors the same names, as far as possible; notes say how.
 
-    Raises CheckpointError if one cannot be read.
+    Tensors are renamed as `naming` says. If the checkpoints hold one architecture under the names of two libraries, one
+    of them is translated; with `to_evaluate` to the fine-tuned one's names, if only these can be evaluated. A prefix
+    that only one of them has is removed or added. Yields the checkpoints and the naming.
+
+    Raises CheckpointError if one cannot be read, UsageError if a rule of `naming` fits no name, and ModelError or
+    MismatchError if names cannot be changed.
     """
     first = open_source(zeroshot, mmap=mmap)
     with closing(first):
         second = open_source(finetuned, mmap=mmap)
         with closing(second):
-            yield align(first, second)
+            first = renamed(first, [rule for rule in naming.rename if rule.side == "zeroshot"])
+            second = renamed(second, [rule for rule in naming.rename if rule.side == "finetuned"])
+            if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, second):
+                naming = replace(naming, like="finetuned")
+            yield *align(*_in_one_family(first, second, naming)), naming
 
 
-def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None) -> Pair:
-    """Pair two checkpoints. Raises MismatchError that explains every difference that no rule resolves.
+def match(
+    zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None, naming: Naming = AS_ZEROSHOT
+) -> Pair:
+    """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
-    Raises UsageError if a pattern of `rules` matches no tensor.
+    Buffers that only one of them holds are taken from there. Raises MismatchError that explains every difference that
+    no rule resolves, and UsageError if a pattern of `rules` matches no tensor.
     """
     rules = rules or Rules()
-    zeroshot, finetuned = align(zeroshot, finetuned)
+    zeroshot, finetuned = _with_buffers(*align(zeroshot, finetuned))
     every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
     if unmatched := rules.unmatched(every):
         raise UsageError(
@@ -42,4 +66,59 @@ def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = Non
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found))
-    return Pair(zeroshot, finetuned, names)
+    _require_one_head(zeroshot, finetuned, names)
+    return Pair(zeroshot, finetuned, names, naming)
+
+
+def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:
+    first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
+    if first is None or second is None or not related(first, second):
+        return False
+    return second.family.is_evaluable and not first.family.is_evaluable
+
+
+def _in_one_family(zeroshot: Checkpoint, finetuned: Checkpoint, naming: Naming) -> tuple[Checkpoint, Checkpoint]:
+    if zeroshot.tensors.keys() == finetuned.tensors.keys():
+        return zeroshot, finetuned
+    first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
+    if first is None or second is None or not related(first, second):
+        return zeroshot, finetuned
+    if naming.like == "zeroshot":
+        return zeroshot, translated(finetuned, first.family, first.prefix, zeroshot)
+    return translated(zeroshot, second.family, second.prefix, finetuned), finetuned
+
+
+def _with_buffers(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoint, Checkpoint]:
+    """Both with the buffers that only one of them holds."""
+    return _with_buffers_of(zeroshot, finetuned), _with_buffers_of(finetuned, zeroshot)
+
+
+def _with_buffers_of(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:
+    missing = {
+        name: tensor for name, tensor in other.tensors.items() if name not in checkpoint.tensors and is_buffer(name)
+    }
+    if not missing:
+        return checkpoint
+    note = f"taking {plural(len(missing), 'buffer')} from {other.path.name}: {listed(missing)}"
+    return replace(checkpoint, tensors={**checkpoint.tensors, **missing}, notes=(*checkpoint.notes, note))
+
+
+def _require_one_head(zeroshot: Checkpoint, finetuned: Checkpoint, names: tuple[str, ...]) -> None:
+    """Raise MismatchError if the output would have the classifier of both checkpoints, under two names."""
+    first, second = _own_heads(zeroshot, finetuned, names), _own_heads(finetuned, zeroshot, names)
+    for old, shape in second.items():
+        for new, other in first.items():
+            if shape[1] == other[1]:
+                old, new = old.removesuffix(".weight"), new.removesuffix(".weight")
+                keep = "" if shape == other else f" --keep 'ft:{new}.*'"
+                raise MismatchError(
+                    f"The output would have two heads: {new} of {zeroshot.path} {list(other)} and {old} of "
+                    f"{finetuned.path} {list(shape)}. If they are one layer, add: --rename ft:{old}={new}{keep}"
+                )
+
+
+def _own_heads(checkpoint: Checkpoint, other: Checkpoint, names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
+    """Name and shape of the weights of heads that only one checkpoint holds."""
+    own = (name for name in names if name in checkpoint.tensors and name not in other.tensors)
+    found = {name: checkpoint.info(name).shape for name in own if _HEAD.fullmatch(name)}
+    return {name: shape for name, shape in found.items() if len(shape) == 2}

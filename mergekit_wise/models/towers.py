@@ -59,6 +59,28 @@ def text_shapes(model_cfg: Mapping[str, Any]) -> Shapes:
     return _shapes(_text, json.dumps({key: model_cfg[key] for key in ("embed_dim", "text_cfg")}))
 
 
+def timm_facts(model_cfg: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A ViT of timm's with attention pooling in the words of transformers' SiglipVisionConfig; None for any other."""
+    with torch.device("meta"), uninitialized(), _explained():
+        trunk = _visual(model_cfg).trunk
+    pool = getattr(trunk, "attn_pool", None)
+    if pool is None or getattr(trunk, "cls_token", None) is not None or not hasattr(trunk, "blocks"):
+        return None
+    block = trunk.blocks[0]
+    tanh = getattr(block.mlp.act, "approximate", "none") == "tanh" or type(block.mlp.act).__name__ == "GELUTanh"
+    patch = trunk.patch_embed
+    return {
+        "hidden_size": trunk.embed_dim,
+        "intermediate_size": block.mlp.fc1.out_features,
+        "num_hidden_layers": len(trunk.blocks),
+        "num_attention_heads": block.attn.num_heads,
+        "image_size": patch.img_size[0],
+        "patch_size": patch.patch_size[0],
+        "hidden_act": "gelu_pytorch_tanh" if tanh else "gelu",
+        "layer_norm_eps": block.norm1.eps,
+    }
+
+
 @contextmanager
 def uninitialized() -> Iterator[None]:
     """Modules that are built in this context keep uninitialised parameters: drawing random ones takes seconds."""
