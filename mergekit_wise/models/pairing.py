@@ -44,7 +44,7 @@ def open_pair(
             second = renamed(second, [rule for rule in naming.rename if rule.side == "finetuned"])
             if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, second):
                 naming = replace(naming, like="finetuned")
-            yield *align(*_in_one_family(first, second, naming)), naming
+            yield *_with_buffers(*align(*_in_one_family(first, second, naming))), naming
 
 
 def match(

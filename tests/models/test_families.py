@@ -256,7 +256,7 @@ def test_query_key_and_value_of_different_dtypes_are_refused(opened):
         (OPEN_CLIP_SIGLIP, "", lambda: open_clip_siglip().state_dict()),
         (HF_CLIP, "", lambda: hf_clip().state_dict()),
         (HF_CLIP, "model.", lambda: hf_clip().state_dict()),
-        (HF_VISION, "", lambda: {k: v for k, v in CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict().items()}),
+        (HF_VISION, "", lambda: CLIPVisionModel(CLIPVisionConfig(**VISION)).state_dict()),
         (HF_SIGLIP, "", lambda: siglip().state_dict()),
         (TIMM, "", lambda: timm_clip().state_dict()),
         (TIMM_SIGLIP, "", lambda: open_clip_siglip().visual.trunk.state_dict()),
