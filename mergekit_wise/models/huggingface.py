@@ -15,8 +15,8 @@ CLIP = "Hugging Face's CLIPModel"
 CLASSIFIER = "Hugging Face's CLIPForImageClassification"
 SIGLIP = "Hugging Face's SigLIP"
 NO_SIGLIP = (
-    f"{SIGLIP} can be merged, but not evaluated. Fine-tune and evaluate open_clip's form of the weights, for example "
-    "ViT-B-16-SigLIP/webli"
+    f"{SIGLIP} is evaluated under open_clip's names: convert it with 'wise convert PATH -o siglip.safetensors "
+    "--to open_clip', and name its architecture, for example --model ViT-B-16-SigLIP"
 )
 
 PATCHES = "patches"
