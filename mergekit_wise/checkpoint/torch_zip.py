@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
 from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
@@ -32,7 +33,7 @@ def looks_like_zip(file: MappedFile) -> bool:
     return file.bytes_at(0, 4) == b"PK\x03\x04"
 
 
-def open_torch_zip(file: MappedFile) -> Checkpoint:
+def open_torch_zip(file: MappedFile, entry: str | None = None) -> Checkpoint:
     """Open the archive without executing its pickle. Raises CheckpointError."""
     suspicious = SuspiciousNames()
     try:
@@ -44,8 +45,10 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
         digest = hashlib.sha256(text).hexdigest()
         return torch_checkpoint(
-            file, kind, value, lambda storage: _locate(file, storage, members, folder), digest, suspicious
+            file, kind, value, lambda storage: _locate(file, storage, members, folder), digest, suspicious, entry
         )
+    except UnsuitableError as error:
+        raise error.in_file(file.path) from error
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
