@@ -16,6 +16,7 @@ from mergekit_wise.checkpoint.modules import Weights
 from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
 from mergekit_wise.checkpoint.tensors import (
+    RANK,
     StorageArray,
     StoredTensor,
     Tensor,
@@ -70,10 +71,11 @@ def torch_checkpoint(
 def _require_readable(weights: Weights) -> None:
     """Raise UnsuitableError if a tensor among the weights is not read, by its name and with what to do."""
     reasons: dict[str, list[str]] = {}
-    for name, value in (*weights.tensors.items(), *weights.others.items()):
+    foreign = {name: view for name, view in weights.tensors.items() if view.dtype not in RANK}
+    for name, value in (*foreign.items(), *weights.others.items()):
         parts = value if isinstance(value, (list, tuple)) else (value,)  # as (weight, bias) of quantized layers
         reason = next((reason for part in parts[:MAX_PARTS] if (reason := why_unreadable(part))), None)
-        if reason is None and isinstance(value, (TensorView, PickledArray)) and not isinstance(name, str):
+        if reason is None and isinstance(value, TensorView):
             reason = "has a name that is not a text"
         if reason is not None:
             reasons.setdefault(reason, []).append(shown(str(name)) if isinstance(name, (str, int, float)) else "?")

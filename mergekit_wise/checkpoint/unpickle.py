@@ -45,8 +45,13 @@ def load(
 
 
 def _run(machine: Machine) -> object:
+    data, end = machine.data, len(machine.data)
     for _ in range(MAX_INSTRUCTIONS):
-        opcode = machine.take(1)[0]
+        at = machine.at
+        if at >= end:
+            raise PickleError("the pickle ends in the middle")
+        opcode = data[at]
+        machine.at = at + 1
         if opcode == STOP:
             return machine.pop()
         action = ACTIONS.get(opcode)
@@ -86,8 +91,12 @@ def _index(machine: Machine) -> int:
 
 
 def _remember(machine: Machine, key: int) -> None:
-    machine.spend(MEMO_BYTES)
     machine.memo[key] = machine.stack[-1]
+
+
+def _memoize(machine: Machine) -> None:
+    machine.spend(MEMO_BYTES)  # the one such instruction that is a single byte
+    _remember(machine, len(machine.memo))
 
 
 def _push_new(machine: Machine, value: object, size: int) -> None:
@@ -176,7 +185,7 @@ ACTIONS: dict[int, Action] = {
         (b"p", lambda m: _remember(m, _index(m))),
         (b"q", lambda m: _remember(m, m.number(1))),
         (b"r", lambda m: _remember(m, m.number(4))),
-        (b"\x94", lambda m: _remember(m, len(m.memo))),
+        (b"\x94", _memoize),
         (b"g", lambda m: m.push(m.memo[_index(m)])),
         (b"h", lambda m: m.push(m.memo[m.number(1)])),
         (b"j", lambda m: m.push(m.memo[m.number(4)])),
