@@ -139,7 +139,7 @@ def find_weights(value: object, path: Path, entry: str | None = None) -> tuple[W
     if chosen.steps:
         beside = _summary(_beside(value, chosen.steps))
         notes.append(f"using {shown(chosen.text)!r}" + (f"; ignoring {beside}" if beside else ""))
-    others = [other for other in found if other is not chosen and other.count]
+    others = [o for o in found if o is not chosen and o.count and (o.has_dots or not chosen.is_below(o))]
     if averages := [_alternative(path, other) for other in others if other.is_average]:
         notes.append(f"averaged weights, often the better ones, are in {listed(averages)}; pass that to use them")
     if more := [_alternative(path, other) for other in others if not other.is_average]:
@@ -216,7 +216,11 @@ def _candidates(value: object, steps: Steps) -> Iterator[Candidate]:
                     continue
                 candidate = Candidate(place, node, _dictionary_weights(entries))
                 names = candidate.weights.tensors.keys()
-                if names and names <= OPTIMIZER_TENSORS and names & {"exp_avg", "momentum_buffer", "square_avg"}:
+                if (
+                    place != steps
+                    and names <= OPTIMIZER_TENSORS
+                    and names & {"exp_avg", "momentum_buffer", "square_avg"}
+                ):
                     continue
                 if names or candidate.count:
                     yield candidate

@@ -96,7 +96,7 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with its scaled float8 weights as float32, and a note; itself if it has none.
 
     A scale belongs to a whole tensor, to each row, or to each block of 128 x 128 elements. Raises CheckpointError if
-    the shape of a scale fits none of these.
+    the shape of a scale fits none of these, or if a weight has further scales.
     """
     tensors = dict(checkpoint.tensors)
     restored: list[str] = []
@@ -117,6 +117,8 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
         restored.append(name)
     if not restored:
         return checkpoint
+    if left := [name for name in tensors if _scaled_format(checkpoint.tensors, name)]:
+        raise CheckpointError(f"{checkpoint.path}: does not say what its scales {listed(left, 3)} are for. {_ADVICE}")
     tensors = {name: tensor for name, tensor in tensors.items() if not ACTIVATIONS.search(name)}
     unused = len(checkpoint.tensors) - len(tensors) - len(restored)
     note = f"dequantized {plural(len(restored), 'float8 weight')} to float32 with the scales ({listed(restored, 3)})"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from mergekit_wise.checkpoint.arrays import PickledArray, why_unreadable
+from mergekit_wise.checkpoint.arrays import PickledArray, pickled_array, why_unreadable
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.derived import Computed
 from mergekit_wise.checkpoint.entries import find_weights
@@ -75,12 +75,13 @@ def _require_readable(weights: Weights) -> None:
     for name, value in (*foreign.items(), *weights.others.items()):
         parts = value if isinstance(value, (list, tuple)) else (value,)  # as (weight, bias) of quantized layers
         reason = next((reason for part in parts[:MAX_PARTS] if (reason := why_unreadable(part))), None)
-        if reason is None and isinstance(value, TensorView):
+        if reason is None and (isinstance(value, TensorView) or pickled_array(value) is not None):
             reason = "has a name that is not a text"
         if reason is not None:
             reasons.setdefault(reason, []).append(shown(str(name)) if isinstance(name, (str, int, float)) else "?")
     for reason, names in reasons.items():
-        raise UnsuitableError(f"{plural(len(names), 'tensor')} cannot be read ({listed(names)}): each {reason}")
+        which = f"tensor {names[0]!r}" if len(names) == 1 else f"each of {len(names):,} tensors ({listed(names)})"
+        raise UnsuitableError(f"{which} {reason}")
 
 
 def _require_values(value: object, weights: Weights) -> None:
