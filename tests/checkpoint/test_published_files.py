@@ -26,7 +26,11 @@ def torchs_own(path):
     """The state dict as torch or safetensors reads it."""
     if path.suffix == ".safetensors":
         return load_file(path)
-    value = torch.jit.load(path).state_dict() if path.suffix == ".jit" else torch.load(path, weights_only=True)
+    value = (
+        torch.jit.load(path).state_dict()
+        if path.suffix == ".jit"
+        else torch.load(path, map_location="cpu", weights_only=True)
+    )
     return dict(value.get("model_state", value))
 
 
