@@ -6,7 +6,7 @@ from pathlib import Path
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.architecture import guess_architecture
-from mergekit_wise.models.source import open_source
+from mergekit_wise.models.source import open_file, remarks
 from mergekit_wise.models.weight_shapes import Guess
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import InspectOptions
@@ -40,7 +40,7 @@ class Inspection:
 @takes(InspectOptions)
 def inspect(options: InspectOptions) -> Inspection:
     """Read a checkpoint's header. Raises CheckpointError."""
-    checkpoint = open_source(options.checkpoint)
+    checkpoint = open_file(options.checkpoint)
     with closing(checkpoint):
         return Inspection(
             checkpoint.path,
@@ -51,7 +51,7 @@ def inspect(options: InspectOptions) -> Inspection:
             read_origin(checkpoint),
             guess_architecture(checkpoint),
             checkpoint.digest,
-            checkpoint.notes,
+            (*checkpoint.notes, *remarks(checkpoint)),
         )
 
 

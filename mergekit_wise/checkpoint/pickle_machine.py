@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import shown
 
 Reduce = Callable[["Global", tuple[object, ...]], object]
@@ -23,9 +25,26 @@ LINE_BYTES = 256
 
 MAX_KEY_PARTS = 8
 
+SPARE_BYTES = 1 << 27
+BYTES_EACH = 32
+"""Objects may take `BYTES_EACH` bytes of memory for each byte of the data, and `SPARE_BYTES` besides."""
+
+
+LIST_BYTES, DICT_BYTES, SET_BYTES, STUB_BYTES, TUPLE_BYTES, MEMO_BYTES = 56, 64, 216, 120, 48, 100
+"""What an object takes that a single byte of a pickle can ask for."""
+
 
 class PickleError(ValueError):
     """The pickle is damaged, or asks for something that is refused."""
+
+
+class UnsuitableError(PickleError):
+    """The file is sound, but holds something that is not read; the message says what to save instead."""
+
+    def in_file(self, path: Path) -> CheckpointError:
+        """The error for the user."""
+        text = str(self)
+        return CheckpointError(f"{path}: {text}" + ("" if text.endswith(("?", ".")) else "."))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +68,22 @@ class Blob:
 
 @dataclass(slots=True, eq=False)
 class Stub:
-    """Stands for an object that is not built: its class, its arguments and its state. Its items are not kept."""
+    """Stands for an object that is not built: its class, its arguments, its state and, of a mapping, its entries.
+
+    The items of lists and sets are not kept.
+    """
 
     kind: object
     arguments: tuple[object, ...] = ()
     state: object = None
+    entries: dict[object, object] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class OpaqueKey:
+    """Stands for a key of a dictionary or a member of a set that is not hashed; equal to itself alone."""
+
+    key: object
 
 
 class _Mark:
@@ -75,6 +105,13 @@ class Machine:
         self.persistent = persistent
         self.observe = observe
         self.copied = 0
+        self.memory = SPARE_BYTES + BYTES_EACH * len(data)
+
+    def spend(self, size: int) -> None:
+        """Count `size` bytes of memory. Raises PickleError if the data is too short to need that much."""
+        self.memory -= size
+        if self.memory < 0:
+            raise PickleError("the pickle builds far more objects than its size explains")
 
     # Arguments of instructions
 
@@ -140,6 +177,7 @@ class Machine:
         function, arguments = self.pop_many(2)
         if not isinstance(arguments, tuple):
             raise PickleError("the pickle calls a function with arguments that are not a tuple")
+        self.spend(STUB_BYTES)
         value = self.reduce(function, arguments) if isinstance(function, Global) else Stub(function, arguments)
         if isinstance(value, (dict, frozenset)):  # copied from a list, which can be an argument of many calls
             self.copied += len(value)
@@ -149,6 +187,7 @@ class Machine:
 
     def push_stub(self, kind: object, arguments: object) -> None:
         """Put an object of a class on the stack, as a stub."""
+        self.spend(STUB_BYTES)
         self.push(Stub(kind, arguments if isinstance(arguments, tuple) else (arguments,)))
 
     def build(self) -> None:
@@ -170,7 +209,8 @@ class Machine:
         """Set entries of the dictionary on the stack; `pairs` holds keys and values in turn."""
         target = self.stack[-1]
         if isinstance(target, Stub):
-            return
+            target.entries = {} if target.entries is None else target.entries
+            target = target.entries
         if not isinstance(target, dict) or len(pairs) % 2:
             raise PickleError("the pickle sets entries of something that is not a dictionary")
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
@@ -179,31 +219,35 @@ class Machine:
     def add(self, items: list[object]) -> None:
         """Add to the set on the stack."""
         target = self.stack[-1]
-        if not isinstance(target, set):
+        if isinstance(target, set):
+            target.update(hashable(item) for item in items)
+        elif not isinstance(target, Stub):
             raise PickleError("the pickle adds to something that is not a set")
-        target.update(hashable(item) for item in items)
 
     def push_global(self, module: object, name: object) -> None:
         """Put the name of a class or function on the stack."""
         if not isinstance(module, str) or not isinstance(name, str):
             raise PickleError("the pickle names a class by something that is not a text")
+        self.spend(STUB_BYTES)
         named = Global(module, name)
         self.observe(named)
         self.push(named)
 
 
 def hashable(key: object) -> object:
-    """Return `key` if hashing it is harmless. Raises PickleError otherwise.
+    """Return `key` if hashing it is harmless, else an `OpaqueKey`: no weights need such a key. Raises TypeError.
 
     A nested tuple would overflow the interpreter's stack, and long tuples and integers are slow to hash every time. As
     Python's hashes of numbers are public, a file could hold keys that all collide.
     """
     if isinstance(key, Stub) or _is_harmless(key, 63):
         return key
+    if isinstance(key, (list, dict, set)):
+        raise TypeError(f"a {type(key).__name__} cannot be a key")
     parts = key if isinstance(key, tuple) and len(key) <= MAX_KEY_PARTS else (key,)
     if all(_is_harmless(part, 31) and not isinstance(part, float) for part in parts):
         return key
-    raise PickleError(f"the pickle uses a key that is too large or too deeply nested ({type(key).__name__})")
+    return OpaqueKey(key)
 
 
 def _is_harmless(key: object, bits: int) -> bool:

@@ -6,7 +6,7 @@ Calls and classes are reported by their own names: "os.system" tells the reader 
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
-from mergekit_wise.checkpoint.pickle_machine import Global, Stub
+from mergekit_wise.checkpoint.pickle_machine import Global, OpaqueKey, Stub
 from mergekit_wise.wording import MAX_LISTED
 
 SEARCHED = 100_000
@@ -49,8 +49,8 @@ class SuspiciousNames:
 
 def name_of(value: object) -> str:
     """The class or function at the bottom of a stub; the type of any other value."""
-    while isinstance(value, Stub):
-        value = value.kind
+    while isinstance(value, (Stub, OpaqueKey)):
+        value = value.kind if isinstance(value, Stub) else value.key
     return str(value) if isinstance(value, Global) else type(value).__name__
 
 

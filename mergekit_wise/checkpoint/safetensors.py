@@ -79,8 +79,12 @@ def looks_like_safetensors(file: MappedFile) -> bool:
     return file.size >= 9 and file.bytes_at(8, 9) == b"{"
 
 
-def open_safetensors(file: MappedFile) -> Checkpoint:
-    """Read the header. Raises CheckpointError if the file is damaged or truncated."""
+def open_safetensors(file: MappedFile, entry: str | None = None) -> Checkpoint:
+    """Read the header. Raises CheckpointError if the file is damaged or truncated, or if an entry is asked for."""
+    if entry is not None:
+        raise CheckpointError(
+            f"{file.path}: a safetensors file has no entries, so '::{shown(entry)}' names nothing. Leave it out."
+        )
     length = int.from_bytes(file.bytes_at(0, 8), "little")
     body = 8 + length
     if length > MAX_HEADER:

@@ -1,35 +1,42 @@
 """From an unpickled object to the tensors of a checkpoint. Knows no file format.
 
-Files wrap their weights: a training checkpoint nests them next to the epoch and the optimizer, a pickled module keeps
-them in its submodules. Notes tell the user what was unwrapped and what was left out.
+Which entry is the state dict is decided in entries.py. Here its tensors are placed in the file, or refused by name.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable
 
+import numpy as np
+
+from mergekit_wise.checkpoint.arrays import PickledArray, pickled_array, why_unreadable
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.derived import Computed
+from mergekit_wise.checkpoint.entries import find_weights
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.pickle_machine import Global, Stub
-from mergekit_wise.checkpoint.pickle_report import SEARCHED, SuspiciousNames, call_in, described, name_of
-from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo, check_name, check_shape, check_total, is_dense
+from mergekit_wise.checkpoint.modules import Weights
+from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
+from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
+from mergekit_wise.checkpoint.tensors import (
+    RANK,
+    StorageArray,
+    StoredTensor,
+    Tensor,
+    TensorInfo,
+    check_name,
+    check_shape,
+    check_total,
+    is_dense,
+)
 from mergekit_wise.checkpoint.torch_objects import Storage, TensorView
-from mergekit_wise.wording import listed, shown
-
-NESTS = ("state_dict", "model_state_dict", "model", "module", "ema", "state_dict_ema", "model_ema")
-"""Keys under which training scripts save the weights; the first that is present is used."""
-
-SETTINGS = ("normalize",)
-"""Attributes of layers that change what they compute but are no tensors: the WiSE-FT authors' head has this one."""
-
-MAX_DEPTH = 100
-
-MAX_ENTRIES = 500_000
-"""Several times what the largest models have: parameters, buffers and modules together."""
+from mergekit_wise.wording import listed, plural, shown
 
 Region = tuple[int, int]
 """Where a storage lies in a file: first byte, and number of bytes."""
 
-Weights = tuple[Mapping[str, TensorView], Mapping[str, object], Mapping[str, str]]
-"""Tensors by name, the entries that are no tensors, and settings of layers as metadata."""
+ZERO_3 = frozenset(("param_shapes", "ds_config", "ds_version", "zero_stage"))
+"""Keys of the files that DeepSpeed writes."""
+
+MAX_PARTS = 8
+"""How many items of a list among the weights are looked at."""
 
 
 def torch_checkpoint(
@@ -39,60 +46,70 @@ def torch_checkpoint(
     locate: Callable[[Storage], Region],
     digest: str,
     suspicious: SuspiciousNames,
+    entry: str | None = None,
 ) -> Checkpoint:
-    """The checkpoint in an unpickled `value`, whose storages lie where `locate` says.
+    """The checkpoint in an unpickled `value`, whose storages lie where `locate` says; `entry` names a part of it.
 
-    Raises ValueError if it holds no weights, or if a tensor reaches beyond its storage.
+    Raises UnsuitableError if it holds no weights or some that are not read, ValueError if a tensor reaches beyond its
+    storage.
     """
-    weights, notes = _unwrap(value)
-    views, others, settings = weights
-    if not views:
-        raise ValueError(f"it holds no tensors under names ({_summary(others.items()) or 'it is empty'})")
-    if others:
-        notes.append(f"ignored entries that are no tensors: {_summary(others.items())}")
-    tensors = {name: _place(file, name, view, locate) for name, view in views.items()}
-    check_total(sum(stored.info.nbytes for stored in tensors.values()), file.size)
-    return Checkpoint(file.path, kind, tensors, settings, digest, (*notes, *suspicious.notes(notes)))
+    weights, notes = find_weights(value, file.path, entry)
+    _require_readable(weights)
+    _require_values(value, weights)
+    tensors = {name: _place(file, name, tensor, locate) for name, tensor in weights.tensors.items()}
+    check_total(*_sizes(weights, tensors.values()), file.size)
+    return Checkpoint(
+        file.path,
+        kind if entry is None else f"{kind}, entry {shown(entry, 200)!r}",
+        tensors,
+        weights.settings,
+        digest,
+        (*notes, *suspicious.notes(notes)),
+    )
 
 
-def _unwrap(value: object) -> tuple[Weights, list[str]]:
-    """Descend through dictionaries and a module to the weights; the notes say which way was taken."""
-    notes: list[str] = []
-    for _ in range(MAX_DEPTH):
-        if isinstance(value, Stub) and _is_module(value):
-            return _module_weights(value), [*notes, f"read the weights from a pickled module ({name_of(value)})"]
-        if not isinstance(value, dict):
-            raise ValueError(f"it holds a {described(value)}, not a state dict")
-        tensors = {key: entry for key, entry in value.items() if isinstance(entry, TensorView)}
-        if tensors:
-            named = {key: entry for key, entry in tensors.items() if isinstance(key, str)}
-            return (named, {key: entry for key, entry in value.items() if key not in named}, {}), notes
-        nest = next((key for key in NESTS if isinstance(value.get(key), (dict, Stub)) and value[key]), None)
-        if nest is None:
-            raise ValueError(f"it holds a dictionary without tensors ({_summary(value.items()) or 'empty'})")
-        others = _summary((key, entry) for key, entry in value.items() if key != nest)
-        notes.append(f"using {nest!r}" + (f"; ignoring {others}" if others else ""))
-        value = value[nest]
-    raise ValueError("its dictionaries are nested too deeply")
+def _require_readable(weights: Weights) -> None:
+    """Raise UnsuitableError if a tensor among the weights is not read, by its name and with what to do."""
+    reasons: dict[str, list[str]] = {}
+    foreign = {name: view for name, view in weights.tensors.items() if view.dtype not in RANK}
+    for name, value in (*foreign.items(), *weights.others.items()):
+        parts = value if isinstance(value, (list, tuple)) else (value,)  # as (weight, bias) of quantized layers
+        reason = next((reason for part in parts[:MAX_PARTS] if (reason := why_unreadable(part))), None)
+        if reason is None and (isinstance(value, TensorView) or pickled_array(value) is not None):
+            reason = "has a name that is not a text"
+        if reason is not None:
+            reasons.setdefault(reason, []).append(shown(str(name)) if isinstance(name, (str, int, float)) else "?")
+    for reason, names in reasons.items():
+        which = f"tensor {names[0]!r}" if len(names) == 1 else f"each of {len(names):,} tensors ({listed(names)})"
+        raise UnsuitableError(f"{which} {reason}")
 
 
-def _summary(entries: Iterable[tuple[object, object]]) -> str:
-    """The first keys; those whose entries hold a call or class come first, with its name."""
-    labels: list[str] = []
-    calls: list[str] = []
-    budget = iter(range(SEARCHED))
-    for key, entry in entries:
-        name = shown(str(key)) if isinstance(key, (str, int, float)) else name_of(key)
-        call = call_in(entry, budget)
-        if call is None:
-            labels.append(name)
-        else:
-            calls.append(f"{name} ({name_of(call)})")
-    return listed(calls + labels)
+def _require_values(value: object, weights: Weights) -> None:
+    """Raise UnsuitableError for the placeholders that ZeRO-3 leaves where other files hold the values."""
+    empty = [name for name, tensor in weights.tensors.items() if 0 in tensor.shape]
+    if empty and isinstance(value, dict) and not ZERO_3.isdisjoint(value):
+        raise UnsuitableError(
+            f"{plural(len(empty), 'tensor')} ({listed(empty, 3)}) are empty: DeepSpeed's ZeRO-3 keeps the values in "
+            "other files of the checkpoint's folder. Gather them into one file with the script zero_to_fp32.py that "
+            "DeepSpeed put beside them: python zero_to_fp32.py CHECKPOINT_FOLDER OUTPUT"
+        )
 
 
-def _place(file: MappedFile, name: str, view: TensorView, locate: Callable[[Storage], Region]) -> StoredTensor:
+def _sizes(weights: Weights, tensors: Iterable[Tensor]) -> tuple[int, int]:
+    """Bytes of all tensors, and bytes of those that differ: a layer that is used 24 times has 24 names."""
+    total = 0
+    distinct: dict[object, int] = {}
+    for (name, view), tensor in zip(weights.tensors.items(), tensors, strict=True):
+        total += tensor.info.nbytes
+        key = (view.storage.key, view.offset, view.shape, view.strides) if isinstance(view, TensorView) else name
+        distinct[key] = tensor.info.nbytes
+    return total, sum(distinct.values())
+
+
+def _place(file: MappedFile, name: str, view: TensorView | PickledArray, locate: Callable[[Storage], Region]) -> Tensor:
     check_name(name)
+    if isinstance(view, PickledArray):
+        return view.tensor(name, file)
     check_shape(name, view.shape, view.dtype.itemsize)
     start, size = locate(view.storage)
     info = TensorInfo(name, view.dtype, view.shape)
@@ -102,75 +119,26 @@ def _place(file: MappedFile, name: str, view: TensorView, locate: Callable[[Stor
     # The stride of a dimension of one element is never used, and may be anything.
     strides = tuple(step if size > 1 else 0 for size, step in zip(view.shape, view.strides, strict=True))
     offset = start + view.offset * view.dtype.itemsize
-    return StoredTensor(info, file, offset, None if is_dense(view.shape, view.strides) else strides)
+    stored = StoredTensor(info, file, offset, None if is_dense(view.shape, view.strides) else strides)
+    return _resolved(stored, view)
 
 
-# Pickled modules, whose classes are never imported. Torch keeps a module's tensors in `_parameters` and `_buffers` and
-# its submodules in `_modules`; a TorchScript archive keeps all of them as plain attributes. A submodule can occur in
-# many places, so a short pickle can describe a tree without end.
+def _resolved(stored: StoredTensor, view: TensorView) -> Tensor:
+    """The tensor after the conjugation or negation that torch has not carried out in the storage."""
+    tensor: Tensor = stored
+    if view.conjugate and view.dtype.kind == "complex":
+        tensor = Computed(tensor.info, tensor, np.conjugate)
+    if view.negative:
+        tensor = Computed(tensor.info, tensor, _negated_bits if _is_encoded(view) else np.negative)
+    return tensor
 
 
-def _is_module(value: Stub) -> bool:
-    """Whether a stub stands for a module of torch or TorchScript."""
-    return isinstance(value.state, dict) and ("_parameters" in value.state or _is_script(value))
+def _is_encoded(view: TensorView) -> bool:
+    """Whether the storage dtype is an integer that stands for a float of the same width."""
+    return view.dtype.kind == "float" and np.dtype(view.dtype.storage).kind == "u"
 
 
-def _is_script(value: Stub) -> bool:
-    return isinstance(value.kind, Global) and value.kind.module.startswith("__torch__")
-
-
-def _module_weights(module: Stub) -> Weights:
-    """Tensors in the order of torch's own ``state_dict()``. Settings have names like tensors, and JSON's booleans.
-
-    Raises ValueError if the modules are nested too deeply, are too many, or give one name to two tensors.
-    """
-    tensors: dict[str, TensorView] = {}
-    others: dict[str, object] = {}
-    settings: dict[str, str] = {}
-    seen = 0
-
-    def entries(value: object) -> Iterator[tuple[str, object]]:
-        """The entries of a dictionary with text keys. Every entry is counted, wherever it occurs."""
-        nonlocal seen
-        for key, entry in value.items() if isinstance(value, dict) else ():
-            seen += 1
-            if seen > MAX_ENTRIES:
-                raise ValueError(f"its modules hold more than {MAX_ENTRIES:,} entries")
-            if isinstance(key, str):
-                yield key, entry
-
-    def members(module: Stub, state: dict[object, object]) -> Iterator[tuple[str, object]]:
-        """Parameters and buffers, then submodules; never None, and none of a script's plain attributes."""
-        if _is_script(module):
-            attributes = list(entries(state))
-            yield from ((name, entry) for name, entry in attributes if isinstance(entry, TensorView))
-            yield from ((name, entry) for name, entry in attributes if isinstance(entry, (Stub, Global)))
-            return
-        transient = state.get("_non_persistent_buffers_set")
-        if not isinstance(transient, (set, frozenset)):
-            transient = frozenset()
-        for place in ("_parameters", "_buffers", "_modules"):
-            for name, entry in entries(state.get(place)):
-                if entry is not None and not (place == "_buffers" and name in transient):
-                    yield name, entry
-
-    def visit(module: Stub, prefix: str, depth: int) -> None:
-        if depth > MAX_DEPTH:
-            raise ValueError("its modules are nested too deeply")
-        assert isinstance(module.state, dict)
-        for setting in SETTINGS:
-            if isinstance(value := module.state.get(setting), bool):
-                settings[prefix + setting] = str(value).lower()
-        for name, entry in members(module, module.state):
-            check_name(prefix + name)
-            if isinstance(entry, TensorView):
-                if prefix + name in tensors:
-                    raise ValueError(f"two of its tensors have the name {prefix + name!r}")
-                tensors[prefix + name] = entry
-            elif isinstance(entry, Stub) and _is_module(entry):
-                visit(entry, f"{prefix}{name}.", depth + 1)
-            else:
-                others[prefix + name] = entry
-
-    visit(module, "", 0)
-    return tensors, others, settings
+def _negated_bits(elements: StorageArray) -> StorageArray:
+    """Floats whose sign is their first bit, as those of two and of one byte."""
+    sign = elements.dtype.type(1 << (8 * elements.dtype.itemsize - 1))
+    return np.bitwise_xor(elements, sign)

@@ -180,7 +180,10 @@ MAX_BYTES = 2**63 - 1
 
 REPEATS = 16
 SPARE = 1 << 26
-"""Expanded and shared tensors may take `REPEATS` times the file's size, and `SPARE` bytes besides."""
+"""Expanded tensors may take `REPEATS` times the file's size, and `SPARE` bytes besides."""
+
+SHARED = 1024
+"""How often the file's size all tensors may take, as one layer can be used under many names."""
 
 
 def check_name(name: str) -> None:
@@ -208,9 +211,12 @@ def check_shape(name: str, shape: Sequence[int], itemsize: int) -> None:
         raise ValueError(f"tensor {shown(name)!r} of shape {list(shape)} needs more bytes than can be counted")
 
 
-def check_total(total: int, file_size: int) -> None:
-    """Raise ValueError if `total` bytes of tensors are out of all proportion to the file whose elements they view."""
-    if total > REPEATS * file_size + SPARE:
+def check_total(total: int, distinct: int, file_size: int) -> None:
+    """Raise ValueError if tensors are out of all proportion to the file whose elements they view.
+
+    They take `total` bytes, those that differ in what they view `distinct` bytes.
+    """
+    if distinct > REPEATS * file_size + SPARE or total > SHARED * file_size + SPARE:
         raise ValueError(
             f"its tensors would take {total:,} bytes, out of a file of {file_size:,}: "
             "it repeats the same elements (expanded tensors) too often to be plausible"

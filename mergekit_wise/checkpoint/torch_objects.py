@@ -4,11 +4,11 @@
 """
 
 from collections.abc import Callable, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_wise.checkpoint.pickle_machine import Global, PickleError, Stub, hashable
 from mergekit_wise.checkpoint.pickle_report import with_call
-from mergekit_wise.checkpoint.tensors import BY_TORCH, MAX_DIMENSIONS, DType
+from mergekit_wise.checkpoint.tensors import BY_TORCH, MAX_DIMENSIONS, RANK, DType
 from mergekit_wise.wording import shown
 
 STORAGE_DTYPES = {
@@ -26,6 +26,16 @@ STORAGE_DTYPES = {
     "UntypedStorage": "uint8",
 }
 
+FOREIGN_DTYPES = {
+    "ComplexDoubleStorage": DType("", "complex128", "complex", 16, "<c16"),
+    "QInt8Storage": DType("", "qint8", "integer", 1, "i1"),
+    "QUInt8Storage": DType("", "quint8", "integer", 1, "u1"),
+    "QInt32Storage": DType("", "qint32", "integer", 4, "<i4"),
+    "QUInt4x2Storage": DType("", "quint4x2", "integer", 1, "u1"),
+    "QUInt2x4Storage": DType("", "quint2x4", "integer", 1, "u1"),
+}
+"""Of storages that no tensor is read from; they may lie beside the weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class Storage:
@@ -38,13 +48,23 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class TensorView:
-    """A tensor as torch describes it: `offset` and `strides` in elements of `dtype` within its storage."""
+    """A tensor as torch describes it: `offset` and `strides` in elements of `dtype` within its storage.
+
+    The values of a lazy view are those in the storage after conjugation (`conjugate`) or negation (`negative`).
+    """
 
     storage: Storage
     dtype: DType
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    conjugate: bool = False
+    negative: bool = False
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the dtype is one that checkpoints hold."""
+        return self.dtype in RANK
 
 
 def storage_of(saved_id: object) -> Storage:
@@ -54,10 +74,12 @@ def storage_of(saved_id: object) -> Storage:
             pass
         case _:
             raise PickleError(f"the pickle refers to outside data that is not a torch storage{with_call(saved_id)}")
-    if kind not in STORAGE_DTYPES:
-        raise PickleError(f"tensors of {shown(kind)} (quantized or of a newer torch) cannot be read")
     if not 0 <= count < 2**63:
         raise PickleError("a storage has an impossible size")
+    if kind in FOREIGN_DTYPES:
+        return Storage(key, FOREIGN_DTYPES[kind], count)
+    if kind not in STORAGE_DTYPES:
+        raise PickleError(f"storages of the type {shown(kind)} are unknown")
     return Storage(key, BY_TORCH[STORAGE_DTYPES[kind]], count)
 
 
@@ -70,8 +92,9 @@ def reduce(function: Global, arguments: tuple[object, ...]) -> object:
 def _tensor(arguments: tuple[object, ...]) -> TensorView:
     """``_rebuild_tensor(storage, offset, size, stride)``, and ``_rebuild_tensor_v2`` with more arguments."""
     match arguments:
-        case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_):
-            return _checked(TensorView(storage, storage.dtype, offset, shape, strides))
+        case (Storage() as storage, int(offset), tuple(shape), tuple(strides), *more):
+            metadata = more[2] if len(more) > 2 else None  # after requires_grad and the hooks
+            return _checked(TensorView(storage, storage.dtype, offset, shape, strides), metadata)
     raise PickleError(f"a tensor is described in an unknown way{with_call(arguments)}")
 
 
@@ -86,20 +109,32 @@ def _tensor_v3(arguments: tuple[object, ...]) -> TensorView:
             _,
             _,
             Global("torch", name),
-            *_,
+            *more,
         ):
-            if name not in BY_TORCH:
-                raise PickleError(f"tensors of torch.{shown(name)} cannot be read")
-            return _checked(TensorView(storage, BY_TORCH[name], offset, shape, strides))
+            dtype = BY_TORCH.get(name, DType("", shown(name), "integer", 1, "u1"))
+            return _checked(TensorView(storage, dtype, offset, shape, strides), more[0] if more else None)
     raise PickleError(f"a tensor is described in an unknown way{with_call(arguments)}")
 
 
-def _checked(view: TensorView) -> TensorView:
+def _checked(view: TensorView, metadata: object) -> TensorView:
+    """The view, with the marks that torch's metadata sets for lazy conjugation and negation. Raises PickleError."""
     if len(view.shape) != len(view.strides) or len(view.shape) > MAX_DIMENSIONS:
         raise PickleError(f"a tensor has {len(view.shape):,} dimensions and {len(view.strides):,} strides")
     if not all(type(number) is int and 0 <= number < 2**63 for number in (view.offset, *view.shape, *view.strides)):
         raise PickleError("a tensor has an impossible shape or stride")
-    return view
+    if not metadata:
+        return view
+    if not isinstance(metadata, dict) or not metadata.keys() <= {"conj", "neg"}:
+        raise PickleError("a tensor has metadata other than torch's marks of conjugate and negative views")
+    return replace(view, conjugate=metadata.get("conj") is True, negative=metadata.get("neg") is True)
+
+
+def _moved(arguments: tuple[object, ...]) -> object:
+    """``_rebuild_device_tensor_from_cpu_tensor(tensor, dtype, device, requires_grad)``: the tensor."""
+    match arguments:
+        case (TensorView() as view, Global("torch", name), *_) if view.dtype.torch == name:
+            return view
+    return Stub(Global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"), arguments)
 
 
 def _first(arguments: tuple[object, ...]) -> object:
@@ -121,10 +156,8 @@ def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
     match arguments:
         case ():
             return {}
-        case (list(pairs),) if all(
-            isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs
-        ):
-            entries = {pair[0]: pair[1] for pair in pairs}
+        case (list(pairs),) if all(isinstance(pair, (list, tuple)) and len(pair) == 2 for pair in pairs):
+            entries = {hashable(pair[0]): pair[1] for pair in pairs}
             _require_each_once(entries, pairs)
             return entries
     raise PickleError(f"an ordered dictionary is described in an unknown way{with_call(arguments)}")
@@ -132,6 +165,8 @@ def _ordered_dict(arguments: tuple[object, ...]) -> dict[object, object]:
 
 def _set(arguments: tuple[object, ...]) -> frozenset[object]:
     match arguments:
+        case ():
+            return frozenset()
         case (list(items),):
             members = frozenset(map(hashable, items))
             _require_each_once(members, items)
@@ -151,8 +186,11 @@ KNOWN: Mapping[tuple[str, str], Callable[[tuple[object, ...]], object]] = {
     ("torch._utils", "_rebuild_tensor_v3"): _tensor_v3,
     ("torch._utils", "_rebuild_parameter"): _first,
     ("torch._utils", "_rebuild_parameter_with_state"): _first,
+    ("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _moved,
     ("torch._tensor", "_rebuild_from_type_v2"): _subclass,
     ("collections", "OrderedDict"): _ordered_dict,
     ("builtins", "set"): _set,
     ("__builtin__", "set"): _set,
+    ("builtins", "frozenset"): _set,
+    ("__builtin__", "frozenset"): _set,
 }

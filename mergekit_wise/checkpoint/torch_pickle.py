@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.pickle_machine import Blob, Global, Observe, PickleError, Reduce, Stub
+from mergekit_wise.checkpoint.pickle_machine import Blob, Global, Observe, PickleError, Reduce, Stub, UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames, described, with_call
 from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
 from mergekit_wise.checkpoint.tensors import StoredTensor
@@ -33,15 +33,17 @@ def looks_like_old_save(file: MappedFile) -> bool:
     return file.bytes_at(0, len(START)) == START
 
 
-def open_old_save(file: MappedFile) -> Checkpoint:
+def open_old_save(file: MappedFile, entry: str | None = None) -> Checkpoint:
     """Open a file of ``torch.save`` before version 1.6 without executing it. Raises CheckpointError."""
     suspicious = SuspiciousNames()
     try:
         value, regions, end = _read_stream(file.view(), reduce, suspicious.observe)
         digest = hashlib.sha256(file.bytes_at(0, end)).hexdigest()
         return torch_checkpoint(
-            file, "torch.save before 1.6", value, lambda storage: regions[storage.key], digest, suspicious
+            file, "torch.save before 1.6", value, lambda storage: regions[storage.key], digest, suspicious, entry
         )
+    except UnsuitableError as error:
+        raise error.in_file(file.path) from error
     except ValueError as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file of the old format: {error}. "
@@ -55,7 +57,7 @@ def looks_like_pickle(file: MappedFile) -> bool:
     return start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
-def open_pickle(file: MappedFile) -> Checkpoint:
+def open_pickle(file: MappedFile, entry: str | None = None) -> Checkpoint:
     """Open a file of ``pickle.dump``, storages inside byte strings included, without executing it.
 
     Raises CheckpointError.
@@ -75,8 +77,10 @@ def open_pickle(file: MappedFile) -> Checkpoint:
     try:
         value, end = load(file.view(), call, _no_outside_data, observe=suspicious.observe)
         checkpoint = torch_checkpoint(
-            file, "plain pickle", value, lambda storage: found[storage.key][1], "", suspicious
+            file, "plain pickle", value, lambda storage: found[storage.key][1], "", suspicious, entry
         )
+    except UnsuitableError as error:
+        raise error.in_file(file.path) from error
     except ValueError as error:
         raise CheckpointError(
             f"{file.path}: not a readable pickle of weights: {error}. If it was cut off, copy or download it again."
@@ -98,7 +102,7 @@ def _blob_of(arguments: tuple[object, ...]) -> Blob:
         case (Blob() as blob,):
             return blob
         case (Stub(kind=Global(module="_codecs", name="encode")),):
-            raise PickleError(
+            raise UnsuitableError(
                 "it was written with pickle protocol 2 or older, which keeps bytes as text; save the weights "
                 "again with torch.save"
             )

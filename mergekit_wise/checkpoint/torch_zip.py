@@ -6,11 +6,14 @@ The storages lie uncompressed in the archive, so tensors are mapped in place.
 import hashlib
 import struct
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
+from mergekit_wise.checkpoint.script_code import declared_weights, leave_out_undeclared
 from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
@@ -32,7 +35,7 @@ def looks_like_zip(file: MappedFile) -> bool:
     return file.bytes_at(0, 4) == b"PK\x03\x04"
 
 
-def open_torch_zip(file: MappedFile) -> Checkpoint:
+def open_torch_zip(file: MappedFile, entry: str | None = None) -> Checkpoint:
     """Open the archive without executing its pickle. Raises CheckpointError."""
     suspicious = SuspiciousNames()
     try:
@@ -41,11 +44,20 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         text = _content(file, members[f"{folder}data.pkl"])
         _require_little_endian(file, members.get(f"{folder}byteorder"))
         value, _ = load(memoryview(text), reduce, storage_of, observe=suspicious.observe)
-        kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
-        digest = hashlib.sha256(text).hexdigest()
-        return torch_checkpoint(
-            file, kind, value, lambda storage: _locate(file, storage, members, folder), digest, suspicious
+        is_script = f"{folder}constants.pkl" in members
+        left_out = leave_out_undeclared(value, declared_weights(file, members, folder)) if is_script else ()
+        checkpoint = torch_checkpoint(
+            file,
+            "TorchScript archive" if is_script else "torch.save zip",
+            value,
+            lambda storage: _locate(file, storage, members, folder),
+            hashlib.sha256(text).hexdigest(),
+            suspicious,
+            entry,
         )
+        return replace(checkpoint, notes=(*checkpoint.notes, *left_out))
+    except UnsuitableError as error:
+        raise error.in_file(file.path) from error
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."

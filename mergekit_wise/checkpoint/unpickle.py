@@ -8,7 +8,12 @@ import struct
 from collections.abc import Callable
 
 from mergekit_wise.checkpoint.pickle_machine import (
+    DICT_BYTES,
+    LIST_BYTES,
     MARK,
+    MEMO_BYTES,
+    SET_BYTES,
+    TUPLE_BYTES,
     Machine,
     Observe,
     Persistent,
@@ -17,8 +22,8 @@ from mergekit_wise.checkpoint.pickle_machine import (
     hashable,
 )
 
-MAX_INSTRUCTIONS = 5_000_000
-"""Enough for a hundred thousand tensors, and a few seconds; one instruction can take some two hundred bytes."""
+MAX_INSTRUCTIONS = 100_000_000
+"""About a minute. A training checkpoint can hold lists of millions of numbers; each takes an instruction or two."""
 
 
 def load(
@@ -40,8 +45,13 @@ def load(
 
 
 def _run(machine: Machine) -> object:
+    data, end = machine.data, len(machine.data)
     for _ in range(MAX_INSTRUCTIONS):
-        opcode = machine.take(1)[0]
+        at = machine.at
+        if at >= end:
+            raise PickleError("the pickle ends in the middle")
+        opcode = data[at]
+        machine.at = at + 1
         if opcode == STOP:
             return machine.pop()
         action = ACTIONS.get(opcode)
@@ -84,6 +94,17 @@ def _remember(machine: Machine, key: int) -> None:
     machine.memo[key] = machine.stack[-1]
 
 
+def _memoize(machine: Machine) -> None:
+    machine.spend(MEMO_BYTES)  # the one such instruction that is a single byte
+    _remember(machine, len(machine.memo))
+
+
+def _push_new(machine: Machine, value: object, size: int) -> None:
+    """Put a container on the stack that takes `size` bytes."""
+    machine.spend(size)
+    machine.push(value)
+
+
 def _new_from_mark(machine: Machine) -> None:
     kind, *arguments = machine.pop_mark()
     machine.push_stub(kind, tuple(arguments))
@@ -102,7 +123,7 @@ def _new_extended(machine: Machine) -> None:
 
 def _pair_from_mark(machine: Machine) -> None:
     pairs = machine.pop_mark()
-    machine.push({})
+    _push_new(machine, {}, DICT_BYTES)
     machine.set_items(pairs)
 
 
@@ -146,25 +167,25 @@ ACTIONS: dict[int, Action] = {
         (b"\x8e", lambda m: m.push(m.blob(8))),
         (b"\x96", lambda m: m.push(m.blob(8))),  # BYTEARRAY8
         (b")", lambda m: m.push(())),
-        (b"t", lambda m: m.push(tuple(m.pop_mark()))),
-        (b"\x85", lambda m: m.push(m.pop_many(1))),
-        (b"\x86", lambda m: m.push(m.pop_many(2))),
-        (b"\x87", lambda m: m.push(m.pop_many(3))),
-        (b"]", lambda m: m.push([])),
-        (b"l", lambda m: m.push(m.pop_mark())),
+        (b"t", lambda m: _push_new(m, tuple(m.pop_mark()), TUPLE_BYTES)),
+        (b"\x85", lambda m: _push_new(m, m.pop_many(1), TUPLE_BYTES)),
+        (b"\x86", lambda m: _push_new(m, m.pop_many(2), TUPLE_BYTES)),
+        (b"\x87", lambda m: _push_new(m, m.pop_many(3), TUPLE_BYTES)),
+        (b"]", lambda m: _push_new(m, [], LIST_BYTES)),
+        (b"l", lambda m: _push_new(m, m.pop_mark(), LIST_BYTES)),
         (b"a", lambda m: m.extend([m.pop()])),
         (b"e", lambda m: m.extend(m.pop_mark())),
-        (b"}", lambda m: m.push({})),
+        (b"}", lambda m: _push_new(m, {}, DICT_BYTES)),
         (b"d", _pair_from_mark),
         (b"s", lambda m: m.set_items(m.pop_many(2))),
         (b"u", lambda m: m.set_items(m.pop_mark())),
-        (b"\x8f", lambda m: m.push(set())),
+        (b"\x8f", lambda m: _push_new(m, set(), SET_BYTES)),
         (b"\x90", lambda m: m.add(m.pop_mark())),
-        (b"\x91", lambda m: m.push(frozenset(map(hashable, m.pop_mark())))),
+        (b"\x91", lambda m: _push_new(m, frozenset(map(hashable, m.pop_mark())), SET_BYTES)),
         (b"p", lambda m: _remember(m, _index(m))),
         (b"q", lambda m: _remember(m, m.number(1))),
         (b"r", lambda m: _remember(m, m.number(4))),
-        (b"\x94", lambda m: _remember(m, len(m.memo))),
+        (b"\x94", _memoize),
         (b"g", lambda m: m.push(m.memo[_index(m)])),
         (b"h", lambda m: m.push(m.memo[m.number(1)])),
         (b"j", lambda m: m.push(m.memo[m.number(4)])),

@@ -7,12 +7,17 @@ import re
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
+from mergekit_wise.checkpoint.low_rank import refuse_low_rank, refuse_placeholders
+from mergekit_wise.checkpoint.quantized import dequantized, require_no_parts
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.architecture import named_config, with_declared_config
 
 HUB = "hf-hub:"
 
 _ADVICE = "Check the network, or give the path of a file that was downloaded before."
+
+REFUSED = (require_no_parts, refuse_low_rank, refuse_placeholders)
+"""Checks that raise CheckpointError for tensors that are no weights by themselves."""
 
 _URL = re.compile(r"\w{2,}://")
 
@@ -21,14 +26,56 @@ _HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/(
 
 
 def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
-    """Open a checkpoint, after downloading it if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
+    """Open the weights of a model: what `open_file` opens, with scaled float8 weights as float32.
 
-    A path that exists is always that path. The configuration that the source declares is put into the checkpoint's
-    metadata, which merged files inherit. Raises CheckpointError.
+    Raises CheckpointError, also for what is no weights by itself: parts of quantized weights, low-rank factors,
+    placeholders.
     """
+    checkpoint = open_file(source, mmap=mmap)
+    try:
+        checkpoint = dequantized(checkpoint)
+        for refuse in REFUSED:
+            refuse(checkpoint)
+    except CheckpointError:
+        checkpoint.close()
+        raise
+    return checkpoint
+
+
+def open_file(source: str | Path, *, mmap: bool = True) -> Checkpoint:
+    """Open a checkpoint as it is; nothing in it is dequantized or refused.
+
+    It is downloaded if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``. ``FILE::state.model_ema`` names
+    an entry of a file of torch's. A path that exists is always that path. The configuration that the source declares
+    is put into the checkpoint's metadata, which merged files inherit. Raises CheckpointError.
+    """
+    source, entry = split_entry(source)
     path = locate(source)
     pretrained = path != Path(source) and not str(source).startswith(HUB)
-    return with_declared_config(open_checkpoint(path, mmap=mmap), named_config(str(source)) if pretrained else None)
+    checkpoint = open_checkpoint(path, mmap=mmap, entry=entry)
+    return with_declared_config(checkpoint, named_config(str(source)) if pretrained else None)
+
+
+def remarks(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Why a checkpoint cannot be used as weights, or what is done for that; for commands that only show it."""
+    try:
+        restored = dequantized(checkpoint)
+        for refuse in REFUSED:
+            refuse(restored)
+    except CheckpointError as error:
+        return (f"cannot be used as weights: {error}",)
+    return tuple(f"where weights are used: {note}" for note in restored.notes[len(checkpoint.notes) :])
+
+
+def split_entry(source: str | Path) -> tuple[str | Path, str | None]:
+    """The parts of ``FILE::ENTRY``; None for the entry where there is none. A path that exists has none."""
+    text = str(source)
+    places = [found.start() for found in re.finditer("::", text)]
+    if not places or Path(text).exists():
+        return source, None
+    existing = [at for at in places if Path(text[:at]).exists()]
+    at = existing[-1] if existing else places[0]
+    return type(source)(text[:at]), text[at + 2 :]
 
 
 def locate(source: str | Path) -> Path:

@@ -71,13 +71,26 @@ def sound_files() -> dict[str, bytes]:
     state = {"base": base, "columns": base[:, 1:5:2], "half": torch.ones(3).half(), "expanded": torch.ones(1).expand(5)}
     optimizer = torch.optim.AdamW(net.parameters()).state_dict()
     training = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": optimizer}
+    arrays = {
+        "array": base.numpy(),
+        "half": base.numpy().astype("f2").T,
+        "mirror": torch.ones(2, dtype=torch.cfloat).conj(),
+    }
+    beside = {
+        **{"sparse": base.to_sparse(), "double": base.to(torch.complex128), "meta": base.to("meta")},
+        **{"quantized": _quantized(base), "keys": {(1, (2,)): {frozenset((3,))}}},
+        "model_ema": {"n_averaged": torch.tensor(1), **{f"module.{name}": tensor for name, tensor in state.items()}},
+    }
     return {
         "safetensors": save({"a": base, "b": torch.ones(3).half(), "c": torch.zeros(0, 2)}, {"format": "pt"}),
         "zip state dict": _saved(state),
         "zip training": _saved(training),
         "zip module": _saved(net),
+        "zip arrays": _saved({"model": arrays, **beside}),
+        "pickle arrays": pickle.dumps({"model": arrays["array"], "w": arrays["half"]}, 5),
         "torchscript": _script(net),
         "legacy": _saved(training, _use_new_zipfile_serialization=False),
+        "legacy arrays": _saved({"model": arrays, **beside}, _use_new_zipfile_serialization=False),
         "legacy module": _saved(net, _use_new_zipfile_serialization=False),
         "pickle": pickle.dumps(net, 4),
         "pickle of tensors": pickle.dumps(state, 3),
@@ -98,6 +111,12 @@ def _saved(value: object, **options: bool) -> bytes:
     buffer = io.BytesIO()
     torch.save(value, buffer, **options)
     return buffer.getvalue()
+
+
+def _quantized(tensor: torch.Tensor) -> torch.Tensor:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
 
 
 def _script(net: nn.Module) -> bytes:

@@ -98,6 +98,14 @@ def tensor(shape=(4,), strides=(1,), offset=0) -> bytes:
     )
 
 
+def array(shape) -> bytes:
+    """Instructions for a NumPy array of 16 bytes, as protocol 2 has it."""
+    dtype = b"cnumpy\ndtype\n(U\x02f4\x89\x88tR(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+    content = b"c_codecs\nencode\n(X\x10\x00\x00\x00" + bytes(16) + b"U\x06latin1tR"
+    start = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+    return start + b"".join((b"(K\x01(", *map(number, shape), b"t", dtype, b"\x89", content, b"tb"))
+
+
 def archive(program: bytes, *more: tuple[str, bytes]) -> bytes:
     """What torch.save would write, around a pickle."""
     buffer = io.BytesIO()
@@ -171,11 +179,14 @@ ATTACKS = {
         archive(b"ccollections\nOrderedDict\n(](U\x01aNtq\x00ah\x00atR"),
         "occurs twice",
     ),
-    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "uses a key"),
-    "one long tuple as every key": (archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000), "uses a key"),
+    "keys that all collide": (archive(b"}(" + COLLIDING + b"u"), "without tensors"),
+    "one long tuple as every key": (
+        archive(b"}(" + b"N" * 200_000 + b"tq\x010" + b"h\x01Ns" * 100_000),
+        "without tensors",
+    ),
     "one long number as every key": (
         archive(b"}\x8b\x00\x00\x10\x00" + b"\x7f" * 2**20 + b"q\x010" + b"h\x01Ns" * 100_000),
-        "uses a key",
+        "without tensors",
     ),
     "a memo index of a thousand digits": (archive(b"Np" + b"9" * 1000 + b"\n"), "impossible memo index"),
     "a negative memo index": (archive(b"Np-1\n"), "impossible memo index"),
@@ -189,7 +200,7 @@ ATTACKS = {
         ),
         "two of its tensors have the name 'a.w'",
     ),
-    "a dictionary in itself": (archive(b"}q\x00U\x05modelh\x00s"), "nested too deeply"),
+    "a dictionary in itself": (archive(b"}q\x00U\x05modelh\x00s"), "without tensors"),
     "a call of a call, half a million times": (archive(b"cos\nsystem\n" + b")R" * 500_000), "holds a os.system"),
     "tensor subclasses in each other": (
         archive(
@@ -197,7 +208,30 @@ ATTACKS = {
         ),
         "recursion",
     ),
-    "more instructions than any file needs": (archive(b"N0" * 2_600_000), "5,000,000 instructions"),
+    "more sets than the size of the file explains": (archive(b"\x8f" * 1_500_000), "more objects than its size"),
+    "tens of thousands of state dicts": (
+        archive(b"](" + b"".join(b"}U\x01w" + tensor() + b"s" for _ in range(20_000)) + b"e"),
+        "several of its entries hold weights",
+    ),
+    "an array of more elements than bytes": (state(array((2**40,))), "do not fit its shape"),
+    "an array that overflows": (state(array((2**62, 4))), "more bytes than can be counted"),
+    "an array of a hundred dimensions": (state(array((1,) * 100)), "a dtype or byte order that is not read"),
+    "an array with half a character": (
+        state(array((4,)).replace(b"X\x10\x00\x00\x00" + bytes(16), b"X\x03\x00\x00\x00\xed\xa0\x80")),
+        "latin-1",
+    ),
+    "tensors of devices in each other": (
+        state(b"ctorch._utils\n_rebuild_xla_tensor\nq\x000N" + b"q\x01h\x00h\x01ctorch\nfloat32\n\x86R" * 20_000),
+        "save it with .cpu",
+    ),
+    "a sparse tensor of calls": (
+        state(b"ctorch._utils\n_rebuild_sparse_tensor\n(cos\nsystem\n)RtR"),
+        "to_dense",
+    ),
+    "a negative view of texts": (
+        state(tensor().removesuffix(b"tR") + b"}(U\x03negU\x01xU\x03abcNutR"),
+        "metadata other than torch's",
+    ),
     "a line without an end": (archive(b"c" + b"a" * 2**24), "ends in the middle"),
     "a mark for a value": (archive(b"("), "mark as a value"),
     "members that overlap": (members_in_one_place(), "overlap in the archive"),

@@ -11,7 +11,10 @@ V3 = b"ctorch._utils\n_rebuild_tensor_v3\n("
 REFUSED = {
     "no storage": (V3 + b"NK\x00(K\x04t(K\x01t\x89Nctorch\nuint16\ntR.", "described in an unknown way"),
     "a dtype as text": (V3 + STORAGE + b"K\x00(K\x04t(K\x01t\x89NU\x06uint16tR.", "described in an unknown way"),
-    "a dtype of its own": (V3 + STORAGE + b"K\x00(K\x04t(K\x01t\x89Nctorch\nquint8\ntR.", "quint8 cannot be read"),
+    "metadata of its own": (
+        V3 + STORAGE + b"K\x00(K\x02t(K\x01t\x89Nctorch\nuint16\n}U\x03oddK\x01stR.",
+        "metadata other than torch's",
+    ),
     "a parameter of nothing": (b"ctorch._utils\n_rebuild_parameter\n)R.", "a parameter holds no tensor"),
     "a subclass of nothing": (b"ctorch._tensor\n_rebuild_from_type_v2\n)R.", "a tensor subclass is described"),
 }

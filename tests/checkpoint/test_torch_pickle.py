@@ -113,6 +113,26 @@ def test_a_torchscript_archive(net, tmp_path):
     assert_holds(tmp_path / "x", wanted, "TorchScript archive")
 
 
+class Recurrent(nn.Module):
+    """Keeps a tensor while it runs that is no buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.Linear(2, 2)
+        self.state = torch.zeros(2)
+
+    def forward(self, x):
+        self.state = self.cell(x + self.state)
+        return self.state
+
+
+def test_tensors_that_a_script_keeps_while_it_runs_are_no_weights(tmp_path):
+    """The names are those of torch's own state dict, and a note lists what was left out."""
+    torch.jit.save(torch.jit.script(Recurrent()), tmp_path / "x")
+    assert_holds(tmp_path / "x", torch.jit.load(tmp_path / "x").state_dict(), "TorchScript archive")
+    assert "left out state" in open_checkpoint(tmp_path / "x").notes[-1]
+
+
 AUTHORS = """
 import pickle, sys, types, torch
 from torch import nn

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mergekit_wise.checkpoint.pickle_machine import Blob, Global, PickleError, Stub
+from mergekit_wise.checkpoint.pickle_machine import Blob, Global, OpaqueKey, PickleError, Stub
 from mergekit_wise.checkpoint.torch_objects import reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 
@@ -94,7 +94,7 @@ REFUSED = {
     "a number as a list": b"K\x01K\x02a.",
     "persistent id that is no storage": b"U\x01aQ.",
     "negative storage": b"((U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuJ\xff\xff\xff\xfftQ.",
-    "unknown storage": b"(U\x07storagectorch\nQInt8Storage\nU\x010U\x03cpuK\x01tQ.",
+    "unknown storage": b"(U\x07storagectorch\nOtherStorage\nU\x010U\x03cpuK\x01tQ.",
 }
 
 
@@ -106,11 +106,37 @@ def test_a_stream_that_makes_no_sense_is_refused(data):
 
 
 def test_deep_nesting_neither_overflows_nor_hangs():
-    """A million nested tuples are read, and refused as a key."""
+    """A million nested tuples are read, and as a key they are never hashed."""
     deep = b")" + b"\x85" * 1_000_000
     read(deep + b".")
-    with pytest.raises(PickleError, match="uses a key"):
-        read(b"}" + deep + b"K\x01s.")
+    ((key, value),) = read(b"}" + deep + b"K\x01s.").items()
+    assert isinstance(key, OpaqueKey)
+    assert value == 1
+
+
+def test_the_number_of_instructions_is_limited(monkeypatch):
+    """A pickle of more instructions than any file needs is refused."""
+    monkeypatch.setattr("mergekit_wise.checkpoint.unpickle.MAX_INSTRUCTIONS", 1000)
+    with pytest.raises(PickleError, match="more than 1,000 instructions"):
+        read(b"N0" * 1000 + b"N.")
+
+
+CROWDS = {
+    "sets": b"\x8f",
+    "frozen sets": b"(\x91",
+    "lists": b"]",
+    "dictionaries": b"}",
+    "tuples": b"\x85",
+    "the memo": b"\x94",
+}
+
+
+@pytest.mark.parametrize("instructions", CROWDS.values(), ids=CROWDS.keys())
+def test_a_crowd_of_objects_out_of_a_few_bytes_is_refused(instructions, monkeypatch):
+    """What each byte of a pickle may build is limited, so that memory is bounded by the size of the file."""
+    monkeypatch.setattr("mergekit_wise.checkpoint.pickle_machine.SPARE_BYTES", 1 << 12)
+    with pytest.raises(PickleError, match="more objects than its size explains"):
+        read(b"cos\nx\n\x94" + instructions * 10_000 + b".")
 
 
 def test_long_bytes_are_views_of_the_stream():
