@@ -132,7 +132,12 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
     Raises UsageError for alphas that are none.
     """
     merged = MergeOptions(
-        options.zeroshot, options.finetuned, str(options.save), device=options.device, progress=options.progress
+        options.zeroshot,
+        options.finetuned,
+        str(options.save),
+        base=options.base,
+        device=options.device,
+        progress=options.progress,
     )
     return merged, sweep_alphas(options)
 
@@ -205,7 +210,9 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
-        first, second = stack.enter_context(open_pair(options.zeroshot, options.finetuned, mmap=options.mmap))
+        first, second = stack.enter_context(
+            open_pair(options.zeroshot, options.finetuned, options.base, mmap=options.mmap)
+        )
         refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
         pair = match(first, second, rules)
         fishers = None
@@ -248,7 +255,8 @@ def _output_plan(job: _Merge, output: Path | None = None) -> OutputPlan:
 @contextmanager
 def _placed(job: _Merge) -> Iterator[OutputPlan]:
     """A file; or, where a source is a folder, a folder with that one's side files."""
-    folders = [side.path for side in (job.pair.finetuned, job.pair.zeroshot) if side.path.is_dir()]
+    sides = [side.base or side for side in (job.pair.finetuned, job.pair.zeroshot)]
+    folders = [side.path for side in sides if side.path.is_dir()]
     if not folders:
         yield _output_plan(job)
         return

@@ -20,6 +20,7 @@ class Checkpoint:
         metadata: texts that the file holds about itself; empty if its format has none.
         digest: SHA-256, in hex, of the part of the file that describes the tensors.
         notes: for the user: what was renamed or ignored when the file was opened.
+        base: the checkpoint to which this one, an adapter, was applied; its configuration and side files hold for both.
     """
 
     path: Path
@@ -28,6 +29,7 @@ class Checkpoint:
     metadata: Mapping[str, str]
     digest: str
     notes: tuple[str, ...] = ()
+    base: "Checkpoint | None" = None
 
     def info(self, name: str) -> TensorInfo:
         """The facts about one tensor."""
@@ -45,8 +47,9 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of the files."""
-        return sum(file.size for file in self.files)
+        """Bytes of the files, without those of `base`."""
+        others = {id(file) for file in self.base.files} if self.base is not None else set()
+        return sum(file.size for file in self.files if id(file) not in others)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> StorageArray:
         """Elements `start` to `stop` of a tensor flattened in C order.

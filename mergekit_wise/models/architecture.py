@@ -158,6 +158,7 @@ def normalizes(checkpoint: Checkpoint, head: str) -> bool:
 
 def weights_folder(checkpoint: Checkpoint) -> Path | None:
     """The folder whose other files describe the weights; None for a file with a name that its user chose."""
+    checkpoint = checkpoint.base or checkpoint
     if checkpoint.path.is_dir():
         return checkpoint.path
     return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
 
 HUB = "hf-hub:"
@@ -24,8 +25,19 @@ def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint, after downloading it if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``.
 
     A path that exists is always that path. The configuration that the source declares is put into the checkpoint's
-    metadata, which merged files inherit. Raises CheckpointError.
+    metadata, which merged files inherit. Raises CheckpointError, also for an adapter, which is no model by itself.
     """
+    checkpoint = open_any(source, mmap=mmap)
+    try:
+        refuse_adapter(checkpoint)
+    except CheckpointError:
+        checkpoint.close()
+        raise
+    return checkpoint
+
+
+def open_any(source: str | Path, *, mmap: bool = True) -> Checkpoint:
+    """Open a checkpoint as `open_source` does, or the weights of an adapter. Raises CheckpointError."""
     path = locate(source)
     pretrained = path != Path(source) and not str(source).startswith(HUB)
     return with_declared_config(open_checkpoint(path, mmap=mmap), named_config(str(source)) if pretrained else None)
