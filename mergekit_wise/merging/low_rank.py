@@ -76,14 +76,14 @@ def low_rank(base: Tensor, left: Tensor, right: Tensor, scale: float) -> LowRank
 
 
 def _numbers(matrix: Tensor) -> NDArray[np.float64]:
-    numbers = decode(matrix.read(0, matrix.info.count), matrix.info.dtype, np.float64, Scratch(), 0)
-    return np.asarray(numbers, np.float64).reshape(matrix.info.shape)
+    flat = decode(matrix.read(0, matrix.info.count), matrix.info.dtype, np.float64, Scratch(), 0)
+    return flat.astype(np.float64, copy=False).reshape(matrix.info.shape)
 
 
 def _product(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
     """The matrix product, summed over the rank from the first term to the last."""
     with np.errstate(over="ignore", invalid="ignore"):
-        total = left[:, :1] * right[0]
+        total: NDArray[np.float64] = left[:, :1] * right[0]
         term = np.empty_like(total)
         for k in range(1, len(right)):
             np.multiply(left[:, k : k + 1], right[k], out=term)
