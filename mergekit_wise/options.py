@@ -60,6 +60,16 @@ DIGITS: Any = "digits"
 # Shared by several commands.
 Zeroshot = Annotated[Source, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
 Finetuned = Annotated[Source, Option("Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")]
+AdapterBase = Annotated[
+    Source | None,
+    Option(
+        "Checkpoint that adapters (LoRA) are applied to.",
+        metavar="BASE",
+        group=MODEL,
+        default="the zero-shot checkpoint",
+        path="input",
+    ),
+]
 Checkpoint = Annotated[
     Source,
     Option(
@@ -474,6 +484,7 @@ class MergeOptions(Options):
         ),
     ]
     _: KW_ONLY
+    base: AdapterBase = None
     alpha: Annotated[
         float, Option("Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
     ] = 0.5
@@ -585,6 +596,7 @@ class SweepOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     _: KW_ONLY
+    base: AdapterBase = None
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     alphas: Annotated[
         Numbers,
@@ -746,6 +758,7 @@ class VerifyOptions(Options):
     _: KW_ONLY
     zeroshot: Annotated[Source, Option("Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
     finetuned: Annotated[Source, Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
+    base: AdapterBase = None
     fisher: Annotated[
         Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
     ] = None
@@ -768,6 +781,7 @@ class DiffOptions(Options):
     _: KW_ONLY
     like: Like = None
     rename: Rename = EMPTY
+    base: AdapterBase = None
     progress: Progress = silent
 
 

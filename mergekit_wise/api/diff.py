@@ -21,6 +21,6 @@ class DiffReport:
 def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
     naming = parse_naming(options.like, options.rename)
-    with open_pair(options.zeroshot, options.finetuned, naming) as (a, b, _):
+    with open_pair(options.zeroshot, options.finetuned, naming, base=options.base) as (a, b, _):
         moved = movements(a, b, options.progress)
         return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
 from mergekit_wise.merging import read_origin
+from mergekit_wise.models.adapters import SHOWN, read_adapter
 from mergekit_wise.models.architecture import guess_architecture
 from mergekit_wise.models.source import open_file, remarks
 from mergekit_wise.models.weight_shapes import Guess
@@ -24,6 +25,7 @@ class Inspection:
         architecture: open_clip configurations that fit, and why.
         digest: SHA-256 of the header.
         notes: prefixes that were removed and entries that were ignored.
+        adapter: what an adapter says of itself; None for a model.
     """
 
     path: Path
@@ -35,6 +37,24 @@ class Inspection:
     architecture: Guess
     digest: str
     notes: tuple[str, ...]
+    adapter: "AdapterFacts | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFacts:
+    """Facts about an adapter.
+
+    Attributes:
+        kind: the method, such as LoRA.
+        settings: the entries of adapter_config.json that say which modules are changed, and how much.
+        parameters: elements of all its tensors.
+        refusal: why it cannot be applied exactly; None if it can.
+    """
+
+    kind: str
+    settings: dict[str, object]
+    parameters: int
+    refusal: str | None
 
 
 @takes(InspectOptions)
@@ -52,7 +72,16 @@ def inspect(options: InspectOptions) -> Inspection:
             guess_architecture(checkpoint),
             checkpoint.digest,
             (*checkpoint.notes, *remarks(checkpoint)),
+            _adapter_facts(checkpoint),
         )
+
+
+def _adapter_facts(checkpoint: Checkpoint) -> AdapterFacts | None:
+    adapter = read_adapter(checkpoint)
+    if adapter is None:
+        return None
+    settings = {key: adapter.config[key] for key in SHOWN if adapter.config.get(key)}
+    return AdapterFacts(adapter.kind, settings, adapter.parameters, adapter.refusal)
 
 
 def _own_metadata(checkpoint: Checkpoint) -> dict[str, str]:

@@ -138,6 +138,7 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
         str(options.save),
         like=options.like,
         rename=options.rename,
+        base=options.base,
         device=options.device,
         progress=options.progress,
     )
@@ -214,7 +215,7 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
 
         naming = parse_naming(options.like, options.rename)
         first, second, naming = stack.enter_context(
-            open_pair(options.zeroshot, options.finetuned, naming, mmap=options.mmap)
+            open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap)
         )
         refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
         pair = match(first, second, rules, naming)
@@ -258,8 +259,8 @@ def _output_plan(job: _Merge, output: Path | None = None) -> OutputPlan:
 @contextmanager
 def _placed(job: _Merge) -> Iterator[OutputPlan]:
     """A file; or, where a source is a folder, a folder with that one's side files."""
-    sides = (job.pair.finetuned, job.pair.zeroshot)
-    folders = [side.path for side in sides if side.path.is_dir() and not side.is_translated]
+    sides = [side for side in (job.pair.finetuned, job.pair.zeroshot) if not side.is_translated]
+    folders = [path for side in sides if (path := (side.base or side).path).is_dir()]
     if not folders:
         yield _output_plan(job)
         return

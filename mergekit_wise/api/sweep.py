@@ -82,14 +82,10 @@ def sweep(options: SweepOptions) -> SweepReport:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
     naming = parse_naming(options.like, options.rename)
-    with (
-        open_pair(options.zeroshot, options.finetuned, naming, to_evaluate=options.like is None) as (
-            first,
-            second,
-            naming,
-        ),
-        joined(options.device) as (ranks, _),
-    ):
+    opening = open_pair(
+        options.zeroshot, options.finetuned, naming, base=options.base, to_evaluate=options.like is None
+    )
+    with opening as (first, second, naming), joined(options.device) as (ranks, _):
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
         work = _Sweep(match(first, second, naming=naming), options)
         saves = ranks.rank == 0

@@ -65,7 +65,9 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        first, second, naming = stack.enter_context(open_pair(options.zeroshot, options.finetuned, read_naming(origin)))
+        first, second, naming = stack.enter_context(
+            open_pair(options.zeroshot, options.finetuned, read_naming(origin), base=options.base)
+        )
         pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:

@@ -22,6 +22,7 @@ class Checkpoint:
         notes: for the user: what was renamed or ignored when the file was opened.
         is_translated: whether the names are another library's than the file's, so that the files next to it, which
             describe it, do not describe these tensors.
+        base: the checkpoint to which this one, an adapter, was applied; its configuration and side files hold for both.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Checkpoint:
     digest: str
     notes: tuple[str, ...] = ()
     is_translated: bool = False
+    base: "Checkpoint | None" = None
 
     def info(self, name: str) -> TensorInfo:
         """The facts about one tensor."""
@@ -48,8 +50,9 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of the files."""
-        return sum(file.size for file in self.files)
+        """Bytes of the files, without those of `base`."""
+        others = {id(file) for file in self.base.files} if self.base is not None else set()
+        return sum(file.size for file in self.files if id(file) not in others)
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> StorageArray:
         """Elements `start` to `stop` of a tensor flattened in C order.

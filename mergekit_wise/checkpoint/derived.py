@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.tensors import StorageArray, StoredTensor, Tensor, TensorInfo, is_dense
+from mergekit_wise.checkpoint.tensors import DType, StorageArray, StoredTensor, Tensor, TensorInfo, is_dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,11 @@ class Section(Tensor):
         """Those of the other tensor."""
         return self.base.files
 
+    @property
+    def saved_as(self) -> DType:
+        """That of the other tensor."""
+        return self.base.saved_as
+
     def read(self, start: int, stop: int) -> StorageArray:
         """See `Tensor.read`."""
         return self.base.read(self.first + start, self.first + stop)
@@ -64,6 +69,12 @@ class Stacked(Tensor):
     def files(self) -> tuple[MappedFile, ...]:
         """Those of the parts."""
         return tuple(file for part in self.parts for file in part.files)
+
+    @property
+    def saved_as(self) -> DType:
+        """That of the parts if they share one."""
+        every = {part.saved_as for part in self.parts}
+        return every.pop() if len(every) == 1 else self.info.dtype
 
     def read(self, start: int, stop: int) -> StorageArray:
         """See `Tensor.read`."""
@@ -125,6 +136,10 @@ class _Transposed(Tensor):
     @property
     def files(self) -> tuple[MappedFile, ...]:
         return self.base.files
+
+    @property
+    def saved_as(self) -> DType:
+        return self.base.saved_as
 
     def read(self, start: int, stop: int) -> StorageArray:
         whole = self.base.read(0, self.base.info.count)

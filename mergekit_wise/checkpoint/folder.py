@@ -14,6 +14,9 @@ WEIGHTS = (
 )
 """The usual names of weights, the preferred one first."""
 
+ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
+"""The names that PEFT gives the weights of an adapter."""
+
 OPEN_CLIP = "open_clip_"
 OPEN_CLIP_JSON = f"{OPEN_CLIP}config.json"
 """Describes the weights whose names begin like it; other weights may be transformers' or timm's image encoder."""
@@ -30,6 +33,9 @@ def weights_in(folder: Path) -> Path:
     described = [name for name in usual if name.startswith(OPEN_CLIP)] if (folder / OPEN_CLIP_JSON).is_file() else []
     if usual:
         return folder / (described or usual)[0]
+    for name in ADAPTERS:
+        if (folder / name).is_file():
+            return folder / name
     found = sorted(path for path in folder.iterdir() if path.name.endswith(".safetensors") and path.is_file())
     if len(found) == 1:
         return found[0]

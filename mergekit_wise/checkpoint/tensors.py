@@ -99,6 +99,11 @@ class Tensor(ABC):
     def files(self) -> tuple[MappedFile, ...]:
         """The files that hold the elements."""
 
+    @property
+    def saved_as(self) -> DType:
+        """The dtype to write the tensor in; narrower than its own where elements are computed more precisely."""
+        return self.info.dtype
+
     @abstractmethod
     def read(self, start: int, stop: int) -> StorageArray:
         """Elements `start` to `stop`: a 1-D array of the storage dtype, which must not be changed."""

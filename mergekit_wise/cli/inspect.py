@@ -34,7 +34,7 @@ def _lines(found: "Inspection") -> list[str]:
     lines = [
         "",
         f"{len(found.tensors)} tensors, {elements:,} elements, file of {in_bytes(found.size)}",
-        f"architecture: {', '.join(guess.names) or 'unknown'}; {guess.reason}",
+        *(_adapter(found) or [f"architecture: {', '.join(guess.names) or 'unknown'}; {guess.reason}"]),
         f"header SHA-256: {found.digest}",
     ]
     lines += [f"metadata {shown(key)}: {shown(value, 1000)}" for key, value in found.metadata.items()]
@@ -44,9 +44,29 @@ def _lines(found: "Inspection") -> list[str]:
     return lines
 
 
+def _adapter(found: "Inspection") -> list[str]:
+    """What an adapter is, and what to do with it; empty for a model."""
+    from mergekit_wise.models.adapters import ADVICE, article
+    from mergekit_wise.wording import shown
+
+    adapter = found.adapter
+    if adapter is None:
+        return []
+    use = f"cannot be applied exactly: {adapter.refusal}. {ADVICE}"
+    if adapter.refusal is None:
+        use = f"use it as the fine-tuned checkpoint: wise merge BASE {found.path} -o OUTPUT"
+    return [
+        f"{article(adapter.kind)} adapter of {adapter.parameters:,} parameters, which changes a base model",
+        *(f"  {key}: {shown(_plain(value), 1000)}" for key, value in adapter.settings.items()),
+        use,
+    ]
+
+
 def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {entry}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return str(value)
 
 
@@ -63,5 +83,6 @@ def _entry(found: "Inspection") -> dict[str, object]:
         "architecture": asdict(found.architecture),
         "metadata": found.metadata,
         "origin": found.origin,
+        "adapter": asdict(found.adapter) if found.adapter else None,
         "tensors": tensors,
     }

@@ -94,9 +94,10 @@ class InterpolatedWeights:
         return self._plans[alpha]
 
     def _mixed(self, step: TensorPlan, zeroshot: Tensor, finetuned: Tensor) -> Tensor:
-        if step.action != "mix":
-            return zeroshot if step.action == "zeroshot" else finetuned
         name, out = step.info.name, step.info.dtype
+        if step.action != "mix":
+            side = zeroshot if step.action == "zeroshot" else finetuned
+            return side if side.dtype == torch_dtype(out) else as_tensor(step.info, self._mixer.whole(step))
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
         if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes):
             return mixture(zeroshot, finetuned, torch_dtype(out), step.alpha)

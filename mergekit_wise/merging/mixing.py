@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint import Checkpoint, DType
 from mergekit_wise.merging.arithmetic import (
-    Numbers,
     Scratch,
     StorageArray,
     combine_fisher,
@@ -26,6 +26,8 @@ from mergekit_wise.merging.plan import TensorPlan
 
 PROBE = 1024
 """Elements of the first comparison of two tensors: those that changed differ at once."""
+
+_Stored = tuple[StorageArray, DType]
 
 TensorSource = Literal["mixed", "equal", "zeroshot", "finetuned"]
 """`equal`: copied, because both checkpoints hold the same bytes. `zeroshot`, `finetuned`: copied from that side."""
@@ -92,10 +94,13 @@ class Mixer:
             return self._mixed(plan, start, stop, scratch)
         (checkpoint,) = self.checkpoints(source)
         data, dtype = checkpoint.read(plan.info.name, start, stop), checkpoint.info(plan.info.name).dtype
-        if dtype != plan.info.dtype:
-            numbers = decode(data, dtype, computing_type((dtype, dtype)), scratch, 0)
-            data = encode(numbers, plan.info.dtype, scratch)
-        return data, NOTHING
+        if dtype == plan.info.dtype:
+            return data, NOTHING
+        numbers = decode(data, dtype, computing_type((dtype, dtype)), scratch, 0)
+        converted = encode(numbers, plan.info.dtype, scratch)
+        if dtype.itemsize < plan.info.dtype.itemsize:
+            return converted, NOTHING
+        return converted, MixStatistics(broken=_count_not_finite((converted, plan.info.dtype), (data, dtype))[1])
 
     def whole(self, plan: TensorPlan) -> StorageArray:
         """One tensor of the merged model, flattened: the bytes that a merged file would hold."""
@@ -115,17 +120,15 @@ class Mixer:
             x, y = decode(a, dtypes[0], real, scratch, 0), decode(b, dtypes[1], real, scratch, 1)
             sums = (squared_distance(x, y, scratch), squared_norm(x))
             data = encode(combine_fisher(x, y, *fisher, plan.alpha), out, scratch)
-        convex = 0 <= plan.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
-        # Finite sums show that all inputs are finite; then so is a convex combination in a dtype that is no narrower.
+        convex = 0 <= plan.alpha <= 1 and all(dtype == out or dtype.itemsize < out.itemsize for dtype in dtypes)
+        # Finite sums show that all inputs are finite; then so is a convex combination in a dtype of no smaller range.
         if convex and fisher is None and all(map(math.isfinite, sums)):
             return data, MixStatistics(*sums)
-        results, x, y = (
-            decode(storage, dtype, real, Scratch(), 0)
-            for storage, dtype in ((data, out), (a, dtypes[0]), (b, dtypes[1]))
-        )
-        return data, MixStatistics(*sums, *_count_not_finite(results, x, y))
+        return data, MixStatistics(*sums, *_count_not_finite((data, out), (a, dtypes[0]), (b, dtypes[1])))
 
     def _equal(self, name: str) -> bool:
+        if self.pair.zeroshot.tensors[name] is self.pair.finetuned.tensors[name]:  # a weight that no adapter changes
+            return True
         a, b = self.pair.zeroshot.info(name), self.pair.finetuned.info(name)
         if a.dtype != b.dtype:
             return False
@@ -147,8 +150,15 @@ def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
     return ((at, min(at + block, stop)) for at in range(start, stop, block))
 
 
-def _count_not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:
-    """How many results are infinite or NaN where an input is, and how many where both inputs are finite."""
-    wrong = ~np.isfinite(result)
-    inherited = wrong & ~(np.isfinite(x) & np.isfinite(y))
+def _count_not_finite(result: _Stored, *inputs: _Stored) -> tuple[int, int]:
+    """How many results are infinite or NaN where an input is, and how many where all inputs are finite."""
+    wrong = ~_finite(result)
+    if not wrong.any():
+        return 0, 0
+    inherited = wrong & ~np.logical_and.reduce([_finite(each) for each in inputs])
     return int(inherited.sum()), int(wrong.sum()) - int(inherited.sum())
+
+
+def _finite(stored: _Stored) -> NDArray[np.bool_]:
+    elements, dtype = stored
+    return np.isfinite(decode(elements, dtype, computing_type((dtype, dtype)), Scratch(), 0))

@@ -62,10 +62,10 @@ def _plan(pair: Pair, name: str, alpha: float, rules: Rules) -> TensorPlan | Non
     endpoints: dict[float, Side] = {0.0: "zeroshot", 1.0: "finetuned"}
     side = rules.kept(name) or endpoints.get(alpha)
     if side is not None:
-        info = sides[side].info(name)
-        return TensorPlan(TensorInfo(name, _output_dtype(info.dtype, rules.dtype), info.shape), side, alpha)
+        tensor = sides[side].tensors[name]
+        return TensorPlan(TensorInfo(name, _output_dtype(tensor.saved_as, rules.dtype), tensor.info.shape), side, alpha)
     a, b = pair.zeroshot.info(name), pair.finetuned.info(name)
-    dtype = mixed_dtype(a.dtype, b.dtype)
+    dtype = mixed_dtype(pair.zeroshot.tensors[name].saved_as, pair.finetuned.tensors[name].saved_as)
     if dtype is not None:
         return TensorPlan(TensorInfo(name, _output_dtype(dtype, rules.dtype), a.shape), "mix", alpha)
     if a.dtype == b.dtype and a.dtype.kind in ("integer", "bool"):

@@ -86,9 +86,11 @@ def read_rules(origin: Mapping[str, Any]) -> Rules:
 
 
 def _source(checkpoint: Checkpoint) -> dict[str, object]:
+    base = checkpoint.base
     return {
         "name": checkpoint.path.name,
         "size": checkpoint.size,
         "kind": checkpoint.kind,
         "header_sha256": checkpoint.digest,
+        **({"base": _source(base)} if base is not None else {}),
     }

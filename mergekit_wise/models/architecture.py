@@ -160,6 +160,7 @@ def weights_folder(checkpoint: Checkpoint) -> Path | None:
     """The folder whose other files describe the weights; None for a file with a name that its user chose."""
     if checkpoint.is_translated:
         return None
+    checkpoint = checkpoint.base or checkpoint
     if checkpoint.path.is_dir():
         return checkpoint.path
     return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None

@@ -2,16 +2,18 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renamed, unresolved
+from mergekit_wise.models.adapted import apply_adapters
+from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.mismatch import explain_mismatch
-from mergekit_wise.models.source import open_source
+from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.wording import listed, plural
 
 _HEAD = re.compile(r"(?:.*\.)?(?:classification_head|classifier|heads?|fc|linear|logits|last_linear|head\.fc)\.weight")
@@ -24,27 +26,32 @@ def open_pair(
     finetuned: str | Path,
     naming: Naming = AS_ZEROSHOT,
     *,
+    base: str | Path | None = None,
     mmap: bool = True,
     to_evaluate: bool = False,
 ) -> Iterator[tuple[Checkpoint, Checkpoint, Naming]]:
     """Open two checkpoints and give their tensors the same names, as far as possible; notes say how.
 
-    Tensors are renamed as `naming` says. If the checkpoints hold one architecture under the names of two libraries, one
-    of them is translated; with `to_evaluate` to the fine-tuned one's names, if only these can be evaluated. A prefix
-    that only one of them has is removed or added. Yields the checkpoints and the naming.
+    A side that is an adapter becomes the model that it makes of `base`, by default of the zero-shot checkpoint. Tensors
+    are renamed as `naming` says. If the checkpoints hold one architecture under the names of two libraries, one of them
+    is translated; with `to_evaluate` to the fine-tuned one's names, if only these can be evaluated. A prefix that only
+    one of them has is removed or added. Yields the checkpoints and the naming.
 
-    Raises CheckpointError if one cannot be read, UsageError if a rule of `naming` fits no name, and ModelError or
-    MismatchError if names cannot be changed.
+    Raises CheckpointError if one cannot be read, UsageError if a rule of `naming` fits no name, ModelError or
+    MismatchError if names cannot be changed, and what `apply_adapters` raises.
     """
-    first = open_source(zeroshot, mmap=mmap)
-    with closing(first):
-        second = open_source(finetuned, mmap=mmap)
-        with closing(second):
-            first = renamed(first, [rule for rule in naming.rename if rule.side == "zeroshot"])
-            second = renamed(second, [rule for rule in naming.rename if rule.side == "finetuned"])
-            if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, second):
-                naming = replace(naming, like="finetuned")
-            yield *_with_buffers(*align(*_in_one_family(first, second, naming))), naming
+    with ExitStack() as stack:
+        opened = []
+        for source in (zeroshot, finetuned, *([] if base is None else [base])):
+            checkpoint = open_file(source, mmap=mmap)
+            stack.enter_context(closing(checkpoint))
+            opened.append(checkpoint if read_adapter(checkpoint) else as_weights(checkpoint))
+        first, second = apply_adapters(*opened)
+        first = renamed(first, [rule for rule in naming.rename if rule.side == "zeroshot"])
+        second = renamed(second, [rule for rule in naming.rename if rule.side == "finetuned"])
+        if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, second):
+            naming = replace(naming, like="finetuned")
+        yield *_with_buffers(*align(*_in_one_family(first, second, naming))), naming
 
 
 def match(

@@ -10,6 +10,7 @@ from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
 from mergekit_wise.checkpoint.low_rank import refuse_low_rank, refuse_placeholders
 from mergekit_wise.checkpoint.quantized import dequantized, require_no_parts
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
 
 HUB = "hf-hub:"
@@ -28,17 +29,23 @@ _HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/(
 def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
     """Open the weights of a model: what `open_file` opens, with scaled float8 weights as float32.
 
-    Raises CheckpointError, also for what is no weights by itself: parts of quantized weights, low-rank factors,
-    placeholders.
+    Raises CheckpointError, also for what is no weights by itself: an adapter, parts of quantized weights, low-rank
+    factors, placeholders.
     """
     checkpoint = open_file(source, mmap=mmap)
     try:
-        checkpoint = dequantized(checkpoint)
-        for refuse in REFUSED:
-            refuse(checkpoint)
+        refuse_adapter(checkpoint)
+        return as_weights(checkpoint)
     except CheckpointError:
         checkpoint.close()
         raise
+
+
+def as_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """An open file as weights: scaled float8 weights as float32. Raises CheckpointError for what is no weights."""
+    checkpoint = dequantized(checkpoint)
+    for refuse in REFUSED:
+        refuse(checkpoint)
     return checkpoint
 
 
@@ -59,9 +66,7 @@ def open_file(source: str | Path, *, mmap: bool = True) -> Checkpoint:
 def remarks(checkpoint: Checkpoint) -> tuple[str, ...]:
     """Why a checkpoint cannot be used as weights, or what is done for that; for commands that only show it."""
     try:
-        restored = dequantized(checkpoint)
-        for refuse in REFUSED:
-            refuse(restored)
+        restored = as_weights(checkpoint)
     except CheckpointError as error:
         return (f"cannot be used as weights: {error}",)
     return tuple(f"where weights are used: {note}" for note in restored.notes[len(checkpoint.notes) :])
