@@ -2,14 +2,13 @@
 
 import io
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from mergekit_wise import signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.demo import demo
@@ -27,9 +26,6 @@ from mergekit_wise.cli.sweep import sweep
 from mergekit_wise.cli.verify import verify
 from mergekit_wise.cli.zeroshot import zeroshot
 from mergekit_wise.errors import UsageError, WiseError
-
-INTERRUPTED = 130
-"""The exit code that shells give a program that Ctrl-C ended."""
 
 ANYWHERE = ("--debug", "--no-config")
 """Options of ``wise`` itself that may also follow the command."""
@@ -62,15 +58,16 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.raising():
+                return super().invoke(ctx)
         except WiseError as error:
             if ctx.params.get("debug"):
                 raise
             complain(str(error))
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
-        except KeyboardInterrupt:
-            complain("Interrupted. No unfinished file was left behind.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            complain(str(error) or "Interrupted. No unfinished file was left behind.")
+            raise typer.Exit(signals.exit_code(error)) from None
 
 
 app = typer.Typer(
@@ -141,26 +138,49 @@ def complain(message: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line of this process, and end it."""
     # How long torch's threads spin before they sleep. The default is so long that on busy cores they take time from
     # the thread that they wait for; this is as fast on idle cores. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # Job schedulers send SIGTERM: clean up and end as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.leave_at_once("Interrupted before any work was done.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be valid text, and not every terminal can show every character.
         sys.stdout.reconfigure(errors="backslashreplace")
+    code = _run()
+    signals.leave_at_once("Interrupted while exiting, after the work had ended.")
+    sys.exit(_flush() or code)
+
+
+def _run() -> int | str | None:
+    """Run the command; returns its exit code."""
     try:
         app(terminal_width=help_width())
+    except SystemExit as end:
+        return end.code
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         complain(_unforeseen(error))
-        sys.exit(1)
+        return 1
+    return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _flush() -> int:
+    """Write what stdout still holds; the exit code of a failure, or 0. The interpreter would print a traceback."""
+    from mergekit_wise.cli.console import BROKEN_PIPE, discard
+
+    if sys.stdout is None:  # closed by the caller
+        return 0
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads has read enough, as in wise suites | head -1
+        discard(sys.stdout)
+        return BROKEN_PIPE
+    except OSError as error:
+        discard(sys.stdout)
+        complain(f"The results cannot be printed: {error.strerror}. Redirect stdout to another place.")
+        return 1
+    return 0
 
 
 def _unforeseen(error: Exception) -> str:

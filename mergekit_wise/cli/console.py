@@ -5,8 +5,9 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 
 import json
 import math
+import os
 from textwrap import fill, wrap
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions
@@ -23,6 +24,9 @@ NARROWEST = 16
 
 HEAD = 8
 """Table headings are not broken into lines shorter than this."""
+
+BROKEN_PIPE = 141
+"""The exit code that shells give a program whose reader has gone."""
 
 
 class Stream(Console):
@@ -54,6 +58,11 @@ class Stream(Console):
         text.stylize(style, 0, len(lead))
         self.print(text, soft_wrap=True)
 
+    def on_broken_pipe(self) -> NoReturn:
+        """End quietly, as other programs do when their reader has read enough."""
+        discard(self.file)
+        raise SystemExit(BROKEN_PIPE)
+
     def _wrapped(self, message: str) -> str:
         return "\n".join(_fill(line, self.width) for line in message.split("\n"))
 
@@ -66,6 +75,13 @@ def _fill(line: str, width: int) -> str:
 
 out = Stream()
 err = Stream(stderr=True)
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what a stream still holds, and what is printed from now on, nowhere: its file cannot be written any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def say(message: str) -> None:

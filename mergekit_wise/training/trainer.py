@@ -4,6 +4,7 @@ After each epoch, and when a stop is requested, the trainer saves the state from
 """
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ from mergekit_wise import __version__
 from mergekit_wise.checkpoint import write_safetensors
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import NonFiniteError, UsageError
+from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
@@ -39,7 +40,7 @@ MICRO_BATCH = {"cpu": 64, "cuda": 256}
 """Default micro-batch size for images of 224 x 224 pixels, by device; it grows as images have fewer pixels."""
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Interrupted):
     """The run was interrupted. The message says where the state is and how to resume."""
 
 
@@ -242,7 +243,8 @@ class Trainer:
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} {self._advice()}") from error
         except KeyboardInterrupt as error:
-            raise Stopped(self._how_to_resume()) from error
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            raise Stopped(self._how_to_resume(), number) from error
 
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""
@@ -265,7 +267,7 @@ class Trainer:
                 elif step.stopped:
                     self._save()
                 if step.stopped:
-                    raise KeyboardInterrupt
+                    raise Interrupted(number=request.number)
 
     def _report(self, step: Step, mean: RunningMean, seconds: float) -> None:
         order = self.loop.order

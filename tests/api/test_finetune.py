@@ -204,7 +204,7 @@ def wait_for(happened, running):
 
 
 def test_an_interrupted_command_names_its_saved_state(zeroshot, tmp_path, wise, monkeypatch):
-    """An interrupted command exits with code 130 and names its saved state; run again, it finishes."""
+    """An interrupted command exits with code 143 and names its saved state; run again, it finishes."""
     steps = TrainingLoop.steps
 
     def interrupted(self):
@@ -230,7 +230,7 @@ def test_an_interrupted_command_names_its_saved_state(zeroshot, tmp_path, wise, 
     )
     monkeypatch.setattr(TrainingLoop, "steps", interrupted)
     result = wise(*words)
-    assert result.exit_code == 130
+    assert result.exit_code == 143
     assert "step 4/4" in result.stderr
     assert "ft.training" in result.stderr
     result = wise(*words, "--json")
