@@ -40,6 +40,9 @@ KEYS = ("root", "title", "classnames", "templates", "class_map", "metric")
 
 METRICS: tuple[Literal["top-1", "mean-per-class", "macro-f1"], ...] = ("top-1", "mean-per-class", "macro-f1")
 
+MAX_NUMBERED = 100_000
+"""The most classes that tars without class names may have: a .cls file can hold any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -101,11 +104,21 @@ def _from_tars(root: Path, description: Description) -> Dataset:
     if description.class_map:
         raise SuiteError(f"{root}: class_map is for class folders; tars have class numbers already.")
     tars = open_tars(root)
-    names = description.classnames or tars.classnames or tuple(map(str, range(int(tars.labels.max()) + 1)))
+    names = description.classnames or tars.classnames or _numbered(int(tars.labels.max()) + 1, root)
     require_labels(tars.labels, len(names), str(root))
     images = tars.images
     found = Found(tars.labels, images.image, images.sample, images.size, str(root), templates=tars.templates)
     return _dataset(found, names, description)
+
+
+def _numbered(count: int, root: Path) -> tuple[str, ...]:
+    """Class numbers as names, for tars without class names."""
+    if count > MAX_NUMBERED:
+        raise SuiteError(
+            f"{root}: expected class numbers below {MAX_NUMBERED:,}, found {count - 1:,} in a .cls file. If it is "
+            "right, list the class names in classnames.txt, one per line."
+        )
+    return tuple(map(str, range(count)))
 
 
 def _from_folders(root: Path, description: Description) -> Dataset:

@@ -38,8 +38,8 @@ def require_shared(ranks: Ranks, checkpointer: Checkpointer) -> None:
         probe.unlink(missing_ok=True)
     if not all(seen):
         raise UsageError(
-            f"{checkpointer.folder}: process {seen.index(False)} does not see this folder of process 0, which holds the "
-            f"checkpoints that --validate measures. {ADVICE}, or leave --validate out."
+            f"{checkpointer.folder}: process {seen.index(False)} does not see this folder of process 0, which holds "
+            f"the checkpoints that --validate measures. {ADVICE}, or leave --validate out."
         )
 
 
