@@ -16,7 +16,7 @@ from mergekit_wise.errors import SuiteError
 
 _HEADER_BYTES = 1 << 16
 
-# What NumPy raises on damaged headers: it evaluates them as a Python literal, after a tokenizer mended those of Python 2.
+# What NumPy raises on damaged headers, which it evaluates as Python literals, tokenized first if they are Python 2's.
 _DAMAGE = (OSError, ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError)
 
 
@@ -62,5 +62,7 @@ def map_npy(path: Path) -> NDArray[np.generic]:
         )
     if not size:
         return np.empty(header.shape, header.dtype)
-    order = "F" if header.by_columns else "C"
-    return np.memmap(path, header.dtype, "r", header.start, header.shape, order)
+    array: NDArray[np.generic] = np.memmap(
+        path, header.dtype, "r", header.start, header.shape, "F" if header.by_columns else "C"
+    )
+    return array

@@ -172,7 +172,8 @@ def _counted(path: Path) -> tuple[Path, ...]:
         tars.append(path.with_name(f"{number}.tar"))
         if not tars[-1].exists():  # no list is longer than the folder's
             raise SuiteError(
-                f"{tars[-1]}: is missing; nshards.txt next to it counts {plural(int(text), 'tar')}. Resume the download."
+                f"{tars[-1]}: is missing; nshards.txt next to it counts {plural(int(text), 'tar')}. "
+                "Resume the download."
             )
     return tuple(tars)
 

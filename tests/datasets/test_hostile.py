@@ -137,7 +137,7 @@ def header(descr, shape="(3,)", order="False", version=1):
     ],
 )
 def test_damaged_npy_files_are_refused(content, tmp_path):
-    """A header that is cut, no literal, of objects, or of another size than the file raises SuiteError with its name."""
+    """A header that is cut, no literal, of objects, or of another size than the file raises SuiteError."""
     path = tmp_path / "x.npy"
     path.write_bytes(content)
     for read in (map_npy, read_npy_dict):
