@@ -6,15 +6,18 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 import json
 import math
 import os
+from collections.abc import Iterator
 from textwrap import fill, wrap
 from typing import IO, Any, NoReturn
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console, ConsoleDimensions, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.report.table import Table
+from mergekit_wise.wording import visible
 
 UNBOUNDED = 100_000
 """Columns of a stream that is no terminal."""
@@ -57,6 +60,11 @@ class Stream(Console):
         text = Text(self._wrapped(lead + message))
         text.stylize(style, 0, len(lead))
         self.print(text, soft_wrap=True)
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Draw as rich does, with escapes for control characters in texts: many come from files that others wrote."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def on_broken_pipe(self) -> NoReturn:
         """End quietly, as other programs do when their reader has read enough."""
@@ -102,6 +110,8 @@ def fail(message: str) -> None:
 
 def show(table: Table, title: str) -> None:
     """Print a table on stdout, marked rows in bold. A table that is too wide is printed in pieces."""
+    # Columns are as wide as what is printed.
+    table = Table.of_texts([*map(visible, table.columns)], ([*map(visible, row)] for row in table.rows), table.marked)
     out.print_message("", title, "bold")
     beside = out.width - min(_width(table, 0), max(NARROWEST, out.width // 3))
     for index, piece in enumerate(_pieces(table, beside)):

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from mergekit_wise.datasets.class_names import (
     CLASSNAMES,
@@ -228,7 +228,7 @@ def _read(path: Path) -> Mapping[str, object]:
 
 def _text(table: Mapping[str, object], key: str, path: Path) -> str | None:
     value = table.get(key)
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is not None and not _is_text(value):
         raise SuiteError(f"{path}: {key!r} should be a string, found {value!r}.")
     return value
 
@@ -236,11 +236,16 @@ def _text(table: Mapping[str, object], key: str, path: Path) -> str | None:
 def _texts(table: Mapping[str, object], key: str, path: Path) -> str | tuple[str, ...] | None:
     """The value of `key`: the name of a file or of a known list, or a list."""
     value = table.get(key)
-    if isinstance(value, list) and value and all(isinstance(element, str) and element for element in value):
+    if isinstance(value, list) and value and all(map(_is_text, value)):
         return tuple(value)
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is not None and not _is_text(value):
         raise SuiteError(f"{path}: {key!r} should be a list of strings or the name of a file, found {value!r}.")
     return value
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is a text that can be a name or a path."""
+    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 def _relative_to(path: Path, source: str | tuple[str, ...], known: Collection[str]) -> Path | str | tuple[str, ...]:
