@@ -19,10 +19,11 @@ from mergekit_wise.analysis.metrics import is_right
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.results.record import Record
+from mergekit_wise.wording import visible
 
 COLUMNS = ("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted")
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with, in wide letters too; source: OWASP, CSV Injection."""
 
 
@@ -74,7 +75,11 @@ def writing_details(per_class: Path | None, per_sample: Path | None) -> Iterator
 
 
 def no_formula(text: str) -> str:
-    """A text for a cell of a CSV file, after an apostrophe if a spreadsheet would take it for a formula."""
+    """A text for a cell of a CSV file, after an apostrophe if a spreadsheet would take it for a formula.
+
+    Control characters become escapes: a carriage return would end the row.
+    """
+    text = visible(text)
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
