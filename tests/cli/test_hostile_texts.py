@@ -46,7 +46,7 @@ def pair(tmp_path):
         (("inspect", 0), SHOWN),
         (("diff", 0, 1), SHOWN_NAME),
         (("merge", 0, 1, "-o", HOSTILE), SHOWN),
-        (("merge", 0, "none", "-o", f"{HOSTILE}/x"), SHOWN),
+        (("diff", 1, f"none{HOSTILE}"), SHOWN),
     ],
 )
 def test_names_and_metadata_are_escaped(words, escaped, wise, pair, tmp_path, monkeypatch):
