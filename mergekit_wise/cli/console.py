@@ -72,7 +72,7 @@ class Stream(Console):
         raise SystemExit(BROKEN_PIPE)
 
     def _wrapped(self, message: str) -> str:
-        return "\n".join(_fill(line, self.width) for line in message.split("\n"))
+        return "\n".join(_fill(line, self.width) for line in visible(message).split("\n"))
 
 
 def _fill(line: str, width: int) -> str:
