@@ -76,6 +76,7 @@ def test_a_signal_while_the_interpreter_exits_is_one_sentence(number):
     assert errors == "error: Interrupted while exiting, after the work had ended.\n"
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_rendezvous_is_one_sentence():
     """A process that waits for the others of a torchrun ends at once, though it waits in C++."""
     with socket.socket() as free:
@@ -136,3 +137,35 @@ except KeyboardInterrupt as error:
     process = start("-c", code)
     written, errors = process.communicate(timeout=60)
     assert (written, errors) == ("15\n", "")
+
+
+LOST = """
+import os, sys, time
+from mergekit_wise.__main__ import main
+from mergekit_wise.cli import app
+from mergekit_wise.evaluation import joined
+
+def lose(**settings):
+    with joined("cpu") as (ranks, _):
+        ranks.share(None)
+        if ranks.rank:
+            os._exit(9)
+        ranks.gather(None)
+
+app.app = lose
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_loses_another_says_so():
+    """If a process of a run is killed, the others do not call it a bug."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    alone = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (start("-c", LOST, RANK=rank, LOCAL_RANK=rank, **alone) for rank in "01")
+    _, errors = first.communicate(timeout=60)
+    second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (1, 9)
+    assert errors.startswith("error: Process 0 lost the connection")

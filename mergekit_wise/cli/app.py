@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mergekit_wise import signals
+from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.demo import demo
@@ -29,6 +29,9 @@ from mergekit_wise.errors import UsageError, WiseError
 
 ANYWHERE = ("--debug", "--no-config")
 """Options of ``wise`` itself that may also follow the command."""
+
+TRANSPORTS = ("gloo", "NCCL")
+"""What torch's errors name when the processes of a run cannot reach each other; gloo's have no class of their own."""
 
 
 class _Group(TyperGroup):
@@ -189,6 +192,11 @@ def _unforeseen(error: Exception) -> str:
         return "This machine does not have enough memory for this."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}."
+    if launcher.world_size() > 1 and isinstance(error, RuntimeError) and any(name in str(error) for name in TRANSPORTS):
+        return (
+            f"Process {launcher.rank()} lost the connection to another process of this run, which has probably ended. "
+            "Look for the reason among the messages of the others, and run the same command to continue."
+        )
     return (
         f"{type(error).__name__}: {error}\nThis is a bug in wise, not in your input. "
         "Run it again with 'wise --debug ...' and report what it prints."
