@@ -170,17 +170,16 @@ def _run() -> int | str | None:
 
 def _flush() -> int:
     """Write what stdout still holds; the exit code of a failure, or 0. The interpreter would print a traceback."""
-    from mergekit_wise.cli.console import BROKEN_PIPE, discard
-
     if sys.stdout is None:  # closed by the caller
         return 0
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads has read enough, as in wise suites | head -1
-        discard(sys.stdout)
-        return BROKEN_PIPE
     except OSError as error:
+        from mergekit_wise.cli.console import BROKEN_PIPE, discard
+
         discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):  # whoever reads has read enough, as in wise suites | head -1
+            return BROKEN_PIPE
         complain(f"The results cannot be printed: {error.strerror}. Redirect stdout to another place.")
         return 1
     return 0
