@@ -21,7 +21,7 @@ Written from the declared options by `make docs`. Every command also answers `--
 Options of a command can also be given in [`wise.toml`](configuration.md), where an option `--batch-size` is the key
 `batch-size`. Every flag has a negative that begins with `--no-`.
 
-Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 the command line is wrong, 130 or 143 interrupted (Ctrl-C, SIGTERM).
 """
 
 

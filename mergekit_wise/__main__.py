@@ -1,17 +1,28 @@
-"""``python -m mergekit_wise`` is ``wise``. Of several processes that torchrun starts, only the first prints."""
+"""The process of ``wise`` and ``python -m mergekit_wise``. Of several under torchrun, only the first prints."""
 
 import io
 import sys
+from collections.abc import Callable
 
-from mergekit_wise import launcher
-from mergekit_wise.cli.app import main
+from mergekit_wise import launcher, signals
 
 
-def _quietly(rank: int) -> None:
+def main() -> None:
+    """Entry point of the console script. Signals are handled before anything slow is imported."""
+    signals.leave_at_once("Interrupted before any work was done.")
+    from mergekit_wise.cli.app import main as run
+
+    if launcher.rank() and launcher.world_size() > 1:
+        _quietly(launcher.rank(), run)
+    else:
+        run()
+
+
+def _quietly(rank: int, run: Callable[[], None]) -> None:
     """Run, and print nothing but the reason of a failure."""
     sys.stdout, sys.stderr = io.StringIO(), (errors := io.StringIO())
     try:
-        main()
+        run()
     except SystemExit as end:
         if end.code:
             print(f"process {rank}: {errors.getvalue().strip()}", file=sys.__stderr__)
@@ -19,7 +30,4 @@ def _quietly(rank: int) -> None:
 
 
 if __name__ == "__main__":  # decoding processes import this file too where they cannot be forked
-    if launcher.rank() and launcher.world_size() > 1:
-        _quietly(launcher.rank())
-    else:
-        main()
+    main()

@@ -27,11 +27,23 @@ def read(path: str | Path = FILE) -> dict[str, Any]:
 
     try:
         # Some editors begin a file with a byte-order mark.
-        return tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
+        found = tomllib.loads(Path(path).read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not TOML: {error}.") from None
+    if any("\0" in text for text in _texts(found)):
+        raise UsageError(f"{path} holds a text with the character \\u0000, which no name or path has.")
+    return found
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (dict, list)):
+        for entry in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _texts(entry)
 
 
 def keys(command: str) -> dict[str, Declared]:

@@ -10,8 +10,12 @@
     ├── SuiteError             a data set or suite is unknown, missing or damaged
     └── ResultsError           a results file cannot be read or written
 
+    Interrupted                Ctrl-C or SIGTERM, no error of either side; a KeyboardInterrupt
+
 A message says what is wrong, what was found and where, and how to fix it, in one or two sentences.
 """
+
+import signal
 
 
 class WiseError(Exception):
@@ -48,3 +52,17 @@ class SuiteError(WiseError):
 
 class ResultsError(WiseError):
     """A results file cannot be read or appended to."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal stopped the work.
+
+    Attributes:
+        number: the signal, by default SIGINT.
+
+    The text says what was saved and how to continue; it is empty if nothing is to be said.
+    """
+
+    def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
+        super().__init__(text)
+        self.number = number

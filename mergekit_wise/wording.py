@@ -47,6 +47,15 @@ def shown(text: str, width: int = 60) -> str:
     return cut if cut.isprintable() else cut.encode("unicode_escape").decode()
 
 
+_INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Control characters except line feed and tab, other line separators, and letters that change the direction of text."""
+
+
+def visible(text: str) -> str:
+    """A text for a terminal, with escapes in place of characters that would control it or hide what it says."""
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 

@@ -10,6 +10,7 @@ import mergekit_wise
 ROOMS = (
     "__init__",
     "errors",
+    "signals",
     "progress",
     "wording",
     "launcher",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergekit_wise.wording import did_you_mean, fold_names, listed, plural, shown
+from mergekit_wise.wording import did_you_mean, fold_names, listed, plural, shown, visible
 
 
 def test_a_suggestion_names_the_words_that_look_alike():
@@ -58,3 +58,11 @@ def test_folding_loses_no_name():
 def test_a_text_from_a_file_is_made_safe_for_a_message(text, safe):
     """Control characters and halves of surrogate pairs are escaped, and long texts are cut."""
     assert shown(text, 20) == safe
+
+
+def test_what_would_control_a_terminal_is_visible():
+    """Control characters and letters that change direction become escapes; letters of all languages stay."""
+    assert visible("a\x1b[31mb\x07\r\x7f\x9b") == r"a\x1b[31mb\x07\r\x7f\x9b"
+    assert visible("\u202eexe.\u2066\u2028") == r"\u202eexe.\u2066\u2028"
+    kept = "two lines\n\tα é 你好 שלום مرحبا 👩‍🔬 naïve"
+    assert visible(kept) == kept

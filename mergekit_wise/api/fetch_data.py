@@ -1,5 +1,6 @@
 """Download data sets from the Hugging Face hub, as tars, into the folder where the catalogue looks for them."""
 
+import glob
 import hashlib
 import os
 import threading
@@ -79,7 +80,7 @@ def fetch_data(options: FetchOptions) -> Fetched:
     folder = _data_folder(root) / repository
     with _translated_errors(name):
         revision, remote = _listing(repository, endpoint)
-        _download(repository, revision, folder, endpoint, _byte_progress(name, remote, folder, progress))
+        _download(repository, revision, remote, folder, endpoint, _byte_progress(name, remote, folder, progress))
     _check(name, remote, folder, progress)
     return _summary(name, remote, folder)
 
@@ -123,7 +124,7 @@ def _translated_errors(name: str) -> Iterator[None]:
 
 
 def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote, ...]]:
-    """The newest revision, and the files in it that match `_PATTERNS`."""
+    """The newest revision, and the files in it that match `_PATTERNS`. Raises SuiteError for a name that leads out."""
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint).dataset_info(f"{OWNER}/{repository}", files_metadata=True)
@@ -132,11 +133,21 @@ def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote,
 
 
 def _remote(entry: Any) -> _Remote:
-    return _Remote(entry.rfilename, int(entry.size), entry.lfs.sha256 if entry.lfs else None)
+    name = entry.rfilename
+    if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.split("/")):  # "/name" begins with an empty part
+        raise SuiteError(f"The hub lists a file {name!r}, which may lie outside the folder. Nothing was downloaded.")
+    if entry.size is None:
+        raise SuiteError(f"The hub lists the file {name!r} without its size. Nothing was downloaded.")
+    return _Remote(name, int(entry.size), entry.lfs.sha256 if entry.lfs else None)
 
 
 def _download(
-    repository: str, revision: str, folder: Path, endpoint: str | None, progress_shown: AbstractContextManager[None]
+    repository: str,
+    revision: str,
+    remote: tuple[_Remote, ...],
+    folder: Path,
+    endpoint: str | None,
+    progress_shown: AbstractContextManager[None],
 ) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -150,7 +161,8 @@ def _download(
                 repo_type="dataset",
                 revision=revision,
                 local_dir=folder,
-                allow_patterns=list(_PATTERNS),
+                # The names that were checked: the hub is asked for its list once more.
+                allow_patterns=[glob.escape(file.path) for file in remote],
                 endpoint=endpoint,
             )
     finally:

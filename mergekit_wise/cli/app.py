@@ -2,14 +2,13 @@
 
 import io
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.convert import convert
@@ -29,11 +28,11 @@ from mergekit_wise.cli.verify import verify
 from mergekit_wise.cli.zeroshot import zeroshot
 from mergekit_wise.errors import UsageError, WiseError
 
-INTERRUPTED = 130
-"""The exit code that shells give a program that Ctrl-C ended."""
-
 ANYWHERE = ("--debug", "--no-config")
 """Options of ``wise`` itself that may also follow the command."""
+
+TRANSPORTS = ("gloo", "NCCL")
+"""What torch's errors name when the processes of a run cannot reach each other; gloo's have no class of their own."""
 
 
 class _Group(TyperGroup):
@@ -63,15 +62,16 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with signals.raising():
+                return super().invoke(ctx)
         except WiseError as error:
             if ctx.params.get("debug"):
                 raise
             complain(str(error))
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
-        except KeyboardInterrupt:
-            complain("Interrupted. No unfinished file was left behind.")
-            raise typer.Exit(INTERRUPTED) from None
+        except KeyboardInterrupt as error:
+            complain(str(error) or "Interrupted. No unfinished file was left behind.")
+            raise typer.Exit(signals.exit_code(error)) from None
 
 
 app = typer.Typer(
@@ -149,26 +149,48 @@ def complain(message: str) -> None:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Run the command line of this process, and end it."""
     # How long torch's threads spin before they sleep. The default is so long that on busy cores they take time from
     # the thread that they wait for; this is as fast on idle cores. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # Job schedulers send SIGTERM: clean up and end as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signals.leave_at_once("Interrupted before any work was done.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be valid text, and not every terminal can show every character.
         sys.stdout.reconfigure(errors="backslashreplace")
+    code = _run()
+    signals.leave_at_once("Interrupted while exiting, after the work had ended.")
+    sys.exit(_flush() or code)
+
+
+def _run() -> int | str | None:
+    """Run the command; returns its exit code."""
     try:
         app(terminal_width=help_width())
+    except SystemExit as end:
+        return end.code
     except Exception as error:
         if "--debug" in sys.argv:
             raise
         complain(_unforeseen(error))
-        sys.exit(1)
+        return 1
+    return 0
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _flush() -> int:
+    """Write what stdout still holds; the exit code of a failure, or 0. The interpreter would print a traceback."""
+    if sys.stdout is None:  # closed by the caller
+        return 0
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        from mergekit_wise.cli.console import BROKEN_PIPE, discard
+
+        discard(sys.stdout)
+        if isinstance(error, BrokenPipeError):  # whoever reads has read enough, as in wise suites | head -1
+            return BROKEN_PIPE
+        complain(f"The results cannot be printed: {error.strerror}. Redirect stdout to another place.")
+        return 1
+    return 0
 
 
 def _unforeseen(error: Exception) -> str:
@@ -177,6 +199,11 @@ def _unforeseen(error: Exception) -> str:
         return "This machine does not have enough memory for this."
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename}' if error.filename else ''}."
+    if launcher.world_size() > 1 and isinstance(error, RuntimeError) and any(name in str(error) for name in TRANSPORTS):
+        return (
+            f"Process {launcher.rank()} lost the connection to another process of this run, which has probably ended. "
+            "Look for the reason among the messages of the others, and run the same command to continue."
+        )
     return (
         f"{type(error).__name__}: {error}\nThis is a bug in wise, not in your input. "
         "Run it again with 'wise --debug ...' and report what it prints."

@@ -5,15 +5,19 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 
 import json
 import math
+import os
+from collections.abc import Iterator
 from textwrap import fill, wrap
-from typing import Any
+from typing import IO, Any, NoReturn
 
 from rich.cells import cell_len
-from rich.console import Console, ConsoleDimensions
+from rich.console import Console, ConsoleDimensions, ConsoleOptions
+from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.report.table import Table
+from mergekit_wise.wording import visible
 
 UNBOUNDED = 100_000
 """Columns of a stream that is no terminal."""
@@ -23,6 +27,9 @@ NARROWEST = 16
 
 HEAD = 8
 """Table headings are not broken into lines shorter than this."""
+
+BROKEN_PIPE = 141
+"""The exit code that shells give a program whose reader has gone."""
 
 
 class Stream(Console):
@@ -54,8 +61,18 @@ class Stream(Console):
         text.stylize(style, 0, len(lead))
         self.print(text, soft_wrap=True)
 
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Draw as rich does, with escapes for control characters in texts: many come from files that others wrote."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    def on_broken_pipe(self) -> NoReturn:
+        """End quietly, as other programs do when their reader has read enough."""
+        discard(self.file)
+        raise SystemExit(BROKEN_PIPE)
+
     def _wrapped(self, message: str) -> str:
-        return "\n".join(_fill(line, self.width) for line in message.split("\n"))
+        return "\n".join(_fill(line, self.width) for line in visible(message).split("\n"))
 
 
 def _fill(line: str, width: int) -> str:
@@ -66,6 +83,13 @@ def _fill(line: str, width: int) -> str:
 
 out = Stream()
 err = Stream(stderr=True)
+
+
+def discard(stream: IO[str]) -> None:
+    """Send what a stream still holds, and what is printed from now on, nowhere: its file cannot be written any more."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def say(message: str) -> None:
@@ -86,6 +110,8 @@ def fail(message: str) -> None:
 
 def show(table: Table, title: str) -> None:
     """Print a table on stdout, marked rows in bold. A table that is too wide is printed in pieces."""
+    # Columns are as wide as what is printed.
+    table = Table.of_texts([*map(visible, table.columns)], ([*map(visible, row)] for row in table.rows), table.marked)
     out.print_message("", title, "bold")
     beside = out.width - min(_width(table, 0), max(NARROWEST, out.width // 3))
     for index, piece in enumerate(_pieces(table, beside)):

@@ -11,12 +11,10 @@ def demo(options: "DemoOptions") -> None:
     """Run the paper's experiment in two minutes: train a small CLIP, fine-tune it, and find the best mixture."""
     from mergekit_wise.api.demo import demo
     from mergekit_wise.cli.console import out, say
-    from mergekit_wise.cli.finetune import stopping
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.cli.sweep import show_sweep
 
-    with stopping():
-        report = perform(demo, options)
+    report = perform(demo, options)
     if report.reused:
         say(f"Reused from an earlier run: {', '.join(map(str, report.reused))}.")
     show_sweep(report.sweep, "digits")

@@ -1,21 +1,14 @@
 """The command ``wise finetune``."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from mergekit_wise import launcher
 
 if TYPE_CHECKING:
     from mergekit_wise.api.finetune import FinetuneReport
     from mergekit_wise.options import FinetuneOptions
-
-INTERRUPTED = 130
-"""The exit code of a program that Ctrl-C ended."""
 
 
 def finetune(options: "FinetuneOptions", json: bool) -> None:
@@ -25,23 +18,9 @@ def finetune(options: "FinetuneOptions", json: bool) -> None:
 
     output = Path(options.output)
     log = options.log or output.with_name(f"{output.name.removesuffix('.safetensors')}.log.jsonl")
-    with stopping():
-        report = perform(finetune, replace(options, log=log))
+    report = perform(finetune, replace(options, log=log))
     if launcher.rank() == 0:  # of several processes that torchrun started, one prints
         _print(report, options, json)
-
-
-@contextmanager
-def stopping() -> Iterator[None]:
-    """Prints how to resume after an interruption."""
-    from mergekit_wise.api.finetune import Stopped
-    from mergekit_wise.cli.console import fail
-
-    try:
-        yield
-    except Stopped as stopped:
-        fail(str(stopped))
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> None:

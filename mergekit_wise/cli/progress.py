@@ -22,6 +22,7 @@ from rich.text import Text
 from mergekit_wise import progress as listeners
 from mergekit_wise.cli.console import err, say
 from mergekit_wise.option_types import run
+from mergekit_wise.wording import visible
 
 R = TypeVar("R")
 
@@ -81,6 +82,7 @@ def bars() -> Iterator[listeners.Progress]:
     finished: set[str] = set()
 
     def listen(name: str, done: int, total: int, unit: str) -> None:
+        name = visible(name)
         what = name.partition("; ")[0]  # the rest changes during the task
         if done >= total and what in finished:
             return

@@ -10,12 +10,10 @@ def recipe(options: "RecipeOptions") -> None:
     """Run zeroshot, finetune, sweep and report from one file; only steps whose inputs changed are run again."""
     from mergekit_wise.api.recipe import recipe
     from mergekit_wise.cli.console import out
-    from mergekit_wise.cli.finetune import stopping
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.cli.sweep import show_sweep
 
-    with stopping():
-        report = perform(recipe, options)
+    report = perform(recipe, options)
     show_sweep(report.sweep, report.sweep.records[0].suite)
     out.print("")
     for file in filter(None, (report.zeroshot, report.finetuned, report.results, report.page)):

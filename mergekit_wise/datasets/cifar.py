@@ -26,6 +26,7 @@ from mergekit_wise.datasets.layouts import (
     read_lines,
     require_labels,
 )
+from mergekit_wise.datasets.npy_files import map_npy
 from mergekit_wise.datasets.pickled_arrays import read_npy_dict, read_pickle
 from mergekit_wise.errors import SuiteError
 
@@ -153,7 +154,7 @@ def _open_binary_batch(path: Path, label_bytes: int, classes: int) -> Found:
 
 def _open_npy_pair(data: Path, labels: Path, classes: int) -> Found:
     """Open the two .npy files of CIFAR-10.1, images and labels; the images are memory-mapped."""
-    return _found(ArrayImages(_read_npy_images, data), _read_npy(labels), classes)
+    return _found(ArrayImages(_read_npy_images, data), map_npy(labels), classes)
 
 
 def _open_npy_dict(path: Path, classes: int) -> Found:
@@ -215,20 +216,11 @@ def _records(label_bytes: int, path: Path) -> Array:
 
 
 def _read_npy_images(path: Path) -> Array:
-    return _images(_read_npy(path), path)
+    return _images(map_npy(path), path)
 
 
 def _read_dict_images(path: Path) -> Array:
     return _images(read_npy_dict(path).get("images"), path)
-
-
-def _read_npy(path: Path) -> NDArray[np.generic]:
-    """A memory-mapped array. Arrays of objects are refused: they would be unpickled."""
-    try:
-        array: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise SuiteError(f"{path}: expected an array in a .npy file: {error}. Download it again.") from error
-    return array
 
 
 def _images(data: object, path: Path) -> Array:

@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from mergekit_wise.datasets.class_names import (
     CLASSNAMES,
@@ -39,6 +39,9 @@ KEYS = ("root", "title", "classnames", "templates", "class_map", "metric")
 """The keys that a TOML file may have."""
 
 METRICS: tuple[Literal["top-1", "mean-per-class", "macro-f1"], ...] = ("top-1", "mean-per-class", "macro-f1")
+
+MAX_NUMBERED = 100_000
+"""The most classes that tars without class names may have: a .cls file can hold any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,21 @@ def _from_tars(root: Path, description: Description) -> Dataset:
     if description.class_map:
         raise SuiteError(f"{root}: class_map is for class folders; tars have class numbers already.")
     tars = open_tars(root)
-    names = description.classnames or tars.classnames or tuple(map(str, range(int(tars.labels.max()) + 1)))
+    names = description.classnames or tars.classnames or _numbered(int(tars.labels.max()) + 1, root)
     require_labels(tars.labels, len(names), str(root))
     images = tars.images
     found = Found(tars.labels, images.image, images.sample, images.size, str(root), templates=tars.templates)
     return _dataset(found, names, description)
+
+
+def _numbered(count: int, root: Path) -> tuple[str, ...]:
+    """Class numbers as names, for tars without class names."""
+    if count > MAX_NUMBERED:
+        raise SuiteError(
+            f"{root}: expected class numbers below {MAX_NUMBERED:,}, found {count - 1:,} in a .cls file. If it is "
+            "right, list the class names in classnames.txt, one per line."
+        )
+    return tuple(map(str, range(count)))
 
 
 def _from_folders(root: Path, description: Description) -> Dataset:
@@ -215,7 +228,7 @@ def _read(path: Path) -> Mapping[str, object]:
 
 def _text(table: Mapping[str, object], key: str, path: Path) -> str | None:
     value = table.get(key)
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is not None and not _is_text(value):
         raise SuiteError(f"{path}: {key!r} should be a string, found {value!r}.")
     return value
 
@@ -223,11 +236,16 @@ def _text(table: Mapping[str, object], key: str, path: Path) -> str | None:
 def _texts(table: Mapping[str, object], key: str, path: Path) -> str | tuple[str, ...] | None:
     """The value of `key`: the name of a file or of a known list, or a list."""
     value = table.get(key)
-    if isinstance(value, list) and value and all(isinstance(element, str) and element for element in value):
+    if isinstance(value, list) and value and all(map(_is_text, value)):
         return tuple(value)
-    if value is not None and (not isinstance(value, str) or not value):
+    if value is not None and not _is_text(value):
         raise SuiteError(f"{path}: {key!r} should be a list of strings or the name of a file, found {value!r}.")
     return value
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether a value is a text that can be a name or a path."""
+    return isinstance(value, str) and value != "" and "\0" not in value
 
 
 def _relative_to(path: Path, source: str | tuple[str, ...], known: Collection[str]) -> Path | str | tuple[str, ...]:

@@ -7,6 +7,7 @@ handwritten digits.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -150,11 +151,10 @@ def _source_points(glyph: Glyph, source: tuple[int, int]) -> NDArray[np.float64]
 
 @cache
 def _fonts_folder() -> Path:
-    try:
-        from matplotlib import get_data_path
-    except ImportError as error:
-        raise SuiteError("Printed digits need the fonts of matplotlib. Run: pip install matplotlib") from error
-    return Path(get_data_path()) / "fonts" / "ttf"
+    spec = find_spec("matplotlib")
+    if spec is None or spec.origin is None:
+        raise SuiteError("Printed digits need the fonts of matplotlib. Run: pip install matplotlib")
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
 
 
 GlyphSampler = Callable[[np.random.Generator], Glyph]

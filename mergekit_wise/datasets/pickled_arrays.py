@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint.pickle_machine import LONG_BYTES, Blob, Global, PickleError, Stub
 from mergekit_wise.checkpoint.unpickle import load
+from mergekit_wise.datasets.npy_files import read_npy_header
 from mergekit_wise.errors import SuiteError
 
 DTYPES = frozenset(f"{kind}{size}" for kind in "ui" for size in (1, 2, 4, 8)) | {"b1", "f2", "f4", "f8"}
@@ -22,7 +22,6 @@ MAX_FILE = 1 << 30
 
 MAX_DEPTH = 4
 MAX_DIMENSIONS = 8
-_HEADER_BYTES = 1 << 16
 
 _RECONSTRUCT = frozenset(Global(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core"))
 _FROM_BUFFER = frozenset(Global(f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core"))
@@ -41,17 +40,13 @@ def read_pickle(path: Path) -> Mapping[str, object]:
 
 def read_npy_dict(path: Path) -> Mapping[str, object]:
     """The dictionary that ``np.save`` wrote to a .npy file as an array of one object. Raises SuiteError as above."""
-    try:
-        with path.open("rb") as file:
-            version = npy.read_magic(file)
-            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, _, dtype = read_header(file, max_header_size=_HEADER_BYTES)
-            start = file.tell()
-    except (OSError, ValueError) as error:
-        raise SuiteError(f"{path}: expected a .npy file: {error}. Download it again.") from error
-    if not dtype.hasobject or math.prod(shape) != 1:
-        raise SuiteError(f"{path}: expected a dictionary in a .npy file, found an array {dtype} {list(shape)}.")
-    return _dictionary(path, start)
+    header = read_npy_header(path)
+    if not header.dtype.hasobject or math.prod(header.shape) != 1:
+        raise SuiteError(
+            f"{path}: expected a dictionary in a .npy file, found an array {str(header.dtype)[:60]} "
+            f"{str(list(header.shape))[:60]}."
+        )
+    return _dictionary(path, header.start)
 
 
 def _dictionary(path: Path, start: int) -> Mapping[str, object]:

@@ -22,6 +22,9 @@ from mergekit_wise.datasets.tar_index import Member, tar_members
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import plural
 
+_LONGEST_COUNT = 1 << 10
+"""How many characters of nshards.txt are read."""
+
 _MAX_DESCRIPTORS = 64
 """How many files a process keeps open; further files are opened for each read."""
 
@@ -149,7 +152,7 @@ def _shard_paths(folder: Path) -> tuple[Path, ...]:
     for place in (folder / "test", folder):
         count_file = place / "nshards.txt"
         if count_file.is_file():
-            return tuple(place / f"{number}.tar" for number in range(_count(count_file)))
+            return _counted(count_file)
         inside = list(place.iterdir()) if place.is_dir() else []
         tars = [path for path in inside if path.name.endswith(".tar") and not path.name.startswith(".")]
         # A tar next to class folders is usually the archive from which they were unpacked.
@@ -158,21 +161,26 @@ def _shard_paths(folder: Path) -> tuple[Path, ...]:
     return ()
 
 
-def _count(path: Path) -> int:
-    text = path.read_text(encoding="utf-8", errors="replace").strip()
-    if not text.isdecimal() or not 0 < int(text) <= 1_000_000:
+def _counted(path: Path) -> tuple[Path, ...]:
+    """The tars that nshards.txt counts. Raises SuiteError if it holds no number, or if one of the tars is missing."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        text = file.read(_LONGEST_COUNT).strip()
+    if not (text.isascii() and text.isdecimal() and len(text) < 8 and int(text)):
         raise SuiteError(f"{path}: expected the number of tars in this folder, found {text[:40]!r}.")
-    return int(text)
+    tars = []
+    for number in range(int(text)):
+        tars.append(path.with_name(f"{number}.tar"))
+        if not tars[-1].exists():  # no list is longer than the folder's
+            raise SuiteError(
+                f"{tars[-1]}: is missing; nshards.txt next to it counts {plural(int(text), 'tar')}. "
+                "Resume the download."
+            )
+    return tuple(tars)
 
 
 def _samples(shards: Shards, shard: int) -> list[tuple[Member, int]]:
     """The image and the label of every sample of one tar, in the order of the images."""
     path = shards.paths[shard]
-    if not os.path.exists(path):
-        raise SuiteError(
-            f"{path}: is missing; nshards.txt next to it counts {plural(len(shards.paths), 'tar')}. "
-            "Resume the download."
-        )
     images: dict[str, Member] = {}
     labels: dict[str, int] = {}
     for member in tar_members(path):

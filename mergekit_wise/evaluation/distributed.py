@@ -17,6 +17,7 @@ from torch import distributed
 
 from mergekit_wise import launcher
 from mergekit_wise.errors import WiseError
+from mergekit_wise.signals import ending_waits
 
 T = TypeVar("T")
 
@@ -90,8 +91,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         torch.cuda.set_device(where)
     else:
         _share_cores()
-    # Objects are sent through gloo, whatever the device of arrays.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    backend = "cpu:gloo,cuda:nccl" if where.type == "cuda" else "gloo"  # objects are always sent through gloo
+    with ending_waits(f"Interrupted while process {launcher.rank()} was waiting for the other processes."):
+        distributed.init_process_group(backend, timeout=_TIMEOUT)
     try:
         yield Ranks(distributed.get_rank(), size, where), device
     finally:

@@ -28,6 +28,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.launcher import local_world_size
 from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.signals import blocked, unblock
 
 CHUNK = 16
 """Images per task of a worker."""
@@ -132,8 +133,9 @@ def _in_processes(
             coming: deque[list[Future[tuple[Bad, ...]]]] = deque()
             for number, indices in enumerate(batches):
                 free = max(0, number - hold + 1) + slots
-                for ahead in range(number + len(coming), min(free, len(batches))):
-                    coming.append(_submit(pool, batches[ahead], ahead % slots))
+                with blocked():  # the first submission starts the workers
+                    for ahead in range(number + len(coming), min(free, len(batches))):
+                        coming.append(_submit(pool, batches[ahead], ahead % slots))
                 bad = tuple(entry for future in coming.popleft() for entry in future.result())
                 memory[number % slots, len(indices) :] = 0
                 yield Batch(memory[number % slots], indices, bad)
@@ -184,6 +186,7 @@ def _begin(dataset: Dataset, preprocess: Preprocess, shared: _SharedArray, paren
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C and ends its workers
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    unblock()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # Pillow's, on odd metadata, would be printed by every worker
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

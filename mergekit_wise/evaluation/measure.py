@@ -5,9 +5,11 @@ complete, so that an interrupted run resumes where it stopped.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 from mergekit_wise.analysis import LogitDisagreement
@@ -16,7 +18,7 @@ from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.subsets import companions, limited
-from mergekit_wise.errors import SuiteError
+from mergekit_wise.errors import Interrupted, SuiteError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
@@ -37,6 +39,7 @@ from mergekit_wise.results import (
     require_writable,
     writing_details,
 )
+from mergekit_wise.wording import plural
 
 Draft = Mapping[str, Any]
 """All attributes of a record that are not counted."""
@@ -89,7 +92,7 @@ def measure(
         _append(results, renamed)
         added, analyses = 0, []
         details_files = (options.per_class, options.per_sample) if ranks.rank == 0 else (None, None)
-        with writing_details(*details_files) as files:
+        with writing_details(*details_files) as files, _telling_what_is_saved(results, known, options):
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
                 analysis = None if pair is None else ranks.share(_known_analysis(pair, drafts[at], options))
@@ -111,6 +114,21 @@ def measure(
     order = sorted(known, key=lambda place: (-1.0 if (a := variants[place[1]].alpha) is None else a, place))
     records = tuple(known[place] for place in order)
     return Measured(records, tuple(analyses), suite.missing, added, tuple(dict.fromkeys([*notes, *notes_on(records)])))
+
+
+@contextmanager
+def _telling_what_is_saved(
+    results: Path | None, known: Mapping[Place, Record], options: EvaluationOptions
+) -> Iterator[None]:
+    """Let an interruption say how many results are in the file, and whether the same command reuses them."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if results is None or not known:
+            raise
+        advice = "." if _measures_all(options) else "; run the same command to continue."
+        number = error.number if isinstance(error, Interrupted) else SIGINT
+        raise Interrupted(f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}", number) from error
 
 
 def _open_datasets(
@@ -203,12 +221,16 @@ def _require_same_data(ranks: Ranks, data: Sequence[str]) -> None:
             )
 
 
+def _measures_all(options: EvaluationOptions) -> bool:
+    """Whether earlier results are not reused."""
+    return options.redo or options.per_class is not None or options.per_sample is not None
+
+
 def _known_records(
     drafts: Sequence[Sequence[Draft]], options: EvaluationOptions
 ) -> tuple[dict[Place, Record], list[Record]]:
     """Records that the results file holds, under their present names; and those that had other names there."""
-    again = options.redo or options.per_class is not None or options.per_sample is not None
-    if again or options.results is None or not options.results.exists():
+    if _measures_all(options) or options.results is None or not options.results.exists():
         return {}, []
     held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
     for record in read_records(options.results):

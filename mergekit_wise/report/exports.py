@@ -8,6 +8,7 @@ from io import StringIO
 
 from mergekit_wise.report.comparison import Comparison
 from mergekit_wise.report.table import Cell, Row, Table
+from mergekit_wise.results import no_formula
 
 COLUMNS = ("suite", "model", "alpha", "dataset", "title", "role", "metric", "value", "low", "high", "correct", "total")
 
@@ -30,19 +31,14 @@ def as_csv(comparisons: Iterable[Comparison]) -> str:
                     counts = ("", "") if row is None else (row.correct, row.total)
                     writer.writerow(
                         (
-                            *map(_no_formula, texts),
+                            *map(no_formula, texts),
                             "" if alpha is None else alpha,
-                            *map(_no_formula, about),
+                            *map(no_formula, about),
                             *("" if math.isnan(number) else f"{number:.6f}" for number in numbers),
                             *counts,
                         )
                     )
     return file.getvalue()
-
-
-def _no_formula(text: str) -> str:
-    """The text, quoted if a spreadsheet would take it for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def as_markdown(tables: Iterable[Table]) -> str:

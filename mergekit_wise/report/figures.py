@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mergekit_wise.analysis import Candidate
 from mergekit_wise.checkpoint import require_folder
 from mergekit_wise.errors import OutputError
+from mergekit_wise.report.matplotlib_folder import choose_folder
 from mergekit_wise.report.plots import Mark, Plot, Trace, candidates_plot
 from mergekit_wise.report.scale import Scale, inside
 from mergekit_wise.report.table import ENDPOINTS
@@ -67,6 +68,7 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Pa
 
 def _draw(plot: Plot, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:
     """The content of a file; `size` in inches. With `recommended`, alphas are written beside their marks."""
+    choose_folder()
     import matplotlib
 
     buffer = BytesIO()

@@ -1,6 +1,6 @@
 """One record per (model, alpha, data set), in JSON Lines. Knows no model and no terminal."""
 
-from mergekit_wise.results.details import Detail, DetailFiles, writing_details
+from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
 from mergekit_wise.results.measurement import Finding, Measurement
 from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
 from mergekit_wise.results.record import (
@@ -32,6 +32,7 @@ __all__ = [
     "as_entry",
     "comparable",
     "key_of",
+    "no_formula",
     "read_analyses",
     "read_records",
     "read_results",

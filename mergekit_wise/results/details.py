@@ -19,8 +19,12 @@ from mergekit_wise.analysis.metrics import is_right
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.results.record import Record
+from mergekit_wise.wording import visible
 
 COLUMNS = ("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted")
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What a formula begins with, in wide letters too; source: OWASP, CSV Injection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,15 @@ def writing_details(per_class: Path | None, per_sample: Path | None) -> Iterator
         yield files
 
 
+def no_formula(text: str) -> str:
+    """A text for a cell of a CSV file, after an apostrophe if a spreadsheet would take it for a formula.
+
+    Control characters become escapes: a carriage return would end the row.
+    """
+    text = visible(text)
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def _open(path: Path, stack: ExitStack) -> TextIO:
     try:
         return stack.enter_context(path.open("w", encoding="utf-8", newline=""))
@@ -84,11 +97,11 @@ def _class_rows(detail: Detail, right: NDArray[np.bool_]) -> Iterator[tuple[Any,
     images = np.bincount(labels[readable], minlength=len(names)).tolist()
     correct = np.bincount(labels[readable & right], minlength=len(names)).tolist()
     predicted = np.bincount(detail.classes[detail.classes >= 0], minlength=len(names)).tolist()
-    start = (record.dataset, record.model, "" if record.alpha is None else record.alpha)
+    start = (no_formula(record.dataset), no_formula(record.model), "" if record.alpha is None else record.alpha)
     for index, name in enumerate(names):
         count, hits = images[index], correct[index]
         shares = (hits / count, *clopper_pearson(hits, count)) if count else ("", "", "")
-        yield (*start, index, name, count, hits, *shares, predicted[index])
+        yield (*start, index, no_formula(name), count, hits, *shares, predicted[index])
 
 
 def _sample_lines(detail: Detail, right: NDArray[np.bool_]) -> Iterator[dict[str, object]]:

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
-from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_text
+from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
+from mergekit_wise.wording import shown
 
 FIELDS = {kind: {field.name for field in fields(kind)} for kind in (Record, Analysis)}
 INCOMPLETE = "not JSON, or incomplete because the run that wrote it was stopped"
@@ -117,15 +118,46 @@ def _strict(path: Path, line: _Line) -> Record | Analysis:
         if line.entry.get("kind") == ANALYSIS:
             known = {key: value for key, value in line.entry.items() if key in FIELDS[Analysis]}
             values = {key: nan if value is None else value for key, value in known["values"].items()}
-            return Analysis(**{**known, "values": values})
+            analysis = Analysis(**{**known, "values": values})
+            _require_types(analysis)
+            return analysis
         known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
         for key in {"interval", "missing"} & known.keys():
             known[key] = tuple(known[key])
-        return Record(**known)
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        record = Record(**known)
+        _require_types(record)
+        if not 0 <= record.correct <= record.total or not 0 <= record.value <= 1:
+            raise ValueError("an impossible count or value")
+        return record
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ResultsError(
             f"{path}: line {line.number} is not a record of this tool ({error}). Remove the line."
         ) from error
+
+
+def _require_types(entry: Record | Analysis) -> None:
+    """Raise ValueError if a field has another type than it is declared with."""
+    for field in fields(entry):
+        value = getattr(entry, field.name)
+        if not _is_a(value, field.type):
+            raise ValueError(f"{field.name} is {shown(repr(value), 40)}")
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is of a declared type: a class, None, or a union, literal, mapping or tuple of these."""
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in arguments
+    if get_origin(kind) is tuple:
+        kinds = arguments[:1] * len(value) if isinstance(value, tuple) and arguments[-1] is ... else arguments
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_a, value, kinds))
+    if get_origin(kind) is Mapping:
+        return isinstance(value, dict) and all(_is_a(entry, arguments[1]) for entry in value.values())
+    if arguments:
+        return any(_is_a(value, option) for option in arguments)
+    if kind is float:
+        return isinstance(value, float) or as_number(value) is not None
+    return kind is Any or (type(value) is kind if kind is int else isinstance(value, kind))
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:

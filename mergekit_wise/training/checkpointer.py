@@ -7,7 +7,7 @@ model after epoch N, an ordinary checkpoint. Reading executes no code. Knows not
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mergekit_wise.checkpoint import BY_TORCH, TensorInfo, closing, open_checkpoint, write_safetensors
 from mergekit_wise.errors import CheckpointError, OutputError, UsageError
+from mergekit_wise.training.loop import RunningMean
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
 
 WEIGHTS, AVERAGE = "weights.", "average."
@@ -53,22 +54,39 @@ class Checkpointer:
         """Return the path of the checkpoint after `number` epochs."""
         return self.folder / f"epoch-{number}.safetensors"
 
-    def save(self) -> None:
-        """Write the state; call it between two steps. Raises OutputError."""
+    def save(self, epoch: RunningMean) -> None:
+        """Write the state; call it between two steps, with the sums of the current epoch. Raises OutputError."""
         self.make_folder()
         tensors = {f"{WEIGHTS}{name}": parameter.detach() for name, parameter in self.parameters.items()}
         if self.average is not None:
             tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in self.average.tensors.items()}
-        facts = {"run": self.facts, "step": self.optimizer.taken, "scaler": self.optimizer.scaler.state_dict()}
+        facts = {
+            "run": self.facts,
+            "step": self.optimizer.taken,
+            "epoch": asdict(epoch),
+            "scaler": self.optimizer.scaler.state_dict(),
+        }
         save_state(self.path, tensors | self.optimizer.moments(), facts)
 
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Load the saved state, if there is one. Raises UsageError if it belongs to another run, CheckpointError."""
+    def restore(self) -> RunningMean | None:
+        """Load the saved state, if there is one; returns the sums that `save` got, None if there are none.
+
+        Raises UsageError if the state belongs to another run, CheckpointError if it is damaged.
+        """
         if not self.path.exists():
-            return
+            return None
         tensors, facts = load_state(self.path)
-        self._require_same(facts["run"])
+        try:
+            self._require_same(facts["run"])
+            self._load(tensors, facts)
+            return RunningMean(**facts["epoch"]) if "epoch" in facts else None  # earlier versions did not save it
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{self.path}: this training state is damaged ({error}). Start over with --restart."
+            ) from error
+
+    @torch.no_grad()
+    def _load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         for name, parameter in self.parameters.items():
             parameter.copy_(tensors[f"{WEIGHTS}{name}"])
         if self.average is not None:

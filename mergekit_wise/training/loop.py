@@ -49,11 +49,12 @@ class Step:
 
 @dataclass(slots=True)
 class RunningMean:
-    """Mean loss and accuracy over the steps added so far."""
+    """Mean loss and accuracy over the steps added so far, and the `seconds` that earlier runs took for them."""
 
     images: int = 0
     correct: int = 0
     weighted: float = 0.0
+    seconds: float = 0.0
 
     def add(self, step: Step) -> None:
         """Add a step, weighted by its images."""

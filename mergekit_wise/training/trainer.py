@@ -4,6 +4,7 @@ After each epoch, and when a stop is requested, the trainer saves the state from
 """
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,7 +16,7 @@ from mergekit_wise import __version__
 from mergekit_wise.checkpoint import write_safetensors
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import NonFiniteError, UsageError
+from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
@@ -23,6 +24,7 @@ from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
+from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
 from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, InMemory, cached
@@ -39,7 +41,7 @@ MICRO_BATCH = {"cpu": 64, "cuda": 256}
 """Default micro-batch size for images of 224 x 224 pixels, by device; it grows as images have fewer pixels."""
 
 
-class Stopped(KeyboardInterrupt):
+class Stopped(Interrupted):
     """The run was interrupted. The message says where the state is and how to resume."""
 
 
@@ -49,7 +51,7 @@ class Epoch:
 
     Attributes:
         number: from 1.
-        loss: mean over the training images of the steps that this run took.
+        loss: mean over the training images, each before its step.
         accuracy: on the same images, between 0 and 1.
         seconds: duration without validation.
         validation: accuracies on the validation suite, if there is one.
@@ -131,16 +133,13 @@ class Trainer:
         self.checkpointer = Checkpointer(
             request.folder, self._facts(), trainable.parameters, self.loop.optimizer, self.loop.average
         )
-        if request.restart and self.first:
-            self.checkpointer.clear(keep_epochs=False)
-        self.ranks.share(None)  # no process looks for a state before the old one is removed
-        self.checkpointer.restore()
+        mean = self._restored()
         resumed = self.loop.optimizer.taken
-        if resumed:
-            self.note(f"resuming at step {resumed:,}/{self.loop.order.total:,} from {self.checkpointer.folder}")
+        if request.validate is not None:
+            require_shared(self.ranks, self.checkpointer)
         with self._validator() as self.validate:
             self.log = TrainingLog(request.log if self.first else None, resumed)
-            self._train()
+            self._train(mean)
         if self.first:
             self._write(Path(request.output))
             self.checkpointer.clear(request.keep_epochs)
@@ -233,16 +232,34 @@ class Trainer:
 
     # The course of a run
 
-    def _train(self) -> None:
+    def _restored(self) -> RunningMean:
+        """Load the state of an earlier run, or remove it; returns the sums of the epoch that it was stopped in."""
+        checkpointer, order = self.checkpointer, self.loop.order
+        if self.request.restart:
+            if self.first:
+                checkpointer.clear(keep_epochs=False)
+            return RunningMean()
+        with self.ranks.agreeing():
+            sums = checkpointer.restore()
+        require_same_state(self.ranks, checkpointer)
+        taken = self.loop.optimizer.taken
+        if taken:
+            self.note(f"resuming at step {taken:,}/{order.total:,} from {checkpointer.folder}")
+        if sums is None and taken % order.steps:
+            self.note(f"the loss and accuracy of epoch {taken // order.steps + 1} are those after step {taken:,} only")
+        return RunningMean() if sums is None else sums
+
+    def _train(self, mean: RunningMean) -> None:
         try:
             with deferred() as request:
                 self.loop.stop_requested = request
                 self._validate_resumed_epoch(request)
-                self._steps(request)
+                self._steps(request, mean)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} {self._advice()}") from error
         except KeyboardInterrupt as error:
-            raise Stopped(self._how_to_resume()) from error
+            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
+            raise Stopped(self._how_to_resume(), number) from error
 
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""
@@ -253,8 +270,8 @@ class Trainer:
             with request.at_once():
                 self._validated(epochs)
 
-    def _steps(self, request: StopRequest) -> None:
-        mean, start = RunningMean(), time.perf_counter()
+    def _steps(self, request: StopRequest, mean: RunningMean) -> None:
+        start = time.perf_counter() - mean.seconds
         with closing(self.loop.steps()) as steps:
             for step in steps:
                 mean.add(step)
@@ -263,9 +280,9 @@ class Trainer:
                     self._end_epoch(step.epoch + 1, mean, time.perf_counter() - start, request)
                     mean, start = RunningMean(), time.perf_counter()
                 elif step.stopped:
-                    self._save()
+                    self._save(replace(mean, seconds=time.perf_counter() - start))
                 if step.stopped:
-                    raise KeyboardInterrupt
+                    raise Interrupted(number=request.number)
 
     def _report(self, step: Step, mean: RunningMean, seconds: float) -> None:
         order = self.loop.order
@@ -285,15 +302,18 @@ class Trainer:
         )
 
     def _end_epoch(self, number: int, mean: RunningMean, seconds: float, request: StopRequest) -> None:
-        """Save first: validation may take long, and be interrupted."""
+        """Save before validation, which may take long and be interrupted.
+
+        The log comes first: a resumed run removes lines after its state, and adds none before it.
+        """
+        facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
+        self.log.add("epoch", **facts, seconds=round(seconds, 2))
         if self.first:
             self.checkpointer.make_folder()
             self._write(self.checkpointer.epoch(number))
-        self._save()
+        self._save(RunningMean())
         if self.first and not self.request.keep_epochs:
             self.checkpointer.epoch(number - 1).unlink(missing_ok=True)
-        facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
-        self.log.add("epoch", **facts, seconds=round(seconds, 2))
         self.print(f"epoch {number}/{self.loop.order.epochs}: {mean}")
         with request.at_once():
             validation = self._validated(number)
@@ -308,9 +328,9 @@ class Trainer:
         self.print(f"epoch {number}/{self.loop.order.epochs}: {validation}")
         return validation
 
-    def _save(self) -> None:
+    def _save(self, epoch: RunningMean) -> None:
         if self.first:
-            self.checkpointer.save()
+            self.checkpointer.save(epoch)
 
     def _write(self, path: Path) -> None:
         """Write the model as it is now."""

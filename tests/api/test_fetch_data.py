@@ -284,3 +284,35 @@ def test_without_a_network_the_reason_is_one_line(tmp_path, variables, expected)
     assert done.returncode == 1
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["test/../../evil", "test//evil", "test/..\\\\..\\\\evil", "test/./evil", "test/x/../../../evil"]
+)
+def test_a_name_that_leads_out_of_the_folder_is_refused(name, hub, tmp_path):
+    """A list of files with a name that could lie outside the folder is refused before anything is written."""
+    hub.files = {**FILES, name: b"evil"}
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(SuiteError, match="Nothing was downloaded"):
+        fetch_data("cars", tmp_path / "data" / "deep", endpoint=hub.url)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+class Changing(dict):
+    """Files of which the last one is listed from the second time on."""
+
+    times = 0
+
+    def __iter__(self):
+        self.times += 1
+        names = list(super().__iter__())
+        return iter(names[:-1] if self.times == 1 else names)
+
+
+def test_a_list_that_changes_after_it_was_checked_does_no_harm(hub, tmp_path):
+    """Only names that were checked are downloaded, though the hub is asked for its list twice."""
+    hub.files = Changing({**FILES, "test/../../evil": b"evil"})
+    (tmp_path / "data").mkdir()
+    fetch_data("cars", tmp_path / "data", endpoint=hub.url)
+    assert hub.files.times > 1
+    assert not list(tmp_path.rglob("evil"))

@@ -96,7 +96,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
         if what == "two" and done:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match=r"1 result saved in .*results\.jsonl; run the same command"):
         run("one", "two", "three", progress=interrupt)
     assert [record.title for record in read_records(tmp_path / "results.jsonl")] == ["one"]
     predicted.clear()

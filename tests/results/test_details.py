@@ -72,3 +72,26 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path):
     """A folder in place of the file is an error before any prediction is written."""
     with pytest.raises(ResultsError, match="Choose another file"), writing_details(tmp_path, None):
         pass
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\n", "\uff1d"])
+def test_names_are_no_formulas_and_numbers_are_numbers(start, tmp_path):
+    """A text that a spreadsheet would compute follows an apostrophe; a negative alpha stays a number."""
+    hostile = f"{start}cmd|' /C calc'!A0"
+    dataset = Dataset(hostile, "D", (hostile, "b", "c"), LABELS[:1], None, sample=str)
+    record = Record(hostile, "w", -0.5, "s", hostile, "D", "shift", 0, 1)
+    with writing_details(tmp_path / "c.csv", None) as files:
+        files.write(Detail(record, dataset, np.array([1]), np.array([True]), {}))
+    with (tmp_path / "c.csv").open(newline="") as file:
+        (row, *_) = csv.DictReader(file)
+    assert (row["dataset"], row["model"], row["name"]) == (f"'{hostile}",) * 3
+    assert row["alpha"] == "-0.5"
+
+
+def test_a_carriage_return_ends_no_row(tmp_path):
+    """A class name with a carriage return stays in its cell."""
+    dataset = Dataset("d", "D", ("a\r=b", "c"), LABELS[:1], None, sample=str)
+    with writing_details(tmp_path / "c.csv", None) as files:
+        files.write(Detail(RECORD, dataset, np.array([1]), np.array([True]), {}))
+    with (tmp_path / "c.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == [r"a\r=b", "c"]

@@ -181,3 +181,43 @@ def test_what_is_undefined_is_null(tmp_path):
     path.write_text('{"kind": "analysis", "model": "no values"}\n')
     with pytest.raises(ResultsError, match="line 1"):
         read_analyses(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("correct", "80"),
+        ("correct", 101),
+        ("correct", -1),
+        ("correct", True),
+        ("correct", 10**400),
+        ("total", 0),
+        ("alpha", "0.5"),
+        ("alpha", 10**400),
+        ("value", 1.5),
+        ("value", [0.5]),
+        ("interval", []),
+        ("interval", [0.1]),
+        ("interval", {"a": 1}),
+        ("interval", ["a", "b"]),
+        ("dataset", 5),
+        ("role", "other"),
+        ("values", {"a": []}),
+        ("values", []),
+        ("versions", {"torch": 2}),
+        ("top5", 0.5),
+        ("missing", 3),
+        ("missing", [3]),
+        ("data", None),
+        ("seconds", None),
+        ("bad", "1"),
+    ],
+)
+def test_fields_of_odd_types_are_refused(field, value, tmp_path):
+    """A field of another type, or a number that cannot be, is refused with its line: runs rely on these records."""
+    path = tmp_path / "results.jsonl"
+    append_records(path, [FULL, FULL])
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{json.dumps({**json.loads(second), field: value})}\n")
+    with pytest.raises(ResultsError, match="line 2 is not a record"):
+        read_records(path)

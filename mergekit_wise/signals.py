@@ -1,0 +1,143 @@
+"""SIGINT and SIGTERM at any moment of the command line: one sentence, and the exit code 130 or 143, never a traceback.
+
+While a command works, a signal raises `Interrupted`, so that everything is cleaned up. Before and after, there is
+nothing to clean up, and an exception would end in the code of a library or the interpreter; so the process ends at
+once. Imports nothing slow, because it is the first thing that a process needs.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from mergekit_wise.errors import Interrupted
+
+Handler = Callable[[int, FrameType | None], Any]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""The user's Ctrl-C, and what job schedulers and torchrun send."""
+
+_MOMENT = 0.02
+"""Seconds after which a destructor is over."""
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """The exit code that shells give a process that the signal ended: 130 or 143."""
+    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+
+
+def leave_at_once(sentence: str) -> None:
+    """From now on, let a signal print a sentence and end the process, without running any other code of it."""
+    # Names of this module may be gone when the interpreter shuts down.
+    write, leave, message = os.write, os._exit, f"error: {sentence}\n".encode()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            write(2, message)
+        finally:
+            leave(128 + number)
+
+    _install(handle)
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Let a signal raise `Interrupted` in the main thread while the block runs.
+
+    Python only prints an exception that is raised in a destructor or a callback of C code; the signal is then sent
+    again, a moment later.
+    """
+    report = sys.unraisablehook
+
+    def again(problem: Any) -> None:
+        if isinstance(problem.exc_value, Interrupted):
+            timer = threading.Timer(_MOMENT, os.kill, (os.getpid(), problem.exc_value.number))
+            timer.daemon = True
+            timer.start()
+        else:
+            report(problem)
+
+    sys.unraisablehook = again
+    try:
+        with handled_by(_raise):
+            yield
+    finally:
+        sys.unraisablehook = report
+
+
+@contextmanager
+def handled_by(handler: Handler) -> Iterator[None]:
+    """Let `handler` receive signals while the block runs, in the main thread, which alone receives any."""
+    before = _install(handler)
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
+
+
+@contextmanager
+def ending_waits(sentence: str) -> Iterator[None]:
+    """Let a signal print a sentence and end the process also while the main thread waits in C code.
+
+    Python runs handlers between two of its own instructions, so a wait for other machines would go on for hours.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        for number in iter(lambda: os.read(reading, 1), b""):
+            if number[0] in SIGNALS:
+                os.write(2, f"error: {sentence}\n".encode())
+                os._exit(128 + number[0])
+        os.close(reading)
+
+    threading.Thread(target=watch, daemon=True).start()
+    with handled_by(lambda number, frame: None):
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(writing)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """Hold signals back while processes are forked; each must `unblock` them once it has its own handlers."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Receive the signals that the parent process held back."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number=number)
+
+
+def _install(handler: Handler) -> dict[int, Any]:
+    """Set the handler of both signals, and return the earlier ones; a signal that is ignored (nohup) stays ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    changed: dict[int, Any] = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in changed:
+        signal.signal(number, handler)
+    return changed
