@@ -25,6 +25,10 @@ HEAD = 8
 """Table headings are not broken into lines shorter than this."""
 
 
+TO_COPY = ("    wise ", "    --")
+"""How lines of messages begin that are commands or options for the user to copy."""
+
+
 class Stream(Console):
     """A rich console that prints texts literally: names of files and tensors may look like markup or emoji."""
 
@@ -59,7 +63,9 @@ class Stream(Console):
 
 
 def _fill(line: str, width: int) -> str:
-    """Break a line into several lines with the same indentation."""
+    """Break a line into several lines with the same indentation; not one to copy, which stays a single line."""
+    if line.startswith(TO_COPY):
+        return line
     indent = " " * (len(line) - len(line.lstrip(" ")))
     return fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 

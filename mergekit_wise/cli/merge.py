@@ -56,6 +56,8 @@ def _lines(report: "MergeReport") -> list[str]:
         lines.append(f"{plural(mixed, 'tensor')} mixed at {spread}")
     if equal:
         lines.append(f"{plural(equal, 'tensor')} copied, equal in both files")
+    if frozen := counts["mix", "zeroshot"] + counts["mix", "finetuned"]:
+        lines.append(f"{plural(frozen, 'tensor')} copied, equal up to --frozen-tolerance")
     for side, name in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
         if taken := counts[side, side]:  # type: ignore[index]
             lines.append(f"{plural(taken, 'tensor')} copied from the {name} file")

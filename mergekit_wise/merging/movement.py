@@ -1,6 +1,7 @@
 """How far weights moved between two checkpoints: per tensor, and per class of a head."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from mergekit_wise.merging.plan import MIXABLE
 from mergekit_wise.progress import Progress
 
 ELEMENTS_AT_ONCE = 1 << 20
-HEADS = ("classification_head.weight", "head.weight", "fc.weight", "classifier.weight")
+HEAD = re.compile(r"(?:(?!\d+\.)[^.]+\.)*(?:classification_head|head|fc|classifier)\.weight")
+"""The names of heads' weights; not of layers inside numbered blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,13 @@ def movements(a: Checkpoint, b: Checkpoint, progress: Progress) -> tuple[Movemen
     return tuple(sorted(found, key=lambda m: -_order(m.relative)))
 
 
+def head_names(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The names of weights [classes, features] of heads."""
+    return tuple(
+        name for name, stored in checkpoint.tensors.items() if len(stored.info.shape) == 2 and HEAD.fullmatch(name)
+    )
+
+
 def _order(relative: float | None) -> float:
     if relative is None or math.isnan(relative):
         return -1.0
@@ -73,7 +82,7 @@ def _movement(a: Checkpoint, b: Checkpoint, name: str) -> Movement:
 
 def _by_class(a: Checkpoint, b: Checkpoint, name: str) -> tuple[float, ...]:
     shape = a.info(name).shape
-    if len(shape) != 2 or not name.endswith(HEADS):
+    if len(shape) != 2 or not HEAD.fullmatch(name):
         return ()
     x, y = (np.concatenate(side).reshape(shape) for side in zip(*_numbers(a, b, name), strict=True))
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging import Pair, Rules, align, unresolved
-from mergekit_wise.models.mismatch import explain_mismatch
+from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.source import open_source
 
 
@@ -26,11 +26,15 @@ def open_pair(
             yield align(first, second)
 
 
-def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None) -> Pair:
+def match(
+    zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None, command: Command | None = None
+) -> Pair:
     """Pair two checkpoints. Raises MismatchError that explains every difference that no rule resolves.
 
-    Raises UsageError if a pattern of `rules` matches no tensor.
+    The explanation proposes what `command` can do: by default a merge's options where there are `rules`. Raises
+    UsageError if a pattern of `rules` matches no tensor.
     """
+    command = command or ("merge" if rules else "other")
     rules = rules or Rules()
     zeroshot, finetuned = align(zeroshot, finetuned)
     every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
@@ -41,5 +45,5 @@ def match(zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = Non
         )
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
-        raise MismatchError(explain_mismatch(zeroshot, finetuned, found))
+        raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     return Pair(zeroshot, finetuned, names)
