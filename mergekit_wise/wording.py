@@ -1,7 +1,7 @@
 """Phrases that many messages share: suggestions, shortened lists, numbers with their nouns, names from files."""
 
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 MAX_LISTED = 8
 """How many items `listed` names unless it is asked for another number."""
@@ -51,11 +51,10 @@ NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")
 """A number in a name: without leading zeros, so that the name can be read off it, and of a sensible length."""
 
 Numbers = tuple[int, ...]
+Names = tuple[str, ...]
 
 
-def fold(
-    names: Iterable[str], alike: Callable[[str], Hashable] = lambda name: None
-) -> list[tuple[str, tuple[str, ...]]]:
+def fold(names: Iterable[str], alike: Callable[[str], Hashable] = lambda name: None) -> list[tuple[str, Names]]:
     """Names that differ only in numbers folded into lines, each with its names: ``blocks.{0..11}.attn.weight``.
 
     Every name can be read off the lines. Only names for which `alike` gives the same value share a line.
@@ -70,30 +69,34 @@ def fold_names(names: Iterable[str]) -> list[str]:
 
 def products(
     names: Iterable[str], alike: Callable[[str], Hashable] = lambda name: None
-) -> list[tuple[tuple[str, ...], tuple[Numbers, ...], tuple[str, ...]]]:
+) -> list[tuple[Names, tuple[Numbers, ...], Names]]:
     """Names as (texts, numbers between the texts, names): each stands for all combinations of its numbers."""
-    groups: dict[Hashable, dict[tuple[Numbers, ...], tuple[str, ...]]] = {}
+    groups: dict[tuple[Names, Hashable], dict[tuple[Numbers, ...], Names]] = {}
     for name in names:
-        numbers = tuple((int(found),) for found in NUMBER.findall(name))
+        numbers: tuple[Numbers, ...] = tuple((int(found),) for found in NUMBER.findall(name))
         groups.setdefault((tuple(NUMBER.split(name)), alike(name)), {})[numbers] = (name,)
     found = []
-    for (texts, _), items in groups.items():  # type: ignore[misc]
+    for (texts, _), items in groups.items():
         for place in reversed(range(len(texts) - 1)):
-            merged: dict[tuple[Numbers, ...], list[tuple[int, tuple[str, ...]]]] = {}
-            for numbers, members in items.items():
-                others = (*numbers[:place], *numbers[place + 1 :])
-                merged.setdefault(others, []).append((numbers[place][0], members))
-            items = {
-                (*others[:place], tuple(sorted(number for number, _ in same)), *others[place:]): tuple(
-                    name for _, members in same for name in members
-                )
-                for others, same in merged.items()
-            }
+            items = _merged(items, place)
         found += [(texts, numbers, members) for numbers, members in items.items()]
     return found
 
 
-def _line(texts: tuple[str, ...], numbers: tuple[Numbers, ...]) -> Iterator[str]:
+def _merged(items: Mapping[tuple[Numbers, ...], Names], place: int) -> dict[tuple[Numbers, ...], Names]:
+    """Items that differ only in the number at one place as one item."""
+    alike: dict[tuple[Numbers, ...], list[tuple[int, Names]]] = {}
+    for numbers, members in items.items():
+        alike.setdefault((*numbers[:place], *numbers[place + 1 :]), []).append((numbers[place][0], members))
+    return {
+        (*others[:place], tuple(sorted(number for number, _ in same)), *others[place:]): tuple(
+            name for _, members in same for name in members
+        )
+        for others, same in alike.items()
+    }
+
+
+def _line(texts: Names, numbers: tuple[Numbers, ...]) -> Iterator[str]:
     for text, here in zip(texts, numbers, strict=False):
         yield text
         yield _ranges(here)

@@ -5,6 +5,8 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 
 import json
 import math
+import re
+from collections.abc import Callable, Sequence
 from textwrap import fill, wrap
 from typing import Any
 
@@ -14,6 +16,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.report.table import Table
+from mergekit_wise.wording import shown
 
 UNBOUNDED = 100_000
 """Columns of a stream that is no terminal."""
@@ -131,9 +134,40 @@ def _drawn(table: Table, piece: list[int], beside: int) -> RichTable:
     for column in piece:
         whole = 1 + _width(table, column) <= beside
         drawn.add_column(_head(table, column), justify="right", overflow="fold", no_wrap=whole)
+    room = out.width - sum(1 + _width(table, column) for column in piece)
     for row, marked in zip(table.rows, table.marked, strict=True):
-        drawn.add_row(*(Text(row[column]) for column in (0, *piece)), style="bold" if marked else "")
+        cells = (_at_dots(row[0], room), *(row[column] for column in piece))
+        drawn.add_row(*map(Text, cells), style="bold" if marked else "")
     return drawn
+
+
+def _at_dots(name: str, room: int) -> str:
+    """A name that is too long for a line broken after dots, as far as there are any; rich breaks the rest anywhere."""
+    lines = [""]
+    for part in re.split(r"(?<=\w\.)(?=\w)", name) if len(name) > room else [name]:
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
+    """Write the head of a list to stdout; returns the function that writes each of its lines, at once.
+
+    Cells are separated by tabs, as cut, sort and awk expect them. For files and pipes, where tables would have to wait
+    for their last row. Must be called before bars are drawn, because those take over stdout.
+    """
+    file = out.file
+
+    def write(cells: Sequence[str]) -> None:
+        line = "\t".join(cells)
+        if not line.replace("\t", "").isprintable() or line.count("\t") >= len(columns):
+            line = "\t".join(shown(cell, UNBOUNDED) for cell in cells)
+        file.write(f"{line}\n")
+        file.flush()
+
+    write(columns)
+    return write
 
 
 def show_json(value: Any) -> None:

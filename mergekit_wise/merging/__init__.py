@@ -3,7 +3,7 @@
 from mergekit_wise.merging.backends import Backend, open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
 from mergekit_wise.merging.mixing import Mixer, blocks
-from mergekit_wise.merging.movement import Movement, movements
+from mergekit_wise.merging.movement import Movement, each_movement, movements
 from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
 from mergekit_wise.merging.plan import TensorPlan, make_plan
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
@@ -27,6 +27,7 @@ __all__ = [
     "check_alpha",
     "describe",
     "differences",
+    "each_movement",
     "make_plan",
     "movements",
     "open_backend",

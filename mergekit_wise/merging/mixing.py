@@ -168,7 +168,7 @@ class Mixer:
         for span in ((start, min(start + PROBE, stop)), (start, stop)):
             sides = ((self.pair.zeroshot, first), (self.pair.finetuned, second))
             x, y = (decode(side.read(name, *span), dtype, real, Scratch(), 0) for side, dtype in sides)
-            if moved := int(np.count_nonzero(~_close(x, y, narrow, tolerance))):
+            if moved := int(np.count_nonzero(~close(x, y, narrow, tolerance))):
                 return moved
         return 0
 
@@ -194,15 +194,15 @@ def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
     return ((at, min(at + block, stop)) for at in range(start, stop, block))
 
 
-def _close(x: Numbers, y: Numbers, narrow: DType, tolerance: float) -> NDArray[np.bool_]:
+def close(x: Numbers, y: Numbers, narrow: DType, tolerance: float = 0.0) -> NDArray[np.bool_]:
     """Whether numbers are equal once rounded to `narrow`, or differ by at most `tolerance` times the larger one."""
     scratch = Scratch()
     a, b = (np.array(decode(encode(side, narrow, scratch), narrow, side.dtype.type, scratch, 0)) for side in (x, y))
-    close = (a == b) | (np.isnan(a) & np.isnan(b))
+    near: NDArray[np.bool_] = (a == b) | (np.isnan(a) & np.isnan(b))
     if tolerance:
         with np.errstate(over="ignore", invalid="ignore"):
-            close |= np.abs(x - y) <= tolerance * np.maximum(np.abs(x), np.abs(y))
-    return close
+            near |= np.abs(x - y) <= tolerance * np.maximum(np.abs(x), np.abs(y))
+    return near
 
 
 def _count_not_finite(result: Numbers, x: Numbers, y: Numbers) -> tuple[int, int]:

@@ -94,7 +94,7 @@ def _without_redundant(chosen: list[_Candidate], matched: dict[_Candidate, list[
 
 def _with_classes(patterns: list[str]) -> list[str]:
     """Patterns that differ in numbers only as one with a class of digits, where that makes them fewer."""
-    found = []
+    found: list[str] = []
     for texts, numbers, members in products(patterns):
         fewer = [
             "".join(part for pair in zip(texts, (*choice, ""), strict=True) for part in pair)

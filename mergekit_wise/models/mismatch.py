@@ -68,7 +68,7 @@ def explain_mismatch(
     indented by four spaces. `rules` are those in use.
     """
     here = _Mismatch(zeroshot, finetuned, found, rules or Rules(), summarize(zeroshot), summarize(finetuned))
-    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors.", *_facts(here)]
+    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors.", *_facts(here, command)]
     reason = _another_model(here)
     lines += [reason] if reason else _reasons(here)
     lines += _lists(here)
@@ -79,12 +79,13 @@ def explain_mismatch(
     return "\n".join(lines)
 
 
-def _facts(here: _Mismatch) -> Iterator[str]:
+def _facts(here: _Mismatch, command: Command) -> Iterator[str]:
     for name, checkpoint, summary in zip(
         here.names, (here.zeroshot, here.finetuned), (here.first, here.second), strict=True
     ):
         yield f"  {name}: {summary}"
-        yield from (f"  {name}: {note}" for note in checkpoint.notes)
+        if command != "diff":  # which prints notes itself
+            yield from (f"  {name}: {note}" for note in checkpoint.notes)
     count = here.fitting
     yield f"  {plural(count, 'tensor')} {'has' if count == 1 else 'have'} the same name and shape in both."
 
@@ -118,9 +119,7 @@ def _another_model(here: _Mismatch) -> str | None:
         what = "No tensor of one has the name of a tensor of the other"
     else:
         what = "Less than half of the tensors fit"
-    return (
-        f"{what}: these are different models, or the same model under other names. Give two checkpoints of one model."
-    )
+    return f"{what}: these are two models, or one model under different names. Give two checkpoints of one model."
 
 
 def _depths(here: _Mismatch) -> dict[str, tuple[int, int]]:

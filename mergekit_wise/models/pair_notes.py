@@ -36,8 +36,8 @@ def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Itera
         if kept:
             count = sum(info.count for info in kept)
             yield (
-                f"{plural(len(kept), 'tensor')} ({plural(count, 'parameter')}, {count / max(total, 1):.1%} of the output) "
-                f"{'is' if len(kept) == 1 else 'are'} copied from {path.name}, not mixed, because of --keep"
+                f"{plural(len(kept), 'tensor')} ({plural(count, 'parameter')}, {count / max(total, 1):.1%} of the "
+                f"output) {'is' if len(kept) == 1 else 'are'} copied from {path.name}, not mixed, because of --keep"
             )
     groups: dict[tuple[DType, ...], list[TensorPlan]] = {}
     for step in plan:
