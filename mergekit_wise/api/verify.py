@@ -64,7 +64,7 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned)), rules, "verify")
+        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned)), rules, command="verify")
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(

@@ -16,8 +16,9 @@ from mergekit_wise.errors import CheckpointError
 FORMATS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
     (looks_like_zip, open_torch_zip),
     (looks_like_old_save, open_old_save),
-    (looks_like_pickle, open_pickle),
+    # Before pickles: a header of 640 bytes begins as they do. No pickle has a brace at the place of a header's.
     (looks_like_safetensors, open_safetensors),
+    (looks_like_pickle, open_pickle),
 )
 
 WRAPPERS = ("module.", "_orig_mod.")

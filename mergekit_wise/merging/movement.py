@@ -15,7 +15,9 @@ from mergekit_wise.merging.plan import MIXABLE, narrower
 from mergekit_wise.progress import Progress
 
 ELEMENTS_AT_ONCE = 1 << 20
-HEAD = re.compile(r"(?:(?!\d+\.)[^.]+\.)*(?:classification_head|head|fc|classifier)\.weight")
+HEAD = re.compile(
+    r"(?:(?!\d+\.)[^.]+\.)*(?:classification_head|classifier|heads?|fc|linear|logits|last_linear)\.weight"
+)
 """The names of heads' weights; not of layers inside numbered blocks."""
 
 

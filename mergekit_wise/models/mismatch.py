@@ -115,10 +115,8 @@ def _another_model(here: _Mismatch) -> str | None:
         return None
     if propose_renames(here.zeroshot, here.finetuned, here.found):
         return None
-    if not here.zeroshot.tensors.keys() & here.finetuned.tensors.keys():
-        what = "No tensor of one has the name of a tensor of the other"
-    else:
-        what = "Less than half of the tensors fit"
+    shared = here.zeroshot.tensors.keys() & here.finetuned.tensors.keys()
+    what = "Less than half of the tensors fit" if shared else "No name occurs in both"
     return f"{what}: these are two models, or one model under different names. Give two checkpoints of one model."
 
 
@@ -239,19 +237,24 @@ def _merge(here: _Mismatch, options: Sequence[str], output: str) -> str:
 
 def _options(here: _Mismatch) -> list[str]:
     """The options of a merge that settle every difference: renamings, and patterns for all that is left."""
-    found = here.found
-    renames = propose_renames(here.zeroshot, here.finetuned, found)
-    old = {name for name in found.only_finetuned if any(f"{name}.".startswith(f"{old}.") for old, _ in renames)}
-    new = {name for name in found.only_zeroshot if any(f"{name}.".startswith(f"{new}.") for _, new in renames)}
-    every = (here.zeroshot.tensors.keys() | here.finetuned.tensors.keys()) - old
-    options = [word for old_prefix, prefix in renames for word in ("--rename", f"ft:{old_prefix}={prefix}")]
+    found, renames = here.found, propose_renames(here.zeroshot, here.finetuned, here.found)
+    first = {name: here.zeroshot.info(name).shape for name in (*found.only_zeroshot, *found.shapes)}
+    second = {
+        _renamed(name, renames): here.finetuned.info(name).shape for name in (*found.only_finetuned, *found.shapes)
+    }
+    every = {*here.zeroshot.tensors, *(_renamed(name, renames) for name in here.finetuned.tensors)}
+    options = [word for old, new in renames for word in ("--rename", f"ft:{old}={new}")]
     for side, names in (
-        ("zs", [name for name in found.only_zeroshot if name not in new]),
-        ("ft", [name for name in (*found.only_finetuned, *found.shapes) if name not in old]),
+        ("zs", [name for name in first if name not in second]),
+        ("ft", [name for name, shape in second.items() if first.get(name) != shape]),
     ):
-        options += [
-            word
-            for pattern in choose_patterns(names, every.difference(names))
-            for word in ("--keep", f"{side}:{pattern}")
-        ]
+        patterns = choose_patterns(names, every.difference(names))
+        options += [word for pattern in patterns for word in ("--keep", f"{side}:{pattern}")]
     return options
+
+
+def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
+    for old, new in renames:
+        if f"{name}.".startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name

@@ -27,7 +27,7 @@ def open_pair(
 
 
 def match(
-    zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None, command: Command | None = None
+    zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None, *, command: Command | None = None
 ) -> Pair:
     """Pair two checkpoints. Raises MismatchError that explains every difference that no rule resolves.
 

@@ -14,7 +14,8 @@ def propose_renames(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differen
 
     The tensors under an old prefix and those under the new one have the same names after it, and the same shapes; no
     other prefix has such tensors, and no tensor that both checkpoints hold begins with one of the two. Shapes alone
-    may agree by chance: so all differences must be settled, or else the head alone is renamed.
+    may agree by chance: so all differences must be settled, or else the head alone is renamed, which every model has
+    once, whatever its number of classes.
     """
     wanted = {name: zeroshot.info(name).shape for name in found.only_zeroshot}
     given = {name: finetuned.info(name).shape for name in found.only_finetuned}
@@ -25,12 +26,27 @@ def propose_renames(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differen
         for prefix, content in _modules(tensors, taken).items():
             alike.setdefault(content, ([], []))[place].append(prefix)
     pairs = [(olds[0], news[0]) for olds, news in alike.values() if len(olds) == len(news) == 1]
-    pairs = [pair for pair in pairs if not {"=", "/"} & set("".join(pair))]  # the option's own characters
+    pairs = [pair for pair in pairs if _can_be_written(*pair)]
     if _covers([old for old, _ in pairs], given) and _covers([new for _, new in pairs], wanted):
         olds = {old for old, _ in pairs}  # a module's renaming makes those of its parts unnecessary
         return tuple((old, new) for old, new in pairs if not olds & set(_prefixes(old)[:-1]))
-    heads = {name.rpartition(".")[0] for name in (*head_names(zeroshot), *head_names(finetuned))}
-    return tuple(pair for pair in pairs if heads.issuperset(pair))
+    heads = _heads(zeroshot, finetuned, wanted, given)
+    return tuple(pair for pair in heads if _can_be_written(*pair) and not taken.intersection(pair))
+
+
+def _heads(zeroshot: Checkpoint, finetuned: Checkpoint, wanted: Shapes, given: Shapes) -> list[tuple[str, str]]:
+    """The head's renaming, if each checkpoint has one head, under different names, for as many features."""
+    old, new = (head_names(side) for side in (finetuned, zeroshot))
+    if len(old) != 1 or len(new) != 1 or old[0] not in given or new[0] not in wanted:
+        return []
+    if given[old[0]][1] != wanted[new[0]][1]:
+        return []
+    return [(old[0].removesuffix(".weight"), new[0].removesuffix(".weight"))]
+
+
+def _can_be_written(old: str, new: str) -> bool:
+    """Whether the option's own characters do not occur in the prefixes."""
+    return not {"=", "/"} & {*old, *new}
 
 
 def _covers(prefixes: Sequence[str], tensors: Shapes) -> bool:

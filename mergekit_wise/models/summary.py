@@ -78,8 +78,7 @@ def _naming(checkpoint: Checkpoint, reading: Reading) -> str:
     for mark, naming in _KNOWN_NAMES.items():
         if any(name == mark or name.endswith(f".{mark}") for name in checkpoint.tensors):
             return naming
-    first = next(iter(checkpoint.tensors), None)
-    return "no tensors" if first is None else f"names of no known model, such as {shown(first)}"
+    return f"names of no known model, such as {shown(next(iter(checkpoint.tensors)))}"
 
 
 def _model(checkpoint: Checkpoint, reading: Reading) -> str:
