@@ -16,7 +16,6 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.report.table import Table
-from mergekit_wise.wording import shown
 
 UNBOUNDED = 100_000
 """Columns of a stream that is no terminal."""
@@ -160,10 +159,7 @@ def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
     file = out.file
 
     def write(cells: Sequence[str]) -> None:
-        line = "\t".join(cells)
-        if not line.replace("\t", "").isprintable() or line.count("\t") >= len(columns):
-            line = "\t".join(shown(cell, UNBOUNDED) for cell in cells)
-        file.write(f"{line}\n")
+        file.write("\t".join(cells) + "\n")
         file.flush()
 
     write(columns)

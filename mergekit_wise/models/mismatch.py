@@ -186,9 +186,6 @@ def _lists(here: _Mismatch) -> Iterator[str]:
 
 def _advice(here: _Mismatch, command: Command) -> Iterator[str]:
     """What to type so that every difference is settled."""
-    if any(not name.isprintable() for side in (here.zeroshot, here.finetuned) for name in side.tensors):
-        yield "Some names hold control characters, so that no option can be proposed."
-        return
     if here.swapped:
         found = Differences(here.found.only_finetuned, here.found.only_zeroshot, here.found.shapes)
         there = replace(here, zeroshot=here.finetuned, finetuned=here.zeroshot, found=found)

@@ -78,7 +78,7 @@ def _naming(checkpoint: Checkpoint, reading: Reading) -> str:
     for mark, naming in _KNOWN_NAMES.items():
         if any(name == mark or name.endswith(f".{mark}") for name in checkpoint.tensors):
             return naming
-    return f"names of no known model, such as {shown(next(iter(checkpoint.tensors)))}"
+    return f"names of no known model, such as {shown(min(checkpoint.tensors))}"
 
 
 def _model(checkpoint: Checkpoint, reading: Reading) -> str:

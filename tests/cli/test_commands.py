@@ -76,12 +76,6 @@ def test_a_dry_run_in_a_pipe_has_a_line_for_every_tensor(wise, pair, tmp_path):
     assert "frozen\tfloat32\t11\tzero-shot\n" in result.stdout
 
 
-def test_names_cannot_break_the_lines_of_a_pipe(wise, tmp_path):
-    """Tabs and line ends in names are escaped."""
-    torch.save({"a\tb\nc": torch.ones(1)}, tmp_path / "a")
-    assert "a\\tb\\nc\tfloat32\t1\t4\n" in wise("inspect", tmp_path / "a").stdout
-
-
 def test_infinite_and_undefined_changes_are_null_in_json(wise, tmp_path):
     """Infinite and undefined changes are null, because JSON has neither infinity nor NaN."""
     save_file({"grew": torch.zeros(2), "broke": torch.ones(2)}, tmp_path / "a")
