@@ -370,7 +370,7 @@ def test_diff_in_a_terminal_says_first_what_the_files_are(terminal, tmp_path):
 @pytest.mark.parametrize("columns", [40, 80])
 def test_lines_to_copy_are_not_wrapped(columns, terminal, tmp_path):
     """Options and commands are one logical line in every width, and everything else fits."""
-    write_vit(tmp_path / "a", **{f"a_long_name_of_a_module_{i}x": torch.ones(1) for i in range(4)})
+    write_vit(tmp_path / "a", **{f"{letter}_long_name_of_a_module": torch.ones(1) for letter in "pqrs"})
     write_vit(tmp_path / "b", **{f"head.{part}.a.long.name.{part}": torch.ones(3, 2) for part in "xyz"})
     for words in (("merge", "a", "b", "-o", "c"), ("sweep", "a", "b", "--suite", "digits"), ("diff", "a", "b")):
         lines = ESCAPE.sub("", terminal(columns, *WISE, *words, NO_COLOR="1")[1]).splitlines()
