@@ -8,6 +8,7 @@ option by name, no command line and no file.
 import inspect
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
 from decimal import Decimal
@@ -350,7 +351,9 @@ def as_written(value: object) -> str:
     return shown(str(value), LONGEST_VALUE)
 
 
-COMMAND_LINE = re.compile(r"(\bwise (?:data )?[a-z]+ .*?(?:'|\n|;|\. |$))")
+COMMAND_LINE = re.compile(r"((?m:^ {4}(?:wise|--).*$)|\bwise (?:data )?[a-z]+ .*?(?:'|\n|;|\. |$))")
+"""A command that a message quotes, or a line of it to copy."""
+
 OPTION_NAME = re.compile(r"(?<![\w-])--([a-z][a-z-]*[a-z])\b")
 
 
@@ -388,11 +391,21 @@ def run(function: Callable[..., R], options: Options) -> R:
 def in_python(message: str) -> str:
     """A message with names of arguments in place of options: ``--batch-size`` becomes `batch_size`.
 
-    Options in a command line that the message quotes stay as they are.
+    Options in a command line that the message quotes stay as they are, and a line of options becomes arguments.
     """
     parts = COMMAND_LINE.split(message)
     parts[::2] = [OPTION_NAME.sub(lambda found: f"`{found[1].replace('-', '_')}`", part) for part in parts[::2]]
+    parts[1::2] = [_as_arguments(part) if part.startswith("    --") else part for part in parts[1::2]]
     return "".join(parts)
+
+
+def _as_arguments(options: str) -> str:
+    """``--keep zs:a --keep ft:b`` as ``keep=['zs:a', 'ft:b']``; each of the options has a value and may be repeated."""
+    values: dict[str, list[str]] = {}
+    words = iter(shlex.split(options))
+    for option, value in zip(words, words, strict=True):
+        values.setdefault(option.removeprefix("--").replace("-", "_"), []).append(value)
+    return "    " + ", ".join(f"{name}={found!r}" for name, found in values.items())
 
 
 def _signature(options: type, function: Callable[..., object]) -> inspect.Signature:

@@ -144,6 +144,16 @@ Workers = Annotated[
 OutputFile = Annotated[
     FilePath, Option("Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output")
 ]
+FrozenTolerance = Annotated[
+    float | None,
+    Option(
+        "Copy a tensor that differs by no more than this relative difference; 0: by no more than the rounding to the "
+        "narrower of two dtypes.",
+        metavar="X",
+        group=RULES,
+        default="off",
+    ),
+]
 
 
 # Shared by the commands that take a pair.
@@ -526,6 +536,7 @@ class MergeOptions(Options):
     ] = None
     fisher_floor: Annotated[float, Option("Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)] = 1e-8
     extrapolate: Annotated[bool, Option("Allow alpha outside [0, 1].", group=RULES)] = False
+    frozen_tolerance: FrozenTolerance = None
     allow_non_finite: Annotated[
         bool, Option("Write the output even if mixing produced infinities or NaN.", group=OUTPUT)
     ] = False
@@ -615,6 +626,7 @@ class SweepOptions(Options):
             completes="data sets",
         ),
     ] = None
+    frozen_tolerance: FrozenTolerance = None
     refine: Annotated[
         bool, Option("Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)
     ] = False

@@ -1,7 +1,7 @@
 """Phrases that many messages share: suggestions, shortened lists, numbers with their nouns, names from files."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
 MAX_LISTED = 8
 """How many items `listed` names unless it is asked for another number."""
@@ -56,32 +56,75 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
+NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")
+"""A number in a name: without leading zeros, so that the name can be read off it, and of a sensible length."""
+
+Numbers = tuple[int, ...]
+Names = tuple[str, ...]
+
+
+def fold(names: Iterable[str], alike: Callable[[str], Hashable] = lambda name: None) -> list[tuple[str, Names]]:
+    """Names that differ only in numbers folded into lines, each with its names: ``blocks.{0..11}.attn.weight``.
+
+    Every name can be read off the lines. Only names for which `alike` gives the same value share a line.
+    """
+    return [("".join(_line(texts, numbers)), members) for texts, numbers, members in products(names, alike)]
 
 
 def fold_names(names: Iterable[str]) -> list[str]:
-    """Tensor names with names that differ only in one number folded into one line: ``blocks.{0-11}.attn.weight``.
+    """The lines of `fold`."""
+    return [line for line, _ in fold(names)]
 
-    Every name can be read off the lines. The first number of a name is the one that is folded.
-    """
-    groups: dict[tuple[str, str] | str, list[int]] = {}
+
+def products(
+    names: Iterable[str], alike: Callable[[str], Hashable] = lambda name: None
+) -> list[tuple[Names, tuple[Numbers, ...], Names]]:
+    """Names as (texts, numbers between the texts, names): each stands for all combinations of its numbers."""
+    groups: dict[tuple[Names, Hashable], dict[tuple[Numbers, ...], Names]] = {}
     for name in names:
-        found = NUMBER.search(name)
-        if found and str(int(found[0])) == found[0]:
-            groups.setdefault((name[: found.start()], name[found.end() :]), []).append(int(found[0]))
-        else:
-            groups[name] = []
-    return [key if isinstance(key, str) else f"{key[0]}{_ranges(numbers)}{key[1]}" for key, numbers in groups.items()]
+        numbers: tuple[Numbers, ...] = tuple((int(found),) for found in NUMBER.findall(name))
+        groups.setdefault((tuple(NUMBER.split(name)), alike(name)), {})[numbers] = (name,)
+    found = []
+    for (texts, _), items in groups.items():
+        for place in reversed(range(len(texts) - 1)):
+            items = _merged(items, place)
+        found += [(texts, numbers, members) for numbers, members in items.items()]
+    return found
 
 
-def _ranges(numbers: list[int]) -> str:
-    numbers = sorted(numbers)
+def _merged(items: Mapping[tuple[Numbers, ...], Names], place: int) -> dict[tuple[Numbers, ...], Names]:
+    """Items that differ only in the number at one place as one item."""
+    alike: dict[tuple[Numbers, ...], list[tuple[int, Names]]] = {}
+    for numbers, members in items.items():
+        alike.setdefault((*numbers[:place], *numbers[place + 1 :]), []).append((numbers[place][0], members))
+    return {
+        (*others[:place], tuple(sorted(number for number, _ in same)), *others[place:]): tuple(
+            name for _, members in same for name in members
+        )
+        for others, same in alike.items()
+    }
+
+
+def _line(texts: Names, numbers: tuple[Numbers, ...]) -> Iterator[str]:
+    for text, here in zip(texts, numbers, strict=False):
+        yield text
+        yield _ranges(here)
+    yield texts[-1]
+
+
+def _ranges(numbers: Numbers) -> str:
+    """Ascending numbers, with runs as in shells: ``7``, ``{0..11}``, ``{0..2,5}``."""
     if len(numbers) == 1:
         return str(numbers[0])
-    runs: list[list[int]] = []
+    return "{" + ",".join(str(a) if a == b else f"{a}..{b}" for a, b in runs(numbers)) + "}"
+
+
+def runs(numbers: Numbers) -> list[tuple[int, int]]:
+    """The first and the last number of each run of consecutive numbers; `numbers` are ascending."""
+    found: list[tuple[int, int]] = []
     for number in numbers:
-        if runs and runs[-1][1] == number - 1:
-            runs[-1][1] = number
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
         else:
-            runs.append([number, number])
-    return "{" + ",".join(f"{a}-{b}" if a != b else str(a) for a, b in runs) + "}"
+            found.append((number, number))
+    return found

@@ -1,8 +1,10 @@
 """Tests of the phrases that messages share."""
 
+import random
+
 import pytest
 
-from mergekit_wise.wording import did_you_mean, fold_names, listed, plural, shown, visible
+from mergekit_wise.wording import did_you_mean, fold, fold_names, listed, plural, shown, visible
 
 
 def test_a_suggestion_names_the_words_that_look_alike():
@@ -41,7 +43,37 @@ def test_the_noun_agrees_with_its_number(count, noun, text):
 def test_folding_loses_no_name():
     """Runs, gaps, other endings, leading zeros and names without a number can be read off the lines."""
     names = ["b.0.w", "b.1.w", "b.2.w", "b.5.w", "b.0.v", "plain", "b.007.w"]
-    assert fold_names(names) == ["b.{0-2,5}.w", "b.0.v", "plain", "b.007.w"]
+    assert fold_names(names) == ["b.{0..2,5}.w", "b.0.v", "plain", "b.007.w"]
+
+
+def test_names_with_several_numbers_are_folded_where_all_combinations_are_there():
+    """The lines of a ResNet of unequal stages stand for its names and no others."""
+    names = [f"layer{i}.{j}.bn{k}.w" for i in (1, 2, 3) for j in range(4 if i == 2 else 3) for k in (1, 2)]
+    assert fold_names(names) == ["layer{1,3}.{0..2}.bn{1..2}.w", "layer2.{0..3}.bn{1..2}.w"]
+
+
+def test_only_names_that_are_alike_share_a_line():
+    """Each line comes with its names, and names of another kind have a line of their own."""
+    found = fold(["a.0", "a.1", "a.2"], {"a.0": "x", "a.1": "y", "a.2": "x"}.get)
+    assert found == [("a.{0,2}", ("a.0", "a.2")), ("a.1", ("a.1",))]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_names_can_be_read_off_their_lines(seed):
+    """Shell braces, expanded, give every name once and no other."""
+    rng = random.Random(seed)
+    names = {"".join(rng.choices(("a", ".", "1", "2", "12", "0", "b"), k=rng.randint(1, 7))) for _ in range(300)}
+
+    def expanded(line):
+        head, brace, rest = line.partition("{")
+        if not brace:
+            return [head]
+        inner, _, tail = rest.partition("}")
+        numbers = [run.split("..") for run in inner.split(",")]
+        every = [n for run in numbers for n in range(int(run[0]), int(run[-1]) + 1)]
+        return [f"{head}{number}{end}" for number in every for end in expanded(tail)]
+
+    assert sorted(name for line in fold_names(names) for name in expanded(line)) == sorted(names)
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,61 @@
-"""Compare two checkpoints: names, shapes, and how far each layer moved."""
+"""Compare two checkpoints: what they are, names, shapes, and how far each layer moved."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from mergekit_wise.merging import Differences, Movement, differences, movements, parse_naming
+from mergekit_wise.merging import Differences, Movement, differences, each_movement, parse_naming
+from mergekit_wise.merging.movement import order_of
+from mergekit_wise.models.mismatch import explain_mismatch
 from mergekit_wise.models.pairing import open_pair
+from mergekit_wise.models.summary import Summary, summarize
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import DiffOptions
 
 
 @dataclass(frozen=True, slots=True)
 class DiffReport:
-    """Differences in names and shapes (`missing`), and the `movements` of shared tensors, the largest first."""
+    """What two checkpoints have in common.
+
+    Attributes:
+        missing: differences in names and shapes.
+        movements: of the shared tensors, the largest first.
+        notes: how the files were read.
+        zeroshot, finetuned: what the two files hold.
+        refusal: why the two cannot be merged as they are, and what to do; None if they can be.
+    """
 
     missing: Differences
     movements: tuple[Movement, ...]
     notes: tuple[str, ...]
+    zeroshot: Summary
+    finetuned: Summary
+    refusal: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A report that is known before any tensor is read, and the movements, each computed when it is asked for."""
+
+    report: DiffReport
+    movements: Iterator[Movement]
 
 
 @takes(DiffOptions)
 def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
+    with comparing(options) as found:
+        moved = tuple(sorted(found.movements, key=lambda movement: -order_of(movement)))
+        known = found.report
+        return DiffReport(known.missing, moved, known.notes, known.zeroshot, known.finetuned, known.refusal)
+
+
+@contextmanager
+def comparing(options: DiffOptions) -> Iterator[Comparison]:
+    """What `diff` does, tensor by tensor in the order of the first file. Raises CheckpointError."""
     naming = parse_naming(options.like, options.rename)
     with open_pair(options.zeroshot, options.finetuned, naming, base=options.base) as (a, b, _):
-        moved = movements(a, b, options.progress)
-        return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))
+        missing = differences(a, b)
+        refusal = explain_mismatch(a, b, missing, command="diff") if missing else None
+        report = DiffReport(missing, (), (*a.notes, *b.notes), summarize(a), summarize(b), refusal)
+        yield Comparison(report, each_movement(a, b, options.progress))

@@ -39,12 +39,12 @@ from mergekit_wise.merging import (
     stream,
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
-from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading
+from mergekit_wise.models.pair_notes import SAME, differ_in_dtype, notes_on_order, notes_on_plan, notes_on_reading
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
-from mergekit_wise.wording import listed, plural
+from mergekit_wise.wording import fold_names, listed, plural
 
 if TYPE_CHECKING:
     from mergekit_wise.evaluation.recalibration import Recalibration
@@ -139,6 +139,7 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
         like=options.like,
         rename=options.rename,
         base=options.base,
+        frozen_tolerance=options.frozen_tolerance,
         device=options.device,
         progress=options.progress,
     )
@@ -173,6 +174,7 @@ def merge_rules(options: MergeOptions) -> Rules:
         only=options.only,
         dtype=parse_dtype(options.dtype) if options.dtype else None,
         extrapolate=options.extrapolate,
+        frozen_tolerance=options.frozen_tolerance,
     )
 
 
@@ -228,7 +230,8 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             *(f"the two files' metadata disagree on {key!r}; keeping the fine-tuned one's" for key in disputed),
             *notes_on_order(pair),
         ]
-        yield _Merge(options, pair, fishers, make_plan(pair, rules), metadata, tuple(notes))
+        plan = make_plan(pair, rules)
+        yield _Merge(options, pair, fishers, plan, metadata, (*notes, *notes_on_plan(pair, rules, plan)))
 
 
 def _with_rules_of(job: _Merge, options: MergeOptions) -> _Merge:
@@ -283,7 +286,7 @@ def _report(job: _Merge, plan: OutputPlan, outcomes: tuple[Outcome, ...], second
         plan.size,
         outcomes,
         relative_distance(outcomes),
-        (*job.notes, *_notes(outcomes, recalibrated=job.options.recalibrate is not None)),
+        (*job.notes, *_notes(job.pair, outcomes, recalibrated=job.options.recalibrate is not None)),
         seconds,
     )
 
@@ -299,10 +302,17 @@ def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
         )
 
 
-def _notes(outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> Iterator[str]:
+def _notes(pair: Pair, outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> Iterator[str]:
     """What the user should know of the result."""
     if all(outcome.source == "equal" for outcome in outcomes):
         yield SAME
+    rounded = [o for o in outcomes if o.source == "mixed" and not o.statistics.moved and differ_in_dtype(pair, o.name)]
+    if rounded:
+        yield (
+            f"{plural(len(rounded), 'tensor')} {'is' if len(rounded) == 1 else 'are'} equal in the two files up to the "
+            "rounding to the narrower dtype, as after freezing; --frozen-tolerance 0 copies them from the file with "
+            f"the wider dtype: {listed(fold_names(o.name for o in rounded))}"
+        )
     spoiled = [outcome for outcome in outcomes if outcome.statistics.inherited]
     if spoiled:
         names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)

@@ -23,9 +23,9 @@ from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
-from mergekit_wise.merging import Pair, parse_naming
+from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_reading, template
+from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_plan, notes_on_reading, template
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
@@ -97,7 +97,12 @@ def sweep(options: SweepOptions) -> SweepReport:
             saved += work.save(between) if saves else ()
             found = work.run(tried)
             added += found.measured.added
-        notes = (*notes_on_reading(work.pair), *notes_on_order(work.pair))
+        rules = Rules(frozen_tolerance=options.frozen_tolerance)
+        notes = (
+            *notes_on_reading(work.pair),
+            *notes_on_order(work.pair),
+            *notes_on_plan(work.pair, rules, make_plan(work.pair, rules)),
+        )
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
@@ -131,7 +136,7 @@ class _Sweep:
     def __init__(self, pair: Pair, options: SweepOptions) -> None:
         self.pair, self.options = pair, options
         self.prefer = as_preference(options.prefer)
-        self._weights = InterpolatedWeights(pair)
+        self._weights = InterpolatedWeights(pair, options.frozen_tolerance)
 
     def run(self, alphas: Sequence[float]) -> _Found:
         """Measure every alpha on the suite and on the data set for the choice, unless the results file holds it."""

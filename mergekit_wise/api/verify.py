@@ -68,7 +68,7 @@ def verify(options: VerifyOptions) -> Verdict:
         first, second, naming = stack.enter_context(
             open_pair(options.zeroshot, options.finetuned, read_naming(origin), base=options.base)
         )
-        pair = match(first, second, rules, naming)
+        pair = match(first, second, rules, naming, command="verify")
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(

@@ -19,8 +19,9 @@ Opener = Callable[[MappedFile, str | None], Checkpoint]
 FORMATS: tuple[tuple[Callable[[MappedFile], bool], Opener], ...] = (
     (looks_like_zip, open_torch_zip),
     (looks_like_old_save, open_old_save),
-    (looks_like_pickle, open_pickle),
+    # Before pickles: a header of 640 bytes begins as they do. No pickle has a brace at the place of a header's.
     (looks_like_safetensors, open_safetensors),
+    (looks_like_pickle, open_pickle),
 )
 
 WRAPPERS = ("module.", "_orig_mod.")

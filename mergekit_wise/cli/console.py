@@ -6,7 +6,8 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 import json
 import math
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from textwrap import fill, wrap
 from typing import IO, Any, NoReturn
 
@@ -30,6 +31,10 @@ HEAD = 8
 
 BROKEN_PIPE = 141
 """The exit code that shells give a program whose reader has gone."""
+
+
+TO_COPY = ("    wise ", "    --")
+"""How lines of messages begin that are commands or options for the user to copy."""
 
 
 class Stream(Console):
@@ -76,7 +81,9 @@ class Stream(Console):
 
 
 def _fill(line: str, width: int) -> str:
-    """Break a line into several lines with the same indentation."""
+    """Break a line into several lines with the same indentation; not one to copy, which stays a single line."""
+    if line.startswith(TO_COPY):
+        return line
     indent = " " * (len(line) - len(line.lstrip(" ")))
     return fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
@@ -151,9 +158,37 @@ def _drawn(table: Table, piece: list[int], beside: int) -> RichTable:
     for column in piece:
         whole = 1 + _width(table, column) <= beside
         drawn.add_column(_head(table, column), justify="right", overflow="fold", no_wrap=whole)
+    room = out.width - sum(1 + _width(table, column) for column in piece)
     for row, marked in zip(table.rows, table.marked, strict=True):
-        drawn.add_row(*(Text(row[column]) for column in (0, *piece)), style="bold" if marked else "")
+        cells = (_at_dots(row[0], room), *(row[column] for column in piece))
+        drawn.add_row(*map(Text, cells), style="bold" if marked else "")
     return drawn
+
+
+def _at_dots(name: str, room: int) -> str:
+    """A name that is too long for a line broken after dots, as far as there are any; rich breaks the rest anywhere."""
+    lines = [""]
+    for part in re.split(r"(?<=\w\.)(?=\w)", name) if len(name) > room else [name]:
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
+
+
+def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
+    """Write the head of a list to stdout; returns the function that writes each of its lines, at once.
+
+    Cells are separated by tabs, as cut, sort and awk expect them. For files and pipes, where tables would have to wait
+    for their last row. Must be called before bars are drawn, because those take over stdout.
+    """
+    file = out.file
+
+    def write(cells: Sequence[str]) -> None:
+        file.write("\t".join(cells) + "\n")
+        file.flush()
+
+    write(columns)
+    return write
 
 
 def show_json(value: Any) -> None:

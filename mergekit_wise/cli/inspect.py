@@ -11,29 +11,35 @@ if TYPE_CHECKING:
 def inspect(options: "InspectOptions", json: bool) -> None:
     """Show what a checkpoint holds: tensors, metadata, provenance, architecture."""
     from mergekit_wise.api.inspect import inspect
-    from mergekit_wise.cli.console import notes, out, show, show_json
+    from mergekit_wise.cli.console import line_writer, notes, out, show, show_json
     from mergekit_wise.option_types import run
-    from mergekit_wise.report.terminal_tables import tensor_table
+    from mergekit_wise.report.terminal_tables import TENSOR_COLUMNS, tensor_rows, tensor_table
 
     found = run(inspect, options)
     notes(found.notes)
     if json:
         show_json(_entry(found))
         return
-    show(tensor_table(found.tensors), f"{options.checkpoint}: {found.kind}")
+    if out.on_screen:
+        show(tensor_table(found.tensors), f"{options.checkpoint}: {found.kind}")
+    else:
+        write = line_writer(*TENSOR_COLUMNS)
+        for row in tensor_rows(found.tensors):
+            write(row)
+        out.print(f"\n{options.checkpoint}: {found.kind}")
     for line in _lines(found):
         out.print(line)
 
 
 def _lines(found: "Inspection") -> list[str]:
     from mergekit_wise.cli.console import in_bytes
-    from mergekit_wise.wording import shown
+    from mergekit_wise.wording import plural, shown
 
     elements = sum(info.count for info in found.tensors)
     guess = found.architecture
     lines = [
         "",
-        f"{len(found.tensors)} tensors, {elements:,} elements, file of {in_bytes(found.size)}",
+        f"{plural(len(found.tensors), 'tensor')}, {elements:,} elements, file of {in_bytes(found.size)}",
         *(_adapter(found) or [f"architecture: {', '.join(guess.names) or 'unknown'}; {guess.reason}"]),
         f"header SHA-256: {found.digest}",
     ]

@@ -26,11 +26,16 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
 
 
 def _show_plan(found: "MergePreview") -> None:
-    from mergekit_wise.cli.console import in_bytes, notes, out, show
-    from mergekit_wise.report.terminal_tables import plan_table
+    from mergekit_wise.cli.console import in_bytes, line_writer, notes, out, show
+    from mergekit_wise.report.terminal_tables import PLAN_COLUMNS, plan_rows, plan_table
 
     notes(found.notes)
-    show(plan_table(found.steps), "What each tensor would get")
+    if out.on_screen:
+        show(plan_table(found.steps), "What each tensor would get")
+    else:
+        write = line_writer(*PLAN_COLUMNS)
+        for row in plan_rows(found.steps):
+            write(row)
     files = "1 file" if found.files == 1 else f"{found.files} files"
     out.print(f"\n{files}, {in_bytes(found.size)}; {in_bytes(found.free)} free there. Nothing was written.")
 
@@ -56,6 +61,8 @@ def _lines(report: "MergeReport") -> list[str]:
         lines.append(f"{plural(mixed, 'tensor')} mixed at {spread}")
     if equal:
         lines.append(f"{plural(equal, 'tensor')} copied, equal in both files")
+    if frozen := counts["mix", "zeroshot"] + counts["mix", "finetuned"]:
+        lines.append(f"{plural(frozen, 'tensor')} copied, equal up to --frozen-tolerance")
     for side, name in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
         if taken := counts[side, side]:  # type: ignore[index]
             lines.append(f"{plural(taken, 'tensor')} copied from the {name} file")

@@ -30,10 +30,11 @@ class InterpolatedWeights:
     """Sets the weights of mixtures of `pair` in a model.
 
     Tensors that are equal in both checkpoints are set once. Of the others both versions are kept on the model's device,
-    in the dtypes of the files.
+    in the dtypes of the files. `frozen_tolerance` is that of the merge whose weights these are.
     """
 
     pair: Pair
+    frozen_tolerance: float | None = None
     _model: Model | None = None
     _endpoints: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     _plans: dict[float, Mapping[str, TensorPlan]] = field(default_factory=dict)
@@ -90,7 +91,8 @@ class InterpolatedWeights:
 
     def _plan(self, alpha: float) -> Mapping[str, TensorPlan]:
         if alpha not in self._plans:
-            self._plans[alpha] = {step.info.name: step for step in make_plan(self.pair, Rules(alpha))}
+            rules = Rules(alpha, frozen_tolerance=self.frozen_tolerance)
+            self._plans[alpha] = {step.info.name: step for step in make_plan(self.pair, rules)}
         return self._plans[alpha]
 
     def _mixed(self, step: TensorPlan, zeroshot: Tensor, finetuned: Tensor) -> Tensor:
@@ -99,7 +101,8 @@ class InterpolatedWeights:
             side = zeroshot if step.action == "zeroshot" else finetuned
             return side if side.dtype == torch_dtype(out) else as_tensor(step.info, self._mixer.whole(step))
         dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
-        if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes):
+        frozen = step.frozen_tolerance is not None and self._mixer.source(step) != "mixed"
+        if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen:
             return mixture(zeroshot, finetuned, torch_dtype(out), step.alpha)
         return as_tensor(step.info, self._mixer.whole(step))
 

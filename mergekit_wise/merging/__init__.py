@@ -3,7 +3,7 @@
 from mergekit_wise.merging.backends import Backend, open_backend
 from mergekit_wise.merging.fisher import Fishers, open_fishers
 from mergekit_wise.merging.mixing import Mixer, blocks
-from mergekit_wise.merging.movement import Movement, movements
+from mergekit_wise.merging.movement import Movement, each_movement, movements
 from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming, parse_naming, read_naming, renamed
 from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
 from mergekit_wise.merging.plan import TensorPlan, make_plan
@@ -30,6 +30,7 @@ __all__ = [
     "check_alpha",
     "describe",
     "differences",
+    "each_movement",
     "make_plan",
     "movements",
     "open_backend",

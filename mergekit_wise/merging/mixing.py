@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint, DType
 from mergekit_wise.merging.arithmetic import (
+    Numbers,
     Scratch,
     StorageArray,
     combine_fisher,
@@ -22,7 +23,7 @@ from mergekit_wise.merging.arithmetic import (
 from mergekit_wise.merging.backends import Backend
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
-from mergekit_wise.merging.plan import TensorPlan
+from mergekit_wise.merging.plan import TensorPlan, narrower
 
 PROBE = 1024
 """Elements of the first comparison of two tensors: those that changed differ at once."""
@@ -30,7 +31,10 @@ PROBE = 1024
 _Stored = tuple[StorageArray, DType]
 
 TensorSource = Literal["mixed", "equal", "zeroshot", "finetuned"]
-"""`equal`: copied, because both checkpoints hold the same bytes. `zeroshot`, `finetuned`: copied from that side."""
+"""`equal`: copied, because both checkpoints hold the same bytes. `zeroshot`, `finetuned`: copied from that side.
+
+A tensor that was to be mixed and is copied from one side is equal up to the tolerance for frozen tensors.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,15 @@ class MixStatistics:
         squared_norm: of a^2.
         inherited: infinite or NaN results with an infinite or NaN input.
         broken: infinite or NaN results of finite inputs.
+        moved: if the inputs' dtypes differ, elements that differ by more than the rounding to the narrower dtype; not
+            all are counted, but at least one if there is one.
     """
 
     squared_distance: float = 0.0
     squared_norm: float = 0.0
     inherited: int = 0
     broken: int = 0
+    moved: int = 0
 
     def __add__(self, other: "MixStatistics") -> "MixStatistics":
         return MixStatistics(
@@ -55,6 +62,7 @@ class MixStatistics:
             self.squared_norm + other.squared_norm,
             self.inherited + other.inherited,
             self.broken + other.broken,
+            self.moved + other.moved,
         )
 
 
@@ -75,7 +83,11 @@ class Mixer:
             return plan.action
         if self._equal(plan.info.name):
             return "equal"
-        return "mixed" if plan.action == "mix" else "finetuned"
+        if plan.action != "mix":
+            return "finetuned"
+        if plan.frozen_tolerance is not None and not self._moved(plan.info.name, plan.frozen_tolerance):
+            return self._precise_side(plan.info.name)
+        return "mixed"
 
     def checkpoints(self, source: TensorSource) -> tuple[Checkpoint, ...]:
         """The checkpoints that a tensor of this source is read from."""
@@ -111,7 +123,7 @@ class Mixer:
     def _mixed(self, plan: TensorPlan, start: int, stop: int, scratch: Scratch) -> tuple[StorageArray, MixStatistics]:
         name, out = plan.info.name, plan.info.dtype
         a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
-        dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
+        dtypes = self._dtypes(name)
         real = computing_type(dtypes)
         fisher = self.fishers.read(name, start, stop, real) if self.fishers is not None else None
         if fisher is None:
@@ -123,8 +135,43 @@ class Mixer:
         convex = 0 <= plan.alpha <= 1 and all(dtype == out or dtype.itemsize < out.itemsize for dtype in dtypes)
         # Finite sums show that all inputs are finite; then so is a convex combination in a dtype of no smaller range.
         if convex and fisher is None and all(map(math.isfinite, sums)):
-            return data, MixStatistics(*sums)
-        return data, MixStatistics(*sums, *_count_not_finite((data, out), (a, dtypes[0]), (b, dtypes[1])))
+            return data, MixStatistics(*sums, moved=self._moved_in(name, start, stop, 0.0))
+        not_finite = _count_not_finite((data, out), (a, dtypes[0]), (b, dtypes[1]))
+        return data, MixStatistics(*sums, *not_finite, self._moved_in(name, start, stop, 0.0))
+
+    def _dtypes(self, name: str) -> tuple[DType, DType]:
+        return self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype
+
+    def _precise_side(self, name: str) -> Literal["zeroshot", "finetuned"]:
+        """The side with the wider dtype; the zero-shot one if the dtypes are the same."""
+        first, second = self._dtypes(name)
+        return "finetuned" if first != second and narrower(first, second) == first else "zeroshot"
+
+    def _moved(self, name: str, tolerance: float) -> bool:
+        """Whether any element differs by more than the tolerance; reads up to the first block with such an element."""
+        count = self.pair.zeroshot.info(name).count
+        spans = ((0, min(PROBE, count)), *blocks(0, count, self.backend.block))
+        for start, stop in spans:
+            moved = self._moved_in(name, start, stop, tolerance, always=True)
+            for side in (self.pair.zeroshot, self.pair.finetuned):
+                side.forget(name, start, stop)
+            if moved:
+                return True
+        return False
+
+    def _moved_in(self, name: str, start: int, stop: int, tolerance: float, *, always: bool = False) -> int:
+        """How many elements differ by more than rounding and the tolerance; 0 where dtypes agree, unless `always`."""
+        first, second = self._dtypes(name)
+        if first == second and not always:
+            return 0
+        real, narrow = computing_type((first, second)), narrower(first, second)
+        # Tensors that moved differ in any few elements, and nobody asks in how many.
+        for span in ((start, min(start + PROBE, stop)), (start, stop)):
+            sides = ((self.pair.zeroshot, first), (self.pair.finetuned, second))
+            x, y = (decode(side.read(name, *span), dtype, real, Scratch(), 0) for side, dtype in sides)
+            if moved := int(np.count_nonzero(~close(x, y, narrow, tolerance))):
+                return moved
+        return 0
 
     def _equal(self, name: str) -> bool:
         if self.pair.zeroshot.tensors[name] is self.pair.finetuned.tensors[name]:  # a weight that no adapter changes
@@ -148,6 +195,17 @@ class Mixer:
 def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:
     """The consecutive spans of at most `block` elements from `start` to `stop`."""
     return ((at, min(at + block, stop)) for at in range(start, stop, block))
+
+
+def close(x: Numbers, y: Numbers, narrow: DType, tolerance: float = 0.0) -> NDArray[np.bool_]:
+    """Whether numbers are equal once rounded to `narrow`, or differ by at most `tolerance` times the larger one."""
+    scratch = Scratch()
+    a, b = (np.array(decode(encode(side, narrow, scratch), narrow, side.dtype.type, scratch, 0)) for side in (x, y))
+    near: NDArray[np.bool_] = (a == b) | (np.isnan(a) & np.isnan(b))
+    if tolerance:
+        with np.errstate(over="ignore", invalid="ignore"):
+            near |= np.abs(x - y) <= tolerance * np.maximum(np.abs(x), np.abs(y))
+    return near
 
 
 def _count_not_finite(result: _Stored, *inputs: _Stored) -> tuple[int, int]:

@@ -64,7 +64,10 @@ def _rules(rules: Rules) -> dict[str, object]:
         "only": list(rules.only),
         "dtype": rules.dtype.torch if rules.dtype else None,
     }
-    return {key: value for key, value in used.items() if value}
+    found = {key: value for key, value in used.items() if value}
+    if rules.frozen_tolerance is not None:
+        found["frozen_tolerance"] = rules.frozen_tolerance  # 0 is a tolerance too
+    return found
 
 
 def read_rules(origin: Mapping[str, Any]) -> Rules:
@@ -80,6 +83,7 @@ def read_rules(origin: Mapping[str, Any]) -> Rules:
             only=tuple(map(str, rules.get("only", ()))),
             dtype=BY_TORCH[rules["dtype"]] if rules.get("dtype") else None,
             extrapolate=True,
+            frozen_tolerance=None if rules.get("frozen_tolerance") is None else float(rules["frozen_tolerance"]),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, UsageError) as error:
         raise CheckpointError(f"the provenance of the file cannot be understood: {error!r}.") from error

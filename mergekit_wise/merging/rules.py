@@ -33,6 +33,8 @@ class Rules:
         only: patterns of the tensors to write; empty for all.
         dtype: for every mixable tensor of the output; None for torch's promotion of the inputs.
         extrapolate: allow alphas outside [0, 1].
+        frozen_tolerance: the relative difference up to which elements count as equal, besides what rounding to the
+            narrower of two dtypes explains; a tensor whose elements all do is copied. None to mix whatever differs.
 
     Patterns are shell patterns that match whole names: ``visual.*``, ``*.bias``.
     """
@@ -44,9 +46,12 @@ class Rules:
     only: tuple[str, ...] = ()
     dtype: DType | None = None
     extrapolate: bool = False
+    frozen_tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        """Check every alpha. Raises UsageError."""
+        """Check every alpha and the tolerance. Raises UsageError."""
+        if self.frozen_tolerance is not None and not 0 <= self.frozen_tolerance < 1:
+            raise UsageError(f"--frozen-tolerance {self.frozen_tolerance:g}: expected a number from 0 to below 1.")
         for given, alpha in self._given():
             if not self.extrapolate:
                 check_alpha(alpha, given)

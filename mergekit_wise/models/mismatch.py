@@ -1,49 +1,257 @@
-"""Explains why two checkpoints are not a pair, and which options would make them one."""
+"""Explains why two checkpoints are not a pair, and what to type to make them one. Imports no torch."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Literal
 
 from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.merging import Differences
-from mergekit_wise.wording import fold_names
+from mergekit_wise.merging import Differences, Rules
+from mergekit_wise.merging.patterns import choose_patterns
+from mergekit_wise.merging.rules import MODEL_BLOCK
+from mergekit_wise.models.pair_notes import FINETUNED
+from mergekit_wise.models.renames import propose_renames
+from mergekit_wise.models.summary import Summary, summarize
+from mergekit_wise.wording import fold, plural, shown
+
+MOST_LINES = 12
+"""Lines of names in a message."""
+
+Command = Literal["merge", "diff", "verify", "other"]
+"""Where the message appears: `merge` takes the options that it proposes; `other` commands need two files that fit."""
 
 
-def explain_mismatch(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> str:
-    """The text of the error about two aligned checkpoints that differ in what was `found`."""
-    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors:"]
-    for checkpoint, names in ((zeroshot, found.only_zeroshot), (finetuned, found.only_finetuned)):
-        if names:
-            lines.append(f"  only in {checkpoint.path.name} ({len(names)}):")
-            lines += [f"    {line}" for line in fold_names(names)]
-    if found.shapes:
-        lines.append(f"  of different shape ({len(found.shapes)}):")
-        lines += [
-            f"    {name}: {list(zeroshot.info(name).shape)} and {list(finetuned.info(name).shape)}"
-            for name in found.shapes
-        ]
-    return "\n".join([*lines, *_advice(zeroshot, finetuned, found)])
+@dataclass(frozen=True, slots=True)
+class _Mismatch:
+    """Two checkpoints whose names and shapes differ."""
+
+    zeroshot: Checkpoint
+    finetuned: Checkpoint
+    found: Differences
+    rules: Rules
+    first: Summary
+    second: Summary
+
+    @property
+    def fitting(self) -> int:
+        """How many tensors have the same name and shape."""
+        shared = self.zeroshot.tensors.keys() & self.finetuned.tensors.keys()
+        return sum(self.zeroshot.info(name).shape == self.finetuned.info(name).shape for name in shared)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """How to call the two files: by their names, or by their paths where the names are the same."""
+        first, second = self.zeroshot.path, self.finetuned.path
+        return (first.name, second.name) if first.name != second.name else (str(first), str(second))
+
+    @property
+    def swapped(self) -> bool:
+        """Whether the order of the two looks wrong."""
+        recorded = FINETUNED in self.zeroshot.metadata and FINETUNED not in self.finetuned.metadata
+        first, second = self.first, self.second
+        return recorded or (
+            first.classes is not None and not first.has_text and second.has_text and second.classes is None
+        )
 
 
-def _advice(zeroshot: Checkpoint, finetuned: Checkpoint, found: Differences) -> list[str]:
-    """The options that would resolve the differences, if most names are shared; else what to do instead."""
-    different = len(found.only_zeroshot) + len(found.only_finetuned) + len(found.shapes)
-    shared = len(zeroshot.tensors.keys() & finetuned.tensors.keys())
-    if different > shared:
-        notes = [f"{side.path.name}: {note}" for side in (zeroshot, finetuned) for note in side.notes]
-        return [*notes, "Give two checkpoints of the same model; 'wise diff' compares them."]
-    options = [f"--keep zs:{pattern}" for pattern in _patterns(found.only_zeroshot, zeroshot)]
-    options += [f"--keep ft:{pattern}" for pattern in _patterns(found.only_finetuned, finetuned)]
-    options += [f"--keep ft:{name}" for name in found.shapes[:4]]
-    return [
-        "To take these tensors from one side (zs: zero-shot, ft: fine-tuned), add: " + " ".join(options),
-        "To leave them out, name the tensors to write: --only PATTERN. Tensors are never cropped or broadcast.",
+def explain_mismatch(
+    zeroshot: Checkpoint,
+    finetuned: Checkpoint,
+    found: Differences,
+    rules: Rules | None = None,
+    command: Command = "merge",
+) -> str:
+    """The text of the error about two aligned checkpoints that differ in what was `found`.
+
+    First what the two are, then why they differ, then names, and last what to type. Lines that are to be copied are
+    indented by four spaces. `rules` are those in use.
+    """
+    here = _Mismatch(zeroshot, finetuned, found, rules or Rules(), summarize(zeroshot), summarize(finetuned))
+    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors.", *_facts(here, command)]
+    reason = _another_model(here)
+    lines += [reason] if reason else _reasons(here)
+    lines += _lists(here)
+    if command == "verify":
+        lines.append("These are not the two checkpoints that were merged. Give those.")
+    elif reason is None:
+        lines += _advice(here, command)
+    return "\n".join(lines)
+
+
+def _facts(here: _Mismatch, command: Command) -> Iterator[str]:
+    for name, checkpoint, summary in zip(
+        here.names, (here.zeroshot, here.finetuned), (here.first, here.second), strict=True
+    ):
+        yield f"  {name}: {summary}"
+        if command != "diff":  # which prints notes itself
+            yield from (f"  {name}: {note}" for note in checkpoint.notes)
+    count = here.fitting
+    yield f"  {plural(count, 'tensor')} {'has' if count == 1 else 'have'} the same name and shape in both."
+
+
+def _another_model(here: _Mismatch) -> str | None:
+    """Why no option can make a pair of the two; None if options can."""
+    first, second = here.first, here.second
+    if first.is_adapter != second.is_adapter:
+        adapter = here.names[0] if first.is_adapter else here.names[1]
+        return f"{adapter} is an adapter, not a model. Merge it into its base model first (peft: merge_and_unload)."
+    different = [
+        f"{first.image[key]} and {second.image[key]} {what}"
+        for key, what in (("width", "wide"), ("layers", "layers"), ("patch_size", "pixels per patch"))
+        if key in first.image and key in second.image and first.image[key] != second.image[key]
     ]
+    if different:
+        return (
+            f"The image towers have different architectures ({', '.join(different)}); "
+            "only two checkpoints of one architecture can be merged."
+        )
+    for stem, (few, more) in _depths(here).items():
+        return (
+            f"The two have different depths: {few} and {more} blocks {shown(stem)}N; "
+            "only two checkpoints of one architecture can be merged."
+        )
+    if 2 * here.fitting >= min(len(here.zeroshot.tensors), len(here.finetuned.tensors)):
+        return None
+    if propose_renames(here.zeroshot, here.finetuned, here.found):
+        return None
+    shared = here.zeroshot.tensors.keys() & here.finetuned.tensors.keys()
+    what = "Less than half of the tensors fit" if shared else "No name occurs in both"
+    return f"{what}: these are two models, or one model under different names. Give two checkpoints of one model."
 
 
-def _patterns(names: Sequence[str], checkpoint: Checkpoint) -> list[str]:
-    """A few shell patterns that match these names and no others of the file."""
-    patterns: dict[str, None] = {}
-    for name in names:
-        head = name.split(".")[0] + "."
-        alone = "." in name and all(other in names for other in checkpoint.tensors if other.startswith(head))
-        patterns[f"'{head}*'" if alone else name] = None
-    return list(patterns)
+def _depths(here: _Mismatch) -> dict[str, tuple[int, int]]:
+    """The stems of blocks that the two number differently far, where one side has all blocks of the other."""
+    depths: list[dict[str, set[str]]] = [{}, {}]
+    for names, checkpoint in zip(depths, (here.zeroshot, here.finetuned), strict=True):
+        for name in checkpoint.tensors:
+            if block := MODEL_BLOCK.search(name):
+                stem, _, number = name[: block.end() - 1].rpartition(".")
+                names.setdefault(f"{stem}.", set()).add(number)
+    first, second = depths
+    return {
+        stem: (len(first[stem]), len(second[stem])) for stem in first if stem in second and first[stem] != second[stem]
+    }
+
+
+def _reasons(here: _Mismatch) -> Iterator[str]:
+    """In words, what the difference looks like."""
+    (one, other), first, second = here.names, here.first, here.second
+    if here.swapped:
+        yield f"The two look swapped: {one} looks like the fine-tuned model, {other} like the zero-shot one."
+    if first.classes is not None and second.classes is not None and first.classes != second.classes:
+        yield f"The head has {plural(first.classes, 'class')} in {one} and {second.classes:,} in {other}."
+    sizes = [summary.image.get("image_size") for summary in (first, second)]
+    if None not in sizes and sizes[0] != sizes[1]:
+        yield f"{one} is for images of {sizes[0]} pixels and {other} for images of {sizes[1]} pixels."
+    if first.has_text and first.classes is None and not second.has_text and second.classes is not None:
+        yield (
+            f"{other} has no text tower, and a head of {plural(second.classes, 'class')} that {one} lacks. To mix the "
+            f"heads too, make the zero-shot head from the names of these classes, and give that file in place of {one}:"
+        )
+        yield "    " + shlex.join(
+            ["wise", "zeroshot", str(here.zeroshot.path), "--classes", "FILE", "-o", "zs-head.safetensors"]
+        )
+
+
+def _lists(here: _Mismatch) -> Iterator[str]:
+    """The names that differ, folded; no more lines than a screen has room for."""
+    found = here.found
+
+    def shapes(name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        return here.zeroshot.info(name).shape, here.finetuned.info(name).shape
+
+    lists = [
+        (f"only in {here.names[0]}", found.only_zeroshot, [line for line, _ in fold(found.only_zeroshot)]),
+        (f"only in {here.names[1]}", found.only_finetuned, [line for line, _ in fold(found.only_finetuned)]),
+        (
+            "of different shape",
+            found.shapes,
+            [
+                f"{shown(line, 100)}: {' and '.join(str(list(shape)) for shape in shapes(names[0]))}"
+                for line, names in fold(found.shapes, shapes)
+            ],
+        ),
+    ]
+    lists = [each for each in lists if each[1]]
+    most = MOST_LINES // max(len(lists), 1)
+    for title, names, lines in lists:
+        yield f"  {title} ({len(names):,}):"
+        # A line that says that one line is left out would be as long as that line.
+        cut = lines if len(lines) <= most + 1 else lines[:most]
+        yield from (f"    {shown(line, 160)}" for line in cut)
+        if len(cut) < len(lines):
+            yield f"    and {len(lines) - len(cut):,} more such lines"
+
+
+def _advice(here: _Mismatch, command: Command) -> Iterator[str]:
+    """What to type so that every difference is settled."""
+    if here.swapped:
+        found = Differences(here.found.only_finetuned, here.found.only_zeroshot, here.found.shapes)
+        there = replace(here, zeroshot=here.finetuned, finetuned=here.zeroshot, found=found)
+        yield "If so, give them the other way round; what only one of them holds is then copied, not mixed:"
+        yield _merge(there, _options(there), "merged.safetensors")
+    options = _options(here)
+    actions = [
+        *["give the same tensors the same names"] * ("--rename" in options),
+        *["copy what does not fit from one side (zs: zero-shot, ft: fine-tuned)"] * ("--keep" in options),
+    ]
+    what = f"{'If not, to' if here.swapped else 'To'} {', '.join(actions)} and mix the rest"
+    if command == "merge":
+        differing = (*here.found.only_zeroshot, *here.found.only_finetuned, *here.found.shapes)
+        shadowed = any(here.rules.kept(name) for name in differing)
+        yield f"{what}, add{' before the other --keep options' if shadowed else ''}:"
+        yield f"    {shlex.join(options)}"
+    elif command == "diff":
+        yield f"{what}:"
+        yield _merge(here, options, "merged.safetensors")
+    else:
+        yield from _completed(here, options)
+
+
+def _completed(here: _Mismatch, options: Sequence[str]) -> Iterator[str]:
+    """How to write files that fit, for commands that take no rules: at alpha 0 and 1, with what is missing."""
+    commands, files = [], [str(here.zeroshot.path), str(here.finetuned.path)]
+    lacks_something = (
+        any(option.startswith("ft:") for flag, option in pairwise(options) if flag == "--keep"),
+        any(option.startswith("zs:") for option in options) or "--rename" in options,
+    )
+    for place, lacks in enumerate(lacks_something):
+        if lacks:
+            files[place] = ("zs-fit.safetensors", "ft-fit.safetensors")[place]
+            commands.append(_merge(here, ["--alpha", str(place), *options], files[place]).strip())
+    yield "To write files that fit, with what one side lacks copied from the other (equal in both, so never mixed):"
+    yield f"    {' && '.join(commands)}"
+    yield f"Then give {files[0]} and {files[1]}."
+
+
+def _merge(here: _Mismatch, options: Sequence[str], output: str) -> str:
+    """The line of a whole command."""
+    return "    " + shlex.join(
+        ["wise", "merge", str(here.zeroshot.path), str(here.finetuned.path), *options, "-o", output]
+    )
+
+
+def _options(here: _Mismatch) -> list[str]:
+    """The options of a merge that settle every difference: renamings, and patterns for all that is left."""
+    found, renames = here.found, propose_renames(here.zeroshot, here.finetuned, here.found)
+    first = {name: here.zeroshot.info(name).shape for name in (*found.only_zeroshot, *found.shapes)}
+    second = {
+        _renamed(name, renames): here.finetuned.info(name).shape for name in (*found.only_finetuned, *found.shapes)
+    }
+    every = {*here.zeroshot.tensors, *(_renamed(name, renames) for name in here.finetuned.tensors)}
+    options = [word for old, new in renames for word in ("--rename", f"ft:{old}={new}")]
+    for side, names in (
+        ("zs", [name for name in first if name not in second]),
+        ("ft", [name for name, shape in second.items() if first.get(name) != shape]),
+    ):
+        patterns = choose_patterns(names, every.difference(names))
+        options += [word for pattern in patterns for word in ("--keep", f"{side}:{pattern}")]
+    return options
+
+
+def _renamed(name: str, renames: Sequence[tuple[str, str]]) -> str:
+    for old, new in renames:
+        if f"{name}.".startswith(f"{old}."):
+            return new + name.removeprefix(old)
+    return name

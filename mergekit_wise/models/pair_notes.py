@@ -1,10 +1,11 @@
 """The pair of a merge: notes on its two checkpoints, and the one that the model is built from. Imports no torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.merging import Pair
+from mergekit_wise.checkpoint import Checkpoint, DType
+from mergekit_wise.merging import Pair, Rules, TensorPlan
 from mergekit_wise.models.architecture import declared_config, with_declared_config
+from mergekit_wise.wording import plural
 
 FINETUNED = "mergekit_wise_finetune"
 """The metadata entry that holds, as JSON, how a checkpoint was fine-tuned."""
@@ -25,6 +26,37 @@ def notes_on_order(pair: Pair) -> Iterator[str]:
             f"{first.path.name}, given as the zero-shot checkpoint, records that it was fine-tuned, and "
             f"{second.path.name} does not: if they are swapped, alpha 0 is the fine-tuned model and 1 the zero-shot one"
         )
+
+
+def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Iterator[str]:
+    """What is not mixed because of ``--keep``, and which tensors are mixed although their dtypes differ."""
+    total = sum(step.info.count for step in plan)
+    for side, path in (("zeroshot", pair.zeroshot.path), ("finetuned", pair.finetuned.path)):
+        kept = [step.info for step in plan if step.action == side and rules.kept(step.info.name) == side]
+        if kept:
+            count = sum(info.count for info in kept)
+            yield (
+                f"{plural(len(kept), 'tensor')} ({plural(count, 'parameter')}, {count / max(total, 1):.1%} of the "
+                f"output) {'is' if len(kept) == 1 else 'are'} copied from {path.name}, not mixed, because of --keep"
+            )
+    groups: dict[tuple[DType, ...], list[TensorPlan]] = {}
+    for step in plan:
+        if step.action == "mix" and differ_in_dtype(pair, step.info.name):
+            dtypes = (side.info(step.info.name).dtype for side in (pair.zeroshot, pair.finetuned))
+            groups.setdefault((*dtypes, step.info.dtype), []).append(step)
+    for (first, second, output), steps in groups.items():
+        note = (
+            f"{plural(len(steps), 'tensor')} {'is' if len(steps) == 1 else 'are'} {first} in {pair.zeroshot.path.name} "
+            f"and {second} in {pair.finetuned.path.name}, and {output} in the output"
+        )
+        if output.itemsize == 8:
+            note += ", which doubles the size of the file"
+        yield note if rules.dtype else f"{note}; --dtype sets another dtype"
+
+
+def differ_in_dtype(pair: Pair, name: str) -> bool:
+    """Whether the two checkpoints hold the tensor in different dtypes."""
+    return pair.zeroshot.info(name).dtype != pair.finetuned.info(name).dtype
 
 
 def template(pair: Pair) -> Checkpoint:

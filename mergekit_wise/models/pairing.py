@@ -1,6 +1,5 @@
 """Opens two checkpoints as one pair: the one place where every command that takes a pair gets it. Imports no torch."""
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -9,15 +8,13 @@ from pathlib import Path
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renamed, unresolved
+from mergekit_wise.merging.movement import head_names
 from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
-from mergekit_wise.models.mismatch import explain_mismatch
+from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.wording import listed, plural
-
-_HEAD = re.compile(r"(?:.*\.)?(?:classification_head|classifier|heads?|fc|linear|logits|last_linear|head\.fc)\.weight")
-"""Usual names of the weight of a classifier's last layer."""
 
 
 @contextmanager
@@ -55,13 +52,20 @@ def open_pair(
 
 
 def match(
-    zeroshot: Checkpoint, finetuned: Checkpoint, rules: Rules | None = None, naming: Naming = AS_ZEROSHOT
+    zeroshot: Checkpoint,
+    finetuned: Checkpoint,
+    rules: Rules | None = None,
+    naming: Naming = AS_ZEROSHOT,
+    *,
+    command: Command | None = None,
 ) -> Pair:
     """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
     Buffers that only one of them holds are taken from there. Raises MismatchError that explains every difference that
-    no rule resolves, and UsageError if a pattern of `rules` matches no tensor.
+    no rule resolves, and proposes what `command` can do: by default a merge's options where there are `rules`. Raises
+    UsageError if a pattern of `rules` matches no tensor.
     """
+    command = command or ("merge" if rules else "other")
     rules = rules or Rules()
     zeroshot, finetuned = _with_buffers(*align(zeroshot, finetuned))
     every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
@@ -72,7 +76,7 @@ def match(
         )
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
-        raise MismatchError(explain_mismatch(zeroshot, finetuned, found))
+        raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     return Pair(zeroshot, finetuned, names, naming)
 
@@ -126,6 +130,5 @@ def _require_one_head(zeroshot: Checkpoint, finetuned: Checkpoint, names: tuple[
 
 def _own_heads(checkpoint: Checkpoint, other: Checkpoint, names: tuple[str, ...]) -> Mapping[str, tuple[int, ...]]:
     """Name and shape of the weights of heads that only one checkpoint holds."""
-    own = (name for name in names if name in checkpoint.tensors and name not in other.tensors)
-    found = {name: checkpoint.info(name).shape for name in own if _HEAD.fullmatch(name)}
-    return {name: shape for name, shape in found.items() if len(shape) == 2}
+    own = (name for name in head_names(checkpoint) if name not in other.tensors and name in names)
+    return {name: checkpoint.info(name).shape for name in own}

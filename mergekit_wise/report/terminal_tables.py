@@ -1,6 +1,6 @@
 """The tables that commands print: accuracies, sweeps, their analysis, and the tensors of checkpoints, in ASCII."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from mergekit_wise.analysis import Candidate, Loss, connectivity
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
@@ -9,6 +9,7 @@ from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.report.table import Table, interval, percent
 from mergekit_wise.results import ENSEMBLE, Analysis, Record
+from mergekit_wise.wording import fold
 
 ACTIONS = {
     "mix": "alpha {:g}",
@@ -122,22 +123,73 @@ def connectivity_table(records: Sequence[Record]) -> Table:
     return Table.of_texts(("Data set", "Above the line", "Above both models"), rows)
 
 
-def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
+TENSOR_COLUMNS = ("Tensor", "dtype", "Shape", "Bytes")
+PLAN_COLUMNS = ("Tensor", "dtype", "Shape", "Values")
+MOVEMENT_COLUMNS = ("Tensor", "|b - a| / |a|", "Cosine")
+
+
+def tensor_rows(tensors: Iterable[TensorInfo]) -> Iterator[tuple[str, ...]]:
     """A row per tensor: name, dtype, shape, bytes."""
-    rows = ((i.name, str(i.dtype), _shape(i.shape), f"{i.nbytes:,}") for i in tensors)
-    return Table.of_texts(("Tensor", "dtype", "Shape", "Bytes"), rows)
+    return ((i.name, str(i.dtype), _shape(i.shape), str(i.nbytes)) for i in tensors)
+
+
+def tensor_table(tensors: Sequence[TensorInfo]) -> Table:
+    """The same for people: repeated layers share a row with their number and the bytes of one of them."""
+    known = {i.name: i for i in tensors}
+    rows = []
+    for line, names in fold(known, lambda name: (known[name].dtype, known[name].shape)):
+        info = known[names[0]]
+        rows.append((line, _times(names), str(info.dtype), _shape(info.shape), f"{info.nbytes:,}"))
+    return _without_empty((TENSOR_COLUMNS[0], "", *TENSOR_COLUMNS[1:]), rows)
+
+
+def plan_rows(steps: Iterable[TensorPlan]) -> Iterator[tuple[str, ...]]:
+    """A row per tensor of a planned merge: its dtype and shape, and where its values come from."""
+    return ((s.info.name, str(s.info.dtype), _shape(s.info.shape), ACTIONS[s.action].format(s.alpha)) for s in steps)
 
 
 def plan_table(steps: Sequence[TensorPlan]) -> Table:
-    """A row per tensor of a planned merge: its dtype and shape, and where its values come from."""
-    rows = ((s.info.name, str(s.info.dtype), _shape(s.info.shape), ACTIONS[s.action].format(s.alpha)) for s in steps)
-    return Table.of_texts(("Tensor", "dtype", "Shape", "Values"), rows)
+    """The same for people: repeated layers with the same values share a row."""
+    rows_of = dict(zip((s.info.name for s in steps), plan_rows(steps), strict=True))
+    rows = [
+        (line, _times(names), *rows_of[names[0]][1:]) for line, names in fold(rows_of, lambda name: rows_of[name][1:])
+    ]
+    return _without_empty((PLAN_COLUMNS[0], "", *PLAN_COLUMNS[1:]), rows)
 
 
 def movement_table(movements: Sequence[Movement]) -> Table:
-    """A row per tensor: its relative change in fine-tuning, and the cosine between before and after."""
-    rows = ((m.name, _number(m.relative), _number(m.cosine)) for m in movements)
-    return Table.of_texts(("Tensor", "|b - a| / |a|", "Cosine"), rows)
+    """The relative change of tensors in fine-tuning, and the cosine between before and after, largest change first.
+
+    Repeated layers share a row with the ranges of their numbers.
+    """
+    known = {m.name: m for m in movements}
+    rows = []
+    for line, names in fold(known, lambda name: known[name].relative is None):
+        found = [known[name] for name in names]
+        rows.append(
+            (line, _times(names), _range(m.relative for m in found), _range(m.cosine for m in found)),
+        )
+    return _without_empty((MOVEMENT_COLUMNS[0], "", *MOVEMENT_COLUMNS[1:]), rows)
+
+
+def _times(names: Sequence[str]) -> str:
+    return f"x{len(names):,}" if len(names) > 1 else ""
+
+
+def _without_empty(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Table:
+    """A table without the second column if no row has anything in it."""
+    if any(row[1] for row in rows):
+        return Table.of_texts(columns, rows)
+    return Table.of_texts((columns[0], *columns[2:]), [(row[0], *row[2:]) for row in rows])
+
+
+def _range(values: Iterable[float | None]) -> str:
+    """The smallest and the largest of the known numbers, with three digits, because names need the room."""
+    known = sorted(value for value in values if value is not None)
+    if len(known) < 2:
+        return _number(known[0] if known else None)
+    first, last = f"{known[0]:.3g}", f"{known[-1]:.3g}"
+    return first if first == last else f"{first}..{last}"
 
 
 def class_table(head: Movement) -> Table:
@@ -151,4 +203,5 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 def _number(value: float | None) -> str:
+    """Four digits; empty for an unknown number."""
     return "" if value is None else f"{value:.4g}"

@@ -106,6 +106,21 @@ def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
     assert not interpolated.only_head_varies(model)
 
 
+@pytest.mark.parametrize("tolerance", [None, 0.0])
+def test_frozen_weights_in_memory_are_those_of_the_merged_file(tolerance, tmp_path):
+    """A tower that was only rounded is installed as the merge with this tolerance writes it."""
+    paths = [save(tmp_path / "zs", tower=0, head=0, dtype=torch.float16), save(tmp_path / "ft", tower=0, head=1)]
+    pair = match(*map(open_checkpoint, paths))
+    interpolated, model = InterpolatedWeights(pair, tolerance), open_model(pair.finetuned)
+    for alpha in (0.7, 0.0, 0.3, 1.0):
+        interpolated.install(model, alpha)
+        merge(*paths, tmp_path / "out", alpha=alpha, frozen_tolerance=tolerance)
+        state = open_model(merged := open_checkpoint(tmp_path / "out"))
+        state.set_weights({name: (merged.info(name), merged.read(name)) for name in model.names})
+        wanted = state.module.state_dict()
+        assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.module.state_dict().items())
+
+
 def test_an_equal_image_encoder_runs_once_for_all_alphas(tmp_path, monkeypatch):
     """If only the head differs, each image is encoded once for all alphas."""
     sides = [save(tmp_path / f"{head}", tower=0, head=head) for head in (0, 1)]

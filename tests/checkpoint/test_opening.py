@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import CheckpointError
@@ -45,3 +46,13 @@ def test_a_pipe_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(CheckpointError, match="a device or a pipe"):
         open_checkpoint(tmp_path / "pipe")
+
+
+@pytest.mark.parametrize("length", [640, 896, 1152, 1408])
+def test_a_safetensors_header_may_begin_as_a_pickle_does(length, tmp_path):
+    """Headers of these lengths begin with the bytes 80 02 to 80 05, as pickles of protocols 2 to 5."""
+    save_file({"w": torch.ones(2)}, tmp_path / "file", {"padding": "x" * (length - 120)})
+    content = (tmp_path / "file").read_bytes()
+    header = content[8 : 8 + int.from_bytes(content[:8], "little")].rstrip()
+    (tmp_path / "file").write_bytes(length.to_bytes(8, "little") + header.ljust(length) + content[-8:])
+    assert open_checkpoint(tmp_path / "file").kind == "safetensors"

@@ -30,7 +30,7 @@ def test_inspect_shows_tensors_metadata_and_provenance(wise, pair, tmp_path):
     """The table and the JSON of `wise inspect` have the tensors, the metadata and the provenance."""
     wise("merge", *pair, "-o", tmp_path / "out")
     text = wise("inspect", tmp_path / "out").stdout
-    for part in ("layer.0.weight", "float32", "64 x 33", "8,448", "6 tensors", "alpha: 0.5", "zs.pt", "scalar"):
+    for part in ("layer.0.weight", "float32", "64 x 33\t8448", "6 tensors", "alpha: 0.5", "zs.pt", "scalar"):
         assert part in text
     entry = json.loads(wise("inspect", tmp_path / "out", "--json").stdout)
     assert entry["origin"]["alpha"] == 0.5
@@ -38,20 +38,42 @@ def test_inspect_shows_tensors_metadata_and_provenance(wise, pair, tmp_path):
     assert entry["architecture"]["names"] == []
 
 
-def test_diff_lists_the_largest_changes_first_and_missing_names(wise, tmp_path):
-    """`wise diff` lists names on one side, the largest changes first, and a head class by class."""
+def test_diff_in_a_pipe_has_a_line_for_every_tensor(wise, tmp_path):
+    """Columns are separated by tabs; tensors on one side, and the classes of a head, have lines too."""
     head = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     save_file({"near": torch.ones(3), "far": torch.ones(3), "old": head.clone(), "head.weight": head}, tmp_path / "a")
     turned = torch.tensor([[0.0, 1.0], [0.0, 2.0]])
-    save_file({"near": torch.ones(3) * 1.1, "far": torch.ones(3) * 9, "head.weight": turned}, tmp_path / "b")
-    text = wise("diff", tmp_path / "a", tmp_path / "b").stdout
-    assert "only in a (1):" in text
-    assert text.index("far") < text.index("near")
-    rows = [line.split() for line in text.splitlines()]
-    assert ["0", "0"] in rows
-    assert ["1", "1"] in rows
+    save_file({"near": torch.ones(3), "far": torch.ones(3) * 9, "head.weight": turned}, tmp_path / "b")
+    result = wise("diff", tmp_path / "a", tmp_path / "b")
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in result.stdout.splitlines())}
+    assert rows == {
+        "Tensor": ["Status", "|b - a| / |a|", "Cosine"],
+        "old": ["only in a", "", ""],
+        "far": ["moved", "8", "1"],
+        "near": ["equal", "0", "1"],
+        "head.weight": ["moved", "1.225", "0.6325"],
+        "head.weight[0]": ["class", "", "0"],
+        "head.weight[1]": ["class", "", "1"],
+    }
+    for part in ("2 tensors moved.", "1 tensor is equal.", "1 tensor is only in a.", "--keep"):
+        assert part in result.stderr
     report = json.loads(wise("diff", tmp_path / "a", tmp_path / "b", "--json").stdout)
     assert report["movements"][0] == {"name": "far", "relative": 8.0, "cosine": 1.0, "equal": False, "by_class": []}
+    assert report["missing"] == {"only_zeroshot": ["old"], "only_finetuned": [], "shapes": []}
+
+
+def test_layers_inside_blocks_are_no_heads(wise, tmp_path):
+    """The MLP's c_fc of a transformer is not compared class by class."""
+    for name, scale in (("a", 1.0), ("b", 2.0)):
+        save_file({f"blocks.0.mlp.{each}.weight": scale * torch.ones(2, 2) for each in ("c_fc", "fc")}, tmp_path / name)
+    assert "class" not in wise("diff", tmp_path / "a", tmp_path / "b").stdout
+
+
+def test_a_dry_run_in_a_pipe_has_a_line_for_every_tensor(wise, pair, tmp_path):
+    """Names, dtypes, shapes and what becomes of each tensor are separated by tabs."""
+    result = wise("merge", *pair, "--keep", "zs:frozen", "-o", tmp_path / "out", "--dry-run")
+    assert "layer.0.weight\tfloat32\t64 x 33\talpha 0.5\n" in result.stdout
+    assert "frozen\tfloat32\t11\tzero-shot\n" in result.stdout
 
 
 def test_infinite_and_undefined_changes_are_null_in_json(wise, tmp_path):

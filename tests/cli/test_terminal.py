@@ -306,11 +306,76 @@ def test_characters_that_the_terminal_cannot_show_are_escaped(encoding, terminal
     assert (code, "Traceback" in written) == (0, False)
 
 
-def test_a_pipe_that_closes_early_is_not_an_error(pair):
-    """A closed pipe, as in `wise inspect FILE | head -1`, prints no error."""
+@pytest.mark.parametrize("command", ["inspect", "diff", "dry run"])
+def test_a_pipe_that_closes_early_is_not_an_error(command, tmp_path):
+    """A closed pipe, as in `wise inspect FILE | head -1`, prints no error, and the first line comes through."""
+    path = str(tmp_path / "many")
+    save_file({f"a.{i}.{i % 7}.weight": torch.ones(1) for i in range(5000)}, path)
+    words = {"inspect": (path,), "diff": (path, path), "dry run": (path, path, "--dry-run", "-o", path + "-out")}
     program = subprocess.Popen(
-        [sys.executable, *WISE, "inspect", str(pair[0])], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *WISE, command.replace("dry run", "merge"), *words[command]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
+    assert program.stdout.readline().startswith(b"Tensor\t")
     program.stdout.close()
+    errors = program.stderr.read()
     program.wait(60)
-    assert program.stderr.read() == b""
+    assert errors in (b"", b"both files: names of no known model, such as a.0.0.weight\n")
+
+
+VIT = {f"visual.transformer.resblocks.{i}.mlp.c_fc.weight": (8, 2) for i in range(12)} | {"visual.proj": (2, 2)}
+
+
+def write_vit(path, shift=0.0, **more):
+    tensors = {name: torch.full(shape, 1.0 + shift * (index + 1)) for index, (name, shape) in enumerate(VIT.items())}
+    save_file({**tensors, **more}, path)
+
+
+@pytest.mark.parametrize("columns", [50, 80])
+def test_repeated_layers_share_a_row_in_a_terminal(columns, terminal, tmp_path):
+    """`inspect`, `diff` and a dry run have one row for a layer of all blocks, with its number, and names whole."""
+    write_vit(tmp_path / "a")
+    write_vit(tmp_path / "b", 0.01)
+    folded = "visual.transformer.resblocks.{0..11}.mlp.c_fc.weight"
+    for words in (("inspect", "a"), ("diff", "a", "b"), ("merge", "a", "b", "-o", "c", "--dry-run")):
+        code, written = terminal(columns, *WISE, *words, NO_COLOR="1")
+        lines = screen(written)
+        assert code == 0
+        assert max(len(line) for line in lines if not re.fullmatch("[0-9a-f]{64}", line)) <= columns
+        start = next(index for index, line in enumerate(lines) if line.startswith("visual.transformer."))
+        names = [line.split(" ")[0] for line in lines[start : start + 3]]
+        assert folded in {"".join(names[:count]) for count in (1, 2, 3)}
+        assert all(name.endswith(".") for name in names[:1] if name != folded)
+        assert " x12 " in lines[start]
+        assert ("0.01..0.12" if words[0] == "diff" else "") in lines[start]
+
+
+def test_diff_in_a_terminal_says_first_what_the_files_are(terminal, tmp_path):
+    """The architecture and the counts come before the table, whose largest change is first."""
+    write_vit(tmp_path / "a", old=torch.ones(1))
+    write_vit(tmp_path / "b", 0.01, **{"classification_head.weight": torch.ones(3, 2)})
+    lines = screen(terminal(80, *WISE, "diff", "a", "b", NO_COLOR="1")[1])
+    order = [
+        "  b: open_clip: an unknown tower",
+        "13 tensors moved.",
+        "1 tensor is only in a.",
+        "How far",
+        "visual.proj",
+    ]
+    found = [next(i for i, line in enumerate(lines) if line.startswith(start)) for start in order]
+    assert found == sorted(found)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_lines_to_copy_are_not_wrapped(columns, terminal, tmp_path):
+    """Options and commands are one logical line in every width, and everything else fits."""
+    write_vit(tmp_path / "a", **{f"{letter}_long_name_of_a_module": torch.ones(1) for letter in "pqrs"})
+    write_vit(tmp_path / "b", **{f"head.{part}.a.long.name.{part}": torch.ones(3, 2) for part in "xyz"})
+    for words in (("merge", "a", "b", "-o", "c"), ("sweep", "a", "b", "--suite", "digits"), ("diff", "a", "b")):
+        lines = ESCAPE.sub("", terminal(columns, *WISE, *words, NO_COLOR="1")[1]).splitlines()
+        (copied,) = (line for line in lines if line.startswith(("    --", "    wise ")))
+        assert "--keep 'ft:head.*'" in copied
+        assert len(copied) > columns
+        if words[0] != "diff":
+            assert all(len(line) <= columns for line in lines if line != copied)
