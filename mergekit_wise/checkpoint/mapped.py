@@ -2,6 +2,7 @@
 
 import mmap as memory
 import os
+import re
 import stat
 import sys
 import threading
@@ -34,7 +35,7 @@ class MappedFile:
                 raise CheckpointError(f"{path}: a device or a pipe, but a checkpoint file was expected.")
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file. Check the path.") from None
+            raise CheckpointError(_missing(path)) from None
         except IsADirectoryError:
             raise CheckpointError(f"{path}: a folder, but a checkpoint file was expected.") from None
         except (OSError, ValueError) as error:  # ValueError: a path that no file can have
@@ -112,3 +113,17 @@ class MappedFile:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+"""The folder of a repository in the cache of the Hugging Face hub."""
+
+
+def _missing(path: Path) -> str:
+    """Why a path that does not exist is none, and how to get the file."""
+    if not path.is_symlink():
+        return f"{path}: no such file. Check the path."
+    advice = "Download the file again."
+    if hub := _HUB_CACHE.search(str(path)):
+        advice = f"Download it again: hf download {hub[1]}/{hub[2]}"
+    return f"{path}: a link to {path.readlink()}, which does not exist: the download was interrupted. {advice}"

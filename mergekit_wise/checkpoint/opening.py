@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.folder import other_weights, weights_in
+from mergekit_wise.checkpoint.folder import SHARD, other_weights, shards_without_index, weights_folder_in, weights_in
+from mergekit_wise.checkpoint.foreign import foreign_file
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import looks_like_safetensors, open_safetensors
-from mergekit_wise.checkpoint.shards import looks_like_index, open_shards
+from mergekit_wise.checkpoint.shards import join_shards, looks_like_index, open_shards
 from mergekit_wise.checkpoint.torch_pickle import looks_like_old_save, looks_like_pickle, open_old_save, open_pickle
 from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
+from mergekit_wise.checkpoint.wrappers import without_wrappers
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.wording import plural
 
 FORMATS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkpoint]], ...] = (
     (looks_like_zip, open_torch_zip),
@@ -19,9 +22,6 @@ FORMATS: tuple[tuple[Callable[[MappedFile], bool], Callable[[MappedFile], Checkp
     (looks_like_pickle, open_pickle),
     (looks_like_safetensors, open_safetensors),
 )
-
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile add to every name."""
 
 
 def open_checkpoint(path: Path, *, mmap: bool = True) -> Checkpoint:
@@ -33,13 +33,16 @@ def open_checkpoint(path: Path, *, mmap: bool = True) -> Checkpoint:
     Raises CheckpointError if the file is missing, empty, truncated, damaged, of another format, or holds no tensors.
     """
     if not path.is_dir():
-        return replace(_without_wrappers(_open(path, mmap)), path=path)
-    file = weights_in(path)
-    checkpoint = _open(file, mmap)
-    if others := other_weights(path, file):
-        note = f"using {file.name} from the folder; ignoring {', '.join(others)}"
-        checkpoint = replace(checkpoint, notes=(note, *checkpoint.notes))
-    return replace(_without_wrappers(checkpoint), path=path)
+        return replace(_with_note(without_wrappers(_open(path, mmap)), _note_on_shard(path)), path=path)
+    folder = weights_folder_in(path)
+    file = weights_in(folder)
+    shards = shards_without_index(file)
+    checkpoint = _open_without_index(folder, shards, mmap) if shards else _open(file, mmap)
+    if others := other_weights(folder, file):
+        checkpoint = _with_note(checkpoint, f"using {file.name} from the folder; ignoring {', '.join(others)}")
+    if folder != path:
+        checkpoint = _with_note(checkpoint, f"using the subfolder {folder.name}, which modules.json names")
+    return replace(without_wrappers(checkpoint), path=folder)
 
 
 def _open(path: Path, mmap: bool) -> Checkpoint:
@@ -50,14 +53,23 @@ def _open(path: Path, mmap: bool) -> Checkpoint:
     return _open_file(file)
 
 
+def _open_without_index(folder: Path, shards: list[Path], mmap: bool) -> Checkpoint:
+    names = [shard.name for shard in shards]
+    checkpoint = join_shards(folder, names, lambda shard: _open_file(MappedFile(shard, mmap=mmap)))
+    return _with_note(checkpoint, f"the folder has no index; read {plural(len(names), 'shard')}")
+
+
 def _open_file(file: MappedFile) -> Checkpoint:
     try:
         checkpoint = _recognised(file)(file)
         if not checkpoint.tensors:
             raise CheckpointError(f"{file.path}: a {checkpoint.kind} file without tensors.")
-    except CheckpointError:
+    except CheckpointError as error:
+        other = foreign_file(file)
         file.close()
-        raise
+        if other is None:
+            raise
+        raise CheckpointError(f"{file.path}: {other}") from error
     return checkpoint
 
 
@@ -72,9 +84,13 @@ def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:
     )
 
 
-def _without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
-    for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in checkpoint.tensors):
-            names = {name: name.removeprefix(wrapper) for name in checkpoint.tensors}
-            return _without_wrappers(checkpoint.renamed(names, f"removed prefix {wrapper!r} from all tensor names"))
-    return checkpoint
+def _with_note(checkpoint: Checkpoint, note: str | None) -> Checkpoint:
+    return checkpoint if note is None else replace(checkpoint, notes=(note, *checkpoint.notes))
+
+
+def _note_on_shard(path: Path) -> str | None:
+    """A note for a file that is, by its name, one of several."""
+    match = SHARD.fullmatch(path.name)
+    if match is None or int(match[3]) < 2:
+        return None
+    return f"shard {int(match[2])} of {int(match[3])} alone; give the folder or the index for the whole checkpoint"

@@ -28,6 +28,10 @@ class PickleError(ValueError):
     """The pickle is damaged, or asks for something that is refused."""
 
 
+class Damaged(PickleError):
+    """Bytes are missing or wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Global:
     """The name of a class or function, which is never imported."""
@@ -82,7 +86,7 @@ class Machine:
         """The next `count` bytes. Raises PickleError at the end of the data."""
         start, self.at = self.at, self.at + count
         if self.at > len(self.data):
-            raise PickleError("the pickle ends in the middle")
+            raise Damaged("the pickle ends in the middle")
         return self.data[start : self.at]
 
     def number(self, width: int) -> int:

@@ -4,15 +4,18 @@ Files wrap their weights: a training checkpoint nests them next to the epoch and
 them in its submodules. Notes tell the user what was unwrapped and what was left out.
 """
 
+import struct
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.pickle_machine import Global, Stub
+from mergekit_wise.checkpoint.pickle_machine import Damaged, Global, PickleError, Stub
 from mergekit_wise.checkpoint.pickle_report import SEARCHED, SuspiciousNames, call_in, described, name_of
 from mergekit_wise.checkpoint.tensors import StoredTensor, TensorInfo, check_name, check_shape, check_total, is_dense
 from mergekit_wise.checkpoint.torch_objects import Storage, TensorView
-from mergekit_wise.wording import listed, shown
+from mergekit_wise.errors import CheckpointError
+from mergekit_wise.wording import listed, plural, shown
 
 NESTS = ("state_dict", "model_state_dict", "model", "module", "ema", "state_dict_ema", "model_ema")
 """Keys under which training scripts save the weights; the first that is present is used."""
@@ -27,6 +30,22 @@ MAX_ENTRIES = 500_000
 
 Region = tuple[int, int]
 """Where a storage lies in a file: first byte, and number of bytes."""
+
+
+class NotAStateDict(PickleError):
+    """The file is complete, but holds something else than weights under names."""
+
+
+def refusal(file: MappedFile, kind: str, error: Exception) -> CheckpointError:
+    """The error for a file of this kind that cannot be read: only damage is a reason to copy it again."""
+    if isinstance(error, NotAStateDict):
+        return CheckpointError(f"{file.path}: {error}.")
+    advice = " If it was cut off, copy or download it again." if isinstance(error, DAMAGE) else ""
+    return CheckpointError(f"{file.path}: not a readable {kind}: {error}.{advice}")
+
+
+DAMAGE = (Damaged, zipfile.BadZipFile, EOFError, struct.error)
+
 
 Weights = tuple[Mapping[str, TensorView], Mapping[str, object], Mapping[str, str]]
 """Tensors by name, the entries that are no tensors, and settings of layers as metadata."""
@@ -47,7 +66,7 @@ def torch_checkpoint(
     weights, notes = _unwrap(value)
     views, others, settings = weights
     if not views:
-        raise ValueError(f"it holds no tensors under names ({_summary(others.items()) or 'it is empty'})")
+        raise NotAStateDict(f"it holds no tensors under names ({_summary(others.items()) or 'it is empty'})")
     if others:
         notes.append(f"ignored entries that are no tensors: {_summary(others.items())}")
     tensors = {name: _place(file, name, view, locate) for name, view in views.items()}
@@ -59,21 +78,36 @@ def _unwrap(value: object) -> tuple[Weights, list[str]]:
     """Descend through dictionaries and a module to the weights; the notes say which way was taken."""
     notes: list[str] = []
     for _ in range(MAX_DEPTH):
+        value = _compiled(value)
         if isinstance(value, Stub) and _is_module(value):
             return _module_weights(value), [*notes, f"read the weights from a pickled module ({name_of(value)})"]
         if not isinstance(value, dict):
-            raise ValueError(f"it holds a {described(value)}, not a state dict")
+            raise NotAStateDict(_other_content(value))
         tensors = {key: entry for key, entry in value.items() if isinstance(entry, TensorView)}
         if tensors:
             named = {key: entry for key, entry in tensors.items() if isinstance(key, str)}
             return (named, {key: entry for key, entry in value.items() if key not in named}, {}), notes
         nest = next((key for key in NESTS if isinstance(value.get(key), (dict, Stub)) and value[key]), None)
         if nest is None:
-            raise ValueError(f"it holds a dictionary without tensors ({_summary(value.items()) or 'empty'})")
+            raise NotAStateDict(f"it holds a dictionary without tensors ({_summary(value.items()) or 'empty'})")
         others = _summary((key, entry) for key, entry in value.items() if key != nest)
         notes.append(f"using {nest!r}" + (f"; ignoring {others}" if others else ""))
         value = value[nest]
-    raise ValueError("its dictionaries are nested too deeply")
+    raise NotAStateDict("its dictionaries are nested too deeply")
+
+
+def _other_content(value: object) -> str:
+    """What a file holds that is no dictionary, and how to make it one."""
+    if isinstance(value, TensorView):
+        return (
+            f"it holds a single tensor of shape {list(value.shape)}, not a state dict. Save it under a name: "
+            "torch.save({'NAME': tensor}, FILE)"
+        )
+    if isinstance(value, (list, tuple)):
+        inside = [number for number, entry in enumerate(value) if isinstance(entry, (dict, Stub))]
+        advice = f". Save the entry with the weights alone: torch.save(loaded[{inside[0]}], FILE)" if inside else ""
+        return f"it holds a {described(value)} of {plural(len(value), 'entry')}, not a state dict{advice}"
+    return f"it holds a {described(value)}, not a state dict"
 
 
 def _summary(entries: Iterable[tuple[object, object]]) -> str:
@@ -113,6 +147,15 @@ def _place(file: MappedFile, name: str, view: TensorView, locate: Callable[[Stor
 def _is_module(value: Stub) -> bool:
     """Whether a stub stands for a module of torch or TorchScript."""
     return isinstance(value.state, dict) and ("_parameters" in value.state or _is_script(value))
+
+
+def _compiled(value: object) -> object:
+    """The module inside one that torch.compile made, which pickles as a call with it; any other value as it is."""
+    while isinstance(value, Stub) and isinstance(value.kind, Global) and value.kind.name == "OptimizedModule":
+        if not value.arguments:
+            break
+        value = value.arguments[0]
+    return value
 
 
 def _is_script(value: Stub) -> bool:
@@ -163,6 +206,7 @@ def _module_weights(module: Stub) -> Weights:
                 settings[prefix + setting] = str(value).lower()
         for name, entry in members(module, module.state):
             check_name(prefix + name)
+            entry = _compiled(entry)
             if isinstance(entry, TensorView):
                 if prefix + name in tensors:
                     raise ValueError(f"two of its tensors have the name {prefix + name!r}")

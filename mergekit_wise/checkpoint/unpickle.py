@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mergekit_wise.checkpoint.pickle_machine import (
     MARK,
+    Damaged,
     Machine,
     Observe,
     Persistent,
@@ -35,7 +36,7 @@ def load(
     except PickleError:
         raise
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, struct.error) as error:
-        raise PickleError(f"damaged pickle at byte {machine.at}: {error}") from error
+        raise Damaged(f"damaged pickle at byte {machine.at}: {error}") from error
     return value, machine.at
 
 

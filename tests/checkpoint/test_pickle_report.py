@@ -26,5 +26,5 @@ def test_the_search_for_a_call_ends():
 def test_a_list_that_holds_itself_is_refused_like_any_other(tmp_path):
     """The search for a call ends in a list that contains itself."""
     (tmp_path / "x").write_bytes(b"\x80\x04]\x94h\x00a.")
-    with pytest.raises(CheckpointError, match="it holds a list, not a state dict"):
+    with pytest.raises(CheckpointError, match="it holds a list of 1 entry, not a state dict"):
         open_checkpoint(tmp_path / "x")
