@@ -109,6 +109,13 @@ Model = Annotated[
         path="input",
     ),
 ]
+Mmap = Annotated[
+    bool,
+    Option(
+        "Do not map input files into memory, but read them with ordinary I/O (for network file systems).",
+        group=ADVANCED,
+    ),
+]
 Device = Annotated[
     str, Option("Device: cpu, cuda, cuda:1, mps. 'wise --devices' lists those available.", group=ADVANCED)
 ]
@@ -222,6 +229,7 @@ class ZeroshotOptions(Options):
     ] = None
     model: Model = None
     device: Device = "cpu"
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -393,6 +401,7 @@ class FinetuneOptions(Options):
     ] = ABSENT
     restart: Annotated[bool, Option("Discard a saved training state and start over.", group=ADVANCED)] = False
     keep_epochs: Annotated[bool, Option("Keep the checkpoint of every epoch.", group=ADVANCED)] = False
+    mmap: Mmap = True
     progress: Progress = silent
     note: Callable[[str], object] = str
 
@@ -518,13 +527,7 @@ class MergeOptions(Options):
     model: Model = None
     device: Device = "cpu"
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
-    mmap: Annotated[
-        bool,
-        Option(
-            "Do not map input files into memory, but read them with ordinary I/O (for network file systems).",
-            group=ADVANCED,
-        ),
-    ] = True
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -552,6 +555,7 @@ class EvalOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -618,6 +622,7 @@ class SweepOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -724,6 +729,7 @@ class VerifyOptions(Options):
     fisher: Annotated[
         Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
     ] = None
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -732,6 +738,8 @@ class InspectOptions(Options):
     """The options of ``wise inspect``."""
 
     checkpoint: Checkpoint
+    _: KW_ONLY
+    mmap: Mmap = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -741,6 +749,7 @@ class DiffOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     _: KW_ONLY
+    mmap: Mmap = True
     progress: Progress = silent
 
 

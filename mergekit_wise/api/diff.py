@@ -20,6 +20,6 @@ class DiffReport:
 @takes(DiffOptions)
 def diff(options: DiffOptions) -> DiffReport:
     """Compare two checkpoints tensor by tensor, in float64. Raises CheckpointError."""
-    with open_pair(options.zeroshot, options.finetuned) as (a, b):
+    with open_pair(options.zeroshot, options.finetuned, mmap=options.mmap) as (a, b):
         moved = movements(a, b, options.progress)
         return DiffReport(differences(a, b), moved, (*a.notes, *b.notes))

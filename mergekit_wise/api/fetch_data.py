@@ -3,19 +3,21 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import did_you_mean
+from mergekit_wise.wording import did_you_mean, shown
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -79,7 +81,14 @@ def fetch_data(options: FetchOptions) -> Fetched:
     folder = _data_folder(root) / repository
     with _translated_errors(name):
         revision, remote = _listing(repository, endpoint)
-        _download(repository, revision, folder, endpoint, _byte_progress(name, remote, folder, progress))
+        _download(
+            repository,
+            revision,
+            folder,
+            endpoint,
+            [escape(file.path) for file in remote],
+            _byte_progress(name, remote, folder, progress),
+        )
     _check(name, remote, folder, progress)
     return _summary(name, remote, folder)
 
@@ -127,6 +136,8 @@ def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote,
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint).dataset_info(f"{OWNER}/{repository}", files_metadata=True)
+    if outside := next((e.rfilename for e in info.siblings or () if leaves_folder(e.rfilename)), None):
+        raise SuiteError(f"{repository}: lists a file outside its folder ({shown(outside)}), so it is not downloaded.")
     entries = (e for e in info.siblings or () if any(fnmatch(e.rfilename, pattern) for pattern in _PATTERNS))
     return str(info.sha), tuple(_remote(entry) for entry in entries)
 
@@ -136,7 +147,12 @@ def _remote(entry: Any) -> _Remote:
 
 
 def _download(
-    repository: str, revision: str, folder: Path, endpoint: str | None, progress_shown: AbstractContextManager[None]
+    repository: str,
+    revision: str,
+    folder: Path,
+    endpoint: str | None,
+    patterns: Sequence[str],
+    progress_shown: AbstractContextManager[None],
 ) -> None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
@@ -150,7 +166,7 @@ def _download(
                 repo_type="dataset",
                 revision=revision,
                 local_dir=folder,
-                allow_patterns=list(_PATTERNS),
+                allow_patterns=list(patterns),
                 endpoint=endpoint,
             )
     finally:

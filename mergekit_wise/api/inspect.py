@@ -40,7 +40,7 @@ class Inspection:
 @takes(InspectOptions)
 def inspect(options: InspectOptions) -> Inspection:
     """Read a checkpoint's header. Raises CheckpointError."""
-    checkpoint = open_source(options.checkpoint)
+    checkpoint = open_source(options.checkpoint, mmap=options.mmap)
     with closing(checkpoint):
         return Inspection(
             checkpoint.path,

@@ -51,7 +51,7 @@ def verify(options: VerifyOptions) -> Verdict:
     with ExitStack() as stack:
 
         def opened(source: str | Path) -> Checkpoint:
-            checkpoint = open_source(source)
+            checkpoint = open_source(source, mmap=options.mmap)
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
@@ -64,7 +64,7 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
-        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned)), rules)
+        pair = match(*stack.enter_context(open_pair(options.zeroshot, options.finetuned, mmap=options.mmap)), rules)
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(

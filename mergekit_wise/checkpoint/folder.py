@@ -45,12 +45,13 @@ def weights_folder_in(folder: Path) -> Path:
     try:
         if modules.stat().st_size > MAX_MODULES:
             raise ValueError("it is too long")
-        paths = [entry["path"] for entry in json.loads(modules.read_text(encoding="utf-8"))]
+        paths: list[object] = [entry["path"] for entry in json.loads(modules.read_text(encoding="utf-8"))]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{modules}: not a list of sentence-transformers' modules ({error!r}).") from error
     for path in paths:
-        plain = isinstance(path, str) and Path(path).name == path and path not in ("", "..") and "\\" not in path
-        if plain and (folder / path).is_dir() and _usual(folder / path):
+        if not isinstance(path, str) or Path(path).name != path or path in ("", "..") or "\\" in path:
+            continue
+        if (folder / path).is_dir() and _usual(folder / path):
             return folder / path
     return folder
 
@@ -123,6 +124,12 @@ def side_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.is_file() and not path.name.startswith(".") and not path.name.endswith(WEIGHT_KINDS)
     )
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a file's name in a list from elsewhere could lead out of the folder that it is to be written in."""
+    parts = name.replace("\\", "/").split("/")
+    return ".." in parts or not parts[0] or ":" in parts[0] or "\0" in name
 
 
 def _usual(folder: Path) -> list[str]:

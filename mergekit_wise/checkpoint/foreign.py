@@ -28,9 +28,9 @@ def foreign_file(file: MappedFile) -> str | None:
     path = str(file.path)
     if head.startswith(b"PK\x03\x04"):
         return _zip(file)
-    for starts, text in STARTS:
+    for starts, what in STARTS:
         if head.startswith(starts):
-            return text.replace("FILE", path)
+            return what.replace("FILE", path)
     if head[257:262] == b"ustar":
         return f"a tar archive. Unpack it, and give the checkpoint in it: tar -xf {path}"
     if b"joblib.numpy_pickle" in head:

@@ -8,6 +8,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from mergekit_wise.checkpoint.arguments import training_arguments
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.pickle_machine import Damaged, Global, PickleError, Stub
@@ -47,7 +48,7 @@ def refusal(file: MappedFile, kind: str, error: Exception) -> CheckpointError:
 DAMAGE = (Damaged, zipfile.BadZipFile, EOFError, struct.error)
 
 
-Weights = tuple[Mapping[str, TensorView], Mapping[str, object], Mapping[str, str]]
+Weights = tuple[Mapping[str, TensorView], Mapping[str, object], dict[str, str]]
 """Tensors by name, the entries that are no tensors, and settings of layers as metadata."""
 
 
@@ -71,7 +72,8 @@ def torch_checkpoint(
         notes.append(f"ignored entries that are no tensors: {_summary(others.items())}")
     tensors = {name: _place(file, name, view, locate) for name, view in views.items()}
     check_total(sum(stored.info.nbytes for stored in tensors.values()), file.size)
-    return Checkpoint(file.path, kind, tensors, settings, digest, (*notes, *suspicious.notes(notes)))
+    metadata = settings | training_arguments(value)
+    return Checkpoint(file.path, kind, tensors, metadata, digest, (*notes, *suspicious.notes(notes)))
 
 
 def _unwrap(value: object) -> tuple[Weights, list[str]]:
