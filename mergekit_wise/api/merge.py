@@ -133,7 +133,12 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
     Raises UsageError for alphas that are none.
     """
     merged = MergeOptions(
-        options.zeroshot, options.finetuned, str(options.save), device=options.device, mmap=options.mmap, progress=options.progress
+        options.zeroshot,
+        options.finetuned,
+        str(options.save),
+        device=options.device,
+        mmap=options.mmap,
+        progress=options.progress,
     )
     return merged, sweep_alphas(options)
 

@@ -80,7 +80,10 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
-    with open_pair(options.zeroshot, options.finetuned, mmap=options.mmap) as both, joined(options.device) as (ranks, _):
+    with (
+        open_pair(options.zeroshot, options.finetuned, mmap=options.mmap) as both,
+        joined(options.device) as (ranks, _),
+    ):
         work = _Sweep(match(*both), options)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()

@@ -70,7 +70,9 @@ def _open_file(file: MappedFile) -> Checkpoint:
         if other is None:
             raise
         raise CheckpointError(f"{file.path}: {other}") from error
-    return checkpoint
+    if file.refusal is None:
+        return checkpoint
+    return _with_note(checkpoint, f"could not be mapped into memory ({file.refusal}); read with ordinary I/O")
 
 
 def _recognised(file: MappedFile) -> Callable[[MappedFile], Checkpoint]:
