@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.folder import require_shards
 from mergekit_wise.checkpoint.foreign import foreign_file
@@ -103,7 +104,7 @@ def _read_weight_map(file: MappedFile) -> dict[str, str]:
     try:
         if file.size > MAX_INDEX:
             raise ValueError("it is too long to be an index")
-        index = json.loads(file.bytes_at(0, file.size), object_pairs_hook=without_duplicates)
+        index = parse_json(file.bytes_at(0, file.size), without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.path}: not a readable index of shards: {error}.") from error
     match index:

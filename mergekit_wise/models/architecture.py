@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
@@ -214,7 +215,7 @@ def _timm_metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
     if text is None:
         return None
     try:
-        config = json.loads(text)
+        config = parse_json(text.encode())
         known = {"architecture": str(config["architecture"]), "pretrained_cfg": dict(config["pretrained_cfg"])}
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ModelError(
@@ -300,7 +301,7 @@ def _config_of_shapes(checkpoint: Checkpoint, reading: Reading, with_text: bool)
 
 def _open_clip_config(text: str, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)
+        config = parse_json(text.encode())
         config["model_cfg"]["vision_cfg"].items(), config["model_cfg"]["embed_dim"], config["preprocess_cfg"].items()
         config["model_cfg"].setdefault("text_cfg", {}).items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -321,7 +322,7 @@ def _side_file(folder: Path, name: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError(f"it is {path.stat().st_size:,} bytes long")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except (OSError, ValueError, RecursionError) as error:
