@@ -1,4 +1,4 @@
-"""The one compiled module; everything else stands in pyproject.toml. Without a C compiler it is left out."""
+"""The compiled modules; everything else stands in pyproject.toml. Without a C compiler they are left out."""
 
 import os
 
@@ -10,15 +10,26 @@ else:
     # No fused multiply-add: the bytes would depend on the processor. Nothing here looks at floating-point exceptions.
     FLAGS = ["-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"]
 
-setup(
-    ext_modules=[
+EXTENSIONS = [
+    Extension(
+        "mergekit_wise.merging._native",
+        ["mergekit_wise/merging/_native.c"],
+        extra_compile_args=FLAGS,
+        py_limited_api=True,
+        optional=True,
+    )
+]
+if os.name != "nt":  # it handles a signal that Windows does not have
+    EXTENSIONS.append(
         Extension(
-            "mergekit_wise.merging._native",
-            ["mergekit_wise/merging/_native.c"],
-            extra_compile_args=FLAGS,
+            "mergekit_wise.checkpoint._guard",
+            ["mergekit_wise/checkpoint/_guard.c"],
             py_limited_api=True,
             optional=True,
         )
-    ],
+    )
+
+setup(
+    ext_modules=EXTENSIONS,
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

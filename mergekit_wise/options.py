@@ -120,6 +120,13 @@ Model = Annotated[
         path="input",
     ),
 ]
+Mmap = Annotated[
+    bool,
+    Option(
+        "Do not map input files into memory, but read them with ordinary I/O (for network file systems).",
+        group=ADVANCED,
+    ),
+]
 Device = Annotated[
     str, Option("Device: cpu, cuda, cuda:1, mps. 'wise --devices' lists those available.", group=ADVANCED)
 ]
@@ -263,6 +270,7 @@ class ZeroshotOptions(Options):
     ] = None
     model: Model = None
     device: Device = "cpu"
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -434,6 +442,7 @@ class FinetuneOptions(Options):
     ] = ABSENT
     restart: Annotated[bool, Option("Discard a saved training state and start over.", group=ADVANCED)] = False
     keep_epochs: Annotated[bool, Option("Keep the checkpoint of every epoch.", group=ADVANCED)] = False
+    mmap: Mmap = True
     progress: Progress = silent
     note: Callable[[str], object] = str
 
@@ -563,13 +572,7 @@ class MergeOptions(Options):
     model: Model = None
     device: Device = "cpu"
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
-    mmap: Annotated[
-        bool,
-        Option(
-            "Do not map input files into memory, but read them with ordinary I/O (for network file systems).",
-            group=ADVANCED,
-        ),
-    ] = True
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -597,6 +600,7 @@ class EvalOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -667,6 +671,7 @@ class SweepOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -774,6 +779,7 @@ class VerifyOptions(Options):
     fisher: Annotated[
         Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
     ] = None
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -782,6 +788,8 @@ class InspectOptions(Options):
     """The options of ``wise inspect``."""
 
     checkpoint: Checkpoint
+    _: KW_ONLY
+    mmap: Mmap = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -794,6 +802,7 @@ class DiffOptions(Options):
     like: Like = None
     rename: Rename = EMPTY
     base: AdapterBase = None
+    mmap: Mmap = True
     progress: Progress = silent
 
 
@@ -815,6 +824,7 @@ class ConvertOptions(Options):
     _: KW_ONLY
     to: Annotated[str, Option("Library whose names and layout to write.", group=OUTPUT, choices=LIBRARIES)]
     model: Model = None
+    mmap: Mmap = True
     progress: Progress = silent
 
 

@@ -66,7 +66,7 @@ def convert(options: ConvertOptions) -> ConvertReport:
     """
     output = Path(options.output)
     require_folder(output)
-    source = open_source(options.checkpoint)
+    source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         converted = _converted(source, options.to)

@@ -54,7 +54,7 @@ def diff(options: DiffOptions) -> DiffReport:
 def comparing(options: DiffOptions) -> Iterator[Comparison]:
     """What `diff` does, tensor by tensor in the order of the first file. Raises CheckpointError."""
     naming = parse_naming(options.like, options.rename)
-    with open_pair(options.zeroshot, options.finetuned, naming, base=options.base) as (a, b, _):
+    with open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap) as (a, b, _):
         missing = differences(a, b)
         refusal = explain_mismatch(a, b, missing, command="diff") if missing else None
         report = DiffReport(missing, (), (*a.notes, *b.notes), summarize(a), summarize(b), refusal)

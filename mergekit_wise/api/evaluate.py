@@ -18,7 +18,7 @@ def evaluate(options: EvalOptions) -> Measured:
     Raises:
         CheckpointError, ModelError, SuiteError, ResultsError, UsageError: what is wrong, and what to do.
     """
-    source = open_source(options.checkpoint)
+    source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")
         variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, reader(source))

@@ -36,7 +36,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         require_folder(path)
     # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    source = open_source(options.checkpoint)
+    source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         dataset, notes = open_training_data(options)

@@ -60,7 +60,7 @@ class AdapterFacts:
 @takes(InspectOptions)
 def inspect(options: InspectOptions) -> Inspection:
     """Read a checkpoint's header. Raises CheckpointError."""
-    checkpoint = open_file(options.checkpoint)
+    checkpoint = open_file(options.checkpoint, mmap=options.mmap)
     with closing(checkpoint):
         return Inspection(
             checkpoint.path,

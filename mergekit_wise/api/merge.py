@@ -39,6 +39,7 @@ from mergekit_wise.merging import (
     stream,
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
+from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.pair_notes import SAME, differ_in_dtype, notes_on_order, notes_on_plan, notes_on_reading
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.source import open_source
@@ -141,6 +142,7 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
         base=options.base,
         frozen_tolerance=options.frozen_tolerance,
         device=options.device,
+        mmap=options.mmap,
         progress=options.progress,
     )
     return merged, sweep_alphas(options)
@@ -220,6 +222,8 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
             open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap)
         )
         refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
+        if options.model:
+            first, second = (with_named_config(side, options.model) for side in (first, second))
         pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:

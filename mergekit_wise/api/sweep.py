@@ -83,7 +83,12 @@ def sweep(options: SweepOptions) -> SweepReport:
     # Processes that torchrun started can meet only once, however often is measured.
     naming = parse_naming(options.like, options.rename)
     opening = open_pair(
-        options.zeroshot, options.finetuned, naming, base=options.base, to_evaluate=options.like is None
+        options.zeroshot,
+        options.finetuned,
+        naming,
+        base=options.base,
+        mmap=options.mmap,
+        to_evaluate=options.like is None,
     )
     with opening as (first, second, naming), joined(options.device) as (ranks, _):
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved

@@ -52,7 +52,7 @@ def verify(options: VerifyOptions) -> Verdict:
     with ExitStack() as stack:
 
         def opened(source: str | Path) -> Checkpoint:
-            checkpoint = open_source(source)
+            checkpoint = open_source(source, mmap=options.mmap)
             stack.enter_context(closing(checkpoint))
             return checkpoint
 
@@ -66,7 +66,7 @@ def verify(options: VerifyOptions) -> Verdict:
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
         first, second, naming = stack.enter_context(
-            open_pair(options.zeroshot, options.finetuned, read_naming(origin), base=options.base)
+            open_pair(options.zeroshot, options.finetuned, read_naming(origin), base=options.base, mmap=options.mmap)
         )
         pair = match(first, second, rules, naming, command="verify")
         fishers = None

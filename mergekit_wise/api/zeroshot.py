@@ -56,7 +56,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     names = read_classnames(options.classes)
     prompts = read_templates(options.templates or ("openai" if options.classes == IMAGENET else "plain"))
     open_device(options.device)
-    source = open_source(options.checkpoint)
+    source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         opened = open_model(source, options.model, own_head=False)

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from mergekit_wise.checkpoint.arrays import PickledArray, pickled_array, why_unreadable
-from mergekit_wise.checkpoint.modules import Budget, Weights, is_module, module_weights
+from mergekit_wise.checkpoint.modules import Budget, Weights, inner_module, is_module, module_weights
 from mergekit_wise.checkpoint.pickle_machine import Stub, UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SEARCHED, call_in, described, name_of
 from mergekit_wise.checkpoint.torch_objects import TensorView
@@ -204,7 +204,8 @@ def _candidates(value: object, steps: Steps) -> Iterator[Candidate]:
     level: list[tuple[Steps, object]] = [(steps, value)]
     for _ in range(MAX_DEPTH):
         below: list[tuple[Steps, object]] = []
-        for place, node in level:
+        for place, held in level:
+            node = inner_module(held)
             if isinstance(node, Stub) and is_module(node):
                 weights = module_weights(node, budget)
                 if weights.tensors or any(why_unreadable(entry) for entry in weights.others.values()):
@@ -317,7 +318,10 @@ def _beside(value: object, steps: Steps) -> Iterator[tuple[object, object]]:
 def _nothing(value: object, entry: str | None) -> str:
     what = "it" if entry is None else f"entry {shown(entry)!r}"
     if isinstance(value, TensorView):
-        return f"{what} holds a single tensor, not a state dict; save it as {{'weight': tensor}}"
+        return (
+            f"{what} holds a single tensor of shape {list(value.shape)}, not a state dict. Save it under a name: "
+            "torch.save({'NAME': tensor}, FILE)"
+        )
     entries = _entries(value)
     if entries is None:
         return f"{what} holds a {described(value)}, not a state dict"

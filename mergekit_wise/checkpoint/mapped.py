@@ -1,30 +1,77 @@
-"""A file that is mapped into memory. Knows nothing of what its bytes mean."""
+"""A file that is mapped into memory, or read with ordinary I/O. Knows nothing of what its bytes mean.
+
+A file is mapped only where the compiled module watches it, so that one that becomes shorter is an error and no crash.
+"""
 
 import mmap as memory
 import os
+import re
 import stat
 import sys
 import threading
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.errors import CheckpointError
 
+
+class _Guard(Protocol):
+    """The compiled module that watches maps: see _guard.c."""
+
+    def guard(self, mapped: memory.mmap, /) -> int: ...
+    def faulted(self, slot: int, /) -> bool: ...
+    def release(self, slot: int, /) -> None: ...
+
+
+watching: _Guard | None
+try:
+    from mergekit_wise.checkpoint import _guard as watching  # type: ignore[attr-defined, no-redef, unused-ignore]
+except ImportError:  # installed without a C compiler, or on Windows
+    watching = None
+
 POPULATE_READ = 22
 """MADV_POPULATE_READ of Linux 5.14 and later; Python has no name for it."""
 
 HUGE_PAGE = 2 << 20
 
+SHORTER = "became shorter while it was being read. Run the command again when nothing else writes the file."
+
+
+def guarded_map(file: int) -> "tuple[memory.mmap, int] | None":
+    """A map of an open file and the slot that watches it; None if it cannot be watched. Raises OSError, ValueError."""
+    if watching is None:
+        return None
+    mapped = memory.mmap(file, 0, access=memory.ACCESS_READ)
+    slot = watching.guard(mapped)
+    if slot < 0:
+        return None
+    weakref.finalize(mapped, watching.release, slot)
+    return mapped, slot
+
 
 class MappedFile:
-    """A file opened for reading; its bytes are loaded when they are accessed."""
+    """A file opened for reading; its bytes are loaded when they are accessed.
 
-    def __init__(self, path: Path, *, mmap: bool = True) -> None:
-        """Map `path`. Without `mmap`, elements are read with ordinary I/O nevertheless.
+    Attributes:
+        path: the file.
+        size: in bytes, when it was opened.
+        refusal: why the file could not be mapped; None if it was, or if this was not asked for.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        mmap: bool = True,
+        map_file: "Callable[[int], tuple[memory.mmap, int] | None]" = guarded_map,
+    ) -> None:
+        """Open `path`. Without `mmap`, and on file systems that map no files, bytes are read with ordinary I/O.
 
         Raises CheckpointError if it is missing, a folder, empty or unreadable.
         """
@@ -34,7 +81,7 @@ class MappedFile:
                 raise CheckpointError(f"{path}: a device or a pipe, but a checkpoint file was expected.")
             self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
-            raise CheckpointError(f"{path}: no such file. Check the path.") from None
+            raise CheckpointError(_missing(path)) from None
         except IsADirectoryError:
             raise CheckpointError(f"{path}: a folder, but a checkpoint file was expected.") from None
         except (OSError, ValueError) as error:  # ValueError: a path that no file can have
@@ -44,15 +91,18 @@ class MappedFile:
             self._file.close()
             raise CheckpointError(f"{path}: the file is empty (0 bytes). Copy or download it again.")
         self._lock = threading.Lock()
-        self._plain = not mmap
-        try:
-            self._map = memory.mmap(self._file.fileno(), 0, access=memory.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            self._file.close()
-            raise CheckpointError(f"{path}: cannot be mapped into memory: {error}.") from error
+        self.refusal: str | None = None
+        self._map: memory.mmap | None = None
+        if mmap:
+            try:
+                self._map, self._slot = map_file(self._file.fileno()) or (None, -1)
+            except (OSError, ValueError) as error:
+                self.refusal = (error.strerror if isinstance(error, OSError) else None) or str(error)
 
     def view(self) -> memoryview:
-        """All bytes of the file, loaded when they are accessed."""
+        """All bytes of the file: loaded when they are accessed, or, of a file that is not mapped, read at once."""
+        if self._map is None:
+            return memoryview(self._read(0, self.size)).toreadonly()
         return memoryview(self._map)
 
     def bytes_at(self, start: int, stop: int) -> bytes:
@@ -68,8 +118,9 @@ class MappedFile:
         """`count` elements from byte `offset` on: a view of the map, or a copy without `mmap`."""
         if count == 0:
             return np.empty(0, storage)
-        if self._plain:
+        if self._map is None:
             return np.frombuffer(self._read(offset, count * np.dtype(storage).itemsize), storage)
+        self._require_whole()
         return np.frombuffer(self._map, dtype=storage, count=count, offset=offset)
 
     def _read(self, offset: int, size: int) -> bytearray:
@@ -83,20 +134,32 @@ class MappedFile:
         except OSError as error:
             raise CheckpointError(f"{self.path}: reading failed at byte {offset:,}: {error.strerror}.") from error
         if rest:
-            raise CheckpointError(f"{self.path}: became shorter while it was being read.")
+            raise CheckpointError(f"{self.path}: {SHORTER}")
         return data
+
+    def _require_whole(self) -> None:
+        """Raise CheckpointError if the file became shorter, or if zeros were read in place of bytes that are gone."""
+        if self._map is None:
+            return
+        spoiled = watching is not None and watching.faulted(self._slot)
+        if spoiled or (not self._file.closed and os.fstat(self._file.fileno()).st_size < self.size):
+            raise CheckpointError(f"{self.path}: {SHORTER}")
 
     def expect(self, start: int, stop: int) -> None:
         """Map the pages between two bytes at once, which is much cheaper than a page fault for every few of them."""
-        if sys.platform == "linux" and not self._plain:
+        if sys.platform == "linux" and self._map is not None:
             first = start // memory.PAGESIZE * memory.PAGESIZE
             with suppress(OSError, ValueError):  # older systems lack it and work without
                 self._map.madvise(POPULATE_READ, first, min(stop, self.size) - first)
 
     def forget(self, start: int, stop: int) -> None:
-        """Unmap the pages between two bytes, and those mapped with them; accessing them again maps them again."""
-        if sys.platform == "win32":
+        """Unmap the pages between two bytes, and those mapped with them; accessing them again maps them again.
+
+        Raises CheckpointError if what was read from them may be wrong, because the file became shorter.
+        """
+        if sys.platform == "win32" or self._map is None:
             return
+        self._require_whole()
         # Linux maps a whole huge page, if the cache holds one, when a single byte is accessed.
         first = start // HUGE_PAGE * HUGE_PAGE
         last = min(-(-stop // HUGE_PAGE) * HUGE_PAGE, self.size)
@@ -104,11 +167,29 @@ class MappedFile:
             self._map.madvise(memory.MADV_DONTNEED, first, last - first)
 
     def close(self) -> None:
-        """Close the file. The map itself lives as long as a view of it."""
+        """Close the file. The map itself lives as long as a view of it.
+
+        Raises CheckpointError if bytes that were read since were gone.
+        """
         self._file.close()
+        self._require_whole()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_HUB_CACHE = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
+"""The folder of a repository in the cache of the Hugging Face hub."""
+
+
+def _missing(path: Path) -> str:
+    """Why a path that does not exist is none, and how to get the file."""
+    if not path.is_symlink():
+        return f"{path}: no such file. Check the path."
+    advice = "Download the file again."
+    if hub := _HUB_CACHE.search(str(path)):
+        advice = f"Download it again: hf download {hub[1]}/{hub[2]}"
+    return f"{path}: a link to {path.readlink()}, which does not exist: the download was interrupted. {advice}"

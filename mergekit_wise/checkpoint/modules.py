@@ -44,6 +44,15 @@ class Budget:
             raise ValueError(f"its modules hold more than {MAX_ENTRIES:,} entries")
 
 
+def inner_module(value: object) -> object:
+    """The module inside one that torch.compile made, which pickles as a call with it; any other value as it is."""
+    while isinstance(value, Stub) and isinstance(value.kind, Global) and value.kind.name == "OptimizedModule":
+        if not value.arguments:
+            break
+        value = value.arguments[0]
+    return value
+
+
 def is_module(value: Stub) -> bool:
     """Whether a stub stands for a module of torch or TorchScript."""
     return isinstance(value.state, dict) and ("_parameters" in value.state or _is_script(value))
@@ -93,6 +102,7 @@ def module_weights(module: Stub, budget: Budget) -> Weights:
                 settings[prefix + setting] = str(value).lower()
         for name, entry in members(module, module.state):
             check_name(prefix + name)
+            entry = inner_module(entry)
             if isinstance(entry, TensorView):
                 if prefix + name in tensors:
                     raise ValueError(f"two of its tensors have the name {prefix + name!r}")

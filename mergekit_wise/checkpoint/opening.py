@@ -5,13 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
-from mergekit_wise.checkpoint.folder import other_weights, weights_in
+from mergekit_wise.checkpoint.folder import SHARD, other_weights, shards_without_index, weights_folder_in, weights_in
+from mergekit_wise.checkpoint.foreign import foreign_file
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import looks_like_safetensors, open_safetensors
-from mergekit_wise.checkpoint.shards import looks_like_index, open_shards
+from mergekit_wise.checkpoint.shards import join_shards, looks_like_index, open_shards
 from mergekit_wise.checkpoint.torch_pickle import looks_like_old_save, looks_like_pickle, open_old_save, open_pickle
 from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
+from mergekit_wise.checkpoint.wrappers import without_wrappers
 from mergekit_wise.errors import CheckpointError
+from mergekit_wise.wording import plural
 
 Opener = Callable[[MappedFile, str | None], Checkpoint]
 """Opens a file, or the entry of it that is named."""
@@ -24,9 +27,6 @@ FORMATS: tuple[tuple[Callable[[MappedFile], bool], Opener], ...] = (
     (looks_like_pickle, open_pickle),
 )
 
-WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile add to every name."""
-
 
 def open_checkpoint(path: Path, *, mmap: bool = True, entry: str | None = None) -> Checkpoint:
     """Open a checkpoint file, an index of shards, or a folder that holds one of these; read headers only.
@@ -37,13 +37,16 @@ def open_checkpoint(path: Path, *, mmap: bool = True, entry: str | None = None) 
     Raises CheckpointError if the file is missing, empty, truncated, damaged, of another format, or holds no tensors.
     """
     if not path.is_dir():
-        return replace(_without_wrappers(_open(path, mmap, entry)), path=path)
-    file = weights_in(path)
-    checkpoint = _open(file, mmap, entry)
-    if others := other_weights(path, file):
-        note = f"using {file.name} from the folder; ignoring {', '.join(others)}"
-        checkpoint = replace(checkpoint, notes=(note, *checkpoint.notes))
-    return replace(_without_wrappers(checkpoint), path=path)
+        return replace(_with_note(without_wrappers(_open(path, mmap, entry)), _note_on_shard(path)), path=path)
+    folder = weights_folder_in(path)
+    file = weights_in(folder)
+    shards = shards_without_index(file)
+    checkpoint = _open_without_index(folder, shards, mmap, entry) if shards else _open(file, mmap, entry)
+    if others := other_weights(folder, file):
+        checkpoint = _with_note(checkpoint, f"using {file.name} from the folder; ignoring {', '.join(others)}")
+    if folder != path:
+        checkpoint = _with_note(checkpoint, f"using the subfolder {folder.name}, which modules.json names")
+    return replace(without_wrappers(checkpoint), path=folder)
 
 
 def _open(path: Path, mmap: bool, entry: str | None) -> Checkpoint:
@@ -54,15 +57,26 @@ def _open(path: Path, mmap: bool, entry: str | None) -> Checkpoint:
     return _open_file(file, entry)
 
 
+def _open_without_index(folder: Path, shards: list[Path], mmap: bool, entry: str | None) -> Checkpoint:
+    names = [shard.name for shard in shards]
+    checkpoint = join_shards(folder, names, lambda shard: _open_file(MappedFile(shard, mmap=mmap), entry))
+    return _with_note(checkpoint, f"the folder has no index; read {plural(len(names), 'shard')}")
+
+
 def _open_file(file: MappedFile, entry: str | None) -> Checkpoint:
     try:
         checkpoint = _recognised(file)(file, entry)
         if not checkpoint.tensors:
             raise CheckpointError(f"{file.path}: a {checkpoint.kind} file without tensors.")
-    except CheckpointError:
+    except CheckpointError as error:
+        other = foreign_file(file)
         file.close()
-        raise
-    return checkpoint
+        if other is None:
+            raise
+        raise CheckpointError(f"{file.path}: {other}") from error
+    if file.refusal is None:
+        return checkpoint
+    return _with_note(checkpoint, f"could not be mapped into memory ({file.refusal}); read with ordinary I/O")
 
 
 def _recognised(file: MappedFile) -> Opener:
@@ -76,9 +90,13 @@ def _recognised(file: MappedFile) -> Opener:
     )
 
 
-def _without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
-    for wrapper in WRAPPERS:
-        if all(name.startswith(wrapper) for name in checkpoint.tensors):
-            names = {name: name.removeprefix(wrapper) for name in checkpoint.tensors}
-            return _without_wrappers(checkpoint.renamed(names, f"removed prefix {wrapper!r} from all tensor names"))
-    return checkpoint
+def _with_note(checkpoint: Checkpoint, note: str | None) -> Checkpoint:
+    return checkpoint if note is None else replace(checkpoint, notes=(note, *checkpoint.notes))
+
+
+def _note_on_shard(path: Path) -> str | None:
+    """A note for a file that is, by its name, one of several."""
+    match = SHARD.fullmatch(path.name)
+    if match is None or int(match[3]) < 2:
+        return None
+    return f"shard {int(match[2])} of {int(match[3])} alone; give the folder or the index for the whole checkpoint"

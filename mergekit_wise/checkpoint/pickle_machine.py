@@ -47,6 +47,10 @@ class UnsuitableError(PickleError):
         return CheckpointError(f"{path}: {text}" + ("" if text.endswith(("?", ".")) else "."))
 
 
+class Damaged(PickleError):
+    """Bytes are missing or wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Global:
     """The name of a class or function, which is never imported."""
@@ -119,7 +123,7 @@ class Machine:
         """The next `count` bytes. Raises PickleError at the end of the data."""
         start, self.at = self.at, self.at + count
         if self.at > len(self.data):
-            raise PickleError("the pickle ends in the middle")
+            raise Damaged("the pickle ends in the middle")
         return self.data[start : self.at]
 
     def number(self, width: int) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import (
@@ -114,7 +115,7 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
     Raises ValueError that says what is wrong: every byte of the body must belong to exactly one tensor.
     """
     # The value is an object: the opening brace is how files of this format are recognised.
-    described = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+    described = parse_json(text, without_duplicates)
     metadata = _parse_metadata(described.pop("__metadata__", {}))
     # Empty tensors share their start with the next one: the end decides.
     placed = sorted(

@@ -2,24 +2,30 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.folder import require_shards
+from mergekit_wise.checkpoint.foreign import foreign_file
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import Layout, plan_layout, without_duplicates
 from mergekit_wise.checkpoint.tensors import Tensor, TensorInfo
 from mergekit_wise.checkpoint.writing import Writer, writing
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.wording import shown
+from mergekit_wise.wording import listed, plural, shown
 
 MAX_INDEX = 100_000_000
 """Bytes of an index."""
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
 def looks_like_index(file: MappedFile) -> bool:
@@ -28,33 +34,69 @@ def looks_like_index(file: MappedFile) -> bool:
 
 
 def open_shards(file: MappedFile, open_file: Callable[[Path], Checkpoint]) -> Checkpoint:
-    """Open every shard that the index names. Raises CheckpointError if one is missing or lacks a tensor."""
+    """Open every shard that the index names.
+
+    Tensors that the index does not list, but that a shard holds, are read as well, and a note names them.
+
+    Raises CheckpointError if shards are missing or lack a tensor, or if two shards hold a tensor that is not listed.
+    """
     weight_map = _read_weight_map(file)
-    folder = file.path.parent
+    names = sorted(set(weight_map.values()))
+    require_shards(file.path.parent, names)
+    return replace(join_shards(file.path.parent, names, open_file, weight_map), path=file.path)
+
+
+def join_shards(
+    folder: Path, names: Sequence[str], open_file: Callable[[Path], Checkpoint], listed_in: Mapping[str, str] = EMPTY
+) -> Checkpoint:
+    """The files of these `names` as one checkpoint. `listed_in` says in which file an index places each tensor.
+
+    Raises CheckpointError if a tensor is not where it should be, or if it is in two files and no index decides.
+    """
     with ExitStack() as stack:
         shards: dict[str, Checkpoint] = {}
-        for shard in sorted(set(weight_map.values())):
-            shards[shard] = open_file(folder / shard)
-            stack.callback(shards[shard].close)
-        tensors: dict[str, Tensor] = {}
-        for name, shard in weight_map.items():
-            if name not in shards[shard].tensors:
-                raise CheckpointError(
-                    f"{file.path}: tensor {shown(name)} should be in {shard}, which does not hold it. "
-                    "Download both files again."
-                )
-            tensors[name] = shards[shard].tensors[name]
+        for name in names:
+            shards[name] = open_file(folder / name)
+            stack.callback(shards[name].close)
+        tensors = {name: _placed(folder, name, shard, shards[shard]) for name, shard in listed_in.items()}
+        unlisted: dict[str, str] = {}
+        for shard, checkpoint in shards.items():
+            for name in checkpoint.tensors.keys() - listed_in.keys():
+                if name in unlisted:
+                    raise CheckpointError(
+                        f"{folder}: tensor {shown(name)} is in {shown(unlisted[name])} and in {shown(shard)}. "
+                        "Remove the file that is not part of the checkpoint."
+                    )
+                unlisted[name] = shard
+        tensors |= {
+            name: tensor
+            for checkpoint in shards.values()
+            for name, tensor in checkpoint.tensors.items()
+            if name in unlisted
+        }
         stack.pop_all()
+    notes = list(dict.fromkeys(note for shard in shards.values() for note in shard.notes))
+    if listed_in and unlisted:
+        found = listed(sorted(map(shown, unlisted)), 3)
+        notes.append(f"the shards hold {plural(len(unlisted), 'tensor')} that the index does not list: {found}")
     digest = hashlib.sha256("\n".join(f"{name} {shard.digest}" for name, shard in shards.items()).encode())
-    first = next(iter(shards.values()))
     return Checkpoint(
-        file.path,
-        f"{first.kind}, {len(shards)} shards",
+        folder,
+        f"{next(iter(shards.values())).kind}, {plural(len(shards), 'shard')}",
         tensors,
         {key: value for shard in shards.values() for key, value in shard.metadata.items()},
         digest.hexdigest(),
-        tuple(dict.fromkeys(note for shard in shards.values() for note in shard.notes)),
+        tuple(notes),
     )
+
+
+def _placed(folder: Path, name: str, file: str, shard: Checkpoint) -> Tensor:
+    if name not in shard.tensors:
+        raise CheckpointError(
+            f"{folder}: tensor {shown(name)} should be in {shown(file)}, which does not hold it. "
+            "Download the index and the file again."
+        )
+    return shard.tensors[name]
 
 
 def _read_weight_map(file: MappedFile) -> dict[str, str]:
@@ -62,14 +104,16 @@ def _read_weight_map(file: MappedFile) -> dict[str, str]:
     try:
         if file.size > MAX_INDEX:
             raise ValueError("it is too long to be an index")
-        index = json.loads(file.bytes_at(0, file.size), object_pairs_hook=without_duplicates)
+        index = parse_json(file.bytes_at(0, file.size), without_duplicates)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file.path}: not a readable index of shards: {error}.") from error
     match index:
         case {"weight_map": dict(weight_map)} if weight_map:
             pass
         case _:
-            raise CheckpointError(f"{file.path}: a JSON file without a weight_map, so it is not an index of shards.")
+            known = None if "weight_map" in index else foreign_file(file)
+            known = known or "a JSON file without a readable weight_map, so it is not an index of shards."
+            raise CheckpointError(f"{file.path}: {known}")
     for name, shard in weight_map.items():
         if not isinstance(shard, str) or shard in ("", ".", "..") or Path(shard).name != shard or "\\" in shard:
             raise CheckpointError(

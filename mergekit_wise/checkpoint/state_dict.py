@@ -3,17 +3,20 @@
 Which entry is the state dict is decided in entries.py. Here its tensors are placed in the file, or refused by name.
 """
 
+import struct
+import zipfile
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from mergekit_wise.checkpoint.arguments import training_arguments
 from mergekit_wise.checkpoint.arrays import PickledArray, pickled_array, why_unreadable
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.derived import Computed
 from mergekit_wise.checkpoint.entries import find_weights
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.modules import Weights
-from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
+from mergekit_wise.checkpoint.pickle_machine import Damaged, UnsuitableError
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
 from mergekit_wise.checkpoint.tensors import (
     RANK,
@@ -27,6 +30,7 @@ from mergekit_wise.checkpoint.tensors import (
     is_dense,
 )
 from mergekit_wise.checkpoint.torch_objects import Storage, TensorView
+from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural, shown
 
 Region = tuple[int, int]
@@ -37,6 +41,17 @@ ZERO_3 = frozenset(("param_shapes", "ds_config", "ds_version", "zero_stage"))
 
 MAX_PARTS = 8
 """How many items of a list among the weights are looked at."""
+
+DAMAGE = (Damaged, zipfile.BadZipFile, EOFError, struct.error)
+"""Errors that show that bytes are missing or wrong."""
+
+
+def refusal(file: MappedFile, kind: str, error: Exception) -> CheckpointError:
+    """The error for a file of this kind that cannot be read: only damage is a reason to copy it again."""
+    if isinstance(error, UnsuitableError):
+        return error.in_file(file.path)
+    advice = " If it was cut off, copy or download it again." if isinstance(error, DAMAGE) else ""
+    return CheckpointError(f"{file.path}: not a readable {kind}: {error}.{advice}")
 
 
 def torch_checkpoint(
@@ -62,7 +77,7 @@ def torch_checkpoint(
         file.path,
         kind if entry is None else f"{kind}, entry {shown(entry, 200)!r}",
         tensors,
-        weights.settings,
+        {**weights.settings, **training_arguments(value)},
         digest,
         (*notes, *suspicious.notes(notes)),
     )

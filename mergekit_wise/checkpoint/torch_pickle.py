@@ -11,13 +11,21 @@ from dataclasses import replace
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.pickle_machine import Blob, Global, Observe, PickleError, Reduce, Stub, UnsuitableError
+from mergekit_wise.checkpoint.pickle_machine import (
+    Blob,
+    Damaged,
+    Global,
+    Observe,
+    PickleError,
+    Reduce,
+    Stub,
+    UnsuitableError,
+)
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames, described, with_call
-from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
+from mergekit_wise.checkpoint.state_dict import Region, refusal, torch_checkpoint
 from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
-from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import shown
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -42,13 +50,8 @@ def open_old_save(file: MappedFile, entry: str | None = None) -> Checkpoint:
         return torch_checkpoint(
             file, "torch.save before 1.6", value, lambda storage: regions[storage.key], digest, suspicious, entry
         )
-    except UnsuitableError as error:
-        raise error.in_file(file.path) from error
     except ValueError as error:
-        raise CheckpointError(
-            f"{file.path}: not a readable torch.save file of the old format: {error}. "
-            "If it was cut off, copy or download it again."
-        ) from error
+        raise refusal(file, "torch.save file of the old format", error) from error
 
 
 def looks_like_pickle(file: MappedFile) -> bool:
@@ -79,12 +82,8 @@ def open_pickle(file: MappedFile, entry: str | None = None) -> Checkpoint:
         checkpoint = torch_checkpoint(
             file, "plain pickle", value, lambda storage: found[storage.key][1], "", suspicious, entry
         )
-    except UnsuitableError as error:
-        raise error.in_file(file.path) from error
     except ValueError as error:
-        raise CheckpointError(
-            f"{file.path}: not a readable pickle of weights: {error}. If it was cut off, copy or download it again."
-        ) from error
+        raise refusal(file, "pickle of weights", error) from error
     # The bytes that describe the tensors are scattered between the storages: names, shapes and places stand for them.
     facts = [
         (name, str(t.info.dtype), t.info.shape, *((t.offset, t.strides) if isinstance(t, StoredTensor) else ()))
@@ -163,7 +162,7 @@ def _regions(data: memoryview, keys: list[str], storages: Mapping[str, Storage],
         size = count * storages[key].dtype.itemsize
         at += 8
         if count != storages[key].count or at + size > len(data):
-            raise PickleError(f"truncated: storage {shown(key)!r} reaches beyond the end of the file")
+            raise Damaged(f"truncated: storage {shown(key)!r} reaches beyond the end of the file")
         regions[key] = (at, size)
         at += size
     return regions

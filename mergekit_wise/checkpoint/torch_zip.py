@@ -11,13 +11,12 @@ from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.pickle_machine import UnsuitableError
+from mergekit_wise.checkpoint.pickle_machine import Damaged
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
 from mergekit_wise.checkpoint.script_code import declared_weights, leave_out_undeclared
-from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
+from mergekit_wise.checkpoint.state_dict import Region, refusal, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
-from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import plural, shown
 
 LOCAL_HEADER = 30
@@ -56,12 +55,8 @@ def open_torch_zip(file: MappedFile, entry: str | None = None) -> Checkpoint:
             entry,
         )
         return replace(checkpoint, notes=(*checkpoint.notes, *left_out))
-    except UnsuitableError as error:
-        raise error.in_file(file.path) from error
     except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
-        raise CheckpointError(
-            f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
-        ) from error
+        raise refusal(file, "torch.save file", error) from error
 
 
 def _members(file: MappedFile) -> dict[str, zipfile.ZipInfo]:
@@ -95,13 +90,13 @@ def _start(file: MappedFile, member: zipfile.ZipInfo) -> int:
         raise ValueError(f"{shown(member.filename)} is compressed, which torch.save never does; save the weights again")
     header = file.bytes_at(max(member.header_offset, 0), member.header_offset + LOCAL_HEADER)
     if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
-        raise ValueError(f"{shown(member.filename)} is not where the archive's directory says")
+        raise Damaged(f"{shown(member.filename)} is not where the archive's directory says")
     name_length, extra_length = struct.unpack("<HH", header[26:30])
     start = member.header_offset + LOCAL_HEADER + name_length + extra_length
     if member.flag_bits & ENCRYPTED:
         raise ValueError(f"{shown(member.filename)} is encrypted; unpack it and save the weights again")
     if start + member.file_size > file.size or member.file_size != member.compress_size:
-        raise ValueError(f"{shown(member.filename)} reaches beyond the end of the file")
+        raise Damaged(f"{shown(member.filename)} reaches beyond the end of the file")
     return int(start)
 
 
@@ -120,5 +115,5 @@ def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> 
 def _locate(file: MappedFile, storage: Storage, members: dict[str, zipfile.ZipInfo], folder: str) -> Region:
     member = members.get(f"{folder}data/{storage.key}")
     if member is None:
-        raise ValueError(f"the storage {shown(storage.key)!r} is missing from the archive")
+        raise Damaged(f"the storage {shown(storage.key)!r} is missing from the archive")
     return _start(file, member), member.file_size

@@ -14,6 +14,7 @@ from mergekit_wise.checkpoint.pickle_machine import (
     MEMO_BYTES,
     SET_BYTES,
     TUPLE_BYTES,
+    Damaged,
     Machine,
     Observe,
     Persistent,
@@ -40,7 +41,7 @@ def load(
     except PickleError:
         raise
     except (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, struct.error) as error:
-        raise PickleError(f"damaged pickle at byte {machine.at}: {error}") from error
+        raise Damaged(f"damaged pickle at byte {machine.at}: {error}") from error
     return value, machine.at
 
 
@@ -49,7 +50,7 @@ def _run(machine: Machine) -> object:
     for _ in range(MAX_INSTRUCTIONS):
         at = machine.at
         if at >= end:
-            raise PickleError("the pickle ends in the middle")
+            raise Damaged("the pickle ends in the middle")
         opcode = data[at]
         machine.at = at + 1
         if opcode == STOP:

@@ -117,6 +117,6 @@ def _head_file(options: EvaluationOptions) -> Iterator[Checkpoint | None]:
     if options.head is None or str(options.head) == ZERO_SHOT_HEAD:
         yield None
         return
-    source = open_source(options.head)
+    source = open_source(options.head, mmap=options.mmap)
     with closing(source):
         yield source

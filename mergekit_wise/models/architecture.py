@@ -1,8 +1,9 @@
 """Which model a checkpoint holds: the one place that asks, and the answer together with its source.
 
-In this order it asks the user (``--model``), the checkpoint's metadata, the files next to the weights, the layout of
-the weights (some code saves one kind of model only), and the shapes of the weights. QuickGELU, head widths and
-preprocessing do not show in weights: they are read from one of the former, or the user is asked for ``--model``.
+In this order it asks the user (``--model``), the checkpoint's metadata, the files next to the weights, the arguments of
+a training script, the layout of the weights (some code saves one kind of model only), and the shapes of the weights.
+QuickGELU, head widths and preprocessing do not show in weights: they are read from one of the former, or the user is
+asked for ``--model``.
 
 Reads headers and small JSON files. Imports torch and open_clip only where a name or shapes are looked up in open_clip's
 tables, so that a merge can pass on the configuration of its sources without them.
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
@@ -27,6 +29,7 @@ from mergekit_wise.models.open_clip_configs import (
     require_config,
     usual_preprocessing,
 )
+from mergekit_wise.models.training_run import arguments_config, run_files_config
 from mergekit_wise.models.weight_shapes import Guess, describe, fitting, image_facts, text_facts
 
 CLASSNAMES_KEY = "classnames"
@@ -34,6 +37,9 @@ CLASSNAMES_KEY = "classnames"
 
 CONFIG_KEY = "open_clip_config"
 """The metadata entry that holds what Hugging Face's open_clip repositories have as open_clip_config.json."""
+
+TIMM_KEY = "timm_config"
+"""The metadata entry that holds what timm's repositories have as config.json."""
 
 TIMM = "timm:"
 """The prefix of a timm model's name in ``--model`` and in records."""
@@ -72,7 +78,7 @@ class ResolvedConfig:
         return name_of(self.config["model_cfg"]) or f"custom: {describe(reading)}"
 
     def with_source(self) -> dict[str, Any]:
-        """The configuration of a CLIP with its source, as a file's metadata holds it."""
+        """The configuration with its source, as a file's metadata holds it."""
         return {**self.config, _SOURCE_KEY: self.source}
 
 
@@ -113,11 +119,16 @@ def guess_architecture(checkpoint: Checkpoint) -> Guess:
 
 
 def declared_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
-    """The first configuration found: in the metadata, in files next to the weights, or implied by their layout.
+    """The first configuration found: in the metadata, next to the weights, in arguments of training, or implied.
 
     Returns None if there is none. Raises ModelError if the one that was found is unreadable.
     """
-    return _metadata_config(checkpoint) or _side_file_config(checkpoint) or _layout_config(checkpoint)
+    return (
+        _metadata_config(checkpoint)
+        or _side_file_config(checkpoint)
+        or _training_config(checkpoint)
+        or _layout_config(checkpoint)
+    )
 
 
 def named_config(model: str) -> ResolvedConfig:
@@ -139,15 +150,43 @@ def with_declared_config(checkpoint: Checkpoint, declared: ResolvedConfig | None
 
     Metadata that the checkpoint has already is kept. An unreadable configuration is ignored: a merge does not need it.
     """
-    if CONFIG_KEY in checkpoint.metadata:
+    if CONFIG_KEY in checkpoint.metadata or TIMM_KEY in checkpoint.metadata:
         return checkpoint
     try:
         declared = declared or declared_config(checkpoint)
     except ModelError:
         return checkpoint
-    if declared is None or declared.is_timm:
-        return checkpoint
-    return replace(checkpoint, metadata={**checkpoint.metadata, CONFIG_KEY: json.dumps(declared.with_source())})
+    return checkpoint if declared is None else _with_config(checkpoint, declared)
+
+
+def with_named_config(checkpoint: Checkpoint, model: str) -> Checkpoint:
+    """The checkpoint with the configuration that ``--model`` names in its metadata, in place of what it declares.
+
+    Raises ModelError if there is no such model, or if the image tower has other tensors than the checkpoint's.
+    """
+    named = named_config(model)
+    if not named.is_timm:
+        _require_tower(checkpoint, named, model)
+    return _with_config(checkpoint, named)
+
+
+def _with_config(checkpoint: Checkpoint, config: ResolvedConfig) -> Checkpoint:
+    kept = {key: value for key, value in checkpoint.metadata.items() if key not in (CONFIG_KEY, TIMM_KEY)}
+    key = TIMM_KEY if config.is_timm else CONFIG_KEY
+    return replace(checkpoint, metadata={**kept, key: json.dumps(config.with_source())})
+
+
+def _require_tower(checkpoint: Checkpoint, named: ResolvedConfig, model: str) -> None:
+    from mergekit_wise.models.towers import visual_shapes
+
+    reading = read_names(checkpoint)
+    tower = reading.part(TOWER)
+    if reading.missing_tower or reading.layout == CLASSIFIER or tower == visual_shapes(named.config["model_cfg"]):
+        return
+    fits = ", ".join(fitting(reading).names) or "none of open_clip's"
+    raise ModelError(
+        f"--model {model}: {checkpoint.path} holds another image encoder ({describe(reading)}). What fits: {fits}."
+    )
 
 
 def normalizes(checkpoint: Checkpoint, head: str) -> bool:
@@ -169,11 +208,33 @@ def weights_folder(checkpoint: Checkpoint) -> Path | None:
 def _metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
     text = checkpoint.metadata.get(CONFIG_KEY)
     if text is None:
-        return None
+        return _timm_metadata_config(checkpoint)
     config = _open_clip_config(text, f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r}")
+    return ResolvedConfig(_both(config), _metadata_source(CONFIG_KEY, config))
+
+
+def _timm_metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    text = checkpoint.metadata.get(TIMM_KEY)
+    if text is None:
+        return None
+    try:
+        config = parse_json(text.encode())
+        known = {"architecture": str(config["architecture"]), "pretrained_cfg": dict(config["pretrained_cfg"])}
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(
+            f"{checkpoint.path}: its metadata entry {TIMM_KEY!r} is no configuration of timm's."
+        ) from error
+    return ResolvedConfig(known, _metadata_source(TIMM_KEY, config))
+
+
+def _metadata_source(key: str, config: Mapping[str, Any]) -> str:
     origin = config.get(_SOURCE_KEY)
-    first = f", originally from {origin}" if isinstance(origin, str) else ""
-    return ResolvedConfig(_both(config), f"its metadata ({CONFIG_KEY}{first})")
+    return f"its metadata ({key}{f', originally from {origin}' if isinstance(origin, str) else ''})"
+
+
+def _training_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    found = run_files_config(checkpoint) or arguments_config(checkpoint)
+    return None if found is None else ResolvedConfig(*found)
 
 
 def _side_file_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
@@ -243,7 +304,7 @@ def _config_of_shapes(checkpoint: Checkpoint, reading: Reading, with_text: bool)
 
 def _open_clip_config(text: str, where: str) -> dict[str, Any]:
     try:
-        config = json.loads(text)
+        config = parse_json(text.encode())
         config["model_cfg"]["vision_cfg"].items(), config["model_cfg"]["embed_dim"], config["preprocess_cfg"].items()
         config["model_cfg"].setdefault("text_cfg", {}).items()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -264,7 +325,7 @@ def _side_file(folder: Path, name: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
             raise ValueError(f"it is {path.stat().st_size:,} bytes long")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
     except (OSError, ValueError, RecursionError) as error:

@@ -16,13 +16,15 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import ResolvedConfig, normalizes, resolve_config, weights_folder
+from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
+from mergekit_wise.models.open_clip_configs import name_of
 from mergekit_wise.models.timm_classifier import build_timm
-from mergekit_wise.models.towers import build_text, build_visual, visual_shapes
+from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
 from mergekit_wise.models.zero_shot_head import create_tokenizer
 
 Shape = tuple[int, ...]
@@ -74,14 +76,21 @@ def load(
 def _clip_model(
     checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, classes: int | None, with_text: bool
 ) -> Model:
-    cfg = resolved.config["model_cfg"]
+    cfg, where = resolved.config["model_cfg"], str(checkpoint.path)
     wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE) if with_text else ()))
     destinations = {name: to for name, to in reading.destinations.items() if to.name.startswith(wanted)}
     found = {to.name: reading.shapes[to.name] for to in destinations.values()}
+    if name_of(cfg) is None:  # not one of open_clip's own, whose numbers are known
+        require_plausible({**cfg["vision_cfg"], "embed_dim": cfg["embed_dim"]}, _part(found, TOWER), where)
+        if with_text:
+            require_plausible(cfg["text_cfg"], _part(found, TEXT), where)
     # Checked before memory is allocated: a wrong name may be that of a model with billions of parameters.
     tower = {TOWER + name: shape for name, shape in visual_shapes(cfg).items()}
-    found_tower = {name: shape for name, shape in found.items() if name.startswith(TOWER)}
+    found_tower = _part(found, TOWER)
     _require_fit(checkpoint, tower, destinations, found_tower)
+    if with_text and not cfg["text_cfg"].get("hf_model_name"):
+        wanted_text = {TEXT + name: shape for name, shape in text_shapes(cfg).items()}
+        _require_fit(checkpoint, wanted_text, destinations, _part(found, TEXT))
     text = build_text(cfg) if with_text else None
     normalize = reading.layout != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
     module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
@@ -142,6 +151,10 @@ def _with_head(model: Model, head: Checkpoint) -> Model:
     model.module.normalize &= normalizes(head, weight.removesuffix("weight"))
     fill(model.module, destinations, {name: (head.info(name), head.read(name)) for name in destinations})
     return replace(model, has_own_head=True)
+
+
+def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:
+    return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
 def _shapes(module: torch.nn.Module) -> dict[str, Shape]:

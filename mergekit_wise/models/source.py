@@ -7,11 +7,14 @@ import re
 from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint
+from mergekit_wise.checkpoint.folder import WEIGHT_KINDS, leaves_folder
 from mergekit_wise.checkpoint.low_rank import refuse_low_rank, refuse_placeholders
 from mergekit_wise.checkpoint.quantized import dequantized, require_no_parts
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
+from mergekit_wise.models.open_clip_configs import configs
+from mergekit_wise.wording import did_you_mean, shown
 
 HUB = "hf-hub:"
 
@@ -98,19 +101,36 @@ def locate(source: str | Path) -> Path:
             f"{source}: URLs are not supported. Download the file and give its path, or name a repository of the "
             f"Hugging Face hub: {HUB}{hub}"
         )
-    # Importing open_clip takes seconds; its tags have one slash and no suffix.
-    if re.fullmatch(r"[\w-]+/\w+", source) and not path.parent.exists():
-        return _download_pretrained(*source.split("/")) or path
+    model, slash, tag = source.partition("/")
+    if path.parent.exists() and slash:
+        return path
+    if model in configs() and "/" not in tag:  # importing open_clip takes seconds
+        return _download_pretrained(model, tag)
+    if path.suffix not in WEIGHT_KINDS and re.fullmatch(r"[\w.-]+/[\w.-]+", source):
+        dashed = source.replace("/", "-")  # OpenAI's way to write it: ViT-B/32
+        close = f" Did you mean '{dashed}/openai'?" if dashed in configs() else did_you_mean(model, configs(), 2)
+        raise CheckpointError(
+            f"{source}: no such file, and open_clip has no model {model!r}.{close} For a repository of the Hugging "
+            f"Face hub, give {HUB}{source}"
+        )
     return path
 
 
 def _download_from_hub(repository: str) -> Path:
     """The folder of a repository's weights and side files, in huggingface_hub's cache. Raises CheckpointError."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
+        try:
+            names = [file.rfilename for file in HfApi().model_info(repository).siblings or ()]
+            if outside := next(filter(leaves_folder, names), None):
+                raise CheckpointError(
+                    f"hf-hub:{repository}: lists a file outside its folder ({shown(outside)}), so it is not downloaded."
+                )
+        except OfflineModeIsEnabled:  # nothing is written: the folder is in the cache, or there is none
+            pass
         folder = Path(snapshot_download(repository, allow_patterns=patterns))
         if not any(folder.glob("*.safetensors")):  # an older repository, which holds pickles alone
             folder = Path(snapshot_download(repository, allow_patterns=[*patterns, "*.bin"]))
@@ -120,16 +140,21 @@ def _download_from_hub(repository: str) -> Path:
     return folder
 
 
-def _download_pretrained(model: str, tag: str) -> Path | None:
-    """The file of open_clip's pretrained weights, in its cache; None if open_clip has no such weights.
+def _download_pretrained(model: str, tag: str) -> Path:
+    """The file of open_clip's pretrained weights, in its cache.
 
-    Raises CheckpointError if they cannot be downloaded.
+    Raises CheckpointError if there are no such weights, or if they cannot be downloaded.
     """
-    from open_clip.pretrained import download_pretrained, get_pretrained_cfg
+    from open_clip.pretrained import download_pretrained, get_pretrained_cfg, list_pretrained_tags_by_model
 
     config = get_pretrained_cfg(model, tag)
     if not config:
-        return None
+        known = list_pretrained_tags_by_model(model)
+        name = f"{model}/{tag}" if tag else model
+        raise CheckpointError(
+            f"{name}: no such file, and open_clip has no such weights. The tags of {model}, as in {model}/TAG: "
+            f"{', '.join(known) or 'none'}."
+        )
     try:
         return Path(download_pretrained(config))
     except (OSError, RuntimeError, ValueError) as error:

@@ -10,8 +10,12 @@ from torch import Tensor, nn
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import TIMM
+from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.towers import uninitialized
+
+MAX_IMAGE = 2048
+"""Pixels along a side; about twice what timm's models take."""
 
 _RESIZE_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
 """open_clip's ``resize_mode`` for each ``crop_mode`` of timm."""
@@ -55,7 +59,7 @@ def build_timm(
     Raises:
         ModelError: timm has no such model, or the checkpoint has no head of it.
     """
-    model = _create(name, settings)
+    model = _create(name, _plausible(checkpoint, settings))
     classifier = model.pretrained_cfg.get("classifier")
     first = classifier[0] if isinstance(classifier, (tuple, list)) else classifier  # distilled models have two heads
     weight = f"{first}.weight"
@@ -69,6 +73,19 @@ def build_timm(
             model.reset_classifier(classes)
     destinations = {tensor: Destination(f"model.{tensor}") for tensor in checkpoint.tensors}
     return TimmClassifier(model), _preprocess(model), destinations
+
+
+def _plausible(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings of an untrusted file. Raises ModelError if they ask for more than the file holds."""
+    require_plausible(
+        settings, {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}, str(checkpoint.path)
+    )
+    size = settings.get("input_size")
+    if isinstance(size, (list, tuple)) and any(isinstance(side, (int, float)) and side > MAX_IMAGE for side in size):
+        raise ModelError(
+            f"{checkpoint.path}: the configuration asks for images of {list(size)}; {MAX_IMAGE} is the limit."
+        )
+    return settings
 
 
 def _create(name: str, settings: Mapping[str, Any]) -> Any:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.open_clip_configs import configs
 from mergekit_wise.progress import Progress, silent
+from mergekit_wise.wording import shown
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 """Texts -> tokens int64 [len(texts), context_length]."""
@@ -109,6 +111,8 @@ def create_tokenizer(model_cfg: Mapping[str, Any], folder: Path | None = None) -
     own = folder is not None and any((folder / file).is_file() for file in _TOKENIZER_FILES)
     if name:
         options |= {"tokenizer_mode": mode} if (mode := text.get("tokenizer_mode")) else {}
+        if not own:
+            _require_known_tokenizer(name)
         return _transformers_tokenizer(folder if own else name, length, options)
     tokenizer = SimpleTokenizer(context_length=length, **options)
     vocabulary = text.get("vocab_size", 49408)
@@ -120,6 +124,16 @@ def create_tokenizer(model_cfg: Mapping[str, Any], folder: Path | None = None) -
         f"The text tower has {vocabulary:,} tokens, CLIP's tokenizer has {tokenizer.vocab_size:,}. Give a folder "
         "that holds the tokenizer next to the weights."
     )
+
+
+def _require_known_tokenizer(name: str) -> None:
+    """Raise ModelError unless open_clip's own configurations use this tokenizer: a file may name any."""
+    if name not in {cfg["text_cfg"].get("hf_tokenizer_name") for cfg in configs().values()} or Path(name).exists():
+        raise ModelError(
+            f"The configuration asks for transformers' tokenizer {shown(str(name))!r}, which no configuration of "
+            "open_clip uses, or which would be read from a local path. It is not loaded. Give a folder that holds the "
+            "tokenizer next to the weights."
+        )
 
 
 def _transformers_tokenizer(source: str | Path | None, length: int, options: Mapping[str, Any]) -> Tokenizer:

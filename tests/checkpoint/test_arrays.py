@@ -25,7 +25,7 @@ ARRAYS = {
 }
 
 
-@pytest.mark.parametrize("write", [torch.save, *range(2, 6)], ids=str)
+@pytest.mark.parametrize("write", [torch.save, *range(2, 6)], ids=["torch.save", *map(str, range(2, 6))])
 def test_arrays_among_the_weights_are_read(write, tmp_path):
     """Every dtype and order of NumPy's that a checkpoint can hold, however torch.save and pickle write it."""
     if write is torch.save:

@@ -168,7 +168,7 @@ def test_a_wrong_entry_lists_what_is_there(entry, words, tmp_path):
 
 def test_a_single_tensor_is_no_state_dict(tmp_path):
     """The refusal says under what to save it."""
-    with pytest.raises(CheckpointError, match="single tensor.*save it as"):
+    with pytest.raises(CheckpointError, match="single tensor of shape .*Save it under a name"):
         saved(torch.ones(3), tmp_path)
 
 

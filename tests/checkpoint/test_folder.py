@@ -1,7 +1,12 @@
 """Tests of folders as on the Hugging Face Hub."""
 
-import pytest
+import json
 
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.checkpoint.folder import other_weights, side_files, weights_in
 from mergekit_wise.errors import CheckpointError
 
@@ -55,7 +60,7 @@ def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
     (folder / "older.safetensors").mkdir()
     assert weights_in(folder).name == "mine.safetensors"
     filled(folder, "other.safetensors")
-    with pytest.raises(CheckpointError, match="Give the path of the checkpoint file"):
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors, other\.safetensors"):
         weights_in(folder)
 
 
@@ -65,3 +70,37 @@ def test_what_goes_with_the_weights_is_all_but_weights(tmp_path):
     filled(tmp_path, "model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.safetensors.index.json")
     (tmp_path / "onnx").mkdir()
     assert [path.name for path in side_files(tmp_path)] == ["config.json", "merges.txt", "tokenizer.json"]
+
+
+def test_weights_of_diffusers_are_found(tmp_path):
+    """diffusers has names of its own, also for several files."""
+    for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"):
+        assert weights_in(filled(tmp_path, "config.json", name)).name == name
+
+
+def test_the_subfolder_that_sentence_transformers_names_is_read(tmp_path):
+    """modules.json names the folder of the weights, never one outside; a note says so."""
+    modules = tmp_path / "modules.json"
+    (tmp_path / "model" / "0_CLIPModel").mkdir(parents=True)
+    save_file({"w": torch.ones(2)}, tmp_path / "model" / "0_CLIPModel" / "model.safetensors")
+    modules = tmp_path / "model" / "modules.json"
+    modules.write_text(json.dumps([{"idx": 0, "path": "0_CLIPModel"}]))
+    checkpoint = open_checkpoint(tmp_path / "model")
+    assert checkpoint.path == tmp_path / "model" / "0_CLIPModel"
+    assert any("0_CLIPModel" in note for note in checkpoint.notes)
+    save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
+    for outside in ("..", "../", "/", str(tmp_path), "0_CLIPModel/..", 5):
+        modules.write_text(json.dumps([{"path": outside}]))
+        with pytest.raises(CheckpointError, match="a folder without weights"):
+            open_checkpoint(tmp_path / "model")
+
+
+@pytest.mark.parametrize("folder", ["snapshot", "models--openai--clip/snapshots/abc"])
+def test_a_link_that_leads_nowhere_is_an_interrupted_download(folder, tmp_path):
+    """The error names the link, its goal, and the command that downloads the file, if the path shows the repository."""
+    (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / folder / "model.safetensors").symlink_to("../blobs/gone")
+    for path in (tmp_path / folder, tmp_path / folder / "model.safetensors"):
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: a link to \.\./blobs/gone") as caught:
+            open_checkpoint(path)
+        assert ("hf download openai/clip" in str(caught.value)) == folder.startswith("models")

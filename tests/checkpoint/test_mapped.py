@@ -2,9 +2,12 @@
 
 import errno
 import io
+import json
 import os
+import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,16 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import open_checkpoint
-from mergekit_wise.checkpoint.mapped import HUGE_PAGE, MappedFile
+from mergekit_wise.checkpoint.mapped import HUGE_PAGE, MappedFile, watching
 from mergekit_wise.errors import CheckpointError
+
+
+def old_save(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def pickled(state, path):
+    path.write_bytes(pickle.dumps(state, protocol=4))
 
 
 class Cut(io.FileIO):
@@ -60,22 +71,80 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from mergekit_wise.checkpoint import open_checkpoint
-from mergekit_wise.errors import CheckpointError
 resource.setrlimit(resource.RLIMIT_AS, (1 << 36, 1 << 36))
-try:
-    open_checkpoint(Path(sys.argv[1]))
-except CheckpointError as error:
-    print(error)
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+print(checkpoint.notes, checkpoint.read("w", 0, 2))
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the limit is not kept")
-def test_a_file_that_does_not_fit_into_the_address_space_is_reported(tmp_path):
-    """Under `ulimit -v`, as on a cluster's login node, a file that is too large is reported with its name."""
+@pytest.mark.skipif(watching is None or sys.platform != "linux", reason="elsewhere the limit is not kept")
+def test_a_file_that_does_not_fit_into_the_address_space_is_read_with_a_note(tmp_path):
+    """Under `ulimit -v`, as on a cluster's login node, a file that is too large to be mapped is read nevertheless."""
+    header = json.dumps({"w": {"dtype": "U8", "shape": [1 << 37], "data_offsets": [0, 1 << 37]}}).encode()
     with (tmp_path / "large").open("wb") as file:
-        file.truncate(1 << 37)
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (1 << 37))
     done = subprocess.run([sys.executable, "-c", LIMITED, tmp_path / "large"], capture_output=True, text=True)
-    assert "large: cannot be mapped into memory: [Errno 12]" in done.stdout, done.stderr
+    assert "could not be mapped into memory (Cannot allocate memory); read with ordinary I/O" in done.stdout, (
+        done.stderr
+    )
+    assert "[0 0]" in done.stdout
+
+
+def refuse(_):
+    """A file system that maps no files."""
+    raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+
+
+@pytest.mark.parametrize("save", [save_file, torch.save, old_save, pickled], ids=lambda save: save.__name__)
+@pytest.mark.parametrize("mmap", [True, False], ids=["refused", "--no-mmap"])
+def test_every_format_is_read_without_a_map(save, mmap, tmp_path, monkeypatch):
+    """Where the file system refuses to map a file a note says so; with --no-mmap nothing is even tried."""
+    tried = []
+    monkeypatch.setattr("mergekit_wise.checkpoint.opening.MappedFile", partial(MappedFile, map_file=refuse))
+    monkeypatch.setattr("mergekit_wise.checkpoint.mapped.memory.mmap", lambda *_, **__: tried.append(1))
+    state = {"w": torch.arange(6.0), "v": torch.ones(2, 2)}
+    save(state, tmp_path / "x")
+    checkpoint = open_checkpoint(tmp_path / "x", mmap=mmap)
+    for name, tensor in state.items():
+        checkpoint.expect(name, 0, tensor.numel())
+        assert checkpoint.read(name).tobytes() == tensor.numpy().tobytes()
+        checkpoint.forget(name, 0, tensor.numel())
+    assert not tried
+    assert any("No such device" in note for note in checkpoint.notes) == mmap
+
+
+SHRINKS = """
+import os, sys
+from pathlib import Path
+from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.errors import CheckpointError
+path = Path(sys.argv[1])
+file = MappedFile(path)
+view = file.elements("u1", 0, file.size)
+os.truncate(path, 1000)
+print(view.sum())
+os.truncate(path, file.size)
+for action in (lambda: file.elements("u1", 0, 1), lambda: file.forget(0, 1), file.close):
+    try:
+        action()
+    except CheckpointError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(watching is None, reason="without the compiled module nothing is mapped")
+@pytest.mark.parametrize("options", [[], ["-X", "faulthandler"]], ids=["alone", "faulthandler"])
+def test_a_mapped_file_that_becomes_shorter_is_an_error_and_no_crash(options, tmp_path):
+    """What was read from pages that are gone is refused, even if the file has its length again."""
+    (tmp_path / "file").write_bytes(b"\1" * (3 << 20))
+    command = [sys.executable, *options, "-c", SHRINKS, tmp_path / "file"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    total, *errors = done.stdout.splitlines()
+    assert total == "1000"
+    assert len(errors) == 3
+    assert all("file: became shorter while it was being read" in error for error in errors)
 
 
 def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):

@@ -21,7 +21,8 @@ def test_the_content_decides_and_not_the_extension(tmp_path):
     [
         (None, "no such file"),
         (b"", "empty"),
-        (b"<html>404: Not Found</html>", "neither a safetensors file nor"),
+        (b"<html>404: Not Found</html>", "a web page"),
+        (b"\x01\x02\x03", "neither a safetensors file nor"),
         (b"PK\x03\x04", "not a readable torch.save file"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_shard_that_is_a_folder_is_refused(tmp_path):
 def test_an_index_that_names_itself_is_refused(tmp_path):
     """An index is not opened as a shard, so it cannot cause endless recursion."""
     (tmp_path / "i.json").write_text(json.dumps({"weight_map": {"w": "i.json"}}))
-    with pytest.raises(CheckpointError, match="neither a safetensors file"):
+    with pytest.raises(CheckpointError, match="an index of shards, where"):
         open_checkpoint(tmp_path / "i.json")
 
 
@@ -98,8 +98,52 @@ def test_a_missing_shard_and_a_missing_tensor_are_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"layer.4.weight should be in b"):
         open_checkpoint(index)
     (tmp_path / "b").unlink()
-    with pytest.raises(CheckpointError, match="no such file"):
+    with pytest.raises(CheckpointError, match=r"1 of 2 shards is missing: b\."):
         open_checkpoint(index)
+
+
+def test_tensors_that_the_index_does_not_list_are_read_with_a_note(tmp_path):
+    """An index that is older than its shards loses nothing; a tensor that two files hold is refused."""
+    index = sharded(tmp_path, save_file)
+    weight_map = json.loads(index.read_text())["weight_map"]
+    left_out = {name: weight_map.pop(name) for name in ("layer.3.weight", "layer.9.weight")}
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    checkpoint = open_checkpoint(tmp_path)
+    assert checkpoint.tensors.keys() == STATE.keys()
+    (note,) = checkpoint.notes
+    assert "2 tensors" in note
+    assert all(name in note for name in left_out)
+    save_file({**dict(list(STATE.items())[4:]), "layer.3.weight": torch.ones(1)}, tmp_path / "b")
+    with pytest.raises(CheckpointError, match=r"layer\.3\.weight is in a and in b"):
+        open_checkpoint(index)
+
+
+def test_every_missing_shard_is_named(tmp_path):
+    """A download that lacks several files lists them at once, with and without an index."""
+    names = [f"model-0000{number}-of-00004.safetensors" for number in range(1, 5)]
+    for name, key in zip(names, STATE, strict=False):
+        save_file({key: STATE[key]}, tmp_path / name)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(zip(STATE, names, strict=False))}))
+    for gone in (names[1], names[3]):
+        (tmp_path / gone).unlink()
+    for _ in ("with the index", "without it"):
+        with pytest.raises(CheckpointError, match=f"2 of 4 shards are missing: {names[1]}, {names[3]}"):
+            open_checkpoint(tmp_path)
+        index.unlink(missing_ok=True)
+
+
+def test_shards_without_an_index_are_read_with_a_note(tmp_path):
+    """Files that count themselves are one checkpoint; one of them given by itself is read with a note."""
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    save_file(dict(list(STATE.items())[:4]), tmp_path / names[0])
+    save_file(dict(list(STATE.items())[4:]), tmp_path / names[1])
+    checkpoint = open_checkpoint(tmp_path)
+    assert list(checkpoint.tensors) == list(STATE)
+    assert any("no index" in note and "2 shards" in note for note in checkpoint.notes)
+    alone = open_checkpoint(tmp_path / names[1])
+    assert len(alone.tensors) == 6
+    assert any("shard 2 of 2" in note for note in alone.notes)
 
 
 def test_a_folder_without_weights_says_what_it_looked_for(tmp_path):

@@ -57,14 +57,14 @@ def test_strided_shared_empty_and_scalar_tensors_are_read(tmp_path):
 
 
 def test_weights_are_found_in_a_training_checkpoint(tmp_path):
-    """`state_dict` is used, the prefix `module.` is removed, and notes say so."""
+    """`state_dict` is used, the wrapper `module` is removed, and notes say so."""
     layer = nn.Linear(2, 3)
     optimizer = torch.optim.AdamW(layer.parameters())
     wrapped = {f"module.{name}": tensor for name, tensor in layer.state_dict().items()}
     checkpoint = saved({"epoch": 3, "state_dict": wrapped, "optimizer": optimizer.state_dict()}, tmp_path)
     assert_holds(checkpoint, layer.state_dict())
     assert "optimizer" in checkpoint.notes[0]
-    assert "'module.'" in checkpoint.notes[1]
+    assert "'module'" in checkpoint.notes[1]
 
 
 class Losses(list):

@@ -82,7 +82,7 @@ def test_how_files_were_read_is_noted_for_both_files(model, tmp_path):
         wrapped,
         {"open_clip_config": json.dumps(CONFIG)},
     )
-    took = "removed prefix 'module.' from all tensor names"
+    took = "removed the wrapper 'module' from all tensor names"
     options = {"suite": "digits-noisy", "limit": 20}
     assert f"wrapped: {took}" in merge(wrapped, model, tmp_path / "out").notes
     assert f"wrapped: {took}" in sweep(model, wrapped, alphas=(0.5,), **options).notes

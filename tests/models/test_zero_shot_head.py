@@ -34,26 +34,19 @@ def test_clips_tokens_are_open_clips(name):
     assert torch.equal(tokens, open_clip.get_tokenizer(name)(TEXTS))
 
 
-def test_other_tokenizers_come_from_transformers_with_their_options(words):
-    """A configuration names them, and the name may be a folder."""
-    cfg = {
-        "text_cfg": {
-            "context_length": 6,
-            "hf_tokenizer_name": str(words),
-            "tokenizer_kwargs": {"clean": "canonicalize"},
-        }
-    }
-    tokens = create_tokenizer(cfg)(TEXTS)
+def test_a_tokenizer_next_to_the_weights_comes_first(words):
+    """A copied folder is enough to work offline, with the options of the configuration."""
+    text = {"context_length": 6, "hf_tokenizer_name": "roberta-base", "tokenizer_kwargs": {"clean": "canonicalize"}}
+    tokens = create_tokenizer({"text_cfg": text}, words)(TEXTS)
     assert torch.equal(tokens, HFTokenizer(str(words), context_length=6, clean="canonicalize")(TEXTS))
     assert tokens.shape == (4, 6)
 
 
-def test_a_tokenizer_next_to_the_weights_comes_first(words):
-    """A copied folder is enough to work offline."""
-    cfg = {"text_cfg": {"context_length": 6, "hf_tokenizer_name": "/nowhere/at/all"}}
-    assert torch.equal(create_tokenizer(cfg, words)(TEXTS), HFTokenizer(str(words), context_length=6)(TEXTS))
-    with pytest.raises(ModelError, match="could not be opened.*folder of the weights"):
-        create_tokenizer(cfg)
+def test_a_tokenizer_by_a_name_from_a_file_is_loaded_only_if_open_clip_uses_it(words):
+    """Neither another repository nor a local folder is read because a configuration names it."""
+    for name in ("someone/tokenizer", str(words), "/nowhere/at/all"):
+        with pytest.raises(ModelError, match="next to the weights"):
+            create_tokenizer({"text_cfg": {"context_length": 6, "hf_tokenizer_name": name}})
 
 
 def test_clips_own_tokenizer_is_used_whatever_is_next_to_the_weights(words):
