@@ -187,7 +187,7 @@ def test_two_adapters_are_mixed_by_their_products(tmp_path):
     assert verify(tmp_path / "out", zeroshot=tmp_path / "a", finetuned=tmp_path / "b", base=base).difference is None
     moved = {each.name for each in diff(tmp_path / "a", tmp_path / "b", base=base).movements if not each.equal}
     assert len(moved) == 4 + 4
-    with pytest.raises(UsageError, match="--base"):
+    with pytest.raises(UsageError, match="to mix two adapters"):
         merge(tmp_path / "a", tmp_path / "b", tmp_path / "out")
     with pytest.raises(UsageError, match="neither"):
         merge(base, base, tmp_path / "out", base=base)

@@ -194,3 +194,13 @@ def test_plain_reads_give_the_same_file(sides, tmp_path):
     mapped = (tmp_path / "out").read_bytes()
     run(alpha=0.3, mmap=False)
     assert (tmp_path / "out").read_bytes() == mapped
+
+
+@pytest.mark.parametrize(("dtype", "alpha"), [("bfloat16", 0.5), ("bfloat16", 1.0), ("float32", 0.0)])
+def test_numbers_beyond_the_range_of_a_narrow_output_are_refused(dtype, alpha, tmp_path):
+    """Finite numbers that float16 cannot hold are found where they are mixed, and where they are copied."""
+    tensor = torch.full((3,), 1e6, dtype=getattr(torch, dtype))
+    for name in ("zs", "ft"):
+        save_file({"a": tensor if name == "zs" else 2 * tensor}, tmp_path / name)
+    with pytest.raises(NonFiniteError, match=r"a \(3\)"):
+        merge(tmp_path / "zs", tmp_path / "ft", tmp_path / "out", alpha=alpha, dtype="fp16")

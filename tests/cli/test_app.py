@@ -15,9 +15,9 @@ from mergekit_wise import __version__
 BREAK = """
 import sys
 import mergekit_wise.models.source
-def open_source(*_, **__):
+def locate(*_, **__):
     raise {error}
-mergekit_wise.models.source.open_source = open_source
+mergekit_wise.models.source.locate = locate
 from mergekit_wise.cli.app import main
 main()
 """
