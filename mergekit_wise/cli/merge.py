@@ -26,13 +26,15 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
 
 
 def _show_plan(found: "MergePreview") -> None:
-    from mergekit_wise.cli.console import in_bytes, line_writer, notes, out, show
+    from mergekit_wise.cli.console import in_bytes, line_writer, notes, out, say, show
     from mergekit_wise.report.terminal_tables import PLAN_COLUMNS, plan_rows, plan_table
 
     notes(found.notes)
+    title = "What each tensor would get"
     if out.on_screen:
-        show(plan_table(found.steps), "What each tensor would get")
+        show(plan_table(found.steps), title)
     else:
+        say(title)
         write = line_writer(*PLAN_COLUMNS)
         for row in plan_rows(found.steps):
             write(row)
