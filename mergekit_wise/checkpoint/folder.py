@@ -46,12 +46,3 @@ def other_weights(folder: Path, taken: Path) -> list[str]:
 
 def _usual(folder: Path) -> list[str]:
     return [name for name in WEIGHTS if (folder / name).is_file()]
-
-
-def side_files(folder: Path) -> list[Path]:
-    """The files that go with the weights (configuration, tokenizer, preprocessor): all but weights and hidden files."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(WEIGHT_KINDS)
-    )

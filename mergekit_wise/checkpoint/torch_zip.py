@@ -6,16 +6,21 @@ The storages lie uncompressed in the archive, so tensors are mapped in place.
 import hashlib
 import struct
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
+from mergekit_wise.checkpoint.safetensors import MAX_HEADER, read_metadata
 from mergekit_wise.checkpoint.state_dict import Region, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import plural, shown
+
+METADATA = "mergekit_wise.json"
+"""The record in which this tool keeps the metadata of the files that it writes; torch does not look at it."""
 
 LOCAL_HEADER = 30
 """Bytes of the header in front of a member's name."""
@@ -43,10 +48,11 @@ def open_torch_zip(file: MappedFile) -> Checkpoint:
         value, _ = load(memoryview(text), reduce, storage_of, observe=suspicious.observe)
         kind = "TorchScript archive" if f"{folder}constants.pkl" in members else "torch.save zip"
         digest = hashlib.sha256(text).hexdigest()
-        return torch_checkpoint(
+        checkpoint = torch_checkpoint(
             file, kind, value, lambda storage: _locate(file, storage, members, folder), digest, suspicious
         )
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
+        return replace(checkpoint, metadata={**checkpoint.metadata, **_metadata(file, members, folder)})
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, RecursionError) as error:
         raise CheckpointError(
             f"{file.path}: not a readable torch.save file: {error}. If it was cut off, copy or download it again."
         ) from error
@@ -98,6 +104,15 @@ def _content(file: MappedFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > MAX_PICKLE:
         raise ValueError(f"{shown(member.filename)} is {member.file_size:,} bytes long, which is implausible")
     return file.bytes_at(start, start + member.file_size)
+
+
+def _metadata(file: MappedFile, members: dict[str, zipfile.ZipInfo], folder: str) -> dict[str, str]:
+    member = members.get(f"{folder}{METADATA}")
+    if member is None:
+        return {}
+    if member.file_size > MAX_HEADER:
+        raise ValueError(f"{METADATA} is {member.file_size:,} bytes long, which is implausible")
+    return read_metadata(_content(file, member))
 
 
 def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> None:

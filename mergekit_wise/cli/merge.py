@@ -32,7 +32,8 @@ def _show_plan(found: "MergePreview") -> None:
     notes(found.notes)
     show(plan_table(found.steps), "What each tensor would get")
     files = "1 file" if found.files == 1 else f"{found.files} files"
-    out.print(f"\n{files}, {in_bytes(found.size)}; {in_bytes(found.free)} free there. Nothing was written.")
+    free = "" if found.free is None else f"; {in_bytes(found.free)} free there"
+    out.print(f"\n{files}, {in_bytes(found.size)}{free}. Nothing was written.")
 
 
 def _summarize(report: "MergeReport") -> None:
