@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, plan_output, refuse_overwriting
 from mergekit_wise.checkpoint.folder import OPEN_CLIP, weights_in
-from mergekit_wise.checkpoint.formats import SAFETENSORS, ending_of, notes_on_format, planner_of
+from mergekit_wise.checkpoint.formats import SAFETENSORS, ending_of, planner_of
 from mergekit_wise.checkpoint.side_files import side_files
 from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.errors import OutputError
@@ -39,7 +39,7 @@ def place_of(options: MergeOptions, pair: Pair, steps: tuple[TensorPlan, ...]) -
     folders = [side for side in sides if side.path.is_dir()]
     if not folders:
         planner_of(output)
-        return Place(output, None, {}, notes_on_format(output))
+        return Place(output, None, {}, ())
     source = folders[0].path
     beside = side_files(source)
     if ending_of(output) and not output.is_dir():

@@ -1,4 +1,4 @@
-"""The format in which a checkpoint is written: it follows the ending of its name, as in every other tool."""
+"""The format in which a checkpoint is written: it follows the ending of its name; without one it is safetensors."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -32,8 +32,3 @@ def planner_of(output: Path) -> PlanFile:
         f"{output}: checkpoints are not written in a format with the ending {ending}. "
         f"End the name in {SAFETENSORS}, or in {', '.join(TORCH[:-1])} or {TORCH[-1]} for the format of torch.save."
     )
-
-
-def notes_on_format(output: Path) -> tuple[str, ...]:
-    """A note if the name does not say in which format the file is."""
-    return () if ending_of(output) else (f"{output.name} has no ending; it was written in the safetensors format",)

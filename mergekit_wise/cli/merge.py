@@ -37,10 +37,12 @@ def _show_plan(found: "MergePreview") -> None:
 
 
 def _summarize(report: "MergeReport") -> None:
+    from mergekit_wise.checkpoint.formats import ending_of
     from mergekit_wise.cli.console import in_bytes, out
 
     rate = report.size / max(report.seconds, 1e-9)
-    out.print(f"Wrote {report.output} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)")
+    kind = "" if ending_of(report.output) or report.output.is_dir() else " in the safetensors format"
+    out.print(f"Wrote {report.output}{kind} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)")
     for line in _lines(report):
         out.print(f"  {line}")
 

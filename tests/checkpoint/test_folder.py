@@ -2,7 +2,7 @@
 
 import pytest
 
-from mergekit_wise.checkpoint.folder import other_weights, side_files, weights_in
+from mergekit_wise.checkpoint.folder import other_weights, weights_in
 from mergekit_wise.errors import CheckpointError
 
 
@@ -57,11 +57,3 @@ def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
     filled(folder, "other.safetensors")
     with pytest.raises(CheckpointError, match="Give the path of the checkpoint file"):
         weights_in(folder)
-
-
-def test_what_goes_with_the_weights_is_all_but_weights(tmp_path):
-    """The files copied with the weights are configuration and tokenizer, and no weights, hidden files or folders."""
-    filled(tmp_path, "config.json", "merges.txt", "tokenizer.json", ".gitattributes")
-    filled(tmp_path, "model.safetensors", "pytorch_model.bin", "tf_model.h5", "model.safetensors.index.json")
-    (tmp_path / "onnx").mkdir()
-    assert [path.name for path in side_files(tmp_path)] == ["config.json", "merges.txt", "tokenizer.json"]

@@ -230,7 +230,7 @@ def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
     source, output = filled(tmp_path / "source", "config.json"), tmp_path / "out"
     if empty:
         output.mkdir()
-    with writing_folder(output, [source / "config.json"]) as folder:
+    with writing_folder(output, {"config.json": source / "config.json"}) as folder:
         filled(folder, "model.safetensors")
         assert folder.parent == tmp_path
         assert not output.exists() or not list(output.iterdir())
@@ -243,7 +243,7 @@ def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, CheckpointError])
 def test_on_any_failure_no_folder_is_left(failure, tmp_path):
     """Any exception, Ctrl-C included, removes the partial folder."""
-    with pytest.raises(failure), writing_folder(tmp_path / "out", []) as folder:
+    with pytest.raises(failure), writing_folder(tmp_path / "out", {}) as folder:
         filled(folder, "model.safetensors")
         raise failure
     assert not list(tmp_path.iterdir())
@@ -263,13 +263,16 @@ def test_on_any_failure_no_folder_is_left(failure, tmp_path):
 def test_a_folder_that_cannot_be_made_is_reported(output, message, tmp_path):
     """Nothing that existed before is changed."""
     filled(tmp_path / "full", "x")
-    with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, []):
+    with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, {}):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "x"]
 
 
 def test_a_file_beside_the_weights_that_cannot_be_copied_is_reported(tmp_path):
     """A missing source file is reported, and nothing is left behind."""
-    with pytest.raises(OutputError, match="No such file"), writing_folder(tmp_path / "out", [tmp_path / "gone.json"]):
+    with (
+        pytest.raises(OutputError, match="No such file"),
+        writing_folder(tmp_path / "out", {"gone.json": tmp_path / "gone.json"}),
+    ):
         pass
     assert not list(tmp_path.iterdir())
