@@ -18,6 +18,7 @@ ROOMS = (
     "analysis",
     "results",
     "merging",
+    "output_paths",
     "option_types",
     "options",
     "config",
