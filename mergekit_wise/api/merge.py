@@ -1,5 +1,6 @@
 """Merge two checkpoints into one file, or into one for each alpha, or preview the result."""
 
+import gc
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -101,6 +102,12 @@ class _Merge:
     metadata: dict[str, str]
     notes: tuple[str, ...]
 
+    @property
+    def sources(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint that is read."""
+        fishers = (self.fishers.zeroshot, self.fishers.finetuned) if self.fishers else ()
+        return (self.pair.zeroshot, self.pair.finetuned, *fishers)
+
 
 @takes(MergeOptions)
 def merge(options: MergeOptions) -> MergeReport:
@@ -161,6 +168,7 @@ def preview(options: MergeOptions) -> MergePreview:
     require_folder(output)
     with _opened(options) as job:
         plan = files_of(job.place.weights, options, job.plan, job.metadata)
+        require_apart(plan, job.sources)
         return MergePreview(job.plan, plan.size, len(plan.files), free_bytes(output.resolve().parent), job.notes)
 
 
@@ -177,6 +185,19 @@ def merge_rules(options: MergeOptions) -> Rules:
     )
 
 
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Let Python search for no cycles: a merge makes none, and the facts of 50,000 tensors take seconds to search."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@without_collecting()
 def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
     """Every merge of the same two sources, from one pass over them."""
     began = time.perf_counter()
@@ -195,6 +216,8 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
             jobs = [replace(each, metadata=statistics.with_record(each.metadata, found)) for each, found in pairs]
         with uninterrupted():
             plans = [stack.enter_context(placed(each.place, each.options, each.plan, each.metadata)) for each in jobs]
+            for each, plan in zip(jobs, plans, strict=True):
+                require_apart(plan, each.sources)
             outputs = [stack.enter_context(writing_output(plan)) for plan in plans]
         sinks = [_sink(*work) for work in zip(jobs, plans, outputs, recalibrated, strict=True)]
         outcomes = stream(mixer, sinks, first.progress)
@@ -229,12 +252,10 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
 
 
 def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers | None) -> _Merge:
-    """Plan a merge of open inputs. Raises OutputError if the output is, or replaces, one of them."""
+    """Plan a merge of open inputs."""
     plan = make_plan(pair, rules)
     place = place_of(options, pair, plan)
     metadata, disputed = describe(pair, plan, rules, fishers)
-    sources = (pair.zeroshot, pair.finetuned, *((fishers.zeroshot, fishers.finetuned) if fishers else ()))
-    require_apart(files_of(place.weights, options, plan, metadata), sources)
     notes = (*notes_on_reading(pair), *disputed, *notes_on_order(pair), *place.notes)
     return _Merge(options, pair, fishers, plan, place, metadata, notes)
 
