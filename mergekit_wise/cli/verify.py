@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from mergekit_wise.api.verify import Verdict
     from mergekit_wise.options import VerifyOptions
 
 
@@ -19,4 +20,15 @@ def verify(options: "VerifyOptions") -> None:
     if verdict.difference is not None:
         out.print(f"{options.merged} is not what its sources give: {verdict.difference}.")
         raise typer.Exit(1)
-    out.print(f"{options.merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.")
+    out.print(f"{options.merged}: {_summary(verdict)}.")
+
+
+def _summary(verdict: "Verdict") -> str:
+    computed = verdict.mixed + verdict.copied
+    of = f"all {computed}" if computed == verdict.tensors else f"{computed} of {verdict.tensors}"
+    parts = [f"{of} tensors are what its sources give, byte for byte ({verdict.mixed} mixed, {verdict.copied} copied)"]
+    if verdict.recorded:
+        parts.append(f"{verdict.recorded} recalibrated ones are those that the merge wrote")
+    if verdict.skipped:
+        parts.append(f"{verdict.skipped} were not compared")
+    return "; ".join(parts)
