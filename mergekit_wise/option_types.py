@@ -358,6 +358,8 @@ def parse_size(text: str, option: str) -> int:
     unit = SIZE_UNITS.get(found[2].upper()) if found else None
     if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
         raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
+    if not found[2] and size < 1000:
+        raise UsageError(f"{option} {text}: {size} bytes are too few. Give a unit: {found[1]}MB or {found[1]}GB.")
     return size
 
 

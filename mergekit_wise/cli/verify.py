@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
     from mergekit_wise.api.verify import Verdict
     from mergekit_wise.options import VerifyOptions
@@ -25,10 +27,14 @@ def verify(options: "VerifyOptions") -> None:
 
 def _summary(verdict: "Verdict") -> str:
     computed = verdict.mixed + verdict.copied
-    of = f"all {computed}" if computed == verdict.tensors else f"{computed} of {verdict.tensors}"
-    parts = [f"{of} tensors are what its sources give, byte for byte ({verdict.mixed} mixed, {verdict.copied} copied)"]
+    of = (
+        f"all {plural(computed, 'tensor')}"
+        if computed == verdict.tensors
+        else f"{computed} of {verdict.tensors} tensors"
+    )
+    parts = [f"{of} byte for byte what its sources give ({verdict.mixed} mixed, {verdict.copied} copied)"]
     if verdict.recorded:
-        parts.append(f"{verdict.recorded} recalibrated ones are those that the merge wrote")
+        parts.append(f"{verdict.recorded} recalibrated, and as the merge wrote them")
     if verdict.skipped:
-        parts.append(f"{verdict.skipped} were not compared")
+        parts.append(f"{verdict.skipped} not compared")
     return "; ".join(parts)

@@ -131,10 +131,10 @@ def test_files_in_the_format_of_torch_are_verified(shard_size, pair, tmp_path):
     verdict = checked(pair, report.output)
     assert verdict.difference is None
     assert any("own reader alone" in note for note in verdict.notes)
-    path = tmp_path / "out.pt" if shard_size is None else next(tmp_path.glob("out-*.pt"))
-    content = bytearray(path.read_bytes())
-    content[open_checkpoint(path).tensors["layer.0.weight"].offset] ^= 1
-    path.write_bytes(content)
+    place = open_checkpoint(report.output).tensors["layer.0.weight"]
+    content = bytearray(place.file.path.read_bytes())
+    content[place.offset] ^= 1
+    place.file.path.write_bytes(content)
     assert checked(pair, report.output).difference == "layer.0.weight differs, first at element 0 of 2,112"
 
 
