@@ -20,6 +20,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
 from mergekit_wise.errors import UsageError, WiseError
+from mergekit_wise.output_paths import require_apart
 from mergekit_wise.wording import shown
 
 if TYPE_CHECKING:
@@ -208,7 +209,8 @@ class Option:
         short: a short flag, ``-o``.
         envvar: an environment variable that is used if the command line gives no value.
         aliases: former names, still understood.
-        path: whether it names what is read (``input``) or written (``output``); a recipe's paths are relative to it.
+        path: whether it names what is read (``input``) or written (``output``, or a ``folder`` for it, which
+            several options may share); a recipe's paths are relative to it.
         completes: the names with which a shell completes the value.
     """
 
@@ -225,7 +227,7 @@ class Option:
     short: str = ""
     envvar: str = ""
     aliases: tuple[str, ...] = ()
-    path: Literal["", "input", "output"] = ""
+    path: Literal["", "input", "output", "folder"] = ""
     completes: Literal["", "suites", "data sets"] = ""
 
 
@@ -280,6 +282,19 @@ class Declared:
         choices = f"[{'|'.join(self.option.choices)}]" if self.option.choices else ""
         return self.option.metavar or choices or self.name.upper()
 
+    @property
+    def flag(self) -> str:
+        """The name in messages."""
+        return self.name.upper() if self.option.is_argument else f"--{self.key}"
+
+    def paths(self, value: Any) -> tuple[Path, ...]:
+        """The paths that a value of the field may stand for."""
+        if value is None or (self.kind == Words and isinstance(value, tuple)):  # the latter are texts themselves
+            return ()
+        if self.has_commas:
+            value = value.split(",")
+        return tuple(Path(each) for each in _each(value) if "\0" not in str(each))
+
     def convert(self, value: Any) -> Any:
         """The value as the field holds it. Raises OptionError unless it has the right form and is allowed."""
         if value is None:
@@ -307,10 +322,15 @@ class Options:
     __slots__ = ()
 
     def __post_init__(self) -> None:
-        """Raises OptionError for a value that an option cannot have."""
+        """Raises OptionError for a value that an option cannot have, and what `require_apart` raises."""
         options: Any = type(self)
+        named: dict[str, list[tuple[str, Path]]] = {"input": [], "output": [], "folder": []}
         for name, declared in declared_options(options).items():
-            object.__setattr__(self, name, declared.convert(getattr(self, name)))
+            value = declared.convert(getattr(self, name))
+            object.__setattr__(self, name, value)
+            if declared.option.path:
+                named[declared.option.path] += [(declared.flag, path) for path in declared.paths(value)]
+        require_apart(dict(named["output"]), dict(named["folder"]), named["input"])
 
 
 @cache
@@ -339,6 +359,8 @@ def parse_size(text: str, option: str) -> int:
     unit = SIZE_UNITS.get(found[2].upper()) if found else None
     if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
         raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
+    if not found[2] and size < 1000:
+        raise UsageError(f"{option} {text}: {size} bytes are too few. Give a unit: {found[1]}MB or {found[1]}GB.")
     return size
 
 

@@ -149,7 +149,14 @@ Workers = Annotated[
     ),
 ]
 OutputFile = Annotated[
-    FilePath, Option("Checkpoint to write, as safetensors.", metavar="FILE", group=OUTPUT, short="-o", path="output")
+    FilePath,
+    Option(
+        "Checkpoint to write: .safetensors, or .pt, .pth, .bin, .ckpt (torch.save).",
+        metavar="FILE",
+        group=OUTPUT,
+        short="-o",
+        path="output",
+    ),
 ]
 FrozenTolerance = Annotated[
     float | None,
@@ -427,7 +434,7 @@ class FinetuneOptions(Options):
             metavar="DIR",
             group=ADVANCED,
             default="~/.cache/mergekit_wise/features",
-            path="output",
+            path="folder",
         ),
     ] = ABSENT
     state: Annotated[
@@ -437,7 +444,7 @@ class FinetuneOptions(Options):
             metavar="DIR",
             group=ADVANCED,
             default="next to the output",
-            path="output",
+            path="folder",
         ),
     ] = ABSENT
     restart: Annotated[bool, Option("Discard a saved training state and start over.", group=ADVANCED)] = False
@@ -495,7 +502,8 @@ class MergeOptions(Options):
     output: Annotated[
         FilePath,
         Option(
-            "Checkpoint to write, as safetensors; a folder if an input is a folder.",
+            "Checkpoint to write: .safetensors, or .pt, .pth, .bin, .ckpt (torch.save); beside an input folder, a name "
+            "without an ending is a folder.",
             metavar="FILE",
             group=OUTPUT,
             short="-o",
@@ -698,13 +706,16 @@ class ReportOptions(Options):
     ] = "report.html"
     suite: Annotated[str | None, Option("Include only this suite.", metavar="NAME", group=DATA)] = None
     png: Annotated[
-        OptionalPath, Option("Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="output")
+        OptionalPath,
+        Option("Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="folder"),
     ] = ABSENT
     svg: Annotated[
-        OptionalPath, Option("Write each plot as SVG into this folder.", metavar="DIR", group=OUTPUT, path="output")
+        OptionalPath,
+        Option("Write each plot as SVG into this folder.", metavar="DIR", group=OUTPUT, path="folder"),
     ] = ABSENT
     pdf: Annotated[
-        OptionalPath, Option("Write each plot as PDF into this folder.", metavar="DIR", group=OUTPUT, path="output")
+        OptionalPath,
+        Option("Write each plot as PDF into this folder.", metavar="DIR", group=OUTPUT, path="folder"),
     ] = ABSENT
     csv: Annotated[OptionalPath, Option("Write all numbers as CSV.", metavar="FILE", group=OUTPUT, path="output")] = (
         ABSENT
@@ -834,7 +845,7 @@ class DemoOptions(Options):
 
     folder: Annotated[
         FilePath,
-        Option("Folder for the demo's files.", metavar="DIR", is_argument=True, path="output", aliases=("dir",)),
+        Option("Folder for the demo's files.", metavar="DIR", is_argument=True, path="folder", aliases=("dir",)),
     ] = "wise-demo"
     _: KW_ONLY
     seed: Annotated[int, Option("Random seed.", metavar="N", minimum=0, maximum=MAX_SEED)] = 0

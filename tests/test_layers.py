@@ -19,6 +19,7 @@ ROOMS = (
     "analysis",
     "results",
     "merging",
+    "output_paths",
     "option_types",
     "options",
     "config",

@@ -145,7 +145,7 @@ def test_sizes_are_read_with_their_units(text, size):
     assert parse_size(text, "--memory") == size
 
 
-@pytest.mark.parametrize("text", ["0", "", "many", "5 XB", "-3MB"])
+@pytest.mark.parametrize("text", ["0", "", "many", "5 XB", "-3MB", "10"])
 def test_a_text_that_is_not_a_size_is_refused(text):
     """A text that is not a size is an error that names the option."""
     with pytest.raises(UsageError, match="^--memory"):

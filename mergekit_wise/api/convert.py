@@ -126,12 +126,12 @@ def _folder(
     """A folder with configuration files; yields where the weights go, and their metadata."""
     if to == "hf":
         files = to_hugging_face(config.config)
-        with writing_folder(output, []) as folder:
+        with writing_folder(output, {}) as folder:
             for name, content in files.items():
                 write_atomically(folder / name, json.dumps(content, indent=2) + "\n")
             yield folder / "model.safetensors", {"format": "pt"}
         return
-    with writing_folder(output, []) as folder:
+    with writing_folder(output, {}) as folder:
         write_atomically(folder / OPEN_CLIP_JSON, json.dumps(dict(config.config), indent=2) + "\n")
         yield folder / f"{OPEN_CLIP_PREFIX}model.safetensors", _metadata(replace(converted, metadata={}), None)
 

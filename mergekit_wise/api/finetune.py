@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mergekit_wise.checkpoint import closing, refuse_overwriting, require_folder
+from mergekit_wise.checkpoint.formats import planner_of
 from mergekit_wise.evaluation import joined
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
@@ -17,7 +18,7 @@ __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
 
 @takes(FinetuneOptions)
 def finetune(options: FinetuneOptions) -> FinetuneReport:
-    """Fine-tune `checkpoint` on `train` and write the result to `output`, as safetensors.
+    """Fine-tune `checkpoint` on `train` and write the result to `output`, in the format of its name (see `merge`).
 
     The output has the tensor names and the metadata of the checkpoint, so that it can be merged with it and evaluated
     as it is. It is written atomically. The same seed gives the same bytes on the same machine, however often the run
@@ -34,6 +35,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     output = Path(options.output)
     for path in filter(None, (output, options.log)):
         require_folder(path)
+    planner_of(output)
     # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     source = open_source(options.checkpoint, mmap=options.mmap)

@@ -1,26 +1,21 @@
 """Merge two checkpoints into one file, or into one for each alpha, or preview the result."""
 
-import shutil
+import gc
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mergekit_wise.checkpoint import (
-    Checkpoint,
-    OutputPlan,
-    closing,
-    plan_output,
-    refuse_overwriting,
-    require_folder,
-    writing_output,
-)
-from mergekit_wise.checkpoint.folder import OPEN_CLIP, side_files, weights_in
-from mergekit_wise.checkpoint.writing import writing_folder
+from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
+from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
+from mergekit_wise.checkpoint.shards import Output
+from mergekit_wise.checkpoint.tensors import StorageArray
+from mergekit_wise.checkpoint.writing import free_bytes, uninterrupted
 from mergekit_wise.errors import NonFiniteError, UsageError
 from mergekit_wise.merging import (
+    Backend,
     Fishers,
     Mixer,
     Outcome,
@@ -50,6 +45,15 @@ from mergekit_wise.wording import fold_names, listed, plural
 if TYPE_CHECKING:
     from mergekit_wise.evaluation.recalibration import Recalibration
 
+LEAST_MEMORY = 10**6
+"""Bytes; with fewer, a block is so small that its overhead is many times its work."""
+
+SECONDS_A_BLOCK = 3e-5
+"""The overhead of a block, however small."""
+
+LARGE_BLOCK = 1 << 16
+"""Elements of a block whose overhead is small beside its work."""
+
 
 @dataclass(frozen=True, slots=True)
 class MergeReport:
@@ -76,12 +80,15 @@ class MergeReport:
 
 @dataclass(frozen=True, slots=True)
 class MergePreview:
-    """What `merge` would do: the plan of every tensor, the size of the output, and the bytes free for it."""
+    """What `merge` would do: the plan of every tensor, the size of the output, and the bytes free for it.
+
+    `free` is None where the file system does not say.
+    """
 
     steps: tuple[TensorPlan, ...]
     size: int
     files: int
-    free: int
+    free: int | None
     notes: tuple[str, ...]
 
 
@@ -93,13 +100,23 @@ class _Merge:
     pair: Pair
     fishers: Fishers | None
     plan: tuple[TensorPlan, ...]
+    place: Place
     metadata: dict[str, str]
     notes: tuple[str, ...]
+
+    @property
+    def sources(self) -> tuple[Checkpoint, ...]:
+        """Every checkpoint that is read."""
+        fishers = (self.fishers.zeroshot, self.fishers.finetuned) if self.fishers else ()
+        return (self.pair.zeroshot, self.pair.finetuned, *fishers)
 
 
 @takes(MergeOptions)
 def merge(options: MergeOptions) -> MergeReport:
-    """Write ``(1 - alpha) * zeroshot + alpha * finetuned`` to `output` as safetensors (WiSE-FT, Eq. 1).
+    """Write ``(1 - alpha) * zeroshot + alpha * finetuned`` to `output` (WiSE-FT, Eq. 1).
+
+    The name of the output decides about its format: ``.safetensors``, or that of torch.save (``.pt``, ``.pth``,
+    ``.bin``, ``.ckpt``). Beside a source that is a folder, a name without an ending is a folder.
 
     Arithmetic is float32 (float64 where an input is), rounded once to each tensor's dtype; integers and tensors that
     are equal are copied; alpha 0 and 1 copy a source's bytes. The output is complete or not there at all.
@@ -161,9 +178,9 @@ def preview(options: MergeOptions) -> MergePreview:
     output = Path(options.output)
     require_folder(output)
     with _opened(options) as job:
-        plan = _output_plan(job)
-        free = shutil.disk_usage(output.resolve().parent).free
-        return MergePreview(job.plan, plan.size, len(plan.files), free, job.notes)
+        plan = files_of(job.place.weights, options, job.plan, job.metadata)
+        require_apart(plan, job.sources)
+        return MergePreview(job.plan, plan.size, len(plan.files), free_bytes(output.resolve().parent), job.notes)
 
 
 def merge_rules(options: MergeOptions) -> Rules:
@@ -180,30 +197,51 @@ def merge_rules(options: MergeOptions) -> Rules:
     )
 
 
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Let Python search for no cycles: a merge makes none, and the facts of 50,000 tensors take seconds to search."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@without_collecting()
 def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
     """Every merge of the same two sources, from one pass over them."""
     began = time.perf_counter()
     first = requests[0]
-    backend = open_backend(first.device, parse_size(first.memory, "--memory"))
+    for request in requests:
+        require_folder(Path(request.output))
+    backend = open_backend(first.device, _budget(first))
     with ExitStack() as stack:
         job = stack.enter_context(_opened(first))
         jobs = [job, *(_with_rules_of(job, request) for request in requests[1:])]
-        statistics = _recalibration(job)
-        if statistics is not None:
-            jobs = [replace(job, metadata=statistics.with_record(job.metadata)) for job in jobs]
-        plans = [stack.enter_context(_placed(job)) for job in jobs]
-        sinks = [_sink(job, plan, stack) for job, plan in zip(jobs, plans, strict=True)]
         mixer = Mixer(job.pair, backend, job.fishers)
+        statistics = _recalibration(job)
+        recalibrated = [statistics.statistics(mixer, each.plan, first.progress) if statistics else {} for each in jobs]
+        if statistics is not None:
+            pairs = zip(jobs, recalibrated, strict=True)
+            jobs = [replace(each, metadata=statistics.with_record(each.metadata, found)) for each, found in pairs]
+        with uninterrupted():
+            plans = [stack.enter_context(placed(each.place, each.options, each.plan, each.metadata)) for each in jobs]
+            for each, plan in zip(jobs, plans, strict=True):
+                require_apart(plan, each.sources)
+            outputs = [stack.enter_context(writing_output(plan)) for plan in plans]
+        sinks = [_sink(*work) for work in zip(jobs, plans, outputs, recalibrated, strict=True)]
         outcomes = stream(mixer, sinks, first.progress)
         if not first.allow_non_finite:
             for found in outcomes:
                 _require_finite(found)
-        if statistics is not None:
-            for job, sink in zip(jobs, sinks, strict=True):
-                for name, data in statistics.statistics(mixer, job.plan, first.progress):
-                    sink.put(name, 0, data)
+        for output, tensors in zip(outputs, recalibrated, strict=True):
+            for name, data in tensors.items():
+                output.put(name, 0, data)
     seconds = time.perf_counter() - began
-    return tuple(_report(*work, seconds) for work in zip(jobs, plans, outcomes, strict=True))
+    slow = tuple(_notes_on_memory(first, backend, job.plan))
+    return tuple(_report(*work, slow, seconds) for work in zip(jobs, plans, outcomes, strict=True))
 
 
 @contextmanager
@@ -221,30 +259,30 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
         first, second, naming = stack.enter_context(
             open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap)
         )
-        refuse_overwriting(Path(options.output), tuple(file.path for side in (first, second) for file in side.files))
         if options.model:
             first, second = (with_named_config(side, options.model) for side in (first, second))
         pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:
             fishers = open_fishers(pair, opened(options.fisher[0]), opened(options.fisher[1]), options.fisher_floor)
-        metadata, disputed = describe(pair, rules, fishers)
-        notes = [
-            *notes_on_reading(pair),
-            *(f"the two files' metadata disagree on {key!r}; keeping the fine-tuned one's" for key in disputed),
-            *notes_on_order(pair),
-        ]
-        plan = make_plan(pair, rules)
-        yield _Merge(options, pair, fishers, plan, metadata, (*notes, *notes_on_plan(pair, rules, plan)))
+        yield _planned(options, pair, rules, fishers)
+
+
+def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers | None) -> _Merge:
+    """Plan a merge of open inputs."""
+    plan = make_plan(pair, rules)
+    place = place_of(options, pair, plan)
+    metadata, disputed = describe(pair, plan, rules, fishers)
+    notes = (
+        *(*notes_on_reading(pair), *disputed, *notes_on_order(pair)),
+        *(*place.notes, *notes_on_plan(pair, rules, plan)),
+    )
+    return _Merge(options, pair, fishers, plan, place, metadata, notes)
 
 
 def _with_rules_of(job: _Merge, options: MergeOptions) -> _Merge:
     """The same inputs with other options."""
-    rules, pair = merge_rules(options), job.pair
-    refuse_overwriting(
-        Path(options.output), tuple(file.path for side in (pair.zeroshot, pair.finetuned) for file in side.files)
-    )
-    return replace(job, options=options, plan=make_plan(pair, rules), metadata=describe(pair, rules, job.fishers)[0])
+    return _planned(options, job.pair, merge_rules(options), job.fishers)
 
 
 def _recalibration(job: _Merge) -> "Recalibration | None":
@@ -257,42 +295,45 @@ def _recalibration(job: _Merge) -> "Recalibration | None":
     return open_recalibration(options.recalibrate, data, options.model, options.device, job.pair, job.plan)
 
 
-def _output_plan(job: _Merge, output: Path | None = None) -> OutputPlan:
-    """Which files the merge writes."""
-    shard_size = parse_size(job.options.shard_size, "--shard-size") if job.options.shard_size else None
-    return plan_output(output or Path(job.options.output), (step.info for step in job.plan), job.metadata, shard_size)
-
-
-@contextmanager
-def _placed(job: _Merge) -> Iterator[OutputPlan]:
-    """A file; or, where a source is a folder, a folder with that one's side files."""
-    sides = [side for side in (job.pair.finetuned, job.pair.zeroshot) if not side.is_translated]
-    folders = [path for side in sides if (path := (side.base or side).path).is_dir()]
-    if not folders:
-        yield _output_plan(job)
-        return
-    with writing_folder(Path(job.options.output), side_files(folders[0])) as folder:
-        # open_clip reads no shards.
-        named_by_open_clip = weights_in(folders[0]).name.startswith(OPEN_CLIP) and not job.options.shard_size
-        yield _output_plan(job, folder / f"{OPEN_CLIP if named_by_open_clip else ''}model.safetensors")
-
-
-def _sink(job: _Merge, plan: OutputPlan, stack: ExitStack) -> Sink:
+def _sink(job: _Merge, plan: OutputPlan, output: Output, recalibrated: Mapping[str, StorageArray]) -> Sink:
+    """Takes all tensors of an output but those that are recalibrated, which are mixed for their statistics alone."""
     by_name = {step.info.name: step for step in job.plan}
-    return Sink([by_name[info.name] for info in plan.infos], stack.enter_context(writing_output(plan)).put)
+
+    def put(name: str, start: int, data: StorageArray) -> None:
+        if name not in recalibrated:
+            output.put(name, start, data)
+
+    return Sink([by_name[info.name] for info in plan.infos], put if recalibrated else output.put)
 
 
-def _report(job: _Merge, plan: OutputPlan, outcomes: tuple[Outcome, ...], seconds: float) -> MergeReport:
+def _report(
+    job: _Merge, plan: OutputPlan, outcomes: tuple[Outcome, ...], notes: tuple[str, ...], seconds: float
+) -> MergeReport:
     output = Path(job.options.output)
     return MergeReport(
-        output if plan.index is None else output.with_name(plan.index.name),
+        output if plan.index is None or job.place.folder is not None else output.with_name(plan.index.name),
         job.options.alpha,
         plan.size,
         outcomes,
         relative_distance(outcomes),
-        (*job.notes, *_notes(job.pair, outcomes, recalibrated=job.options.recalibrate is not None)),
+        (*job.notes, *notes, *_notes(job.pair, outcomes, recalibrated=job.options.recalibrate is not None)),
         seconds,
     )
+
+
+def _budget(options: MergeOptions) -> int:
+    """The bytes of ``--memory``. Raises UsageError if they are too few for any merge."""
+    budget = parse_size(options.memory, "--memory")
+    if budget < LEAST_MEMORY:
+        raise UsageError(f"--memory {options.memory}: a merge needs at least 1MB. The default is 256MB.")
+    return budget
+
+
+def _notes_on_memory(options: MergeOptions, backend: Backend, plan: Sequence[TensorPlan]) -> Iterator[str]:
+    """A note if the memory budget makes blocks so small that the merge takes minutes for want of memory."""
+    elements = sum(step.info.count for step in plan)
+    if elements / backend.block * SECONDS_A_BLOCK > 60 > elements / LARGE_BLOCK * SECONDS_A_BLOCK:
+        yield f"--memory {options.memory} allows blocks of {backend.block:,} elements only, which takes minutes longer"
 
 
 def _require_finite(outcomes: tuple[Outcome, ...]) -> None:

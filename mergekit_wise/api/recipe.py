@@ -134,7 +134,7 @@ def _values(step: str, content: Mapping[str, Any], home: Path, folder: Path) -> 
 
 def _located(declared: Declared, value: Any, home: Path, folder: Path) -> Any:
     """A value whose paths are relative to the recipe, or to the folder of its outputs."""
-    if declared.option.path == "output":
+    if declared.option.path in ("output", "folder"):
         return folder / str(value)
     if declared.option.path != "input":
         return value

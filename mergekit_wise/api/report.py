@@ -53,7 +53,8 @@ def report(options: ReportOptions) -> ReportFiles:
     kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
     folders = {kind: path for kind, path in kinds.items() if path is not None}
     output = Path(options.output)
-    _check_outputs(paths, [output, *wanted.values()], list(folders.values()))
+    for path in (output, *wanted.values(), *folders.values()):
+        require_folder(path)
     reading = _of_suite(read_results(paths), options.suite)
     baselines = {} if options.baseline is None else _read_baselines(options.baseline, options.axis)
     comparisons = compare(reading, baselines)
@@ -74,19 +75,6 @@ def _read_baselines(path: Path, axis: str) -> dict[str, Baseline]:
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{path}: the table of other models' accuracies cannot be read: {error}.") from error
     return fit_baselines(text, path.name, axis)  # type: ignore[arg-type]  # checked by ReportOptions
-
-
-def _check_outputs(results: Sequence[Path], outputs: Sequence[Path], folders: Sequence[Path]) -> None:
-    read = {path.resolve() for path in results}
-    seen: set[Path] = set()
-    for path in (*outputs, *folders):
-        require_folder(path)
-    for path in outputs:
-        if path.resolve() in read:
-            raise OutputError(f"{path} is a results file and would be replaced. Choose another file.")
-        if path.resolve() in seen:
-            raise UsageError(f"{path} is given for two outputs. Give each output a file of its own.")
-        seen.add(path.resolve())
 
 
 def _of_suite(reading: Reading, suite: str | None) -> Reading:

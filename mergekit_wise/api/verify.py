@@ -1,14 +1,23 @@
-"""Recompute a merged file from its provenance and compare every byte."""
+"""Recompute a merged file from its provenance and compare every byte.
 
-from collections.abc import Iterator, Mapping
+The file is also read with safetensors' own library, so that a fault of this tool's reader cannot hide one of its
+writer.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mergekit_wise.api.merge import without_collecting
+from mergekit_wise.api.second_reader import read_by_library
 from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.checkpoint.safetensors import looks_like_safetensors
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.merging import (
     Mixer,
@@ -35,14 +44,31 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The number of tensors, and the first difference; None if every byte is as expected."""
+    """What was compared, and the first difference.
+
+    Attributes:
+        tensors: how many tensors the file holds.
+        difference: the first difference; None if every byte that was compared is as expected.
+        notes: on what was not compared, and on sources that changed.
+        mixed, copied: how many tensors are what the sources give; `recorded`: how many are those of which the file
+            records the SHA-256. The rest was not compared.
+    """
 
     tensors: int
     difference: str | None
     notes: tuple[str, ...]
+    mixed: int = 0
+    copied: int = 0
+    recorded: int = 0
+
+    @property
+    def skipped(self) -> int:
+        """How many tensors were not compared."""
+        return self.tensors - self.mixed - self.copied - self.recorded
 
 
 @takes(VerifyOptions)
+@without_collecting()
 def verify(options: VerifyOptions) -> Verdict:
     """Merge the sources again by the rules that a merged file records, and compare names, dtypes, shapes and bytes.
 
@@ -75,10 +101,19 @@ def verify(options: VerifyOptions) -> Verdict:
                 pair, opened(options.fisher[0]), opened(options.fisher[1]), origin["fisher"]["floor"]
             )
         plan = make_plan(pair, rules)
-        recalibrated = "recalibrated" in origin
-        mixer = Mixer(pair, open_backend("cpu"), fishers)
-        difference = _names(merged, plan) or _bytes(merged, mixer, plan, recalibrated, options.progress)
-        return Verdict(len(plan), difference, (*_changed(pair, origin), *_passed_over(origin)))
+        recorded = _recorded(origin)
+        compared = [step for step in plan if not _is_recalibrated(step.info.name, recorded)]
+        counts: Counter[str] = Counter()
+        difference = (
+            _names(merged, plan)
+            or read_by_library(merged)
+            or _bytes(merged, Mixer(pair, open_backend("cpu"), fishers), compared, counts, options.progress)
+            or _digests(merged, recorded or {})
+        )
+        if difference is not None:
+            return Verdict(len(plan), difference, _changed(pair, origin))
+        verdict = Verdict(len(plan), None, (), counts["mixed"], counts.total() - counts["mixed"], len(recorded or ()))
+        return replace(verdict, notes=(*_changed(pair, origin), *_passed_over(merged, verdict)))
 
 
 def _names(merged: Checkpoint, plan: tuple[TensorPlan, ...]) -> str | None:
@@ -93,28 +128,63 @@ def _names(merged: Checkpoint, plan: tuple[TensorPlan, ...]) -> str | None:
 
 
 def _bytes(
-    merged: Checkpoint, mixer: Mixer, plan: tuple[TensorPlan, ...], recalibrated: bool, progress: Progress
+    merged: Checkpoint, mixer: Mixer, plan: Sequence[TensorPlan], counts: Counter[str], progress: Progress
 ) -> str | None:
+    """The first difference from what the sources give; `counts` gets the sources of the tensors."""
     scratch = Scratch()
-    plan = tuple(step for step in plan if not (recalibrated and step.info.name.endswith(STATISTICS)))
-    total, done = sum(step.info.nbytes for step in plan), 0
+    total, done, shown = sum(step.info.nbytes for step in plan), 0, 0
     for step in plan:
-        source = mixer.source(step)
+        name, source = step.info.name, mixer.source(step)
         for start, stop in blocks(0, step.info.count, mixer.backend.block):
             wanted, _ = mixer.block(step, source, start, stop, scratch)
-            found = merged.read(step.info.name, start, stop)
-            differ = np.ascontiguousarray(wanted).view(np.uint8) != np.ascontiguousarray(found).view(np.uint8)
-            if differ.any():
+            found = merged.read(name, start, stop)
+            if wanted.tobytes() != found.tobytes():
+                differ = np.ascontiguousarray(wanted).view(np.uint8) != np.ascontiguousarray(found).view(np.uint8)
                 element = start + int(differ.argmax()) // step.info.dtype.itemsize
-                return f"{step.info.name} differs, first at element {element:,} of {step.info.count:,}"
+                return f"{name} differs, first at element {element:,} of {step.info.count:,}"
             done += wanted.nbytes
+        counts[source] += 1
+        if done == total or done - shown > total // 100:
             progress("Verifying", done, total, "bytes")
+            shown = done
     return None
 
 
-def _passed_over(origin: Mapping[str, Any]) -> Iterator[str]:
-    if "recalibrated" in origin:
-        yield "batch-norm statistics were estimated on images, not mixed, and were not compared"
+def _recorded(origin: Mapping[str, Any]) -> dict[str, str] | None:
+    """The SHA-256 of each recalibrated tensor, as far as the file records it; None if it was not recalibrated."""
+    if "recalibrated" not in origin:
+        return None
+    entry = origin["recalibrated"]
+    tensors = entry.get("tensors") if isinstance(entry, dict) else None
+    if not isinstance(tensors, dict):
+        return {}
+    return {name: str(digest) for name, digest in tensors.items() if name.endswith(STATISTICS)}
+
+
+def _is_recalibrated(name: str, recorded: Mapping[str, str] | None) -> bool:
+    """Whether a tensor holds recomputed statistics; older files do not record which do."""
+    return recorded is not None and name.endswith(STATISTICS) and (name in recorded or not recorded)
+
+
+def _digests(merged: Checkpoint, recorded: Mapping[str, str]) -> str | None:
+    for name, digest in recorded.items():
+        if name not in merged.tensors:
+            return f"{name} is recorded as recalibrated, but not in the merged file"
+        if sha256(merged.read(name).tobytes()).hexdigest() != digest:
+            return f"{name} is not the tensor that was recalibrated when the file was written"
+    return None
+
+
+def _passed_over(merged: Checkpoint, verdict: Verdict) -> Iterator[str]:
+    if verdict.recorded:
+        yield (
+            "batch-norm statistics were recomputed on images, not mixed: they were compared with the checksums that "
+            "the file records"
+        )
+    if verdict.skipped:
+        yield "batch-norm statistics were recomputed on images; the file records no checksums to compare them with"
+    if not all(map(looks_like_safetensors, merged.files)):
+        yield "the file is not in the safetensors format, so it was read with this tool's own reader alone"
 
 
 def _changed(pair: Pair, origin: dict[str, object]) -> tuple[str, ...]:

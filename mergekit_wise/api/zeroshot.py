@@ -12,8 +12,9 @@ from mergekit_wise.checkpoint import (
     closing,
     refuse_overwriting,
     require_folder,
-    write_safetensors,
+    write_checkpoint,
 )
+from mergekit_wise.checkpoint.formats import planner_of
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
@@ -53,6 +54,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     """
     output = Path(options.output)
     require_folder(output)
+    planner_of(output)
     names = read_classnames(options.classes)
     prompts = read_templates(options.templates or ("openai" if options.classes == IMAGENET else "plain"))
     open_device(options.device)
@@ -62,7 +64,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
         opened = open_model(source, options.model, own_head=False)
         head = _head(source, opened, names, prompts, options.device, options.progress)
         metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
-        write_safetensors(output, _tower(source, opened) | head, metadata)
+        write_checkpoint(output, _tower(source, opened) | head, metadata)
         return ZeroShotReport(output, opened.architecture, names, prompts, source.notes)
 
 

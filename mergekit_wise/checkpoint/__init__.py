@@ -3,7 +3,7 @@
 from mergekit_wise.checkpoint.checkpoint import Checkpoint, closing
 from mergekit_wise.checkpoint.opening import open_checkpoint
 from mergekit_wise.checkpoint.safetensors import write_safetensors
-from mergekit_wise.checkpoint.shards import OutputPlan, plan_output, writing_output
+from mergekit_wise.checkpoint.shards import OutputPlan, plan_output, write_checkpoint, writing_output
 from mergekit_wise.checkpoint.tensors import BY_NAME, BY_TORCH, DType, TensorInfo
 from mergekit_wise.checkpoint.writing import refuse_overwriting, require_folder, write_atomically
 
@@ -20,6 +20,7 @@ __all__ = [
     "refuse_overwriting",
     "require_folder",
     "write_atomically",
+    "write_checkpoint",
     "write_safetensors",
     "writing_output",
 ]

@@ -123,15 +123,6 @@ def other_weights(folder: Path, taken: Path) -> list[str]:
     return [name for name in _usual(folder) if name != taken.name and (folder / name).is_file()]
 
 
-def side_files(folder: Path) -> list[Path]:
-    """The files that go with the weights (configuration, tokenizer, preprocessor): all but weights and hidden files."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and not path.name.startswith(".") and not path.name.endswith(WEIGHT_KINDS)
-    )
-
-
 def leaves_folder(name: str) -> bool:
     """Whether a file's name in a list from elsewhere could lead out of the folder that it is to be written in."""
     parts = name.replace("\\", "/").split("/")

@@ -46,7 +46,7 @@ def open_checkpoint(path: Path, *, mmap: bool = True, entry: str | None = None) 
         checkpoint = _with_note(checkpoint, f"using {file.name} from the folder; ignoring {', '.join(others)}")
     if folder != path:
         checkpoint = _with_note(checkpoint, f"using the subfolder {folder.name}, which modules.json names")
-    return replace(without_wrappers(checkpoint), path=folder)
+    return replace(without_wrappers(checkpoint), path=path)
 
 
 def _open(path: Path, mmap: bool, entry: str | None) -> Checkpoint:

@@ -7,7 +7,7 @@ number in the header.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,12 @@ class Layout:
     infos: tuple[TensorInfo, ...]
     offsets: Mapping[str, int]
     size: int
+
+    has_checksums = False
+
+    def frame(self, checksums: Mapping[str, int]) -> Iterator[tuple[int, bytes]]:
+        """All bytes but those of the tensors, each run with its offset; the format has no checksums."""
+        yield 0, self.header
 
 
 def plan_layout(infos: Iterable[TensorInfo], metadata: Mapping[str, str]) -> Layout:
@@ -130,6 +136,11 @@ def parse_header(text: bytes, body_size: int) -> tuple[list[tuple[TensorInfo, in
     if expected != body_size:
         raise ValueError(f"the header promises {expected:,} bytes of tensors, the file has {body_size:,}")
     return placed, metadata
+
+
+def read_metadata(text: bytes) -> dict[str, str]:
+    """Parse metadata that is JSON by itself. Raises ValueError that says what is wrong."""
+    return _parse_metadata(json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates))
 
 
 def without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

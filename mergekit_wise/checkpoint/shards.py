@@ -2,6 +2,10 @@
 
 import hashlib
 import json
+import os
+import re
+import secrets
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -15,10 +19,12 @@ from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.folder import require_shards
 from mergekit_wise.checkpoint.foreign import foreign_file
+from mergekit_wise.checkpoint.formats import SAFETENSORS, FileLayout, ending_of, planner_of
 from mergekit_wise.checkpoint.mapped import MappedFile
-from mergekit_wise.checkpoint.safetensors import Layout, plan_layout, without_duplicates
+from mergekit_wise.checkpoint.safetensors import without_duplicates
 from mergekit_wise.checkpoint.tensors import Tensor, TensorInfo
-from mergekit_wise.checkpoint.writing import Writer, writing
+from mergekit_wise.checkpoint.torch_writing import checksum_of
+from mergekit_wise.checkpoint.writing import Writer, partials_of, writing
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural, shown
 
@@ -127,7 +133,7 @@ def _read_weight_map(file: MappedFile) -> dict[str, str]:
 class OutputPlan:
     """The files to be written, each with its layout; `index` lists them if there are several, else it is None."""
 
-    files: Mapping[Path, Layout]
+    files: Mapping[Path, FileLayout]
     index: Path | None
 
     @property
@@ -144,49 +150,122 @@ class OutputPlan:
 def plan_output(
     output: Path, infos: Iterable[TensorInfo], metadata: Mapping[str, str], shard_size: int | None = None
 ) -> OutputPlan:
-    """Decide on files and layouts; `shard_size` is in bytes of tensors. A tensor is never split."""
+    """Decide on files and layouts; `shard_size` is in bytes of tensors. A tensor is never split.
+
+    Raises OutputError if the name of `output` asks for a format that is not written.
+    """
+    plan_file = planner_of(output)
+    infos = tuple(infos)
+    if shard_size is None:
+        return OutputPlan({output: plan_file(infos, metadata)}, None)
     groups = _groups(sorted(infos, key=lambda info: info.name), shard_size)
     if len(groups) == 1:
-        return OutputPlan({output: plan_layout(groups[0], metadata)}, None)
-    stem = output.name.removesuffix(".safetensors")
-    names = [f"{stem}-{n:05}-of-{len(groups):05}.safetensors" for n in range(1, len(groups) + 1)]
-    files = {output.with_name(n): plan_layout(group, metadata) for n, group in zip(names, groups, strict=True)}
-    return OutputPlan(files, output.with_name(f"{stem}.safetensors.index.json"))
+        return OutputPlan({output: plan_file(infos, metadata)}, None)
+    stem, ending = output.name.removesuffix(ending_of(output)), ending_of(output) or SAFETENSORS
+    names = [f"{stem}-{n:05}-of-{len(groups):05}{ending}" for n in range(1, len(groups) + 1)]
+    files = {output.with_name(n): plan_file(group, metadata) for n, group in zip(names, groups, strict=True)}
+    return OutputPlan(files, output.with_name(f"{stem}{ending}.index.json"))
 
 
 class Output:
-    """Takes the bytes of tensors; may be called from several threads at once."""
+    """Takes the bytes of tensors, each byte once; may be called from several threads at once."""
 
-    def __init__(self, places: Mapping[str, tuple[Writer, int]]) -> None:
+    def __init__(self, places: Mapping[str, tuple[Writer, int, bool]]) -> None:
+        """`places` holds for each tensor its file, its first byte in it, and whether it needs a checksum."""
         self._places = places
+        self._parts: dict[str, list[tuple[int, int, int]]] = {
+            name: [] for name, (_, _, has_checksum) in places.items() if has_checksum
+        }
 
     def put(self, name: str, start: int, data: NDArray[np.generic]) -> None:
         """Write `data` from byte `start` of the tensor on."""
-        write, offset = self._places[name]
+        write, offset, has_checksum = self._places[name]
         write(offset + start, data)
+        if has_checksum:
+            self._parts[name].append((start, zlib.crc32(data.reshape(-1).view("u1").data), data.nbytes))
+
+    def checksums(self) -> dict[str, int]:
+        """The CRC-32 of every tensor that needs one."""
+        return {name: checksum_of(parts) for name, parts in self._parts.items()}
 
 
 @contextmanager
 def writing_output(plan: OutputPlan) -> Iterator[Output]:
-    """Write the files of `plan`; each appears whole or not at all, the index last. Raises OutputError."""
+    """Write the files of `plan`; each appears whole or not at all. Raises OutputError.
+
+    Shards never replace earlier ones: next to those they get other names, and become the checkpoint at the moment in
+    which their index replaces the earlier index. Then the earlier shards are removed.
+    """
     with ExitStack() as stack:
-        # Files appear in the reverse of the order in which they are opened here: the index must come last.
+        files, earlier = dict(plan.files), frozenset[Path]()
         if plan.index is not None:
-            text = _index(plan)
-            stack.enter_context(writing(plan.index, len(text)))(0, text)
-        places: dict[str, tuple[Writer, int]] = {}
-        for path, layout in plan.files.items():
+            # Files appear in the reverse of the order in which they are opened here: the index must come last.
+            write = stack.enter_context(writing(plan.index, 0))
+            earlier = _earlier_shards(plan)
+            files = _free_names(plan)
+            write(0, _index(files))
+        places: dict[str, tuple[Writer, int, bool]] = {}
+        writers = []
+        for path, layout in files.items():
             write = stack.enter_context(writing(path, layout.size))
-            write(0, layout.header)
-            places |= {name: (write, offset) for name, offset in layout.offsets.items()}
-        yield Output(places)
+            writers.append((layout, write))
+            places |= {name: (write, offset, layout.has_checksums) for name, offset in layout.offsets.items()}
+        output = Output(places)
+        yield output
+        checksums = output.checksums()
+        for layout, write in writers:
+            for offset, data in layout.frame(checksums):
+                write(offset, data)
+    for path in earlier - files.keys():
+        path.unlink(missing_ok=True)
 
 
-def _groups(infos: list[TensorInfo], shard_size: int | None) -> list[list[TensorInfo]]:
+def write_checkpoint(
+    output: Path, tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic]]], metadata: Mapping[str, str]
+) -> None:
+    """Write tensors that are in memory, as arrays of their dtypes' storage dtypes, in the format of the output's name.
+
+    Raises OutputError.
+    """
+    with writing_output(plan_output(output, (info for info, _ in tensors.values()), metadata)) as out:
+        for name, (_, data) in tensors.items():
+            out.put(name, 0, np.ascontiguousarray(data))
+
+
+def _free_names(plan: OutputPlan) -> dict[Path, FileLayout]:
+    """The shards under names that no file has and no other run is about to use."""
+    assert plan.index is not None
+    others = len(partials_of(Path(os.path.realpath(plan.index)))) > 1  # one is this run's own
+    if not others and not any(os.path.lexists(path) for path in (plan.index, *plan.files)):
+        return dict(plan.files)
+    mark = secrets.token_hex(4)
+    return {path.with_name(_marked(path.name, mark)): layout for path, layout in plan.files.items()}
+
+
+def _marked(name: str, mark: str) -> str:
+    stem, number, of, total = name.rsplit("-", 3)
+    return f"{stem}-{mark}-{number}-{of}-{total}"
+
+
+def _earlier_shards(plan: OutputPlan) -> frozenset[Path]:
+    """The files of an earlier index under the names that shards of this output have."""
+    assert plan.index is not None
+    first = next(iter(plan.files))
+    stem, ending = first.name.rsplit("-", 3)[0], first.suffix
+    pattern = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}{re.escape(ending)}"
+    try:
+        with MappedFile(plan.index) as file:
+            shards = set(_read_weight_map(file).values())
+    except CheckpointError:
+        return frozenset()
+    return frozenset(plan.index.with_name(shard) for shard in shards if re.fullmatch(pattern, shard))
+
+
+def _groups(infos: list[TensorInfo], shard_size: int) -> list[list[TensorInfo]]:
     groups: list[list[TensorInfo]] = [[]]
     filled = 0
     for info in infos:
-        if groups[-1] and shard_size is not None and filled + info.nbytes > shard_size:
+        if groups[-1] and filled + info.nbytes > shard_size:
             groups.append([])
             filled = 0
         groups[-1].append(info)
@@ -194,8 +273,8 @@ def _groups(infos: list[TensorInfo], shard_size: int | None) -> list[list[Tensor
     return groups
 
 
-def _index(plan: OutputPlan) -> bytes:
+def _index(files: Mapping[Path, FileLayout]) -> bytes:
     """The index in the form that transformers writes and reads."""
-    weight_map = {info.name: path.name for path, layout in plan.files.items() for info in layout.infos}
-    total = sum(info.nbytes for info in plan.infos)
+    weight_map = {info.name: path.name for path, layout in files.items() for info in layout.infos}
+    total = sum(info.nbytes for layout in files.values() for info in layout.infos)
     return json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}, indent=2).encode()

@@ -11,7 +11,7 @@ from mergekit_wise.checkpoint.pickle_report import with_call
 from mergekit_wise.checkpoint.tensors import BY_TORCH, MAX_DIMENSIONS, RANK, DType
 from mergekit_wise.wording import shown
 
-STORAGE_DTYPES = {
+STORAGE_DTYPES: Mapping[str, str] = {
     "DoubleStorage": "float64",
     "FloatStorage": "float32",
     "HalfStorage": "float16",

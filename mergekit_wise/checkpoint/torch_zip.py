@@ -13,11 +13,15 @@ from mergekit_wise.checkpoint.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.pickle_machine import Damaged
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames
+from mergekit_wise.checkpoint.safetensors import MAX_HEADER, read_metadata
 from mergekit_wise.checkpoint.script_code import declared_weights, leave_out_undeclared
 from mergekit_wise.checkpoint.state_dict import Region, refusal, torch_checkpoint
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.wording import plural, shown
+
+METADATA = "mergekit_wise.json"
+"""The record in which this tool keeps the metadata of the files that it writes; torch does not look at it."""
 
 LOCAL_HEADER = 30
 """Bytes of the header in front of a member's name."""
@@ -54,8 +58,9 @@ def open_torch_zip(file: MappedFile, entry: str | None = None) -> Checkpoint:
             suspicious,
             entry,
         )
-        return replace(checkpoint, notes=(*checkpoint.notes, *left_out))
-    except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError) as error:
+        metadata = {**checkpoint.metadata, **_metadata(file, members, folder)}
+        return replace(checkpoint, metadata=metadata, notes=(*checkpoint.notes, *left_out))
+    except (ValueError, zipfile.BadZipFile, NotImplementedError, struct.error, EOFError, RecursionError) as error:
         raise refusal(file, "torch.save file", error) from error
 
 
@@ -105,6 +110,15 @@ def _content(file: MappedFile, member: zipfile.ZipInfo) -> bytes:
     if member.file_size > MAX_PICKLE:
         raise ValueError(f"{shown(member.filename)} is {member.file_size:,} bytes long, which is implausible")
     return file.bytes_at(start, start + member.file_size)
+
+
+def _metadata(file: MappedFile, members: dict[str, zipfile.ZipInfo], folder: str) -> dict[str, str]:
+    member = members.get(f"{folder}{METADATA}")
+    if member is None:
+        return {}
+    if member.file_size > MAX_HEADER:
+        raise ValueError(f"{METADATA} is {member.file_size:,} bytes long, which is implausible")
+    return read_metadata(_content(file, member))
 
 
 def _require_little_endian(file: MappedFile, member: zipfile.ZipInfo | None) -> None:

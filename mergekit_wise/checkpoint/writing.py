@@ -6,17 +6,19 @@ flushed to disk before it replaces it, so that one of the two survives a power f
 to flush, as `cp` leaves it.
 
 A run holds a lock on its sibling. A sibling that nobody has locked was left by a run that was killed, and the next run
-with the same output removes it.
+with the same output removes it. On file systems without locks nothing is removed.
 """
 
 import errno
-import glob
 import os
+import re
 import secrets
 import shutil
+import signal
+import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +29,9 @@ from mergekit_wise.errors import OutputError
 
 SUFFIX = ".partial"
 
+UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""What file systems answer to requests that they do not know."""
+
 
 class Writer(Protocol):
     """Writes at any offset of a file; may be called from several threads at once."""
@@ -36,8 +41,18 @@ class Writer(Protocol):
 
 
 def write_atomically(output: Path, content: bytes | str) -> None:
-    """Replace `output` by a file with this content (a text as UTF-8). Raises OutputError."""
+    """Replace `output` by a file with this content (a text as UTF-8), or write it into a pipe or a device.
+
+    Raises OutputError.
+    """
     data = content.encode() if isinstance(content, str) else content
+    if _is_special(output):
+        try:
+            with output.open("wb", buffering=0) as file:
+                file.write(data)
+        except OSError as error:
+            raise OutputError(f"{output}: writing failed: {error.strerror}.") from error
+        return
     with writing(output, len(data)) as write:
         write(0, data)
 
@@ -49,32 +64,34 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
     Raises OutputError if the folder is missing or not writable, or if the disk is too small or fills up.
     """
 
-    def create(partial: Path, target: Path) -> None:
+    def create(partial: Path, target: Path) -> int:
         _check_file(output, target, size)
-        partial.touch(exist_ok=False)
+        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
-    with _replacing(output, create) as (partial, target), partial.open("r+b") as file:
-        file.truncate(size)
-        yield _writer(file.fileno())
+    with _replacing(output, create) as (_, target, descriptor):
+        os.ftruncate(descriptor, size)
+        yield _writer(descriptor)
         if target.exists():
-            os.fsync(file.fileno())
+            _flush(descriptor)
 
 
 @contextmanager
-def writing_folder(output: Path, sources: list[Path]) -> Iterator[Path]:
-    """Fill a folder that holds copies of `sources`; it becomes `output` when the block ends without an exception.
+def writing_folder(output: Path, copies: Mapping[str, Path]) -> Iterator[Path]:
+    """Fill a folder that holds copies of files, by their paths in it; it becomes `output` at the end of the block.
 
     Raises OutputError if `output` exists and is not empty, or cannot be created.
     """
 
-    def create(partial: Path, target: Path) -> None:
+    def create(partial: Path, target: Path) -> int | None:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{output}: already exists, and only an empty folder can be replaced. Give another name.")
         partial.mkdir()
+        return None if sys.platform == "win32" else os.open(partial, os.O_RDONLY)
 
-    with _replacing(output, create) as (partial, _):
-        for source in sources:
-            shutil.copyfile(source, partial / source.name)
+    with _replacing(output, create) as (partial, _, _):
+        for name, source in copies.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, partial / name)
         yield partial
 
 
@@ -100,46 +117,130 @@ def partial_name(target: Path) -> Path:
 
 def remove_abandoned(target: Path) -> None:
     """Remove the partial files and folders of `target` that no running process has locked."""
-    for partial in target.parent.glob(f".{glob.escape(target.name)}.*{SUFFIX}"):
+    for partial in partials_of(target):
         with suppress(OSError), locked(partial):
             _remove(partial)
 
 
+def partials_of(target: Path) -> list[Path]:
+    """The partial files and folders of `target`, by running and by killed processes."""
+    named = re.compile(re.escape(f".{target.name}.") + r"\d+-[0-9a-f]{8}" + re.escape(SUFFIX))
+    try:
+        return [target.parent / name for name in os.listdir(target.parent) if named.fullmatch(name)]
+    except OSError:  # a folder that may be written but not read
+        return []
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on a file or folder. Raises OSError if another run holds it.
+    """Hold an exclusive lock on a file or folder. Raises OSError if another run holds it or there are no locks.
 
     Windows needs no lock, because it does not remove open files.
     """
     if sys.platform == "win32":
         yield
         return
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDONLY)
+    # Network file systems lock only what is open for writing, which a folder cannot be.
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def _replacing(output: Path, create: Callable[[Path, Path], None]) -> Iterator[tuple[Path, Path]]:
-    """Create a partial file or folder and yield it with its target, which it replaces at the end."""
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block ends. Blocks are short: no file is half registered or half removed.
+
+    Signals reach the main thread only, so that in other threads there is nothing to wait for.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    requests: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in handlers:
+            signal.signal(number, lambda number, _: requests.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        if requests:
+            signal.raise_signal(requests[0])
+
+
+Create = Callable[[Path, Path], int | None]
+"""Creates a partial file or folder for a target, and opens it."""
+
+
+@contextmanager
+def _replacing(output: Path, create: Create) -> Iterator[tuple[Path, Path, int]]:
+    """Create a partial file or folder and yield it with its target, which it replaces at the end, and its descriptor.
+
+    The descriptor of a folder serves for the lock alone.
+    """
     target = Path(os.path.realpath(output))  # resolve() raises an error for a link to itself
-    partial = partial_name(target)
+    partial, descriptor = target, None
     try:
         require_folder(output)
         remove_abandoned(target)
-        create(partial, target)
-        with locked(partial):
-            yield partial, target
+        with uninterrupted():
+            partial, descriptor = _owned(target, create)
+        yield partial, target, -1 if descriptor is None else descriptor
+        with uninterrupted():
+            if sys.platform == "win32" and descriptor is not None:  # where an open file cannot be renamed
+                os.close(descriptor)
+                descriptor = None
             partial.replace(target)
     except OSError as error:
         raise OutputError(f"{output}: writing failed: {error.strerror}. {_advice(error)}") from error
     finally:
-        _remove(partial)
+        with uninterrupted():
+            if partial != target:
+                _remove(partial)
+            if descriptor is not None:
+                os.close(descriptor)
+
+
+def _owned(target: Path, create: Create) -> tuple[Path, int | None]:
+    """Create a partial file or folder and lock it, again if another run took it for an abandoned one in between."""
+    while True:
+        partial = partial_name(target)
+        try:
+            descriptor = create(partial, target)
+            if descriptor is None:
+                return partial, None
+            try:
+                _lock(descriptor)
+            except BlockingIOError:  # another run is about to remove it
+                pass
+            except OSError:  # no locks here: nobody takes it for an abandoned one
+                return partial, descriptor
+            else:
+                if partial.exists():
+                    return partial, descriptor
+            os.close(descriptor)
+        except BaseException:
+            _remove(partial)
+            raise
+
+
+def _lock(descriptor: int) -> None:
+    """Raises BlockingIOError if another process holds the lock, another OSError if the file system has none."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _flush(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (*UNSUPPORTED, errno.EINVAL):
+            raise
 
 
 def _remove(partial: Path) -> None:
@@ -150,22 +251,35 @@ def _remove(partial: Path) -> None:
             partial.unlink(missing_ok=True)
 
 
+def _is_special(path: Path) -> bool:
+    """Whether `path` is a device or a pipe, or a link to one."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
 def _check_file(output: Path, target: Path, size: int) -> None:
     if target.is_dir():
         raise OutputError(f"{output}: is a folder. Give the name of a file with -o.")
-    if target.exists() and not target.is_file():
+    if _is_special(output):
         raise OutputError(f"{output}: is a device or a pipe, which a file would replace. Give another name with -o.")
     free = free_bytes(target.parent)
-    if free < size:
+    if free is not None and free < size:
         raise OutputError(
             f"{output}: needs {size:,} bytes, but only {free:,} are free in {target.parent}. "
             "Free some space or write elsewhere."
         )
 
 
-def free_bytes(folder: Path) -> int:
-    """Bytes that a user may still write to the disk of `folder`."""
-    return shutil.disk_usage(folder).free
+def free_bytes(folder: Path) -> int | None:
+    """Bytes that a user may still write to the disk of `folder`; None if the file system does not say."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return usage.free if usage.total else None  # some network file systems answer 0 free bytes of 0
 
 
 def _writer(descriptor: int) -> Writer:
@@ -190,4 +304,6 @@ def _advice(error: OSError) -> str:
         return "Free some space or write elsewhere; nothing was left behind."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "Choose a folder that you may write to."
+    if error.errno in UNSUPPORTED:
+        return "This file system cannot do that: write to another disk and copy the output. Nothing was left behind."
     return "Nothing was left behind; an earlier output is untouched."

@@ -39,14 +39,17 @@ def _show_plan(found: "MergePreview") -> None:
         for row in plan_rows(found.steps):
             write(row)
     files = "1 file" if found.files == 1 else f"{found.files} files"
-    out.print(f"\n{files}, {in_bytes(found.size)}; {in_bytes(found.free)} free there. Nothing was written.")
+    free = "" if found.free is None else f"; {in_bytes(found.free)} free there"
+    out.print(f"\n{files}, {in_bytes(found.size)}{free}. Nothing was written.")
 
 
 def _summarize(report: "MergeReport") -> None:
+    from mergekit_wise.checkpoint.formats import ending_of
     from mergekit_wise.cli.console import in_bytes, out
 
     rate = report.size / max(report.seconds, 1e-9)
-    out.print(f"Wrote {report.output} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)")
+    kind = "" if ending_of(report.output) or report.output.is_dir() else " in the safetensors format"
+    out.print(f"Wrote {report.output}{kind} ({in_bytes(report.size)}, {report.seconds:.1f} s, {in_bytes(int(rate))}/s)")
     for line in _lines(report):
         out.print(f"  {line}")
 

@@ -4,7 +4,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_wise.wording import plural
+
 if TYPE_CHECKING:
+    from mergekit_wise.api.verify import Verdict
     from mergekit_wise.options import VerifyOptions
 
 
@@ -19,4 +22,19 @@ def verify(options: "VerifyOptions") -> None:
     if verdict.difference is not None:
         out.print(f"{options.merged} is not what its sources give: {verdict.difference}.")
         raise typer.Exit(1)
-    out.print(f"{options.merged}: all {verdict.tensors} tensors are what its sources give, byte for byte.")
+    out.print(f"{options.merged}: {_summary(verdict)}.")
+
+
+def _summary(verdict: "Verdict") -> str:
+    computed = verdict.mixed + verdict.copied
+    of = (
+        f"all {plural(computed, 'tensor')}"
+        if computed == verdict.tensors
+        else f"{computed} of {verdict.tensors} tensors"
+    )
+    parts = [f"{of} byte for byte what its sources give ({verdict.mixed} mixed, {verdict.copied} copied)"]
+    if verdict.recorded:
+        parts.append(f"{verdict.recorded} recalibrated, and as the merge wrote them")
+    if verdict.skipped:
+        parts.append(f"{verdict.skipped} not compared")
+    return "; ".join(parts)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 
@@ -53,20 +54,21 @@ class Recalibration:
     inputs: frozenset[str]
     device: str
 
-    def with_record(self, metadata: Mapping[str, str]) -> dict[str, str]:
-        """The metadata of a merged file, with the images of the recalibration in its provenance."""
+    def with_record(self, metadata: Mapping[str, str], found: Mapping[str, NDArray[np.generic]]) -> dict[str, str]:
+        """The metadata of a merged file, with the images and the SHA-256 of each of the tensors that were `found`."""
         origin = json.loads(metadata[KEY])
         origin["recalibrated"] = {
             "dataset": self.dataset.name,
             "images": len(self.dataset),
             "data": fingerprint(self.dataset),
+            "tensors": {name: sha256(np.ascontiguousarray(values).data).hexdigest() for name, values in found.items()},
         }
         return {**metadata, KEY: json.dumps(origin)}
 
     def statistics(
         self, mixer: Mixer, plan: Sequence[TensorPlan], progress: Progress
-    ) -> Iterator[tuple[str, NDArray[np.generic]]]:
-        """Names and contents of the merged file's tensors that hold statistics. Raises SuiteError."""
+    ) -> dict[str, NDArray[np.generic]]:
+        """The merged file's tensors that hold statistics, by name, flattened. Raises SuiteError."""
         model, device = self.model, open_device(self.device)
         steps = {step.info.name: step for step in plan}
         model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in self.inputs})
@@ -79,12 +81,14 @@ class Recalibration:
             progress=progress,
         )
         state, theirs = model.module.state_dict(), {module: name for name, module in model.names.items()}
+        found = {}
         for name in names:
             step = steps.get(theirs.get(name, ""))
             if step is not None:
                 values = state[name].cpu().numpy().reshape(-1)
                 as_stored = encode(values, step.info.dtype, Scratch()) if step.info.dtype.kind == "float" else values
-                yield step.info.name, as_stored
+                found[step.info.name] = as_stored
+        return found
 
 
 def open_recalibration(

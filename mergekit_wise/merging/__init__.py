@@ -7,7 +7,7 @@ from mergekit_wise.merging.movement import Movement, each_movement, movements
 from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming, parse_naming, read_naming, renamed
 from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
 from mergekit_wise.merging.plan import TensorPlan, make_plan
-from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
+from mergekit_wise.merging.provenance import KEY, describe, described_by, read_origin, read_rules
 from mergekit_wise.merging.rules import Rules, check_alpha, parse_alphas
 from mergekit_wise.merging.stream import Outcome, Sink, relative_distance, stream
 
@@ -29,6 +29,7 @@ __all__ = [
     "blocks",
     "check_alpha",
     "describe",
+    "described_by",
     "differences",
     "each_movement",
     "make_plan",

@@ -30,6 +30,9 @@ PROBE = 1024
 
 _Stored = tuple[StorageArray, DType]
 
+SMALL = 1 << 12
+"""Elements of a tensor below which it is not worth while to tell the system which pages are needed."""
+
 TensorSource = Literal["mixed", "equal", "zeroshot", "finetuned"]
 """`equal`: copied, because both checkpoints hold the same bytes. `zeroshot`, `finetuned`: copied from that side.
 
@@ -184,11 +187,11 @@ class Mixer:
 
     def _equal_span(self, name: str, start: int, stop: int) -> bool:
         sides = (self.pair.zeroshot, self.pair.finetuned)
-        a, b = (np.ascontiguousarray(side.read(name, start, stop)) for side in sides)
-        # As integers: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
-        equal = np.array_equal(a.view(f"u{a.itemsize}"), b.view(f"u{b.itemsize}"))
-        for side in sides:  # mapped pages count as memory of the process
-            side.forget(name, start, stop)
+        # As bytes: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
+        equal = sides[0].read(name, start, stop).tobytes() == sides[1].read(name, start, stop).tobytes()
+        if stop - start >= SMALL:  # mapped pages count as memory of the process
+            for side in sides:
+                side.forget(name, start, stop)
         return equal
 
 

@@ -1,7 +1,7 @@
 """The provenance in a merged file's metadata: no time and no path, so the same inputs give the same bytes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mergekit_wise import __version__
@@ -9,6 +9,7 @@ from mergekit_wise.checkpoint import BY_TORCH, Checkpoint
 from mergekit_wise.errors import CheckpointError, UsageError
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
+from mergekit_wise.merging.plan import TensorPlan
 from mergekit_wise.merging.rules import SIDES, Rules, Side
 
 KEY = "mergekit_wise"
@@ -17,13 +18,38 @@ KEY = "mergekit_wise"
 _SIDES: Mapping[str, Side] = {side: side for side in SIDES.values()}
 
 
-def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The metadata of the merged file, and the keys on which the two sources disagree.
+def described_by(pair: Pair, plan: Iterable[TensorPlan]) -> Side:
+    """The side whose configuration describes the merged model: the one with the same tensors.
 
-    The sources' metadata (architecture, preprocessing) are kept. Where they disagree the fine-tuned checkpoint decides,
-    because the merged model is used in its place.
+    The fine-tuned one if both have them or neither does, because the merged model is used in its place. Files next to a
+    checkpoint that was translated describe it under other names.
     """
+    if pair.finetuned.is_translated:
+        return "zeroshot"
+    if pair.zeroshot.is_translated:
+        return "finetuned"
+    merged = {step.info.name: step.info.shape for step in plan}
+    sides: dict[Side, dict[str, tuple[int, ...]]] = {
+        "finetuned": {name: tensor.info.shape for name, tensor in pair.finetuned.tensors.items()},
+        "zeroshot": {name: tensor.info.shape for name, tensor in pair.zeroshot.tensors.items()},
+    }
+    for side, shapes in sides.items():
+        if shapes == merged:
+            return side
+    return next((side for side, shapes in sides.items() if merged.items() <= shapes.items()), "finetuned")
+
+
+def describe(
+    pair: Pair, plan: Iterable[TensorPlan], rules: Rules, fishers: Fishers | None = None
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The metadata of the merged file, and a note on each key on which the two sources disagree.
+
+    The sources' metadata (architecture, preprocessing) are kept. Where they disagree, `described_by` decides.
+    """
+    side = described_by(pair, plan)
     inherited = {**pair.zeroshot.metadata, **pair.finetuned.metadata}
+    if side == "zeroshot":
+        inherited |= pair.zeroshot.metadata
     inherited.pop(KEY, None)
     shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY}
     disputed = sorted(key for key in shared if pair.zeroshot.metadata[key] != pair.finetuned.metadata[key])
@@ -43,7 +69,9 @@ def describe(pair: Pair, rules: Rules, fishers: Fishers | None = None) -> tuple[
             "floor": fishers.floor,
         }
     # transformers requires "format" in every safetensors file.
-    return {"format": "pt", **inherited, KEY: json.dumps(origin)}, tuple(disputed)
+    kept = {"zeroshot": "zero-shot", "finetuned": "fine-tuned"}[side]
+    notes = tuple(f"the two files' metadata disagree on {key!r}; keeping the {kept} one's" for key in disputed)
+    return {"format": "pt", **inherited, KEY: json.dumps(origin)}, notes
 
 
 def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:

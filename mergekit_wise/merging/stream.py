@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging.arithmetic import Scratch, StorageArray
-from mergekit_wise.merging.mixing import NOTHING, Mixer, MixStatistics, TensorSource, blocks
+from mergekit_wise.merging.mixing import NOTHING, SMALL, Mixer, MixStatistics, TensorSource, blocks
 from mergekit_wise.merging.plan import TensorPlan
 from mergekit_wise.progress import Progress
+
+TOGETHER = 256
+"""Small tensors that a thread takes over at once."""
 
 Put = Callable[[str, int, StorageArray], None]
 """Takes bytes of an output: a tensor's name, the first byte in the tensor, and the data."""
@@ -56,14 +60,17 @@ class _Part:
 
     sink: int
     plan: TensorPlan
-    source: TensorSource
 
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Elements `start` to `stop` of a tensor, for all sinks that hold it."""
+    """Elements `start` to `stop` of a tensor, for all sinks that hold it.
+
+    `sources` are known before the first piece of a large tensor is read; those of a small one are found with its piece.
+    """
 
     parts: Sequence[_Part]
+    sources: Sequence[TensorSource] | None
     start: int
     stop: int
 
@@ -72,69 +79,92 @@ class _Piece:
         return (self.stop - self.start) * sum(part.plan.info.dtype.itemsize for part in self.parts)
 
 
+Found = tuple[TensorSource, MixStatistics]
+
+
 def stream(mixer: Mixer, sinks: Sequence[Sink], progress: Progress) -> list[tuple[Outcome, ...]]:
     """Compute every tensor of every sink; returns for each sink the outcomes of its tensors, in its order.
 
     The tensors are read in the order of the first sink, each once.
     """
-    parts = _parts(mixer, sinks)
-    pieces = [piece for of_tensor in parts.values() for piece in _pieces(mixer, of_tensor)]
-    total, done = sum(piece.nbytes for piece in pieces), 0
-    statistics = {(part.sink, name): NOTHING for name, of_tensor in parts.items() for part in of_tensor}
+    jobs = list(_jobs(mixer, sinks))
+    total, done = sum(piece.nbytes for job in jobs for piece in job), 0
+    found: list[dict[str, Found]] = [{} for _ in sinks]
     pool = ThreadPoolExecutor(mixer.backend.threads)
     try:
-        for piece, found in zip(pieces, pool.map(_worker(mixer, sinks), pieces), strict=True):
-            for part, added in zip(piece.parts, found, strict=True):
-                statistics[part.sink, part.plan.info.name] += added
-            done += piece.nbytes
+        for job, results in zip(jobs, pool.map(_worker(mixer, sinks), jobs), strict=True):
+            for piece, of_parts in zip(job, results, strict=True):
+                for part, (source, added) in zip(piece.parts, of_parts, strict=True):
+                    name, of_sink = part.plan.info.name, found[part.sink]
+                    of_sink[name] = (source, of_sink[name][1] + added if name in of_sink else added)
+                done += piece.nbytes
             progress("Merging", done, total, "bytes")
     finally:
         # Also on Ctrl-C: no thread may still write while the partial file is being removed.
         pool.shutdown(wait=True, cancel_futures=True)
-    sources = {(part.sink, name): part.source for name, of_tensor in parts.items() for part in of_tensor}
     return [
-        tuple(Outcome(plan, sources[key := (number, plan.info.name)], statistics[key]) for plan in sink.plans)
-        for number, sink in enumerate(sinks)
+        tuple(Outcome(plan, *of_sink[plan.info.name]) for plan in sink.plans)
+        for sink, of_sink in zip(sinks, found, strict=True)
     ]
 
 
-def _parts(mixer: Mixer, sinks: Sequence[Sink]) -> dict[str, list[_Part]]:
-    """The parts of each tensor. Two tensors are compared once, however many sinks hold them."""
+def _jobs(mixer: Mixer, sinks: Sequence[Sink]) -> Iterator[list[_Piece]]:
+    """What a thread takes over at once: a piece of a large tensor, or many small tensors."""
     parts: dict[str, list[_Part]] = {}
-    sources: dict[tuple[str, str], TensorSource] = {}
     for number, sink in enumerate(sinks):
         for plan in sink.plans:
-            key = (plan.info.name, plan.action)
-            if key not in sources:
-                sources[key] = mixer.source(plan)
-            parts.setdefault(plan.info.name, []).append(_Part(number, plan, sources[key]))
-    return parts
+            parts.setdefault(plan.info.name, []).append(_Part(number, plan))
+    together: list[_Piece] = []
+    for of_tensor in parts.values():
+        count = of_tensor[0].plan.info.count
+        if count < SMALL:
+            together.append(_Piece(of_tensor, None, 0, count))
+            if len(together) == TOGETHER:
+                yield together
+                together = []
+            continue
+        sources = _sources(mixer, of_tensor)
+        for start, stop in blocks(0, count, mixer.backend.chunk):
+            yield [_Piece(of_tensor, sources, start, stop)]
+    if together:
+        yield together
 
 
-def _pieces(mixer: Mixer, parts: Sequence[_Part]) -> Iterator[_Piece]:
-    count = parts[0].plan.info.count
-    spans = blocks(0, count, mixer.backend.chunk) if count else [(0, 0)]
-    return (_Piece(parts, start, stop) for start, stop in spans)
+def _sources(mixer: Mixer, parts: Sequence[_Part]) -> Sequence[TensorSource]:
+    """Where each part is taken from. Two tensors are compared once, however many sinks hold them."""
+    by_action: dict[str, TensorSource] = {}
+    for part in parts:
+        if part.plan.action not in by_action:
+            by_action[part.plan.action] = mixer.source(part.plan)
+    return [by_action[part.plan.action] for part in parts]
 
 
-def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[_Piece], list[MixStatistics]]:
+def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[list[_Piece]], list[list[Found]]]:
     local = threading.local()
 
-    def work(piece: _Piece) -> list[MixStatistics]:
+    def work(job: list[_Piece]) -> list[list[Found]]:
         scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
-        name = piece.parts[0].plan.info.name
-        # By identity: checkpoints are not hashable.
-        checkpoints = {id(each): each for part in piece.parts for each in mixer.checkpoints(part.source)}
-        statistics = [NOTHING] * len(piece.parts)
-        for checkpoint in checkpoints.values():
-            checkpoint.expect(name, piece.start, piece.stop)
-        for start, stop in blocks(piece.start, piece.stop, mixer.backend.block):
-            for number, part in enumerate(piece.parts):
-                data, added = mixer.block(part.plan, part.source, start, stop, scratch)
-                statistics[number] += added
-                sinks[part.sink].put(name, start * part.plan.info.dtype.itemsize, data)
-        for checkpoint in checkpoints.values():  # mapped pages count as memory of the process
-            checkpoint.forget(name, piece.start, piece.stop)
-        return statistics
+        return [_mixed(mixer, sinks, piece, scratch) for piece in job]
 
     return work
+
+
+def _mixed(mixer: Mixer, sinks: Sequence[Sink], piece: _Piece, scratch: Scratch) -> list[Found]:
+    """Compute a piece and write it; returns for each part where it was taken from, with statistics."""
+    name = piece.parts[0].plan.info.name
+    sources = _sources(mixer, piece.parts) if piece.sources is None else piece.sources
+    statistics = [NOTHING] * len(piece.parts)
+    checkpoints: dict[int, Checkpoint] = {}
+    if piece.stop - piece.start >= SMALL:  # by identity: checkpoints are not hashable
+        checkpoints = {id(each): each for source in sources for each in mixer.checkpoints(source)}
+    for checkpoint in checkpoints.values():
+        checkpoint.expect(name, piece.start, piece.stop)
+    for start, stop in blocks(piece.start, piece.stop, mixer.backend.block) if piece.stop else [(0, 0)]:
+        for number, (part, source) in enumerate(zip(piece.parts, sources, strict=True)):
+            data, added = mixer.block(part.plan, source, start, stop, scratch)
+            if added is not NOTHING:
+                statistics[number] = added if statistics[number] is NOTHING else statistics[number] + added
+            sinks[part.sink].put(name, start * part.plan.info.dtype.itemsize, data)
+    for checkpoint in checkpoints.values():  # mapped pages count as memory of the process
+        checkpoint.forget(name, piece.start, piece.stop)
+    return list(zip(sources, statistics, strict=True))

@@ -18,7 +18,7 @@ from typing import Any
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.bounded_json import parse_json
-from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS
+from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS, weights_folder_in
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
 from mergekit_wise.models.names import HEAD, OPENAI, TEXT, TOWER, Reading, read_names
@@ -201,7 +201,7 @@ def weights_folder(checkpoint: Checkpoint) -> Path | None:
         return None
     checkpoint = checkpoint.base or checkpoint
     if checkpoint.path.is_dir():
-        return checkpoint.path
+        return weights_folder_in(checkpoint.path)
     return checkpoint.path.parent if checkpoint.path.name in WEIGHTS else None
 
 

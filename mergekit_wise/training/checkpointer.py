@@ -5,6 +5,7 @@ model after epoch N, an ordinary checkpoint. Reading executes no code. Knows not
 """
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -108,7 +109,8 @@ class Checkpointer:
         self.path.unlink(missing_ok=True)
         if not keep_epochs:
             for path in self.folder.glob("epoch-*.safetensors"):
-                path.unlink(missing_ok=True)
+                if re.fullmatch(r"epoch-\d+\.safetensors", path.name):  # others are not this tool's
+                    path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty, or never created
             self.folder.rmdir()
 

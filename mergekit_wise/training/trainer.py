@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import write_safetensors
+from mergekit_wise.checkpoint import write_checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
@@ -335,7 +335,7 @@ class Trainer:
     def _write(self, path: Path) -> None:
         """Write the model as it is now."""
         tensors = self.trainable.checkpoint(self.checkpointer.weights())
-        write_safetensors(path, tensors, self.trainable.metadata({FINETUNED: json.dumps(self.checkpointer.facts)}))
+        write_checkpoint(path, tensors, self.trainable.metadata({FINETUNED: json.dumps(self.checkpointer.facts)}))
 
     def _advice(self) -> str:
         checkpoint = self.checkpointer.epoch(self.loop.optimizer.taken // self.loop.order.steps)

@@ -178,7 +178,7 @@ def test_shards_and_small_memory_change_no_tensor(sides, tmp_path):
     _, _, run = sides
     whole = run(alpha=0.3)
     report = merge(
-        tmp_path / "zs", tmp_path / "ft", tmp_path / "s.safetensors", alpha=0.3, shard_size="320B", memory="1KB"
+        tmp_path / "zs", tmp_path / "ft", tmp_path / "s.safetensors", alpha=0.3, shard_size="320B", memory="1MB"
     )
     assert report.output.name == "s.safetensors.index.json"
     weight_map = json.loads(report.output.read_text())["weight_map"]

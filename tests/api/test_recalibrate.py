@@ -74,7 +74,22 @@ def test_the_statistics_are_those_of_the_merged_model_on_the_images(sides, tmp_p
     assert (declared["dataset"], declared["images"]) == ("digits", len(dataset))
     verdict = verify(tmp_path / "out", zeroshot=sides[0], finetuned=sides[1])
     assert verdict.difference is None
-    assert any("not compared" in note for note in verdict.notes)
+    statistics = [name for name in ours if "running" in name or "tracked" in name]
+    assert (verdict.recorded, verdict.skipped) == (len(statistics), 0)
+    assert verdict.mixed + verdict.copied == len(ours) - len(statistics)
+    with safe_open(tmp_path / "out", "pt") as file:
+        metadata = file.metadata()
+    changed = {**ours, "visual.bn1.running_mean": ours["visual.bn1.running_mean"] + 1}
+    save_file(changed, tmp_path / "changed", metadata)
+    found = verify(tmp_path / "changed", zeroshot=sides[0], finetuned=sides[1]).difference
+    assert found is not None
+    assert found.startswith("visual.bn1.running_mean is not the tensor that was recalibrated")
+    origin = json.loads(metadata["mergekit_wise"])
+    del origin["recalibrated"]["tensors"]  # as earlier versions wrote it
+    save_file(changed, tmp_path / "older", {**metadata, "mergekit_wise": json.dumps(origin)})
+    verdict = verify(tmp_path / "older", zeroshot=sides[0], finetuned=sides[1])
+    assert verdict.difference is None
+    assert (verdict.recorded, verdict.skipped) == (0, len(statistics))
     assert any("--recalibrate" in note for note in plain.notes)
 
 

@@ -1,6 +1,7 @@
 """`verify` recomputes a merged file from its sources and its recorded provenance."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.merge import merge
+from mergekit_wise.api.second_reader import read_by_library
 from mergekit_wise.api.verify import verify
+from mergekit_wise.checkpoint import BY_NAME, TensorInfo, open_checkpoint
 from mergekit_wise.errors import CheckpointError
 
 
@@ -111,3 +114,45 @@ def test_the_command_exits_with_1_where_it_differs(wise, pair, tmp_path):
     result = wise(*words)
     assert result.exit_code == 1
     assert "scale differs" in result.stdout
+
+
+def test_mixed_and_copied_tensors_are_counted(pair, tmp_path):
+    """Every tensor is mixed or copied, and none is passed over."""
+    report = merge(*pair, tmp_path / "out")
+    verdict = checked(pair, tmp_path / "out")
+    mixed = sum(outcome.source == "mixed" for outcome in report.outcomes)
+    assert (verdict.mixed, verdict.copied, verdict.skipped) == (mixed, verdict.tensors - mixed, 0)
+
+
+@pytest.mark.parametrize("shard_size", [None, "4KB"])
+def test_files_in_the_format_of_torch_are_verified(shard_size, pair, tmp_path):
+    """Provenance and tensors are found again in .pt files; a changed byte is found, and a note names the reader."""
+    report = merge(*pair, tmp_path / "out.pt", shard_size=shard_size)
+    verdict = checked(pair, report.output)
+    assert verdict.difference is None
+    assert any("own reader alone" in note for note in verdict.notes)
+    place = open_checkpoint(report.output).tensors["layer.0.weight"]
+    content = bytearray(place.file.path.read_bytes())
+    content[place.offset] ^= 1
+    place.file.path.write_bytes(content)
+    assert checked(pair, report.output).difference == "layer.0.weight differs, first at element 0 of 2,112"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"offset": 8}, "reads other bytes of"),
+        ({"info": TensorInfo("layer.0.weight", BY_NAME["U32"], (64, 33))}, "another dtype or shape"),
+    ],
+    ids=["place", "dtype"],
+)
+def test_a_fault_of_this_tools_reader_does_not_hide_one_of_its_writer(change, message, pair):
+    """What the format's own library reads is compared with what this tool's reader reads."""
+    checkpoint = open_checkpoint(pair[1])
+    assert read_by_library(checkpoint) is None
+    wrong = replace(checkpoint.tensors["layer.0.weight"], **change)
+    found = read_by_library(replace(checkpoint, tensors={**checkpoint.tensors, "layer.0.weight": wrong}))
+    assert found is not None
+    assert message in found
+    fewer = {name: tensor for name, tensor in checkpoint.tensors.items() if name != "scale"}
+    assert read_by_library(replace(checkpoint, tensors=fewer)).endswith("do not both find scale")

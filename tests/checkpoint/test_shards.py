@@ -168,3 +168,45 @@ def test_shards_that_are_written_can_be_read(tmp_path):
     assert {name: again.read(name).tobytes() for name in again.tensors} == {
         name: tensor.numpy().tobytes() for name, tensor in STATE.items()
     }
+
+
+def written(tmp_path, state, size=1000):
+    save_file(state, tmp_path / "in")
+    source = open_checkpoint(tmp_path / "in")
+    plan = plan_output(tmp_path / "out.safetensors", [source.info(n) for n in source.tensors], {}, size)
+    with writing_output(plan) as out:
+        for name in source.tensors:
+            out.put(name, 0, source.read(name))
+        before = {path.name for path in tmp_path.glob("out*")}
+    (tmp_path / "in").unlink()
+    return plan.index, before
+
+
+def test_shards_never_replace_those_of_an_earlier_output(tmp_path):
+    """New shards get other names, become the checkpoint with the index, and then the earlier ones are removed."""
+    index, _ = written(tmp_path, STATE)
+    other = tmp_path / "out-mine-00001-of-00005.safetensors"
+    other.touch()
+    changed = {name: tensor + 1 for name, tensor in STATE.items()}
+    earlier = {path.name for path in tmp_path.glob("out*")}
+    _, while_writing = written(tmp_path, changed, 2000)
+    assert while_writing == earlier
+    checkpoint = open_checkpoint(index)
+    assert {name: checkpoint.read(name).tolist() for name in STATE} == {n: t.tolist() for n, t in changed.items()}
+    shards = set(json.loads(index.read_text())["weight_map"].values())
+    assert len(shards) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {*shards, index.name, other.name}
+    written(tmp_path, STATE)
+    assert len(list(tmp_path.iterdir())) == 5 + 2
+
+
+def test_a_failure_while_shards_are_replaced_leaves_the_earlier_output(tmp_path):
+    """Neither a shard nor the index of the earlier output is touched before all is written."""
+    index, _ = written(tmp_path, STATE)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    plan = plan_output(
+        tmp_path / "out.safetensors", [each.info for each in open_checkpoint(index).tensors.values()], {}, 1000
+    )
+    with pytest.raises(KeyboardInterrupt), writing_output(plan):
+        raise KeyboardInterrupt
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

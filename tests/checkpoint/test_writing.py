@@ -1,13 +1,16 @@
 """Tests of atomic writing: a file or folder appears whole or not at all."""
 
 import errno
+import fcntl
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +18,15 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.api.merge import merge
-from mergekit_wise.checkpoint import refuse_overwriting, write_atomically
-from mergekit_wise.checkpoint.writing import locked, partial_name, remove_abandoned, writing, writing_folder
+from mergekit_wise.checkpoint import open_checkpoint, refuse_overwriting, write_atomically
+from mergekit_wise.checkpoint.writing import (
+    locked,
+    partial_name,
+    remove_abandoned,
+    uninterrupted,
+    writing,
+    writing_folder,
+)
 from mergekit_wise.errors import CheckpointError, OutputError
 
 DATA = np.arange(100, dtype=np.float32)
@@ -80,8 +90,8 @@ def test_what_the_system_refuses_is_reported_with_what_to_do(error, advice, tmp_
     def refuse(*_, **__):
         raise OSError(error, os.strerror(error))
 
-    for name in ("touch", "unlink"):
-        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
     with pytest.raises(OutputError, match=f"{os.strerror(error)}. .*{advice}"), writing(tmp_path / "out", 400):
         pass
 
@@ -230,7 +240,7 @@ def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
     source, output = filled(tmp_path / "source", "config.json"), tmp_path / "out"
     if empty:
         output.mkdir()
-    with writing_folder(output, [source / "config.json"]) as folder:
+    with writing_folder(output, {"config.json": source / "config.json"}) as folder:
         filled(folder, "model.safetensors")
         assert folder.parent == tmp_path
         assert not output.exists() or not list(output.iterdir())
@@ -243,7 +253,7 @@ def test_a_folder_is_there_when_it_is_filled(empty, tmp_path):
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, CheckpointError])
 def test_on_any_failure_no_folder_is_left(failure, tmp_path):
     """Any exception, Ctrl-C included, removes the partial folder."""
-    with pytest.raises(failure), writing_folder(tmp_path / "out", []) as folder:
+    with pytest.raises(failure), writing_folder(tmp_path / "out", {}) as folder:
         filled(folder, "model.safetensors")
         raise failure
     assert not list(tmp_path.iterdir())
@@ -263,13 +273,178 @@ def test_on_any_failure_no_folder_is_left(failure, tmp_path):
 def test_a_folder_that_cannot_be_made_is_reported(output, message, tmp_path):
     """Nothing that existed before is changed."""
     filled(tmp_path / "full", "x")
-    with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, []):
+    with pytest.raises(OutputError, match=message), writing_folder(tmp_path / output, {}):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["full", "x"]
 
 
 def test_a_file_beside_the_weights_that_cannot_be_copied_is_reported(tmp_path):
     """A missing source file is reported, and nothing is left behind."""
-    with pytest.raises(OutputError, match="No such file"), writing_folder(tmp_path / "out", [tmp_path / "gone.json"]):
+    with (
+        pytest.raises(OutputError, match="No such file"),
+        writing_folder(tmp_path / "out", {"gone.json": tmp_path / "gone.json"}),
+    ):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def refusing(number):
+    """A function that fails with this error number."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return refuse
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EBADF], ids=errno.errorcode.get)
+def test_a_file_system_without_locks_takes_files_and_folders(number, tmp_path, monkeypatch):
+    """Locks guard litter only: without them the output is written, and no partial file of another run is removed."""
+    monkeypatch.setattr("fcntl.flock", refusing(number))
+    other = partial_name(tmp_path / "out")
+    other.touch()
+    write_atomically(tmp_path / "out", b"x")
+    with writing_folder(tmp_path / "folder", {}):
+        pass
+    assert folder_content(tmp_path) == sorted([other.name, "folder", "out"])
+
+
+def test_a_file_system_that_does_not_say_what_is_free_takes_files(tmp_path, monkeypatch):
+    """0 free bytes of 0, and no answer at all, are no reason to refuse; a disk that is full is one."""
+    answers = iter([(0, 0, 0), refusing(errno.ENOSYS), (10, 10, 0)])
+
+    def disk_usage(_):
+        answer = next(answers)
+        return shutil._ntuple_diskusage(*answer) if isinstance(answer, tuple) else answer()
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+    write_atomically(tmp_path / "a", b"x")
+    write_atomically(tmp_path / "b", b"x")
+    with pytest.raises(OutputError, match="only 0 are free"):
+        write_atomically(tmp_path / "c", b"x")
+
+
+def test_a_file_system_that_cannot_rename_is_named(tmp_path, monkeypatch):
+    """Without a rename no output can appear whole, so that there is none, and the error says where to write."""
+    monkeypatch.setattr("pathlib.Path.replace", refusing(errno.ENOSYS))
+    with pytest.raises(OutputError, match="write to another disk and copy"):
+        write_atomically(tmp_path / "a", b"x")
+    assert folder_content(tmp_path) == []
+
+
+def test_a_file_system_that_cannot_flush_replaces_files(tmp_path, monkeypatch):
+    """Some file systems know no fsync; one that fails to write is reported."""
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(os, "fsync", refusing(errno.EINVAL))
+    write_atomically(tmp_path / "a", b"x")
+    assert (tmp_path / "a").read_bytes() == b"x"
+    monkeypatch.setattr(os, "fsync", refusing(errno.EIO))
+    with pytest.raises(OutputError):
+        write_atomically(tmp_path / "a", b"y")
+    assert (tmp_path / "a").read_bytes() == b"x"
+
+
+def test_a_partial_file_that_another_run_removes_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """Between its creation and its lock a partial file looks abandoned: another run may remove it, or be about to."""
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor, operation):
+        calls.append(descriptor)
+        if len(calls) == 1:  # removed, and the lock is free again
+            for path in tmp_path.glob(".out.*"):
+                path.unlink()
+        elif len(calls) == 2:  # locked by the run that removes it
+            raise BlockingIOError(errno.EWOULDBLOCK, "")
+        return real(descriptor, operation)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fcntl, "flock", flock)
+        with writing(tmp_path / "out", 1) as write:
+            write(0, b"x")
+    assert len(calls) == 3
+    assert (tmp_path / "out").read_bytes() == b"x"
+
+
+def test_processes_that_write_one_output_at_once_all_finish(tmp_path):
+    """Each of several processes that replace the same file again and again succeeds, and none leaves anything."""
+    code = (
+        "from pathlib import Path\n"
+        "from mergekit_wise.checkpoint import write_atomically\n"
+        "for _ in range(150): write_atomically(Path('out'), b'x' * 100)"
+    )
+    runs = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(3)]
+    assert [run.communicate()[1] for run in runs] == [b""] * 3
+    assert folder_content(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", [".out.partial", ".out.mine.partial", ".out.1-abc.partial", ".out.1-0123456z.partial"])
+def test_a_file_that_is_named_almost_like_a_partial_file_is_not_litter(name, tmp_path):
+    """Only names with a process number and eight hexadecimal digits are this tool's."""
+    (tmp_path / name).touch()
+    remove_abandoned(tmp_path / "out")
+    assert folder_content(tmp_path) == [name]
+
+
+def test_a_text_is_written_into_a_pipe_and_a_device(tmp_path):
+    """Pipes and devices are written to, under a link, too, and stay what they are."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "link"):
+        reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+        write_atomically(tmp_path / name, "text")
+        assert os.read(reader, 100) == b"text"
+        os.close(reader)
+    write_atomically(Path(os.devnull), "text")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert folder_content(tmp_path) == ["link", "pipe"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_the_end_of_a_short_block(number):
+    """The block ends, and then the handler that was there before gets the signal, once."""
+    done, received = [], []
+    before = signal.signal(number, lambda number, _: received.append(number))
+    try:
+        with uninterrupted():
+            signal.raise_signal(number)
+            assert received == []
+            done.append(True)
+        assert (done, received) == ([True], [number])
+    finally:
+        signal.signal(number, before)
+
+
+OUTPUTS = {
+    "one file": ["-o", "out.safetensors"],
+    "torch's format": ["-o", "out.pt"],
+    "shards": ["-o", "out.safetensors", "--shard-size", "20MB"],
+    "folder": ["-o", "out"],
+}
+
+
+@pytest.mark.parametrize("kind", OUTPUTS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_merge_that_is_asked_to_stop_leaves_nothing(kind, number, tmp_path):
+    """A signal at any moment leaves the whole output or nothing, whatever is written."""
+    sides = ["zs", "ft"] if kind == "folder" else ["zs/model.safetensors", "ft/model.safetensors"]
+    for name, value in (("zs", 1.0), ("ft", 2.0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        save_file({f"w{i}": torch.full((1 << 21,), value) for i in range(8)}, tmp_path / name / "model.safetensors")
+    words = [sys.executable, "-m", "mergekit_wise", "merge", *sides, *OUTPUTS[kind]]
+    for moment in (0.0, 0.03):
+        process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not list(tmp_path.glob(".out*")) and process.poll() is None:
+            time.sleep(0.0005)
+        time.sleep(moment)
+        process.send_signal(number)
+        process.wait()
+        found = {path.name for path in tmp_path.iterdir()} - {"zs", "ft"}
+        assert not any(name.startswith(".") for name in found), found
+        if found:  # it was too late: the output is whole
+            output = tmp_path / max(found)  # of shards, the index
+            checkpoint = open_checkpoint(output)
+            assert all(set(checkpoint.read(f"w{i}").tolist()) == {1.5} for i in range(8))
+        assert process.returncode in (0, 130)
+        for name in found:
+            shutil.rmtree(tmp_path / name) if (tmp_path / name).is_dir() else (tmp_path / name).unlink()

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import BY_TORCH, open_checkpoint
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.merging import Rules
+from mergekit_wise.merging import Rules, make_plan
 from mergekit_wise.merging.provenance import KEY, describe, read_origin, read_rules
 from mergekit_wise.models.pairing import match
 
@@ -33,7 +33,8 @@ def saying(tmp_path, text):
 def test_rules_come_back_as_they_were(rules, tmp_path):
     """Rules survive being written to the metadata and read again."""
     source = saying(tmp_path, None)
-    metadata, _ = describe(match(source, source), rules)
+    pair = match(source, source)
+    metadata, _ = describe(pair, make_plan(pair, Rules()), rules)
     assert read_rules(read_origin(saying(tmp_path, metadata[KEY]))) == rules
 
 
