@@ -240,7 +240,7 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
             for name, data in tensors.items():
                 output.put(name, 0, data)
     seconds = time.perf_counter() - began
-    slow = tuple(_notes_on_memory(first, backend, job.plan))
+    slow = tuple(notes_on_memory(first, backend, job.plan))
     return tuple(_report(*work, slow, seconds) for work in zip(jobs, plans, outcomes, strict=True))
 
 
@@ -329,7 +329,7 @@ def _budget(options: MergeOptions) -> int:
     return budget
 
 
-def _notes_on_memory(options: MergeOptions, backend: Backend, plan: Sequence[TensorPlan]) -> Iterator[str]:
+def notes_on_memory(options: MergeOptions, backend: Backend, plan: Sequence[TensorPlan]) -> Iterator[str]:
     """A note if the memory budget makes blocks so small that the merge takes minutes for want of memory."""
     elements = sum(step.info.count for step in plan)
     if elements / backend.block * SECONDS_A_BLOCK > 60 > elements / LARGE_BLOCK * SECONDS_A_BLOCK:

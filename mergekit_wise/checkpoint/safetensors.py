@@ -161,15 +161,16 @@ def _parse_metadata(entry: object) -> dict[str, str]:
 
 def _parse_tensor(name: str, entry: object) -> tuple[TensorInfo, int]:
     check_name(name)
-    match entry:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [begin, end]}:
-            sizes = [*shape, begin, end]
-        case _:
-            raise ValueError(f"tensor {name!r} lacks dtype, shape or data_offsets")
+    facts = entry if isinstance(entry, dict) else {}
+    dtype, shape, offsets = facts.get("dtype"), facts.get("shape"), facts.get("data_offsets")
+    if not (isinstance(dtype, str) and isinstance(shape, list) and isinstance(offsets, list) and len(offsets) == 2):
+        raise ValueError(f"tensor {name!r} lacks dtype, shape or data_offsets")
     if dtype not in BY_NAME:
         raise ValueError(f"tensor {name!r} has the unknown dtype {shown(dtype)!r}")
-    if not all(type(size) is int and size >= 0 for size in sizes):
-        raise ValueError(f"tensor {name!r} has a shape or offset that is not a natural number")
+    for size in (*shape, *offsets):
+        if type(size) is not int or size < 0:
+            raise ValueError(f"tensor {name!r} has a shape or offset that is not a natural number")
+    begin, end = offsets
     check_shape(name, shape, BY_NAME[dtype].itemsize)
     info = TensorInfo(name, BY_NAME[dtype], tuple(shape))
     if end - begin != info.nbytes:

@@ -1,16 +1,19 @@
 """Where a merge writes, and in which format: the name of the output decides, and a folder keeps its library's names."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from mergekit_wise.api.merge import merge
-from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.api.merge import merge, notes_on_memory
+from mergekit_wise.checkpoint import BY_NAME, TensorInfo, open_checkpoint
 from mergekit_wise.errors import OutputError, UsageError
+from mergekit_wise.merging import TensorPlan, open_backend
 from mergekit_wise.models.architecture import CONFIG_KEY
+from mergekit_wise.options import MergeOptions
 
 
 @pytest.fixture
@@ -109,6 +112,16 @@ def test_an_index_that_is_read_is_not_replaced(pair, tmp_path):
     with pytest.raises(OutputError, match="one of the inputs"):
         merge(index, pair[1], tmp_path / "out.safetensors", shard_size="4KB")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_small_memory_that_costs_minutes_is_noted(pair, tmp_path):
+    """A note is given where blocks are so small that their number takes minutes, and not for a small model."""
+    size = TensorInfo("w", BY_NAME["F32"], (1 << 33,))
+    options = MergeOptions(*pair, tmp_path / "out.safetensors", memory="1MB")
+    plan = (TensorPlan(size, "mix", 0.5),)
+    assert "takes minutes longer" in next(notes_on_memory(options, replace(open_backend("cpu"), block=2604), plan))
+    assert list(notes_on_memory(options, open_backend("cpu"), plan)) == []
+    assert not any("memory" in note for note in merge(*pair, tmp_path / "out.safetensors", memory="1MB").notes)
 
 
 @pytest.mark.parametrize(("memory", "message"), [("10", "10MB"), ("999KB", "at least 1MB")])

@@ -159,6 +159,20 @@ def test_openais_templates_are_available_for_any_classes(source, tmp_path):
     assert len(report.templates) == 80
 
 
+def test_it_can_be_written_in_the_format_of_torch(source, tmp_path):
+    """The name decides about the format; the architecture and class names are found again."""
+    zeroshot(source, tmp_path / "zs.safetensors", classes=CLASSES)
+    zeroshot(source, tmp_path / "zs.pt", classes=CLASSES)
+    wanted, found = (open_checkpoint(tmp_path / name) for name in ("zs.safetensors", "zs.pt"))
+    assert found.metadata == wanted.metadata
+    loaded = torch.load(tmp_path / "zs.pt", weights_only=True)
+    assert {name: tensor.tolist() for name, tensor in loaded.items()} == {
+        name: tensor.tolist() for name, tensor in load_file(tmp_path / "zs.safetensors").items()
+    }
+    with pytest.raises(OutputError, match=r"ending \.onnx"):
+        zeroshot(source, tmp_path / "zs.onnx", classes=CLASSES)
+
+
 def test_impossible_inputs_are_refused_and_nothing_is_written(source, tmp_path):
     """A missing text encoder, no classes and an output among the inputs are errors, and no file is written."""
     zeroshot(source, tmp_path / "zs", classes=CLASSES)

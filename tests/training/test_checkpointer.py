@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.training.checkpointer import load_state, save_state
+from mergekit_wise.training.checkpointer import Checkpointer, load_state, save_state
 
 
 def test_tensors_and_facts_come_back(tmp_path):
@@ -49,3 +49,11 @@ def test_a_state_is_a_plain_safetensors_file(tmp_path):
     with safe_open(tmp_path / "state.safetensors", "pt") as file:
         assert torch.equal(file.get_tensor("a"), torch.arange(3.0))
         assert json.loads(file.metadata()["mergekit_wise_training"]) == {"step": 1}
+
+
+def test_only_files_that_a_run_writes_are_cleared(tmp_path):
+    """The state and the checkpoints of epochs are removed; a file of the user's with a similar name stays."""
+    for name in ("state.safetensors", "epoch-1.safetensors", "epoch-12.safetensors", "epoch-best.safetensors"):
+        (tmp_path / name).touch()
+    Checkpointer(tmp_path, {}, {}, None).clear(keep_epochs=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-best.safetensors"]
