@@ -128,6 +128,16 @@ class Computed(Tensor):
 
 
 @dataclass(frozen=True, slots=True)
+class Widened(Computed):
+    """Another tensor in a wider dtype, in which it is computed; written in the other's."""
+
+    @property
+    def saved_as(self) -> DType:
+        """That of the other tensor."""
+        return self.base.saved_as
+
+
+@dataclass(frozen=True, slots=True)
 class _Transposed(Tensor):
     """A matrix whose columns are the rows of another one. The other is read as a whole."""
 

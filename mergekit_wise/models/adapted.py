@@ -17,6 +17,7 @@ from mergekit_wise.errors import CheckpointError, MismatchError, UsageError
 from mergekit_wise.merging.low_rank import low_rank
 from mergekit_wise.merging.plan import MIXABLE
 from mergekit_wise.models.adapters import ADVICE, Adapter, article, read_adapter
+from mergekit_wise.models.families import Family, family_of_modules, translated
 from mergekit_wise.wording import fold_names, listed, plural, shown
 
 _FACTOR = re.compile(r"(.+)\.lora_(embedding_)?([AB])(?:\.([^.]+))??(?:\.(weight|bias))?")
@@ -107,6 +108,9 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     if adapter.refusal is not None:
         raise CheckpointError(f"{path}: this adapter cannot be applied exactly: {adapter.refusal}. {ADVICE}")
     layers, others = _sorted(adapter)
+    family = family_of_modules([layer.name for layer in layers], base)
+    if family is not None:
+        base = translated(base, family)
     naming = _naming(base, adapter, layers)
     replaced = _replacements(base, adapter, others, naming)
     tensors = {**base.tensors, **replaced}
@@ -117,7 +121,7 @@ def with_adapter(base: Checkpoint, adapter: Adapter) -> Checkpoint:
         {**tensors, **products},
         base.metadata,
         _digest(adapter),
-        tuple(_notes(base, adapter, layers, replaced, naming)),
+        (*_notes_on_family(base, family), *_notes(base, adapter, layers, replaced, naming)),
         base=base,
     )
 
@@ -345,6 +349,11 @@ def _digest(adapter: Adapter) -> str:
             piece = tensor.read(start, min(start + _PIECE, tensor.info.count))
             digest.update(np.ascontiguousarray(piece).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def _notes_on_family(base: Checkpoint, family: Family | None) -> Iterator[str]:
+    if family is not None:
+        yield f"applied to {base.path.name} under the names of {family.title}, on which it was trained"
 
 
 def _notes(

@@ -14,10 +14,11 @@ from functools import cached_property
 
 import numpy as np
 
-from mergekit_wise.checkpoint import Checkpoint, TensorInfo
-from mergekit_wise.checkpoint.derived import InMemory, reshaped, rows, stacked, transposed
-from mergekit_wise.checkpoint.tensors import Tensor
+from mergekit_wise.checkpoint import Checkpoint, DType, TensorInfo
+from mergekit_wise.checkpoint.derived import InMemory, Widened, reshaped, rows, stacked, transposed
+from mergekit_wise.checkpoint.tensors import StorageArray, Tensor
 from mergekit_wise.errors import ModelError
+from mergekit_wise.merging.arithmetic import Scratch, decode
 from mergekit_wise.wording import listed, plural
 
 
@@ -115,6 +116,21 @@ def layout_of(names: Iterable[str]) -> Layout | None:
                 if name.startswith(found[0]) and (row := family.place(name.removeprefix(found[0])))
             }
             return Layout(family, found[0], places)
+    return None
+
+
+def family_of_modules(modules: Iterable[str], base: Checkpoint) -> Family | None:
+    """The family that names the weights of these modules, if the base is of another one and lacks some of the names.
+
+    None if there is no such family.
+    """
+    layout = layout_of(base.tensors)
+    names = [f"{module}.weight" for module in modules]
+    if layout is None or not names or all(layout.prefix + name in base.tensors for name in names):
+        return None
+    for family in FAMILIES:
+        if family is not layout.family and all(family.place(name) for name in names):
+            return family
     return None
 
 
@@ -236,15 +252,28 @@ def _bare(tensor: Tensor, row: Row) -> Tensor | None:
 def _assembled(
     checkpoint: Checkpoint, name: str, parts: Sequence[Tensor], row: Row, shape: tuple[int, ...] | None
 ) -> Tensor:
-    if len({part.info.dtype for part in parts}) > 1:
+    if len({part.saved_as for part in parts}) > 1:
         raise ModelError(f"{checkpoint.path}: {', '.join(row.parts)} differ in dtype, but are one tensor, {name}.")
-    tensor = stacked(name, list(parts))
+    # A part that an adapter changes is computed in a wider dtype than those that it does not change.
+    widest = max((part.info.dtype for part in parts), key=lambda dtype: dtype.itemsize)
+    tensor = stacked(name, [_widened(part, widest) for part in parts])
     if row.transposed:
         tensor = transposed(tensor)
     own = (1,) * row.leading + tensor.info.shape
     if shape is not None and [n for n in shape if n != 1] == [n for n in own if n != 1]:
         own = shape
     return (reshaped(tensor, own) if own != tensor.info.shape else tensor).renamed(name)
+
+
+def _widened(tensor: Tensor, dtype: DType) -> Tensor:
+    own, real = tensor.info.dtype, np.float64 if dtype.name == "F64" else np.float32
+    if own == dtype:
+        return tensor
+
+    def function(elements: StorageArray) -> StorageArray:
+        return np.array(decode(elements, own, real, Scratch(), 0), dtype.storage)
+
+    return Widened(replace(tensor.info, dtype=dtype), tensor, function)
 
 
 def _pattern(template: str) -> re.Pattern[str]:

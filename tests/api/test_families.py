@@ -8,9 +8,11 @@ import types
 
 import numpy as np
 import open_clip
+import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import CLIPModel
 
 from mergekit_wise.api.convert import convert
 from mergekit_wise.api.diff import diff
@@ -338,14 +340,38 @@ def test_a_rename_that_gives_two_tensors_one_name_is_refused(heads, tmp_path):
         merge(*heads, tmp_path / "out.safetensors", rename=["ft:fc=tower"])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_an_adapter_of_a_hugging_face_model_is_applied_to_an_open_clip_file(dtype, files, tmp_path):
+    """The weights are those that peft merges; the output has open_clip's names and the base's dtype.
+
+    The adapter changes the queries, which open_clip stacks with keys and values that stay as they are.
+    """
+    model = CLIPModel.from_pretrained(files["hugging_face", 0], dtype=dtype)
+    model = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "fc1"], init_lora_weights=False))
+    model.save_pretrained(tmp_path / "adapter")
+    base = {name: tensor.to(dtype) for name, tensor in state(0).items()}
+    save_file(base, tmp_path / "base.safetensors", CONFIG)
+    pair = tmp_path / "base.safetensors", tmp_path / "adapter"
+    report = merge(*pair, tmp_path / "out.safetensors", alpha=1)
+    assert any("under the names of Hugging Face's CLIPModel" in note for note in report.notes)
+    wanted = model.merge_and_unload().state_dict()
+    merged = load_file(tmp_path / "out.safetensors")
+    assert {name: tensor.dtype for name, tensor in merged.items()} == dict.fromkeys(base, dtype)
+    found = hugging_face(merged)
+    query = "text_model.encoder.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(found[query], hugging_face(base)[query])
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, wanted[name], rtol=2e-3 if dtype == torch.float16 else 1e-5, atol=1e-4)
+    check(tmp_path / "out.safetensors", *pair)
+
+
 # wise convert
 
 
 def test_a_folder_for_transformers_loads_there_and_back_again(files, tmp_path):
     """The folder that convert writes is loaded by transformers; converted back, the bytes are the first file's."""
-    transformers = pytest.importorskip("transformers")
     convert(files["open_clip", 0], tmp_path / "hf", to="hf")
-    model, found = transformers.CLIPModel.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    model, found = CLIPModel.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not any(found.values())
     theirs = open_clip.CLIP(**json.loads(json.dumps(CFG))).eval()
     theirs.load_state_dict(state(0))
