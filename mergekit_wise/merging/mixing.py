@@ -108,8 +108,8 @@ class Mixer:
 
     def _mixed(self, plan: TensorPlan, start: int, stop: int, scratch: Scratch) -> tuple[StorageArray, MixStatistics]:
         name, out = plan.info.name, plan.info.dtype
-        a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
-        dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype)
+        first, second = self.pair.zeroshot.tensors[name], self.pair.finetuned.tensors[name]
+        a, b, dtypes = first.read(start, stop), second.read(start, stop), (first.info.dtype, second.info.dtype)
         real = computing_type(dtypes)
         fisher = self.fishers.read(name, start, stop, real) if self.fishers is not None else None
         if fisher is None:
@@ -118,9 +118,9 @@ class Mixer:
             x, y = decode(a, dtypes[0], real, scratch, 0), decode(b, dtypes[1], real, scratch, 1)
             sums = (squared_distance(x, y, scratch), squared_norm(x))
             data = encode(combine_fisher(x, y, *fisher, plan.alpha), out, scratch)
-        convex = 0 <= plan.alpha <= 1 and out.itemsize >= min(dtype.itemsize for dtype in dtypes)
+        convex = 0 <= plan.alpha <= 1 and out.itemsize >= min(dtypes[0].itemsize, dtypes[1].itemsize)
         # Finite sums show that all inputs are finite; then so is a convex combination in a dtype that is no narrower.
-        if convex and fisher is None and all(map(math.isfinite, sums)):
+        if convex and fisher is None and math.isfinite(sums[0]) and math.isfinite(sums[1]):
             return data, MixStatistics(*sums)
         results, x, y = (
             decode(storage, dtype, real, Scratch(), 0)
@@ -132,13 +132,16 @@ class Mixer:
         a, b = self.pair.zeroshot.info(name), self.pair.finetuned.info(name)
         if a.dtype != b.dtype:
             return False
-        first = min(PROBE, a.count)
-        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, a.count, self.backend.block)])
+        first, count = PROBE, a.count
+        if count <= first:
+            return self._equal_span(name, 0, count)
+        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, count, self.backend.block)])
 
     def _equal_span(self, name: str, start: int, stop: int) -> bool:
         sides = (self.pair.zeroshot, self.pair.finetuned)
         # As bytes: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
-        equal = sides[0].read(name, start, stop).tobytes() == sides[1].read(name, start, stop).tobytes()
+        first, second = (side.tensors[name].read(start, stop).tobytes() for side in sides)
+        equal = first == second
         if stop - start >= SMALL:  # mapped pages count as memory of the process
             for side in sides:
                 side.forget(name, start, stop)
