@@ -125,8 +125,8 @@ class Mixer:
 
     def _mixed(self, plan: TensorPlan, start: int, stop: int, scratch: Scratch) -> tuple[StorageArray, MixStatistics]:
         name, out = plan.info.name, plan.info.dtype
-        a, b = self.pair.zeroshot.read(name, start, stop), self.pair.finetuned.read(name, start, stop)
-        dtypes = self._dtypes(name)
+        first, second = self.pair.zeroshot.tensors[name], self.pair.finetuned.tensors[name]
+        a, b, dtypes = first.read(start, stop), second.read(start, stop), (first.info.dtype, second.info.dtype)
         real = computing_type(dtypes)
         fisher = self.fishers.read(name, start, stop, real) if self.fishers is not None else None
         if fisher is None:
@@ -137,17 +137,18 @@ class Mixer:
             data = encode(combine_fisher(x, y, *fisher, plan.alpha), out, scratch)
         convex = 0 <= plan.alpha <= 1 and all(dtype == out or dtype.itemsize < out.itemsize for dtype in dtypes)
         # Finite sums show that all inputs are finite; then so is a convex combination in a dtype of no smaller range.
-        if convex and fisher is None and all(map(math.isfinite, sums)):
+        if convex and fisher is None and math.isfinite(sums[0]) and math.isfinite(sums[1]):
             return data, MixStatistics(*sums, moved=self._moved_in(name, start, stop, 0.0))
         not_finite = _count_not_finite((data, out), (a, dtypes[0]), (b, dtypes[1]))
         return data, MixStatistics(*sums, *not_finite, self._moved_in(name, start, stop, 0.0))
 
-    def _dtypes(self, name: str) -> tuple[DType, DType]:
-        return self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype
+    def _saved_as(self, name: str) -> tuple[DType, DType]:
+        """Both sides' dtypes; of a tensor that an adapter changes, and that is computed in a wider one, the base's."""
+        return self.pair.zeroshot.tensors[name].saved_as, self.pair.finetuned.tensors[name].saved_as
 
     def _precise_side(self, name: str) -> Literal["zeroshot", "finetuned"]:
         """The side with the wider dtype; the zero-shot one if the dtypes are the same."""
-        first, second = self._dtypes(name)
+        first, second = self._saved_as(name)
         return "finetuned" if first != second and narrower(first, second) == first else "zeroshot"
 
     def _moved(self, name: str, tolerance: float) -> bool:
@@ -164,14 +165,18 @@ class Mixer:
 
     def _moved_in(self, name: str, start: int, stop: int, tolerance: float, *, always: bool = False) -> int:
         """How many elements differ by more than rounding and the tolerance; 0 where dtypes agree, unless `always`."""
-        first, second = self._dtypes(name)
-        if first == second and not always:
+        saved = self._saved_as(name)
+        if saved[0] == saved[1] and not always:
             return 0
-        real, narrow = computing_type((first, second)), narrower(first, second)
+        sides = (self.pair.zeroshot, self.pair.finetuned)
+        dtypes = (sides[0].info(name).dtype, sides[1].info(name).dtype)
+        real, narrow = computing_type(dtypes), narrower(*saved)
         # Tensors that moved differ in any few elements, and nobody asks in how many.
         for span in ((start, min(start + PROBE, stop)), (start, stop)):
-            sides = ((self.pair.zeroshot, first), (self.pair.finetuned, second))
-            x, y = (decode(side.read(name, *span), dtype, real, Scratch(), 0) for side, dtype in sides)
+            x, y = (
+                decode(side.read(name, *span), dtype, real, Scratch(), 0)
+                for side, dtype in zip(sides, dtypes, strict=True)
+            )
             if moved := int(np.count_nonzero(~close(x, y, narrow, tolerance))):
                 return moved
         return 0
@@ -182,13 +187,16 @@ class Mixer:
         a, b = self.pair.zeroshot.info(name), self.pair.finetuned.info(name)
         if a.dtype != b.dtype:
             return False
-        first = min(PROBE, a.count)
-        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, a.count, self.backend.block)])
+        first, count = PROBE, a.count
+        if count <= first:
+            return self._equal_span(name, 0, count)
+        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, count, self.backend.block)])
 
     def _equal_span(self, name: str, start: int, stop: int) -> bool:
         sides = (self.pair.zeroshot, self.pair.finetuned)
         # As bytes: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
-        equal = sides[0].read(name, start, stop).tobytes() == sides[1].read(name, start, stop).tobytes()
+        first, second = (side.tensors[name].read(start, stop).tobytes() for side in sides)
+        equal = first == second
         if stop - start >= SMALL:  # mapped pages count as memory of the process
             for side in sides:
                 side.forget(name, start, stop)

@@ -42,7 +42,7 @@ def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Itera
     groups: dict[tuple[DType, ...], list[TensorPlan]] = {}
     for step in plan:
         if step.action == "mix" and differ_in_dtype(pair, step.info.name):
-            dtypes = (side.info(step.info.name).dtype for side in (pair.zeroshot, pair.finetuned))
+            dtypes = (side.tensors[step.info.name].saved_as for side in (pair.zeroshot, pair.finetuned))
             groups.setdefault((*dtypes, step.info.dtype), []).append(step)
     for (first, second, output), steps in groups.items():
         note = (
@@ -56,7 +56,7 @@ def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Itera
 
 def differ_in_dtype(pair: Pair, name: str) -> bool:
     """Whether the two checkpoints hold the tensor in different dtypes."""
-    return pair.zeroshot.info(name).dtype != pair.finetuned.info(name).dtype
+    return pair.zeroshot.tensors[name].saved_as != pair.finetuned.tensors[name].saved_as
 
 
 def template(pair: Pair) -> Checkpoint:
