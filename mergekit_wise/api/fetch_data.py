@@ -12,12 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import did_you_mean, shown
+from mergekit_wise.wording import did_you_mean
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -125,12 +124,10 @@ def _translated_errors(name: str) -> Iterator[None]:
 
 
 def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote, ...]]:
-    """The newest revision, and the files in it that match `_PATTERNS`. Raises SuiteError for a name that leads out."""
+    """The newest revision, and the files in it that match `_PATTERNS`."""
     from huggingface_hub import HfApi
 
     info = HfApi(endpoint=endpoint).dataset_info(f"{OWNER}/{repository}", files_metadata=True)
-    if outside := next((e.rfilename for e in info.siblings or () if leaves_folder(e.rfilename)), None):
-        raise SuiteError(f"{repository}: lists a file outside its folder ({shown(outside)}), so it is not downloaded.")
     entries = (e for e in info.siblings or () if any(fnmatch(e.rfilename, pattern) for pattern in _PATTERNS))
     return str(info.sha), tuple(_remote(entry) for entry in entries)
 

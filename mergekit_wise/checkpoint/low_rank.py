@@ -33,7 +33,7 @@ def refuse_low_rank(checkpoint: Checkpoint) -> None:
 
 def refuse_placeholders(checkpoint: Checkpoint) -> None:
     """Raise CheckpointError if most of the tensors are empty, as where a sharded model was saved without its values."""
-    empty = [name for name, tensor in checkpoint.tensors.items() if tensor.info.shape == (0,)]
+    empty = [name for name, tensor in checkpoint.tensors.items() if tensor.info.shape == (0,) and "." in name]
     if 2 * len(empty) > len(checkpoint.tensors):
         raise CheckpointError(
             f"{checkpoint.path}: {len(empty)} of {plural(len(checkpoint.tensors), 'tensor')} are empty (such as "

@@ -138,7 +138,7 @@ def related(first: Layout | None, second: Layout | None) -> bool:
     """Whether two layouts are of different families that name the same parts, so that one can be translated."""
     if first is None or second is None or first.family is second.family:
         return False
-    if {first.family.title, second.family.title} == {OPEN_CLIP.title}:  # they differ by a prefix alone
+    if {first.family.title, second.family.title} in PREFIXED:
         return False
     parts = [{part for row in layout.rows.values() for part in row.parts} for layout in (first, second)]
     return len(parts[0] & parts[1]) * 2 > min(map(len, parts))
@@ -421,7 +421,7 @@ OPEN_CLIP_SIGLIP = Family(
         Row("logit_bias", ("logit_bias",)),
     ),
 )
-OPEN_CLIP_TOWER = Family("open_clip", ("class_embedding", "conv1.weight"), _open_clip_image(""))
+OPEN_CLIP_TOWER = Family("open_clip's image tower", ("class_embedding", "conv1.weight"), _open_clip_image(""))
 HF_CLIP = Family(
     "Hugging Face's CLIPModel",
     ("vision_model.embeddings.class_embedding",),
@@ -464,6 +464,9 @@ TIMM = Family(
     is_evaluable=False,
 )
 TIMM_SIGLIP = Family("timm's SigLIP", ("attn_pool.latent", "pos_embed"), _timm_image(""), is_evaluable=False)
+
+PREFIXED = ({OPEN_CLIP.title, OPEN_CLIP_TOWER.title}, {HF_CLIP.title, HF_VISION.title})
+"""Families that differ by a prefix alone, which is bridged without a translation."""
 
 FAMILIES = (
     HF_CLIP,

@@ -93,9 +93,6 @@ def _facts(here: _Mismatch, command: Command) -> Iterator[str]:
 def _another_model(here: _Mismatch) -> str | None:
     """Why no option can make a pair of the two; None if options can."""
     first, second = here.first, here.second
-    if first.is_adapter != second.is_adapter:
-        adapter = here.names[0] if first.is_adapter else here.names[1]
-        return f"{adapter} is an adapter, not a model. Merge it into its base model first (peft: merge_and_unload)."
     different = [
         f"{first.image[key]} and {second.image[key]} {what}"
         for key, what in (("width", "wide"), ("layers", "layers"), ("patch_size", "pixels per patch"))

@@ -12,9 +12,6 @@ from mergekit_wise.models.names import TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.weight_shapes import describe, image_facts
 from mergekit_wise.wording import plural, shown
 
-ADAPTERS = ("lora_", "lokr_", "hada_", "ia3_", "dora_")
-"""How a part of the names of adapters' tensors begins."""
-
 _KNOWN_NAMES = {
     "patch_embed.proj.weight": "timm's names",
     "layer1.0.conv1.weight": "torchvision's or timm's names of a ResNet",
@@ -33,7 +30,6 @@ class Summary:
         image: facts of a CLIP's image tower, as `image_facts` gives them; empty if there are none.
         has_text: whether there is a text tower.
         classes: of the head; None if there is no head.
-        is_adapter: whether the file holds a low-rank adapter.
     """
 
     naming: str
@@ -41,13 +37,10 @@ class Summary:
     image: Mapping[str, Any]
     has_text: bool
     classes: int | None
-    is_adapter: bool
 
     def __str__(self) -> str:
         """Format what is there, for people."""
         parts = [f"{self.naming}: {self.model}" if self.model else self.naming]
-        if self.is_adapter:
-            return f"a low-rank adapter (LoRA or similar); {parts[0]}"
         if self.has_text:
             parts.append("text tower")
         if self.classes is not None:
@@ -68,7 +61,6 @@ def summarize(checkpoint: Checkpoint) -> Summary:
         image_facts(reading.part(TOWER)) or {},
         any(name.startswith(f"{TEXT}transformer.") for name in reading.shapes),
         checkpoint.info(heads[0]).shape[0] if len(heads) == 1 else None,
-        any(part.lower().startswith(ADAPTERS) for name in checkpoint.tensors for part in name.split(".")),
     )
 
 

@@ -40,11 +40,10 @@ def resized(shapes, old, new):
     [
         (resized(VIT, 64, 96), ("64 and 96 wide",)),
         (VIT | {f"visual.transformer.resblocks.{i}.ln_1.weight": (64,) for i in range(4, 6)}, ("4 and 6 layers",)),
-        ({f"blocks.{i}.lora_A.weight": (4, 64) for i in range(4)}, ("ft is an adapter",)),
         ({"conv_in.weight": (4, 4), "out.bias": (4,)}, ("No name occurs in both", "such as")),
         ({**resized(VIT, 16, 20), "visual.conv1.weight": (64, 3, 4, 4)}, ("8 and 4 pixels per patch",)),
     ],
-    ids=["width", "depth", "adapter", "other names", "patches"],
+    ids=["width", "depth", "other names", "patches"],
 )
 @pytest.mark.parametrize("swapped", [False, True])
 def test_two_architectures_get_a_reason_and_no_option(swapped, second, words, tmp_path):
