@@ -36,7 +36,15 @@ def test_no_output_of_any_command_is_an_input(command, written, read, tmp_path, 
 
 def test_every_command_that_writes_is_among_them():
     """The list of pairs is not empty by mistake."""
-    assert {command for command, _, _ in EVERY} == {"zeroshot", "finetune", "merge", "sweep", "eval", "report"}
+    assert {command for command, _, _ in EVERY} == {
+        "zeroshot",
+        "finetune",
+        "merge",
+        "sweep",
+        "eval",
+        "report",
+        "convert",
+    }
 
 
 def test_two_outputs_are_two_files(tmp_path):

@@ -184,7 +184,7 @@ def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
     file = out.file
 
     def write(cells: Sequence[str]) -> None:
-        file.write("\t".join(cells) + "\n")
+        file.write("\t".join(visible(cell).replace("\t", r"\t").replace("\n", r"\n") for cell in cells) + "\n")
         file.flush()
 
     write(columns)

@@ -34,12 +34,12 @@ def clip():
 
 @pytest.fixture
 def sides(tmp_path, monkeypatch):
-    """Write two states as zs.st and ft.st in the working folder."""
+    """Write two states as zs.safetensors and ft.safetensors in the working folder."""
     monkeypatch.chdir(tmp_path)
 
     def write(zeroshot, finetuned, **metadata):
-        save_file(zeroshot, "zs.st", metadata.get("zs"))
-        save_file(finetuned, "ft.st", metadata.get("ft"))
+        save_file(zeroshot, "zs.safetensors", metadata.get("zs"))
+        save_file(finetuned, "ft.safetensors", metadata.get("ft"))
 
     return write
 
@@ -74,11 +74,11 @@ def test_a_text_tower_and_a_head_are_copied_by_the_options_and_counted(wise, cli
     """The options settle all at once; the note counts the copied tensors, and the rest is mixed."""
     finetuned = {**image_tower(clip), **head(5)}
     sides(clip, finetuned)
-    *_, options = advice(wise, "merge", "zs.st", "ft.st", "-o", "out.st")
+    *_, options = advice(wise, "merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
     assert options.startswith("--keep ")
-    result = wise("merge", "zs.st", "ft.st", *shlex.split(options), "-o", "out.st")
+    result = wise("merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), "-o", "out.safetensors")
     assert result.exit_code == 0, result.output
-    out = load_file("out.st")
+    out = load_file("out.safetensors")
     assert out.keys() == clip.keys() | finetuned.keys()
     for name, tensor in out.items():
         if name in clip and name in finetuned:
@@ -96,36 +96,40 @@ def test_the_zero_shot_head_can_be_made_as_advised(wise, clip, sides, tmp_path):
     config = {"open_clip_config": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})}
     sides(clip, {**image_tower(clip), **head(3)}, zs=config)
     (tmp_path / "FILE").write_text("cat\ndog\nnewt\n")
-    line, _ = advice(wise, "merge", "zs.st", "ft.st", "-o", "out.st")
+    line, _ = advice(wise, "merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
     assert line.startswith("wise zeroshot ")
     follow(wise, line)
-    result = wise("merge", "zs-head.safetensors", "ft.st", "-o", "out.st")
+    result = wise("merge", "zs-head.safetensors", "ft.safetensors", "-o", "out.safetensors")
     assert result.exit_code == 0, result.output
-    made, finetuned = load_file("zs-head.safetensors"), load_file("ft.st")
+    made, finetuned = load_file("zs-head.safetensors"), load_file("ft.safetensors")
     name = "classification_head.weight"
-    assert torch.equal(load_file("out.st")[name], 0.5 * made[name] + 0.5 * finetuned[name])
+    assert torch.equal(load_file("out.safetensors")[name], 0.5 * made[name] + 0.5 * finetuned[name])
 
 
 def test_heads_of_different_sizes_are_settled_by_one_pattern(wise, clip, sides):
     """The message has both numbers of classes, and the fine-tuned head is copied."""
     sides({**image_tower(clip), **head(10)}, {**image_tower(clip), **head(5)})
-    result = wise("merge", "zs.st", "ft.st", "-o", "out.st")
-    assert "10 classes in zs.st and 5 in ft.st" in " ".join(result.stderr.split())
+    result = wise("merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
+    assert "10 classes in zs.safetensors and 5 in ft.safetensors" in " ".join(result.stderr.split())
     (options,) = COPIED.findall(result.stderr)
     assert shlex.split(options) == ["--keep", "ft:classification_head.*"]
-    assert wise("merge", "zs.st", "ft.st", *shlex.split(options), "-o", "out.st").exit_code == 0
-    assert torch.equal(load_file("out.st")["classification_head.bias"], head(5)["classification_head.bias"])
+    assert (
+        wise("merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), "-o", "out.safetensors").exit_code == 0
+    )
+    assert torch.equal(load_file("out.safetensors")["classification_head.bias"], head(5)["classification_head.bias"])
 
 
 def test_swapped_files_are_given_the_other_way_round(wise, clip, sides):
     """The first line has the files in the other order, so that alpha 0 is the zero-shot model; the second as given."""
     sides({**image_tower(clip), **head(5)}, clip)
-    swapped, options = advice(wise, "merge", "zs.st", "ft.st", "-o", "out.st")
-    assert shlex.split(swapped)[2:4] == ["ft.st", "zs.st"]
+    swapped, options = advice(wise, "merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
+    assert shlex.split(swapped)[2:4] == ["ft.safetensors", "zs.safetensors"]
     follow(wise, f"{swapped} --alpha 0")
     assert torch.equal(load_file("merged.safetensors")["visual.proj"], clip["visual.proj"])
-    assert wise("merge", "zs.st", "ft.st", *shlex.split(options), "-o", "out.st").exit_code == 0
-    assert load_file("out.st").keys() == load_file("merged.safetensors").keys()
+    assert (
+        wise("merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), "-o", "out.safetensors").exit_code == 0
+    )
+    assert load_file("out.safetensors").keys() == load_file("merged.safetensors").keys()
 
 
 def test_a_rule_for_the_wrong_side_is_preceded_by_the_right_one(wise, clip, sides):
@@ -133,18 +137,23 @@ def test_a_rule_for_the_wrong_side_is_preceded_by_the_right_one(wise, clip, side
     finetuned = {**image_tower(clip), **head(5)}
     sides(image_tower(clip), finetuned)
     wrong = ("--keep", "zs:classification_head.*")
-    result = wise("merge", "zs.st", "ft.st", *wrong, "-o", "out.st")
+    result = wise("merge", "zs.safetensors", "ft.safetensors", *wrong, "-o", "out.safetensors")
     assert "before the other --keep" in " ".join(result.stderr.split())
     (options,) = COPIED.findall(result.stderr)
-    assert wise("merge", "zs.st", "ft.st", *shlex.split(options), *wrong, "-o", "out.st").exit_code == 0
-    assert load_file("out.st").keys() == finetuned.keys()
+    assert (
+        wise(
+            "merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), *wrong, "-o", "out.safetensors"
+        ).exit_code
+        == 0
+    )
+    assert load_file("out.safetensors").keys() == finetuned.keys()
 
 
 def test_commands_without_rules_get_files_that_fit(wise, clip, sides):
     """The line for a sweep writes both files with what they lack; they are a pair, with their own tensors."""
     finetuned = {**image_tower(clip), **head(5)}
     sides(clip, finetuned)
-    line = advice(wise, "sweep", "zs.st", "ft.st", "--suite", "digits")[-1]
+    line = advice(wise, "sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits")[-1]
     follow(wise, line)
     pair = match(open_source("zs-fit.safetensors"), open_source("ft-fit.safetensors"))
     assert set(pair.names) == clip.keys() | finetuned.keys()
@@ -156,19 +165,19 @@ def test_commands_without_rules_get_files_that_fit(wise, clip, sides):
 def test_a_sweep_that_lacks_one_side_only_needs_one_file(wise, clip, sides):
     """A head in the fine-tuned file alone needs a new zero-shot file, and no other."""
     sides(image_tower(clip), {**image_tower(clip), **head(5)})
-    result = wise("sweep", "zs.st", "ft.st", "--suite", "digits")
+    result = wise("sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits")
     line = COPIED.findall(result.stderr)[-1]
     assert "&&" not in line
     follow(wise, line)
-    assert "Then give zs-fit.safetensors and ft.st." in result.stderr
-    assert match(open_source("zs-fit.safetensors"), open_source("ft.st"))
+    assert "Then give zs-fit.safetensors and ft.safetensors." in result.stderr
+    assert match(open_source("zs-fit.safetensors"), open_source("ft.safetensors"))
 
 
 def test_diff_proposes_a_whole_merge(wise, clip, sides):
     """`wise diff` of two files that do not fit succeeds, and proposes a command that merges them."""
     finetuned = {**image_tower(clip), **head(5)}
     sides(clip, finetuned)
-    result = wise("diff", "zs.st", "ft.st")
+    result = wise("diff", "zs.safetensors", "ft.safetensors")
     assert result.exit_code == 0
     follow(wise, COPIED.findall(result.stderr)[-1])
     assert load_file("merged.safetensors").keys() == clip.keys() | finetuned.keys()
@@ -178,12 +187,14 @@ def test_dtypes_that_cannot_be_mixed_are_kept_as_advised(wise, sides):
     """The options copy the tensors whose dtypes cannot be mixed from the fine-tuned file."""
     other = {"w": torch.ones(2), "x.w": torch.ones(2), **{f"ids.{i}": torch.tensor([i]) for i in range(30)}}
     sides({**other, **{f"ids.{i}": torch.tensor([float(i)]) for i in range(30)}}, other)
-    result = wise("merge", "zs.st", "ft.st", "-o", "out.st")
+    result = wise("merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
     assert "ids.{0..29}: float32 and int64" in result.stderr
     (options,) = COPIED.findall(result.stderr)
     assert options == "--keep 'ft:ids.*'"
-    assert wise("merge", "zs.st", "ft.st", *shlex.split(options), "-o", "out.st").exit_code == 0
-    assert load_file("out.st")["ids.7"].dtype == torch.int64
+    assert (
+        wise("merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), "-o", "out.safetensors").exit_code == 0
+    )
+    assert load_file("out.safetensors")["ids.7"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("classes", [5, 7])
@@ -191,9 +202,11 @@ def test_dtypes_that_cannot_be_mixed_are_kept_as_advised(wise, sides):
 def test_a_head_under_another_name_is_renamed(classes, wise, clip, sides):
     """The head gets the zero-shot file's name; with another number of classes it is copied."""
     sides({**image_tower(clip), **head(5)}, {**image_tower(clip), **head(classes, "fc")})
-    (options,) = advice(wise, "merge", "zs.st", "ft.st", "-o", "out.st")
-    assert wise("merge", "zs.st", "ft.st", *shlex.split(options), "-o", "out.st").exit_code == 0
-    out, tuned = load_file("out.st"), head(classes)["classification_head.bias"]
+    (options,) = advice(wise, "merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
+    assert (
+        wise("merge", "zs.safetensors", "ft.safetensors", *shlex.split(options), "-o", "out.safetensors").exit_code == 0
+    )
+    out, tuned = load_file("out.safetensors"), head(classes)["classification_head.bias"]
     zeroshot = head(5)["classification_head.bias"]
     wanted = 0.5 * zeroshot + 0.5 * tuned if classes == 5 else tuned
     assert torch.equal(out["classification_head.bias"], wanted)
@@ -203,9 +216,9 @@ def test_a_head_under_another_name_is_renamed(classes, wise, clip, sides):
 def test_verify_asks_for_the_sources(wise, clip, sides):
     """Other files than those that were merged are no reason to change rules: nothing to copy is printed."""
     sides(clip, clip)
-    assert wise("merge", "zs.st", "ft.st", "-o", "out.st").exit_code == 0
-    save_file(image_tower(clip), "ft.st")
-    result = wise("verify", "out.st", "--zeroshot", "zs.st", "--finetuned", "ft.st")
+    assert wise("merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors").exit_code == 0
+    save_file(image_tower(clip), "ft.safetensors")
+    result = wise("verify", "out.safetensors", "--zeroshot", "zs.safetensors", "--finetuned", "ft.safetensors")
     assert result.exit_code == 1
     assert "not the two checkpoints that were merged" in result.stderr
     assert COPIED.findall(result.stderr) == []
@@ -217,10 +230,10 @@ def test_in_python_the_options_are_arguments(clip, sides):
 
     sides(image_tower(clip), {**image_tower(clip), **head(5)})
     with pytest.raises(MismatchError) as caught:
-        merge("zs.st", "ft.st", "out.st")
+        merge("zs.safetensors", "ft.safetensors", "out.safetensors")
     (line,) = re.findall(r"^ {4}(keep=.*)$", str(caught.value), re.MULTILINE)
-    merge("zs.st", "ft.st", "out.st", **eval(f"dict({line})"))
-    assert load_file("out.st").keys() == load_file("ft.st").keys()
+    merge("zs.safetensors", "ft.safetensors", "out.safetensors", **eval(f"dict({line})"))
+    assert load_file("out.safetensors").keys() == load_file("ft.safetensors").keys()
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -108,7 +108,12 @@ def command_line(options, values):
 
 def required(options, but=None):
     """Values without which a command cannot run, except for one."""
-    return {name: "x" for name, option in options.items() if option.required and name != but}
+    return {name: placeholder(option) for name, option in options.items() if option.required and name != but}
+
+
+def placeholder(option):
+    """A value of an option that is required."""
+    return option.option.choices[0] if option.option.choices else "x"
 
 
 def test_every_command_reads_the_file():
@@ -122,7 +127,7 @@ def test_every_option_of_every_command_may_be_in_the_file(words, name, write, re
     """A value in the command's table or above all tables gives the same options as on the command line."""
     table, options = "-".join(words), options_of("-".join(words))
     option, value = options[name], sample(options[name])
-    place = {key: value if key == name else "x" for key in options if options[key].required or key == name}
+    place = {**required(options), name: value}
     expected = received(*words, *command_line(options, place))
     others = command_line(options, required(options, but=name))
     for key in (option.key, option.name):
