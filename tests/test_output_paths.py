@@ -9,7 +9,7 @@ from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.options import COMMANDS, declared_options
 from mergekit_wise.output_paths import require_apart
 
-REQUIRED = {"name": "x", "alphas": "0,1", "output": "out.safetensors"}
+REQUIRED = {"name": "x", "to": "hf", "alphas": "0,1", "output": "out.safetensors"}
 EVERY = [
     (command, written.name, read.name)
     for command, (options, _) in COMMANDS.items()
