@@ -23,6 +23,7 @@ class Checkpoint:
         is_translated: whether the names are another library's than the file's, so that the files next to it, which
             describe it, do not describe these tensors.
         base: the checkpoint to which this one, an adapter, was applied; its configuration and side files hold for both.
+        entry: the name of the file's entry that holds the tensors, if the user chose one.
     """
 
     path: Path
@@ -33,10 +34,16 @@ class Checkpoint:
     notes: tuple[str, ...] = ()
     is_translated: bool = False
     base: "Checkpoint | None" = None
+    entry: str | None = None
 
     def info(self, name: str) -> TensorInfo:
         """The facts about one tensor."""
         return self.tensors[name].info
+
+    @property
+    def source(self) -> str:
+        """What a user passes to open the checkpoint: the path, with ``::ENTRY`` if an entry was chosen."""
+        return str(self.path) if self.entry is None else f"{self.path}::{self.entry}"
 
     @property
     def nbytes(self) -> int:

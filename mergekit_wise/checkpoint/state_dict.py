@@ -80,6 +80,7 @@ def torch_checkpoint(
         {**weights.settings, **training_arguments(value)},
         digest,
         (*notes, *suspicious.notes(notes)),
+        entry=entry,
     )
 
 

@@ -32,7 +32,7 @@ def _summary(verdict: "Verdict") -> str:
         if computed == verdict.tensors
         else f"{computed} of {verdict.tensors} tensors"
     )
-    parts = [f"{of} byte for byte what its sources give ({verdict.mixed:,} mixed, {verdict.copied:,} copied)"]
+    parts = [f"{of} are what its sources give, byte for byte ({verdict.mixed:,} mixed, {verdict.copied:,} copied)"]
     if verdict.recorded:
         parts.append(f"{verdict.recorded} recalibrated, and as the merge wrote them")
     if verdict.skipped:

@@ -99,8 +99,8 @@ def renamed(checkpoint: Checkpoint, renames: Sequence[Rename]) -> Checkpoint:
             counts[rule] += 1
     if unused := [rule for rule, count in counts.items() if not count]:
         raise UsageError(
-            f"--rename {unused[0]}: no tensor name of {checkpoint.path} fits. "
-            f"List the names with: wise inspect {checkpoint.path}"
+            f"--rename {unused[0]}: no tensor name of {checkpoint.source} fits. "
+            f"List the names with: wise inspect {checkpoint.source}"
         )
     if len(set(names.values())) < len(names):
         twice = next(new for old, new in names.items() if new != old and list(names.values()).count(new) > 1)

@@ -19,7 +19,7 @@ from mergekit_wise.checkpoint.derived import InMemory, Widened, reshaped, rows, 
 from mergekit_wise.checkpoint.tensors import StorageArray, Tensor
 from mergekit_wise.errors import ModelError
 from mergekit_wise.merging.arithmetic import Scratch, decode
-from mergekit_wise.wording import listed, plural
+from mergekit_wise.wording import fold_names, listed, plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,11 +186,11 @@ def translated(checkpoint: Checkpoint, family: Family, prefix: str = "", like: C
     moved = len(checkpoint.tensors) - len(kept) - len(dropped) - len(left_out)
     notes.insert(0, f"translated {plural(moved, 'tensor')} from the names of {layout.family.title} to {family.title}")
     if kept:
-        notes.append(f"{plural(len(kept), 'tensor')} without a counterpart in {family.title}: {listed(sorted(kept))}")
+        names = listed(fold_names(sorted(kept)))
+        notes.append(f"{plural(len(kept), 'tensor')} without a counterpart in {family.title}: {names}")
     if dropped:
-        notes.append(
-            f"left out {plural(len(dropped), 'buffer')} that {family.title} does not store: {listed(sorted(dropped))}"
-        )
+        names = listed(fold_names(sorted(dropped)))
+        notes.append(f"left out {plural(len(dropped), 'buffer')} that {family.title} does not store: {names}")
     return replace(checkpoint, tensors=tensors, is_translated=True, notes=(*checkpoint.notes, *notes))
 
 

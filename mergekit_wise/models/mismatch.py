@@ -42,8 +42,9 @@ class _Mismatch:
     @property
     def names(self) -> tuple[str, str]:
         """How to call the two files: by their names, or by their paths where the names are the same."""
-        first, second = self.zeroshot.path, self.finetuned.path
-        return (first.name, second.name) if first.name != second.name else (str(first), str(second))
+        first, second = self.zeroshot, self.finetuned
+        names = first.path.name, second.path.name
+        return names if names[0] != names[1] else (first.source, second.source)
 
     @property
     def swapped(self) -> bool:
@@ -68,7 +69,7 @@ def explain_mismatch(
     indented by four spaces. `rules` are those in use.
     """
     here = _Mismatch(zeroshot, finetuned, found, rules or Rules(), summarize(zeroshot), summarize(finetuned))
-    lines = [f"{zeroshot.path} and {finetuned.path} do not hold the same tensors.", *_facts(here, command)]
+    lines = [f"{zeroshot.source} and {finetuned.source} do not hold the same tensors.", *_facts(here, command)]
     reason = _another_model(here)
     lines += [reason] if reason else _reasons(here)
     lines += _lists(here)
@@ -147,7 +148,7 @@ def _reasons(here: _Mismatch) -> Iterator[str]:
             f"heads too, make the zero-shot head from the names of these classes, and give that file in place of {one}:"
         )
         yield "    " + shlex.join(
-            ["wise", "zeroshot", str(here.zeroshot.path), "--classes", "FILE", "-o", "zs-head.safetensors"]
+            ["wise", "zeroshot", here.zeroshot.source, "--classes", "FILE", "-o", "zs-head.safetensors"]
         )
 
 
@@ -208,7 +209,7 @@ def _advice(here: _Mismatch, command: Command) -> Iterator[str]:
 
 def _completed(here: _Mismatch, options: Sequence[str]) -> Iterator[str]:
     """How to write files that fit, for commands that take no rules: at alpha 0 and 1, with what is missing."""
-    commands, files = [], [str(here.zeroshot.path), str(here.finetuned.path)]
+    commands, files = [], [here.zeroshot.source, here.finetuned.source]
     lacks_something = (
         any(option.startswith("ft:") for flag, option in pairwise(options) if flag == "--keep"),
         any(option.startswith("zs:") for option in options) or "--rename" in options,
@@ -224,9 +225,7 @@ def _completed(here: _Mismatch, options: Sequence[str]) -> Iterator[str]:
 
 def _merge(here: _Mismatch, options: Sequence[str], output: str) -> str:
     """The line of a whole command."""
-    return "    " + shlex.join(
-        ["wise", "merge", str(here.zeroshot.path), str(here.finetuned.path), *options, "-o", output]
-    )
+    return "    " + shlex.join(["wise", "merge", here.zeroshot.source, here.finetuned.source, *options, "-o", output])
 
 
 def _options(here: _Mismatch) -> list[str]:

@@ -14,7 +14,7 @@ from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.source import as_weights, open_file
-from mergekit_wise.wording import listed, plural
+from mergekit_wise.wording import fold_names, listed, plural
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def match(
     if unmatched := rules.unmatched(every):
         raise UsageError(
             f"No tensor name matches {' or '.join(map(repr, unmatched))}. "
-            f"List the names with: wise inspect {finetuned.path}"
+            f"List the names with: wise inspect {finetuned.source}"
         )
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
@@ -110,7 +110,7 @@ def _with_buffers_of(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:
     }
     if not missing:
         return checkpoint
-    note = f"taking {plural(len(missing), 'buffer')} from {other.path.name}: {listed(missing)}"
+    note = f"taking {plural(len(missing), 'buffer')} from {other.path.name}: {listed(fold_names(missing))}"
     return replace(checkpoint, tensors={**checkpoint.tensors, **missing}, notes=(*checkpoint.notes, note))
 
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.models.pairing import match
+from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.models.summary import summarize
 
@@ -104,3 +104,15 @@ def test_the_message_needs_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert (done.stdout.strip(), done.returncode) == ("set()", 0), done.stderr
+
+
+def test_commands_name_the_entry_that_was_chosen(tmp_path):
+    """A command to copy holds FILE::ENTRY where one of the two was given so."""
+    head = {"classification_head.weight": torch.ones(5, 8)}
+    torch.save({"model": {"w.a": torch.ones(3)}, "model_ema": {"w.a": torch.ones(3), **head}}, tmp_path / "x.pt")
+    with (
+        pytest.raises(MismatchError) as caught,
+        open_pair(tmp_path / "x.pt", f"{tmp_path / 'x.pt'}::model_ema") as pair,
+    ):
+        match(*pair[:2], command="sweep")
+    assert f"wise merge {tmp_path / 'x.pt'} {tmp_path / 'x.pt'}::model_ema" in str(caught.value)
