@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from mergekit_wise.checkpoint.mapped import MappedFile
@@ -53,7 +54,7 @@ class Checkpoint:
     @property
     def files(self) -> tuple[MappedFile, ...]:
         """The files that hold the tensors, each once."""
-        return tuple({id(file): file for tensor in self.tensors.values() for file in tensor.files}.values())
+        return tuple(dict.fromkeys(chain.from_iterable(tensor.files for tensor in self.tensors.values())))
 
     @property
     def size(self) -> int:

@@ -38,6 +38,9 @@ except ImportError:  # installed without a C compiler, or on Windows
 POPULATE_READ = 22
 """MADV_POPULATE_READ of Linux 5.14 and later; Python has no name for it."""
 
+SMALL = 1 << 12
+"""Elements below which a question to the system costs more than reading."""
+
 HUGE_PAGE = 2 << 20
 
 SHORTER = "became shorter while it was being read. Run the command again when nothing else writes the file."
@@ -120,7 +123,8 @@ class MappedFile:
             return np.empty(0, storage)
         if self._map is None:
             return np.frombuffer(self._read(offset, count * np.dtype(storage).itemsize), storage)
-        self._require_whole()
+        if count >= SMALL:
+            self.require_whole()
         return np.frombuffer(self._map, dtype=storage, count=count, offset=offset)
 
     def _read(self, offset: int, size: int) -> bytearray:
@@ -137,8 +141,11 @@ class MappedFile:
             raise CheckpointError(f"{self.path}: {SHORTER}")
         return data
 
-    def _require_whole(self) -> None:
-        """Raise CheckpointError if the file became shorter, or if zeros were read in place of bytes that are gone."""
+    def require_whole(self) -> None:
+        """Raise CheckpointError if the file became shorter, or if zeros were read in place of bytes that are gone.
+
+        `elements` asks by itself only for many elements, so that whoever reads few of them must ask after reading.
+        """
         if self._map is None:
             return
         spoiled = watching is not None and watching.faulted(self._slot)
@@ -159,7 +166,7 @@ class MappedFile:
         """
         if sys.platform == "win32" or self._map is None:
             return
-        self._require_whole()
+        self.require_whole()
         # Linux maps a whole huge page, if the cache holds one, when a single byte is accessed.
         first = start // HUGE_PAGE * HUGE_PAGE
         last = min(-(-stop // HUGE_PAGE) * HUGE_PAGE, self.size)
@@ -172,7 +179,7 @@ class MappedFile:
         Raises CheckpointError if bytes that were read since were gone.
         """
         self._file.close()
-        self._require_whole()
+        self.require_whole()
 
     def __enter__(self) -> Self:
         return self

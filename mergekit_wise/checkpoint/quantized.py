@@ -127,9 +127,17 @@ def dequantized(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, tensors=tensors, notes=(*checkpoint.notes, note))
 
 
+_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
+
+
 def quantized_parts(tensors: Mapping[str, Tensor]) -> dict[str, list[str]]:
     """Names of the tensors that are parts of quantized weights, by what writes such files."""
     found: dict[str, list[str]] = {}
+    # Layers have the same names but for their numbers: most files are settled by a few names.
+    kinds = {_LAYER.sub("0", name) for name in tensors}
+    patterns = (*PARTS.values(), INTEGER_PARTS)
+    if not any("scale" in kind or any(pattern.search(kind) for pattern in patterns) for kind in kinds):
+        return found
     for name, tensor in tensors.items():
         for writer, pattern in PARTS.items():
             if pattern.search(name):

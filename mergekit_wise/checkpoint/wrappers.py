@@ -21,6 +21,9 @@ def without_wrappers(checkpoint: Checkpoint) -> Checkpoint:
 
     If two tensors would get one name, all names stay as they are, and a note says so.
     """
+    text = "\n".join(checkpoint.tensors)
+    if not any(wrapper in text for wrapper in (*ALWAYS, MODULE)):
+        return checkpoint
     bare, removed = _bare_names(checkpoint.tensors)
     changed = sum(old != new for old, new in bare.items())
     if not changed:

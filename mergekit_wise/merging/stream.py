@@ -90,7 +90,9 @@ def stream(mixer: Mixer, sinks: Sequence[Sink], progress: Progress) -> list[tupl
     jobs = list(_jobs(mixer, sinks))
     total, done = sum(piece.nbytes for job in jobs for piece in job), 0
     found: list[dict[str, Found]] = [{} for _ in sinks]
-    pool = ThreadPoolExecutor(mixer.backend.threads)
+    # Threads wait for each other where every tensor is small: most of the time is the interpreter's.
+    all_small = all(piece.sources is None for job in jobs for piece in job)
+    pool = ThreadPoolExecutor(1 if all_small else mixer.backend.threads)
     try:
         for job, results in zip(jobs, pool.map(_worker(mixer, sinks), jobs), strict=True):
             for piece, of_parts in zip(job, results, strict=True):
@@ -141,10 +143,14 @@ def _sources(mixer: Mixer, parts: Sequence[_Part]) -> Sequence[TensorSource]:
 
 def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[list[_Piece]], list[list[Found]]]:
     local = threading.local()
+    files = (*mixer.pair.zeroshot.files, *mixer.pair.finetuned.files)
 
     def work(job: list[_Piece]) -> list[list[Found]]:
         scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
-        return [_mixed(mixer, sinks, piece, scratch) for piece in job]
+        found = [_mixed(mixer, sinks, piece, scratch) for piece in job]
+        for file in files:
+            file.require_whole()
+        return found
 
     return work
 

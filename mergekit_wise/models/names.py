@@ -93,7 +93,9 @@ def head_destinations(checkpoint: Checkpoint) -> dict[str, Destination]:
 
 def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[str, Destination]]:
     prefix = _only(
-        checkpoint, "image towers", {m[1] for name in names if (m := re.match(r"((?:.*?\.)?)visual\.", name))}
+        checkpoint,
+        "image towers",
+        {m[1] for name in names if TOWER in name and (m := re.match(r"((?:.*?\.)?)visual\.", name))},
     )
     if prefix is not None:
         destinations = {name: Destination(inner) for name in names if (inner := _inner(name, prefix))}

@@ -125,7 +125,7 @@ view = file.elements("u1", 0, file.size)
 os.truncate(path, 1000)
 print(view.sum())
 os.truncate(path, file.size)
-for action in (lambda: file.elements("u1", 0, 1), lambda: file.forget(0, 1), file.close):
+for action in (lambda: file.elements("u1", 0, file.size), lambda: file.forget(0, 1), file.close):
     try:
         action()
     except CheckpointError as error:

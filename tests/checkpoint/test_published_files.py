@@ -59,7 +59,7 @@ def test_published_weights_are_read_mixed_and_verified(package, files, wise, tmp
         torch.manual_seed(number)
         moved = {k: (t + 0.01 * torch.randn_like(t) if t.is_floating_point() else t) for k, t in wanted.items()}
         save_file({key: tensor.contiguous().clone() for key, tensor in moved.items()}, tmp_path / "moved")
-        merged = tmp_path / f"{number}.merged"
+        merged = tmp_path / f"{number}.merged.safetensors"
         result = wise("merge", path, tmp_path / "moved", "-o", merged, "--alpha", "0.5")
         assert result.exit_code == 0, result.output
         mixed = load_file(merged)

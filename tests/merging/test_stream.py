@@ -1,11 +1,15 @@
 """Several outputs from one pass over the two checkpoints."""
 
+import os
 from collections import Counter
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.checkpoint import open_checkpoint
+from mergekit_wise.errors import CheckpointError
 from mergekit_wise.merging import Mixer, Rules, Sink, make_plan, open_backend, stream
 from mergekit_wise.models.pairing import match
 from mergekit_wise.options import MergeOptions
@@ -36,3 +40,14 @@ def test_the_outputs_of_one_pass_are_those_of_single_merges(alphas, pair, tmp_pa
     for alpha in alphas:
         merge(*pair, tmp_path / "one", alpha=alpha)
         assert (tmp_path / f"{alpha:g}.safetensors").read_bytes() == (tmp_path / "one").read_bytes()
+
+
+def test_a_file_of_small_tensors_that_becomes_shorter_is_an_error(tmp_path):
+    """Its last bytes would be read as zeros."""
+    for name in ("zs", "ft"):
+        save_file({f"w{i:03}": torch.ones(8) for i in range(300)}, tmp_path / name)
+    matched = match(open_checkpoint(tmp_path / "zs"), open_checkpoint(tmp_path / "ft"))
+    plan = make_plan(matched, Rules(0.5))
+    os.truncate(tmp_path / "ft", (tmp_path / "ft").stat().st_size - 32)
+    with pytest.raises(CheckpointError, match="became shorter"):
+        stream(Mixer(matched, open_backend("cpu")), [Sink(plan, lambda *_: None)], silent)
