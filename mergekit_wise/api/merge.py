@@ -36,7 +36,7 @@ from mergekit_wise.merging import (
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.pair_notes import SAME, differ_in_dtype, notes_on_order, notes_on_plan, notes_on_reading
-from mergekit_wise.models.pairing import match, open_pair
+from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
@@ -264,7 +264,9 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
         pair = match(first, second, rules, naming)
         fishers = None
         if options.fisher is not None:
-            fishers = open_fishers(pair, opened(options.fisher[0]), opened(options.fisher[1]), options.fisher_floor)
+            first, second = opened(options.fisher[0]), opened(options.fisher[1])
+            names = named_like(pair, first, "zeroshot"), named_like(pair, second, "finetuned")
+            fishers = open_fishers(pair, *names, options.fisher_floor)
         yield _planned(options, pair, rules, fishers)
 
 

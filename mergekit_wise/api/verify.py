@@ -32,7 +32,7 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.mixing import blocks
-from mergekit_wise.models.pairing import match, open_pair
+from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import VerifyOptions
@@ -97,9 +97,9 @@ def verify(options: VerifyOptions) -> Verdict:
         pair = match(first, second, rules, naming, command="verify")
         fishers = None
         if options.fisher is not None:
-            fishers = open_fishers(
-                pair, opened(options.fisher[0]), opened(options.fisher[1]), origin["fisher"]["floor"]
-            )
+            first, second = opened(options.fisher[0]), opened(options.fisher[1])
+            names = named_like(pair, first, "zeroshot"), named_like(pair, second, "finetuned")
+            fishers = open_fishers(pair, *names, origin["fisher"]["floor"])
         plan = make_plan(pair, rules)
         recorded = _recorded(origin)
         compared = [step for step in plan if not _is_recalibrated(step.info.name, recorded)]

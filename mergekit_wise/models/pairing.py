@@ -9,6 +9,7 @@ from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renamed, unresolved
 from mergekit_wise.merging.movement import head_names
+from mergekit_wise.merging.rules import Side
 from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
@@ -79,6 +80,15 @@ def match(
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     return Pair(zeroshot, finetuned, names, naming)
+
+
+def named_like(pair: Pair, checkpoint: Checkpoint, side: Side) -> Checkpoint:
+    """A file about the weights of one side, such as its Fisher information, under the names of the pair.
+
+    Raises what `open_pair` raises for names that cannot be changed.
+    """
+    checkpoint = renamed(checkpoint, [rule for rule in pair.naming.rename if rule.side == side])
+    return _in_one_family(pair.zeroshot, checkpoint, AS_ZEROSHOT)[1]
 
 
 def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:

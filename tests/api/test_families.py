@@ -268,6 +268,23 @@ def test_a_sweep_of_two_libraries_agrees_with_merging_and_evaluating(files, tmp_
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_fisher_information_goes_by_the_names_of_the_weights_that_it_is_of(files, tmp_path):
+    """Each Fisher file has the names of its model; the result is that of a pair of one library."""
+    fishers = [{name: tensor.abs() for name, tensor in state(seed).items()} for seed in (2, 3)]
+    save_file(hugging_face(fishers[0]), tmp_path / "zs-fisher")
+    for number, fisher in enumerate(fishers):
+        save_file(fisher, tmp_path / f"fisher{number}")
+    mixed, names = (files["hugging_face", 0], files["open_clip", 1]), (tmp_path / "zs-fisher", tmp_path / "fisher1")
+    merge(*mixed, tmp_path / "mixed", fisher=names)
+    one = (files["open_clip", 0], files["open_clip", 1])
+    merge(*one, tmp_path / "one.safetensors", fisher=(tmp_path / "fisher0", tmp_path / "fisher1"))
+    wanted = hugging_face(load_file(tmp_path / "one.safetensors"))
+    for name, tensor in load_file(tmp_path / "mixed" / "model.safetensors").items():
+        assert torch.equal(tensor, wanted[name]), name
+    found = verify(tmp_path / "mixed", zeroshot=mixed[0], finetuned=mixed[1], fisher=names)
+    assert found.difference is None
+
+
 def test_numbers_that_only_openais_archive_holds_are_taken_from_it_with_a_note(files, tmp_path):
     report = merge(files["openai", 0], files["open_clip", 1], tmp_path / "out.safetensors")
     assert any("taking 3 buffers" in note and "input_resolution" in note for note in report.notes)
