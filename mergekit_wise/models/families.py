@@ -129,19 +129,22 @@ def family_of_modules(modules: Iterable[str], base: Checkpoint) -> Family | None
     if layout is None or not names or all(layout.prefix + name in base.tensors for name in names):
         return None
     for family in FAMILIES:
-        if family is not layout.family and all(family.place(name) for name in names):
-            return family
+        if all(family.place(name) for name in names):
+            return None if _differ_by_prefix(family, layout.family) else family
     return None
 
 
 def related(first: Layout | None, second: Layout | None) -> bool:
     """Whether two layouts are of different families that name the same parts, so that one can be translated."""
-    if first is None or second is None or first.family is second.family:
-        return False
-    if {first.family.title, second.family.title} in PREFIXED:
+    if first is None or second is None or _differ_by_prefix(first.family, second.family):
         return False
     parts = [{part for row in layout.rows.values() for part in row.parts} for layout in (first, second)]
     return len(parts[0] & parts[1]) * 2 > min(map(len, parts))
+
+
+def _differ_by_prefix(first: Family, second: Family) -> bool:
+    """Whether the names of two families differ by a prefix at most, which is bridged without a translation."""
+    return first is second or {first.title, second.title} in PREFIXED
 
 
 def translated(checkpoint: Checkpoint, family: Family, prefix: str = "", like: Checkpoint | None = None) -> Checkpoint:
@@ -466,7 +469,7 @@ TIMM = Family(
 TIMM_SIGLIP = Family("timm's SigLIP", ("attn_pool.latent", "pos_embed"), _timm_image(""), is_evaluable=False)
 
 PREFIXED = ({OPEN_CLIP.title, OPEN_CLIP_TOWER.title}, {HF_CLIP.title, HF_VISION.title})
-"""Families that differ by a prefix alone, which is bridged without a translation."""
+"""Families that differ by a prefix alone."""
 
 FAMILIES = (
     HF_CLIP,
