@@ -33,11 +33,12 @@ from mergekit_wise.models.families import (
     layout_of,
     translated,
 )
-from mergekit_wise.models.huggingface_export import to_hugging_face
+from mergekit_wise.models.huggingface_export import image_model_config, to_hugging_face
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import ConvertOptions
 from mergekit_wise.progress import Progress
+from mergekit_wise.wording import fold_names, listed
 
 ELEMENTS_AT_ONCE = 1 << 22
 
@@ -83,6 +84,7 @@ def convert(options: ConvertOptions) -> ConvertReport:
                     f"{source.path}: does not say which architecture it holds, and a folder needs its configuration. "
                     "Name it with --model, or give -o the name of a file to write the tensors alone."
                 )
+            _require_complete(converted, options.to)
             with _folder(output, converted, config, options.to) as (weights, metadata):
                 _write(converted, weights, metadata, options.progress)
         return ConvertReport(output, len(converted.tensors), converted.nbytes, notes)
@@ -101,6 +103,26 @@ def _converted(source: Checkpoint, to: str) -> Checkpoint:
     if layout.family is HF_VISION and to == "hf":
         family = HF_VISION
     return translated(source, family)
+
+
+def _require_complete(converted: Checkpoint, to: str) -> None:
+    """Raise ModelError if the library could not load a folder with these tensors as one of its models."""
+    layout = layout_of(converted.tensors)
+    assert layout is not None
+    advice = "Give -o the name of a file, ending in .safetensors, to write the tensors alone."
+    if others := [name for name in converted.tensors if name not in layout.rows]:
+        raise ModelError(
+            f"{converted.path}: a folder for {layout.family.title} cannot hold {listed(fold_names(others))}, which its "
+            f"models do not have. {advice}"
+        )
+    if to == "open_clip" and not _has_text(converted):
+        raise ModelError(
+            f"{converted.path}: has no text tower, and open_clip loads no folder with an image tower alone. {advice}"
+        )
+
+
+def _has_text(converted: Checkpoint) -> bool:
+    return any(name.endswith("token_embedding.weight") for name in converted.tensors)
 
 
 def _known_config(source: Checkpoint, converted: Checkpoint) -> ResolvedConfig | None:
@@ -126,6 +148,10 @@ def _folder(
     """A folder with configuration files; yields where the weights go, and their metadata."""
     if to == "hf":
         files = to_hugging_face(config.config)
+        if not _has_text(converted):
+            files["config.json"] = image_model_config(
+                files["config.json"], has_projection="visual_projection.weight" in converted.tensors
+            )
         with writing_folder(output, {}) as folder:
             for name, content in files.items():
                 write_atomically(folder / name, json.dumps(content, indent=2) + "\n")

@@ -39,7 +39,10 @@ CONVENTIONS = (
 
 AVERAGE = re.compile(r"(^|[^a-z])(ema|swa|avg|average[ds]?|averaged|shadow|polyak)($|[^a-z])", re.IGNORECASE)
 
-OPTIMIZER = re.compile(r"optim|scheduler|(^|_)scaler$|^opts?$|_opt$|^rng|_rng|random_state|param_groups", re.IGNORECASE)
+OPTIMIZER = re.compile(
+    r"optimi[sz]ers?(?![a-z])|(^|_)optims?($|_)|scheduler|(^|_)scaler$|^opts?$|^rng|_rng|random_state|param_groups",
+    re.IGNORECASE,
+)
 """Keys of what a training script keeps beside the weights to resume."""
 
 OPTIMIZER_TENSORS = frozenset(

@@ -9,17 +9,17 @@ from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural, shown
 
 WEIGHTS = (
-    "model.safetensors.index.json",
     "model.safetensors",
+    "model.safetensors.index.json",
     "open_clip_model.safetensors",
-    "pytorch_model.bin.index.json",
     "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
-    "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
     "diffusion_pytorch_model.bin",
 )
-"""The usual names of weights, the preferred one first."""
+"""The usual names of weights, the preferred one first; a file before an index, as transformers has it."""
 
 ADAPTERS = ("adapter_model.safetensors", "adapter_model.bin")
 """The names that PEFT gives the weights of an adapter."""

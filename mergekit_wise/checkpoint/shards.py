@@ -31,6 +31,9 @@ from mergekit_wise.wording import listed, plural, shown
 MAX_INDEX = 100_000_000
 """Bytes of an index."""
 
+INDEX = ".index.json"
+"""The ending of an index, after the name of the file that it stands for."""
+
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
 
@@ -194,14 +197,15 @@ def writing_output(plan: OutputPlan) -> Iterator[Output]:
     """Write the files of `plan`; each appears whole or not at all. Raises OutputError.
 
     Shards never replace earlier ones: next to those they get other names, and become the checkpoint at the moment in
-    which their index replaces the earlier index. Then the earlier shards are removed.
+    which their index replaces the earlier index. Then the earlier shards are removed. A file replaces earlier shards of
+    its name and their index, and shards an earlier file: readers would take one or the other.
     """
     with ExitStack() as stack:
-        files, earlier = dict(plan.files), frozenset[Path]()
+        files, earlier = dict(plan.files), _earlier_form(plan)
         if plan.index is not None:
             # Files appear in the reverse of the order in which they are opened here: the index must come last.
             write = stack.enter_context(writing(plan.index, 0))
-            earlier = _earlier_shards(plan)
+            earlier |= _earlier_shards(plan.index, next(iter(plan.files)).name.rsplit("-", 3)[0])
             files = _free_names(plan)
             write(0, _index(files))
         places: dict[str, tuple[Writer, int, bool]] = {}
@@ -216,7 +220,8 @@ def writing_output(plan: OutputPlan) -> Iterator[Output]:
         for layout, write in writers:
             for offset, data in layout.frame(checksums):
                 write(offset, data)
-    for path in earlier - files.keys():
+    # An index first: without it nobody takes its shards for a checkpoint.
+    for path in sorted(earlier - files.keys(), key=lambda path: not path.name.endswith(INDEX)):
         path.unlink(missing_ok=True)
 
 
@@ -247,18 +252,27 @@ def _marked(name: str, mark: str) -> str:
     return f"{stem}-{mark}-{number}-{of}-{total}"
 
 
-def _earlier_shards(plan: OutputPlan) -> frozenset[Path]:
+def _earlier_form(plan: OutputPlan) -> frozenset[Path]:
+    """What an earlier output of the same name left in the other form: a file, or an index with its shards."""
+    if plan.index is not None:
+        file = plan.index.with_name(plan.index.name.removesuffix(INDEX))
+        return frozenset([file] if file.is_file() else ())
+    (file,) = plan.files
+    index = file.with_name(f"{file.name}{INDEX}")
+    shards = _earlier_shards(index, file.stem) if index.is_file() else frozenset()
+    return frozenset([index, *shards]) if shards else frozenset()
+
+
+def _earlier_shards(index: Path, stem: str) -> frozenset[Path]:
     """The files of an earlier index under the names that shards of this output have."""
-    assert plan.index is not None
-    first = next(iter(plan.files))
-    stem, ending = first.name.rsplit("-", 3)[0], first.suffix
+    ending = Path(index.name.removesuffix(INDEX)).suffix
     pattern = rf"{re.escape(stem)}(-[0-9a-f]{{8}})?-\d{{5}}-of-\d{{5}}{re.escape(ending)}"
     try:
-        with MappedFile(plan.index) as file:
+        with MappedFile(index) as file:
             shards = set(_read_weight_map(file).values())
     except CheckpointError:
         return frozenset()
-    return frozenset(plan.index.with_name(shard) for shard in shards if re.fullmatch(pattern, shard))
+    return frozenset(index.with_name(shard) for shard in shards if re.fullmatch(pattern, shard))
 
 
 def _groups(infos: list[TensorInfo], shard_size: int) -> list[list[TensorInfo]]:

@@ -185,6 +185,7 @@ def _replacing(output: Path, create: Create) -> Iterator[tuple[Path, Path, int]]
     partial, descriptor = target, None
     try:
         require_folder(output)
+        _refuse_hub_link(output, target)
         remove_abandoned(target)
         with uninterrupted():
             partial, descriptor = _owned(target, create)
@@ -241,6 +242,14 @@ def _flush(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (*UNSUPPORTED, errno.EINVAL):
             raise
+
+
+def _refuse_hub_link(output: Path, target: Path) -> None:
+    if output.is_symlink() and target.parent.name == "blobs":
+        raise OutputError(
+            f"{output}: is a link into the cache of the Hugging Face hub, where all revisions share {target.name}. "
+            "Give another name."
+        )
 
 
 def _remove(partial: Path) -> None:

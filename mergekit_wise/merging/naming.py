@@ -85,10 +85,11 @@ def parse_rename(text: str) -> Rename:
     return rename
 
 
-def renamed(checkpoint: Checkpoint, renames: Sequence[Rename]) -> Checkpoint:
+def renamed(checkpoint: Checkpoint, renames: Sequence[Rename], *, all_needed: bool = True) -> Checkpoint:
     """The checkpoint with its tensors renamed, each by the first rule that changes its name; notes count them.
 
-    Raises UsageError if a rule changes no name, and MismatchError if two tensors would have one name.
+    Raises UsageError if a rule changes no name, where `all_needed`, and MismatchError if two tensors would have one
+    name.
     """
     counts = dict.fromkeys(renames, 0)
     names: dict[str, str] = {}
@@ -97,7 +98,7 @@ def renamed(checkpoint: Checkpoint, renames: Sequence[Rename]) -> Checkpoint:
         names[name] = rule.apply(name) if rule else name
         if rule:
             counts[rule] += 1
-    if unused := [rule for rule, count in counts.items() if not count]:
+    if all_needed and (unused := [rule for rule, count in counts.items() if not count]):
         raise UsageError(
             f"--rename {unused[0]}: no tensor name of {checkpoint.source} fits. "
             f"List the names with: wise inspect {checkpoint.source}"

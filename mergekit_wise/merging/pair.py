@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming
 from mergekit_wise.merging.rules import Rules
 
@@ -89,6 +90,12 @@ def _best_prefix(names: Collection[str], others: Collection[str]) -> tuple[str, 
     found = Counter(other.removesuffix(name) for name in probes for other in others if other.endswith("." + name))
     counts = {prefix: sum(prefix + name in others for name in names) for prefix, _ in found.most_common(3)}
     best = max(counts, key=lambda prefix: counts[prefix], default="")
+    tied = [prefix for prefix, count in counts.items() if count == counts[best]] if best else []
+    if len(tied) > 1 and counts[best] > len(names) // 2:
+        raise MismatchError(
+            f"Two parts of one checkpoint fit the other equally well: the tensors under {tied[0]!r} and those under "
+            f"{tied[1]!r}. Choose one by renaming it, for example: --rename ft:{tied[0]}= (zs: for the zero-shot one)"
+        )
     return best, counts.get(best, 0)
 
 

@@ -229,7 +229,12 @@ def _timm_metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
 
 def _metadata_source(key: str, config: Mapping[str, Any]) -> str:
     origin = config.get(_SOURCE_KEY)
-    return f"its metadata ({key}{f', originally from {origin}' if isinstance(origin, str) else ''})"
+    if not isinstance(origin, str):
+        return f"its metadata ({key})"
+    first = (
+        origin.rpartition(", originally from ")[2].removesuffix(")") if origin.startswith("its metadata") else origin
+    )
+    return f"its metadata ({key}, originally from {first})"
 
 
 def _training_config(checkpoint: Checkpoint) -> ResolvedConfig | None:

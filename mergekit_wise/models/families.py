@@ -163,6 +163,11 @@ def translated(checkpoint: Checkpoint, family: Family, prefix: str = "", like: C
     if layout is None:
         known = listed(dict.fromkeys(each.title for each in FAMILIES))
         raise ModelError(f"{checkpoint.path}: its tensor names are of no known family ({known}).")
+    if layout.family is HF_CLIP and f"{layout.prefix}classifier.weight" in checkpoint.tensors:
+        raise ModelError(
+            f"{checkpoint.path}: a CLIPForImageClassification, whose head takes the mean of the patches, without norm "
+            f"and projection; {family.title} has no such model. It can be merged with another one of its kind."
+        )
     parts, left_out, notes = _parts(checkpoint, layout, family)
     tensors: dict[str, Tensor] = {}
     used: set[str] = set()

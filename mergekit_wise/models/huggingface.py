@@ -195,12 +195,35 @@ def _pooling(text: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _preprocess(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
-    size = preprocessor.get("size", 224)
-    squashed = isinstance(size, dict) and "shortest_edge" not in size
+    """open_clip's ``preprocess_cfg``. Raises ModelError for steps that open_clip does not have."""
+    size, crop = _edge(preprocessor.get("size")), _edge(preprocessor.get("crop_size"))
+    squashed = isinstance(preprocessor.get("size"), dict) and "shortest_edge" not in preprocessor["size"]
+    cropped, normalized = preprocessor.get("do_center_crop", True), preprocessor.get("do_normalize", True)
+    resample, factor = preprocessor.get("resample", 3), preprocessor.get("rescale_factor", 1 / 255)
+    problems = {
+        "do_resize: false": not preprocessor.get("do_resize", True),
+        f"size {size} and crop_size {crop}": bool(cropped and size and crop and size != crop),
+        "do_center_crop: false": not cropped and not squashed,
+        f"resample: {resample}": resample not in _INTERPOLATIONS,
+        f"rescale_factor: {factor}": not preprocessor.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-3,
+    }
+    if found := [text for text, wrong in problems.items() if wrong]:
+        raise ModelError(
+            f"preprocessor_config.json: open_clip has no such preprocessing ({', '.join(found)}). To evaluate with "
+            "that of one of open_clip's models, name it: --model NAME/TAG."
+        )
     known = {
-        "mean": preprocessor.get("image_mean"),
-        "std": preprocessor.get("image_std"),
-        "interpolation": _INTERPOLATIONS.get(preprocessor.get("resample", 3)),
+        "mean": preprocessor.get("image_mean") if normalized else [0.0, 0.0, 0.0],
+        "std": preprocessor.get("image_std") if normalized else [1.0, 1.0, 1.0],
+        "interpolation": _INTERPOLATIONS[resample],
         "resize_mode": "squash" if squashed else "shortest",
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def _edge(size: Any) -> Any:
+    """The length of an edge, as a number or in one of the forms of transformers; None if it is not given."""
+    if not isinstance(size, dict):
+        return size
+    height, width = size.get("height"), size.get("width")
+    return size.get("shortest_edge", height if height == width else (height, width))

@@ -41,6 +41,14 @@ def to_hugging_face(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return {"config.json": model, "preprocessor_config.json": _preprocessor(config["preprocess_cfg"], size, is_siglip)}
 
 
+def image_model_config(config: Mapping[str, Any], *, has_projection: bool) -> dict[str, Any]:
+    """The config.json of the image encoder of a CLIP or SigLIP alone, given that of the whole model."""
+    if config["model_type"] == "siglip":
+        return {"architectures": ["SiglipVisionModel"], **config["vision_config"]}
+    name = "CLIPVisionModelWithProjection" if has_projection else "CLIPVisionModel"
+    return {"architectures": [name], **config["vision_config"]}
+
+
 def _clip(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
     vision, text = {**VISION_DEFAULTS, **model_cfg["vision_cfg"]}, {**TEXT_DEFAULTS, **model_cfg["text_cfg"]}
     _require_only("vision_cfg", model_cfg["vision_cfg"], _SUPPORTED_VISION, vision["pool_type"] == "tok")

@@ -87,7 +87,7 @@ def named_like(pair: Pair, checkpoint: Checkpoint, side: Side) -> Checkpoint:
 
     Raises what `open_pair` raises for names that cannot be changed.
     """
-    checkpoint = renamed(checkpoint, [rule for rule in pair.naming.rename if rule.side == side])
+    checkpoint = renamed(checkpoint, [rule for rule in pair.naming.rename if rule.side == side], all_needed=False)
     return _in_one_family(pair.zeroshot, checkpoint, AS_ZEROSHOT)[1]
 
 

@@ -12,7 +12,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPModel
+from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 from mergekit_wise.api.convert import convert
 from mergekit_wise.api.diff import diff
@@ -339,6 +339,14 @@ def test_a_head_under_another_name_is_not_kept_twice(heads, tmp_path):
     assert load_file(tmp_path / "out.safetensors").keys() == {"tower.weight", "classification_head.weight"}
 
 
+def test_a_renamed_tensor_need_not_be_in_the_fisher_files(heads, tmp_path):
+    """A tensor that neither Fisher file covers is mixed by the plain rule."""
+    save_file({"tower.weight": torch.ones(8, 8)}, tmp_path / "fisher")
+    out, fishers = tmp_path / "out.safetensors", (tmp_path / "fisher", tmp_path / "fisher")
+    merge(*heads, out, rename=["ft:fc=classification_head"], fisher=fishers)
+    assert torch.equal(load_file(out)["classification_head.weight"], 2 * torch.ones(5, 8))
+
+
 @pytest.mark.parametrize("rule", ["fc=head", "ft:fc", "xx:a=b", "ft:/(/=b", "ft:="])
 def test_a_rename_that_cannot_be_understood_is_refused(rule, heads, tmp_path):
     with pytest.raises(UsageError, match="rename"):
@@ -427,6 +435,35 @@ def test_a_folder_needs_a_configuration_and_a_file_does_not(files, tmp_path):
     report = convert(tmp_path / "bare.safetensors", tmp_path / "hf.safetensors", to="hf")
     assert any("configuration" in note for note in report.notes)
     assert load_file(tmp_path / "hf.safetensors").keys() == hugging_face(state(0)).keys()
+
+
+def test_an_image_encoder_alone_is_a_folder_of_the_class_for_it(tmp_path):
+    """transformers finds every tensor; open_clip has no class for it, and a head has a place in neither."""
+    tower = {name: tensor for name, tensor in state(0).items() if name.startswith("visual.")}
+    save_file(tower, tmp_path / "x.safetensors", CONFIG)
+    convert(tmp_path / "x.safetensors", tmp_path / "hf", to="hf")
+    _, found = CLIPVisionModelWithProjection.from_pretrained(tmp_path / "hf", output_loading_info=True)
+    assert not any(found.values())
+    with pytest.raises(ModelError, match="no text tower"):
+        convert(tmp_path / "x.safetensors", tmp_path / "oc", to="open_clip")
+    save_file({**tower, "classification_head.weight": torch.ones(3, 16)}, tmp_path / "y.safetensors", CONFIG)
+    for to in ("hf", "open_clip"):
+        with pytest.raises(ModelError, match="classification_head.weight"):
+            convert(tmp_path / "y.safetensors", tmp_path / f"folder-{to}", to=to)
+    assert not list(tmp_path.glob("folder*"))
+
+
+def test_a_classifier_on_patches_is_no_model_of_another_library(files, tmp_path):
+    """Its head takes other features than those of the other library's models."""
+    weights = hugging_face({name: tensor for name, tensor in state(1).items() if name.startswith("visual.")})
+    del weights["visual_projection.weight"]
+    folder = tmp_path / "classifier"
+    folder.mkdir()
+    save_file({**weights, "classifier.weight": torch.ones(3, 64)}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="CLIPForImageClassification"):
+        merge(files["open_clip", 0], folder, tmp_path / "out.safetensors")
+    with pytest.raises(ModelError, match="CLIPForImageClassification"):
+        convert(folder, tmp_path / "out.safetensors", to="open_clip")
 
 
 def test_names_of_no_known_family_are_refused(heads, tmp_path):

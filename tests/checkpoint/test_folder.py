@@ -19,9 +19,9 @@ def filled(folder, *names):
 
 
 def test_the_usual_name_is_taken_before_others(tmp_path):
-    """An index is preferred to a whole file, safetensors to a pickle, and a usual name to any other."""
+    """As in transformers, a whole file is preferred to an index, safetensors to a pickle; a usual name to any other."""
     folder = filled(tmp_path, "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "a.safetensors")
-    for name in ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin", "a.safetensors"):
+    for name in ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "a.safetensors"):
         assert weights_in(folder).name == name
         (folder / name).unlink()
 
@@ -67,7 +67,7 @@ def test_a_name_of_its_own_is_taken_if_it_is_the_only_one(tmp_path):
 def test_weights_of_diffusers_are_found(tmp_path):
     """diffusers has names of its own, also for several files."""
     for name in ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json"):
-        assert weights_in(filled(tmp_path, "config.json", name)).name == name
+        assert weights_in(filled(tmp_path / name, "config.json", name)).name == name
 
 
 def test_the_subfolder_that_sentence_transformers_names_is_read(tmp_path):

@@ -210,3 +210,25 @@ def test_a_failure_while_shards_are_replaced_leaves_the_earlier_output(tmp_path)
     with pytest.raises(KeyboardInterrupt), writing_output(plan):
         raise KeyboardInterrupt
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("sharded_first", [False, True])
+def test_an_output_replaces_an_earlier_one_in_the_other_form(sharded_first, tmp_path):
+    """A folder never holds a file and shards of one name, of which readers take one or the other."""
+    forms = [({"w": torch.full((64, 8), 1.0), "v": torch.full((64, 8), 1.0)}, None if not sharded_first else 3000)]
+    forms += [({"w": torch.full((64, 8), 2.0), "v": torch.full((64, 8), 2.0)}, 3000 if not sharded_first else None)]
+    save_file({"other": torch.ones(1)}, tmp_path / "other.safetensors")
+    for state, size in forms:
+        save_file(state, tmp_path / "state")
+        source = open_checkpoint(tmp_path / "state")
+        infos = [tensor.info for tensor in source.tensors.values()]
+        with writing_output(plan_output(tmp_path / "model.safetensors", infos, {}, size)) as out:
+            for info in infos:
+                out.put(info.name, 0, source.read(info.name))
+    (tmp_path / "state").unlink()
+    (tmp_path / "other.safetensors").unlink()
+    found = open_checkpoint(tmp_path)
+    assert set(found.read("w").tolist()) == set(found.read("v").tolist()) == {2.0}
+    names = {path.name for path in tmp_path.iterdir()}
+    assert len(names) == (1 if sharded_first else 3), names
+    assert ("model.safetensors" in names) == sharded_first

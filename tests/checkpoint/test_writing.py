@@ -448,3 +448,16 @@ def test_a_merge_that_is_asked_to_stop_leaves_nothing(kind, number, tmp_path):
         assert process.returncode in (0, 128 + number)
         for name in found:
             shutil.rmtree(tmp_path / name) if (tmp_path / name).is_dir() else (tmp_path / name).unlink()
+
+
+def test_a_link_into_the_hubs_cache_is_not_written_through(tmp_path):
+    """All revisions of a repository share the file that the link leads to."""
+    blob = tmp_path / "models--a--b" / "blobs" / "1111"
+    link = tmp_path / "models--a--b" / "snapshots" / "abc" / "model.safetensors"
+    for path in (blob, link):
+        path.parent.mkdir(parents=True)
+    blob.write_bytes(b"shared")
+    link.symlink_to("../../blobs/1111")
+    with pytest.raises(OutputError, match="cache of the Hugging Face hub"):
+        write_atomically(link, b"new")
+    assert blob.read_bytes() == b"shared"

@@ -5,7 +5,7 @@ import torch
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import MismatchError
-from mergekit_wise.merging import Rules, make_plan
+from mergekit_wise.merging import Rules, make_plan, parse_naming, renamed
 from mergekit_wise.models.pairing import match
 
 
@@ -106,3 +106,15 @@ def test_names_that_happen_to_end_alike_are_left_alone(tmp_path):
     """One name in common does not cause renaming."""
     with pytest.raises(MismatchError, match="only in zs"):
         matched(tmp_path, ["a.w", "b.w", "c.w"], ["x.a.w", "a.w", "b.w"])
+
+
+@pytest.mark.parametrize("order", [("teacher", "student"), ("student", "teacher")])
+def test_two_networks_that_fit_equally_well_are_refused(order, tmp_path):
+    """The order of the names does not decide; the option in the message does."""
+    two = {f"{part}.{name}": ONE for part in order for name in ("a.w", "b.w", "c.w")}
+    sides = checkpoints(tmp_path, dict.fromkeys(("a.w", "b.w", "c.w"), ONE), two)
+    with pytest.raises(MismatchError, match=f"--rename ft:{order[0]}.="):
+        match(*sides)
+    chosen = renamed(sides[1], [parse_naming(None, ["ft:student.="]).rename[0]])
+    pair = match(sides[0], chosen, Rules(only=("?.w",)))
+    assert set(pair.names) == {"a.w", "b.w", "c.w"}

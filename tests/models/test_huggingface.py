@@ -261,3 +261,26 @@ def test_siglip_is_merged_and_refused_where_images_are_seen(kind, tmp_path):
     with pytest.raises(ModelError, match="SigLIP.*wise convert.*--to open_clip"):
         open_model(open_checkpoint(tmp_path / "out"))
     assert guess_architecture(open_checkpoint(tmp_path / "out")).reason.startswith("Hugging Face's SigLIP")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}},
+        {"size": {"shortest_edge": 32}, "do_center_crop": False},
+        {"resample": 1},
+        {"do_resize": False},
+        {"do_rescale": False},
+        {"rescale_factor": 1.0},
+    ],
+)
+def test_preprocessing_that_open_clip_does_not_have_is_refused(settings):
+    """It is never replaced by the usual one."""
+    with pytest.raises(ModelError, match="no such preprocessing"):
+        hugging_face_config({}, settings)
+
+
+def test_images_that_are_not_normalized_have_mean_0_and_deviation_1():
+    found = hugging_face_config({}, {"do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
+    assert found["preprocess_cfg"]["mean"] == [0.0] * 3
+    assert found["preprocess_cfg"]["std"] == [1.0] * 3
