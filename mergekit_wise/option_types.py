@@ -24,15 +24,6 @@ from mergekit_wise.output_paths import require_apart
 from mergekit_wise.wording import shown
 
 if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
-    pass
-
-if TYPE_CHECKING:
     import torch
 
 P = ParamSpec("P")

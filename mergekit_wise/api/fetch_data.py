@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
@@ -134,7 +135,7 @@ def _listing(repository: str, endpoint: str | None) -> tuple[str, tuple[_Remote,
 
 def _remote(entry: Any) -> _Remote:
     name = entry.rfilename
-    if "\\" in name or "\0" in name or {"", ".", ".."} & set(name.split("/")):  # "/name" begins with an empty part
+    if leaves_folder(name):
         raise SuiteError(f"The hub lists a file {name!r}, which may lie outside the folder. Nothing was downloaded.")
     if entry.size is None:
         raise SuiteError(f"The hub lists the file {name!r} without its size. Nothing was downloaded.")

@@ -30,11 +30,10 @@ class InMemory(Tensor):
 
 
 @dataclass(frozen=True, slots=True)
-class Section(Tensor):
-    """Consecutive elements of another tensor, from element `first` on, in any shape: rows, or a reshaped tensor."""
+class _OfAnother(Tensor):
+    """A tensor whose elements come from another one."""
 
     base: Tensor
-    first: int = 0
 
     @property
     def files(self) -> tuple[MappedFile, ...]:
@@ -45,6 +44,21 @@ class Section(Tensor):
     def saved_as(self) -> DType:
         """That of the other tensor."""
         return self.base.saved_as
+
+    def expect(self, start: int, stop: int) -> None:
+        """See `Tensor.expect`."""
+        self.base.expect(start, stop)
+
+    def forget(self, start: int, stop: int) -> None:
+        """See `Tensor.forget`."""
+        self.base.forget(start, stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Section(_OfAnother):
+    """Consecutive elements of another tensor, from element `first` on, in any shape: rows, or a reshaped tensor."""
+
+    first: int = 0
 
     def read(self, start: int, stop: int) -> StorageArray:
         """See `Tensor.read`."""
@@ -103,28 +117,19 @@ class Stacked(Tensor):
 
 
 @dataclass(frozen=True, slots=True)
-class Computed(Tensor):
+class Computed(_OfAnother):
     """Another tensor of the same shape after `function`, which maps each element by itself."""
 
-    base: Tensor
     function: Callable[[StorageArray], StorageArray]
 
     @property
-    def files(self) -> tuple[MappedFile, ...]:
-        """Those of the other tensor."""
-        return self.base.files
+    def saved_as(self) -> DType:
+        """Its own dtype."""
+        return self.info.dtype
 
     def read(self, start: int, stop: int) -> StorageArray:
         """See `Tensor.read`."""
         return self.function(self.base.read(start, stop))
-
-    def expect(self, start: int, stop: int) -> None:
-        """See `Tensor.expect`."""
-        self.base.expect(start, stop)
-
-    def forget(self, start: int, stop: int) -> None:
-        """See `Tensor.forget`."""
-        self.base.forget(start, stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +143,15 @@ class Widened(Computed):
 
 
 @dataclass(frozen=True, slots=True)
-class _Transposed(Tensor):
+class _Transposed(_OfAnother):
     """A matrix whose columns are the rows of another one. The other is read as a whole."""
-
-    base: Tensor
-
-    @property
-    def files(self) -> tuple[MappedFile, ...]:
-        return self.base.files
-
-    @property
-    def saved_as(self) -> DType:
-        return self.base.saved_as
 
     def read(self, start: int, stop: int) -> StorageArray:
         whole = self.base.read(0, self.base.info.count)
         return whole.reshape(self.base.info.shape).T.flat[start:stop]
+
+    def expect(self, start: int, stop: int) -> None:
+        self.base.expect(0, self.base.info.count)
 
     def forget(self, start: int, stop: int) -> None:
         self.base.forget(0, self.base.info.count)

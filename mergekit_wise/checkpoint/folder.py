@@ -33,8 +33,11 @@ WEIGHT_KINDS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack
 SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.safetensors|\.bin)")
 """The name of one of several files of weights."""
 
+MODULES = "modules.json"
+"""sentence-transformers' list of the parts of a model, each with the subfolder that it is in."""
+
 MAX_MODULES = 1 << 20
-"""Bytes of a modules.json."""
+"""Bytes of such a file."""
 
 
 def weights_folder_in(folder: Path) -> Path:
@@ -42,7 +45,7 @@ def weights_folder_in(folder: Path) -> Path:
 
     Raises CheckpointError if modules.json cannot be read.
     """
-    modules = folder / "modules.json"
+    modules = folder / MODULES
     if not modules.is_file() or _usual(folder):
         return folder
     try:
@@ -125,8 +128,8 @@ def other_weights(folder: Path, taken: Path) -> list[str]:
 
 def leaves_folder(name: str) -> bool:
     """Whether a file's name in a list from elsewhere could lead out of the folder that it is to be written in."""
-    parts = name.replace("\\", "/").split("/")
-    return ".." in parts or not parts[0] or ":" in parts[0] or "\0" in name
+    parts = name.split("/")  # "/name" begins with an empty part
+    return not {"", ".", ".."}.isdisjoint(parts) or "\\" in name or ":" in parts[0] or "\0" in name
 
 
 def _usual(folder: Path) -> list[str]:

@@ -5,14 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from mergekit_wise.checkpoint.folder import WEIGHT_KINDS
+from mergekit_wise.checkpoint.folder import MAX_MODULES, MODULES, WEIGHT_KINDS
 from mergekit_wise.wording import listed
-
-MODULES = "modules.json"
-"""sentence-transformers' list of the parts of a model, each with the subfolder that it is in."""
-
-MAX_MODULES = 1 << 20
-"""Bytes."""
 
 
 @dataclass(frozen=True, slots=True)

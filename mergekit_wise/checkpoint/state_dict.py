@@ -112,7 +112,7 @@ def _require_values(value: object, weights: Weights) -> None:
 
 
 def _sizes(weights: Weights, tensors: Iterable[Tensor]) -> tuple[int, int]:
-    """Bytes of all tensors, and bytes of those that differ: a layer that is used 24 times has 24 names."""
+    """Bytes of all tensors, and bytes without repetitions: a layer that is used 24 times has 24 names, one storage."""
     total = 0
     distinct: dict[object, int] = {}
     for (name, view), tensor in zip(weights.tensors.items(), tensors, strict=True):

@@ -73,30 +73,35 @@ def align(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoint, Chec
     names, others = zeroshot.tensors.keys(), finetuned.tensors.keys()
     if names == others:
         return zeroshot, finetuned
-    prefix, gain = _best_prefix(names, others)
-    other_prefix, other_gain = _best_prefix(others, names)
+    prefixes, gain = _best_prefixes(names, others)
+    other_prefixes, other_gain = _best_prefixes(others, names)
     shared = len(names & others)
     if max(gain, other_gain) <= shared:
         return zeroshot, finetuned
     if gain >= other_gain:
-        return _bridge(zeroshot, finetuned, prefix)
-    finetuned, zeroshot = _bridge(finetuned, zeroshot, other_prefix)
+        return _bridge(zeroshot, finetuned, _only(prefixes, finetuned, "ft"))
+    finetuned, zeroshot = _bridge(finetuned, zeroshot, _only(other_prefixes, zeroshot, "zs"))
     return zeroshot, finetuned
 
 
-def _best_prefix(names: Collection[str], others: Collection[str]) -> tuple[str, int]:
-    """The prefix that the most of `names` have in `others`, and how many those are."""
+def _only(prefixes: list[str], checkpoint: Checkpoint, side: str) -> str:
+    """The one prefix. Raises MismatchError if several fit the other checkpoint equally well."""
+    if len(prefixes) > 1:
+        raise MismatchError(
+            f"{checkpoint.source}: two parts of it fit the other checkpoint equally well, the tensors under "
+            f"{prefixes[0]!r} and those under {prefixes[1]!r}. Take the prefix off the part that is meant: "
+            f"--rename {side}:{prefixes[0]}= or --rename {side}:{prefixes[1]}="
+        )
+    return prefixes[0]
+
+
+def _best_prefixes(names: Collection[str], others: Collection[str]) -> tuple[list[str], int]:
+    """The prefixes that the most of `names` have in `others`, nearly always one, and how many those names are."""
     probes = sorted(names, key=len, reverse=True)[:PROBES]
     found = Counter(other.removesuffix(name) for name in probes for other in others if other.endswith("." + name))
     counts = {prefix: sum(prefix + name in others for name in names) for prefix, _ in found.most_common(3)}
-    best = max(counts, key=lambda prefix: counts[prefix], default="")
-    tied = [prefix for prefix, count in counts.items() if count == counts[best]] if best else []
-    if len(tied) > 1 and counts[best] > len(names) // 2:
-        raise MismatchError(
-            f"Two parts of one checkpoint fit the other equally well: the tensors under {tied[0]!r} and those under "
-            f"{tied[1]!r}. Choose one by renaming it, for example: --rename ft:{tied[0]}= (zs: for the zero-shot one)"
-        )
-    return best, counts.get(best, 0)
+    most = max(counts.values(), default=0)
+    return [prefix for prefix, count in counts.items() if count == most], most
 
 
 def _bridge(bare: Checkpoint, prefixed: Checkpoint, prefix: str) -> tuple[Checkpoint, Checkpoint]:

@@ -243,7 +243,7 @@ def test_an_optimizer_can_be_asked_for(tmp_path):
 
 @pytest.mark.parametrize("key", ["optimal_model", "optimized_state_dict", "model_opt"])
 def test_a_key_that_only_sounds_like_an_optimizer_is_not_passed_over(key, tmp_path):
-    """The entry is used, or, beside another model, one of those that the user must choose from."""
+    """The entry is used. If the file holds another model too, the error lists both, and the user chooses."""
     found = saved({key: W, "best_acc": torch.tensor(0.9)}, tmp_path)
     assert found.tensors.keys() == W.keys()
     with pytest.raises(CheckpointError, match=f"::{key}"):
