@@ -5,6 +5,7 @@ nothing to clean up, and an exception would end in the code of a library or the 
 once. Imports nothing slow, because it is the first thing that a process needs.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -42,6 +43,15 @@ def leave_at_once(sentence: str) -> None:
             leave(128 + number)
 
     _install(handle)
+
+
+def ignore_at_the_end() -> None:
+    """Ignore signals while the interpreter is torn down: it would let them kill the process, whose work is done.
+
+    To be called first, because Python runs what is to be done at the end in reverse order.
+    """
+    for number in SIGNALS:
+        atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 @contextmanager

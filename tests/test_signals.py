@@ -29,10 +29,12 @@ app.main()
 """
 AFTERWARDS = """
 import atexit, sys, time
-atexit.register(lambda: (print("done", flush=True), time.sleep(60)))
 from mergekit_wise.__main__ import main
 sys.argv = ["wise", "--help"]
-main()
+try:
+    main()
+finally:  # as libraries do that are imported by the command
+    atexit.register(lambda: (print("done", flush=True), time.sleep(60)))
 """
 
 
