@@ -225,7 +225,11 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
         recalibrated = [statistics.statistics(mixer, each.plan, first.progress) if statistics else {} for each in jobs]
         if statistics is not None:
             pairs = zip(jobs, recalibrated, strict=True)
-            jobs = [replace(each, metadata=statistics.with_record(each.metadata, found)) for each, found in pairs]
+            seen = statistics.dataset.titled_notes
+            jobs = [
+                replace(each, metadata=statistics.with_record(each.metadata, found), notes=(*each.notes, *seen))
+                for each, found in pairs
+            ]
         with uninterrupted():
             plans = [stack.enter_context(placed(each.place, each.options, each.plan, each.metadata)) for each in jobs]
             for each, plan in zip(jobs, plans, strict=True):

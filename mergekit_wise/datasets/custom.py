@@ -209,6 +209,7 @@ def _dataset(
         sample=found.sample,
         location=found.location,
         size=found.size,
+        notes=found.notes,
     )
 
 

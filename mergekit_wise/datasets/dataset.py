@@ -54,6 +54,11 @@ class Dataset:
         corrupt: changes image i after it was resized and cropped, uint8 [H, W, 3] -> uint8 [H, W, 3], and before it
             is normalised; picklable, as `image` is. None if images are not changed.
         size: the stored size of image i in bytes; None if images are made rather than stored.
+        is_cropped: whether the images are stored as models take them, and are not resized and cropped again if their
+            size is the model's.
+        same_images: equal for data sets that are made of the same images in the same order, such as an original and
+            its corruptions; empty for images of its own.
+        notes: sentences on what was left out, mapped or guessed when the data set was opened.
     """
 
     name: str
@@ -70,9 +75,17 @@ class Dataset:
     location: str = ""
     corrupt: Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]] | None = None
     size: Callable[[int], int] | None = None
+    is_cropped: bool = False
+    same_images: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def titled_notes(self) -> tuple[str, ...]:
+        """The notes, each with the title of the data set, for a reader who sees several data sets."""
+        return tuple(f"{self.title}: {note}" for note in self.notes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Found:
     """Labelled images of any layout.
 
     `labels` are int64 [N]; `image`, `sample` and `size` are as in :class:`Dataset`; `classnames` and `templates` are
-    None unless a file next to the images lists them.
+    None unless a file next to the images lists them; `notes` are as in :class:`Dataset`.
     """
 
     labels: NDArray[np.int64]
@@ -36,6 +36,7 @@ class Found:
     location: str
     classnames: tuple[str, ...] | None = None
     templates: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     def dataset(
         self,
@@ -63,6 +64,7 @@ class Found:
             expected=expected,
             location=self.location,
             size=self.size,
+            notes=self.notes,
         )
 
 

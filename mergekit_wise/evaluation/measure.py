@@ -86,6 +86,7 @@ def measure(
     ):
         suite, complete, parts = _open_datasets(options, with_companions=pair is not None and pair.analyze)
         evaluator.heads.require(parts)
+        notes += [note for dataset in suite.datasets for note in dataset.titled_notes]
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
         known, renamed = ranks.share(_known_records(drafts, options))
         results = options.results if ranks.rank == 0 else None

@@ -26,10 +26,11 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
+    (dataset,) = suite.datasets
     if name not in ENTRIES:
-        return suite.datasets[0], ()
-    note = f"{name} is an evaluation set; after training on it, accuracy on it says little"
-    return suite.datasets[0], (note,)
+        return dataset, dataset.titled_notes
+    says_little = f"{name} is an evaluation set; after training on it, accuracy on it says little"
+    return dataset, (*dataset.titled_notes, says_little)
 
 
 def _digits() -> Dataset:

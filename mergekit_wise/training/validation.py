@@ -80,6 +80,9 @@ def open_validator(
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
         suite = open_suite(options.suite, options.data)
         evaluator.heads.require(suite.datasets)
+        for dataset in suite.datasets:
+            for text in dataset.titled_notes:
+                note(text)
         for missing in suite.missing:
             note(f"{missing.title}: not found, skipped in validation")
         yield Validator(evaluator, suite, zeroshot)
