@@ -109,6 +109,26 @@ def open_suite(
     return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
 
 
+def find_entries(names: str) -> tuple[Mapping[str, Entry], tuple[SuiteFile, ...]]:
+    """All data sets that suites, data sets and paths name, by key, and the suites among these.
+
+    Those of a suite's file are the ones to evaluate, to validate and to train on, and the rest of its tables. Raises
+    SuiteError.
+    """
+    entries: dict[str, Entry] = {}
+    suites: list[SuiteFile] = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        suite = SUITES.get(name) or _own_suite(name)
+        if suite is None:
+            entries |= [_named(name)]
+            continue
+        suites.append(suite)
+        train = () if suite.train is None else (suite.train,)
+        for member in dict.fromkeys((*suite.members, *(suite.validate or ()), *train, *suite.entries)):
+            entries |= [member_of(suite, member)]
+    return entries, tuple(suites)
+
+
 def suite_name(names: str, reference: str | Path | None = None) -> str:
     """The name that records have for a suite: of a suite's file, the file's name without its ending."""
     parts = [part.strip() for part in names.split(",")]
@@ -141,7 +161,7 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
             entries.setdefault(key, entry)
             continue
         for member in _used(suite, use):
-            key, entry = _member(suite, member)
+            key, entry = member_of(suite, member)
             entries.setdefault(key, entry)
             if member == suite.reference and reference is None:
                 references[key] = None
@@ -185,7 +205,7 @@ def _own_suite(name: str) -> SuiteFile | None:
     return suite
 
 
-def _member(suite: SuiteFile, name: str) -> tuple[str, Entry]:
+def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     """Key and entry of a data set that a suite names: one of its tables, a known data set, or a path."""
     if name in ENTRIES:
         return name, ENTRIES[name]
@@ -211,7 +231,7 @@ def _named(name: str) -> tuple[str, Entry]:
     if separator and (suite := _own_suite(file)):
         if table not in suite.entries:
             raise SuiteError(f"{file}: has no table [data.{table}].{did_you_mean(table, suite.entries)}")
-        return _member(suite, table)
+        return member_of(suite, table)
     if name in SUITES or _own_suite(name):
         raise SuiteError(f"{name}: is a suite; expected one data set.")
     if Path(name).exists():
@@ -229,7 +249,8 @@ def _named(name: str) -> tuple[str, Entry]:
 
 def _at(path: Path) -> tuple[str, Entry]:
     """Key and entry of the data set at a path that exists."""
-    return str(path.resolve()), Entry(path.stem, path.stem, partial(_open, path), (), None, "")
+    name = path.stem if path.suffix == ".toml" else path.resolve().name
+    return str(path.resolve()), Entry(name, name, partial(_open, path), (), None, "")
 
 
 def _open(path: Path, root: Path) -> Dataset:
