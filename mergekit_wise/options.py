@@ -41,6 +41,7 @@ PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
+DECAYS = ("all", "matrices")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
 
@@ -48,6 +49,9 @@ AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 training augmentation of ImageNet: 8 to 100 % of the image, half of them mirrored. ``strong`` adds RandAugment (Cubuk et
 al., arXiv 1909.13719; two changes of magnitude 9).
 """
+
+RATE, LINEAR_RATE = 3e-5, 1e-3
+"""The default peak learning rates, of all weights and of the head alone."""
 
 RULES, DATA, MODEL, MEASURE = "Merging rules", "Data", "Model", "Evaluation"
 TRAINING, OUTPUT, ADVANCED = "Training", "Output", "Advanced"
@@ -336,21 +340,29 @@ class FinetuneOptions(Options):
     ] = None
     lr: Annotated[
         float | None,
-        Option("Peak learning rate.", metavar="X", group=TRAINING, minimum=0, default="3e-5, or 1e-3 with --linear"),
+        Option("Peak learning rate.", metavar="X", group=TRAINING, above=0, default="3e-5, or 1e-3 with --linear"),
     ] = None
     weight_decay: Annotated[float, Option("AdamW weight decay.", metavar="X", group=TRAINING, minimum=0)] = 0.1
+    decay: Annotated[
+        str,
+        Option(
+            "What decays: all trained parameters, as in the paper's code, or matrices and kernels alone, as CLIP was "
+            "pre-trained.",
+            group=TRAINING,
+            choices=DECAYS,
+        ),
+    ] = "all"
     warmup: Annotated[
         int | None,
         Option(
             "Warm-up steps.", metavar="N", group=TRAINING, minimum=0, default="500, or 10 % of the run if it is shorter"
         ),
     ] = None
-    clip: Annotated[float, Option("Clip the gradient norm to this value.", metavar="X", group=TRAINING, minimum=0)] = (
-        1.0
-    )
-    label_smoothing: Annotated[float, Option("Label smoothing.", metavar="X", group=TRAINING, minimum=0, maximum=1)] = (
-        0.0
-    )
+    clip: Annotated[
+        float,
+        Option("Clip the gradient norm to this value; 0: do not clip.", metavar="X", group=TRAINING, minimum=0),
+    ] = 1.0
+    label_smoothing: Annotated[float, Option("Label smoothing.", metavar="X", group=TRAINING, minimum=0, below=1)] = 0.0
     freeze: Annotated[
         Texts, Option("Do not train tensors whose names match. May be repeated.", metavar="PATTERN", group=TRAINING)
     ] = EMPTY
@@ -361,11 +373,11 @@ class FinetuneOptions(Options):
             metavar="DECAY",
             group=TRAINING,
             minimum=0,
-            maximum=1,
+            below=1,
         ),
     ] = None
     layer_decay: Annotated[
-        float, Option("Layer-wise learning-rate decay.", metavar="X", group=TRAINING, minimum=0, maximum=1)
+        float, Option("Layer-wise learning-rate decay.", metavar="X", group=TRAINING, above=0, maximum=1)
     ] = 1.0
     mixup: Annotated[
         float,
@@ -463,10 +475,20 @@ class FinetuneOptions(Options):
                         f"--linear trains the head on cached features, and --{name.replace('_', '-')} has no effect "
                         "there. Leave one of the two out."
                     )
+        if self.peak * self.weight_decay >= 1:
+            raise UsageError(
+                f"--weight-decay {self.weight_decay:g} with a learning rate of {self.peak:g}: the product is at least "
+                "1, so that one step would erase the weights. Choose a smaller --weight-decay or --lr."
+            )
         if self.objective == "contrastive" and (self.mixup or self.label_smoothing):
             raise UsageError(
                 "--objective contrastive has no labels for --label-smoothing and --mixup. Leave those options out."
             )
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate, which depends on ``linear`` if none was chosen."""
+        return self.lr if self.lr is not None else LINEAR_RATE if self.linear else RATE
 
     @property
     def augmentation(self) -> str:
@@ -482,7 +504,7 @@ class FinetuneOptions(Options):
     def settings(self) -> dict[str, object]:
         """What the trained weights depend on, besides the checkpoint and the images; as JSON has it."""
         names = (
-            *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip"),
+            *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "decay", "warmup", "clip"),
             *("label_smoothing", "freeze", "ema", "layer_decay", "mixup", "seed", "precision"),
         )
         found = {name: getattr(self, name) for name in names}

@@ -21,7 +21,7 @@ from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
-from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
 from mergekit_wise.models.open_clip_configs import name_of
 from mergekit_wise.models.timm_classifier import build_timm
 from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
@@ -77,7 +77,7 @@ def _clip_model(
     checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, classes: int | None, with_text: bool
 ) -> Model:
     cfg, where = resolved.config["model_cfg"], str(checkpoint.path)
-    wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE) if with_text else ()))
+    wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE, BIAS) if with_text else ()))
     destinations = {name: to for name, to in reading.destinations.items() if to.name.startswith(wanted)}
     found = {to.name: reading.shapes[to.name] for to in destinations.values()}
     if name_of(cfg) is None:  # not one of open_clip's own, whose numbers are known
@@ -94,6 +94,8 @@ def _clip_model(
     text = build_text(cfg) if with_text else None
     normalize = reading.layout != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
     module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
+    if BIAS in found:
+        module.logit_bias = torch.nn.Parameter(torch.zeros(()))
     if classes is not None and f"{HEAD}bias" not in found:
         module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # sets the bias to zero
         found[f"{HEAD}bias"] = (classes,)

@@ -19,35 +19,49 @@ from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.names import HEAD, read_names
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, read_names
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.checkpointer import as_stored
-from mergekit_wise.training.objectives import Contrastive, Objective, Supervised
+from mergekit_wise.training.objectives import (
+    MAX_LOGIT_SCALE,
+    Contrastive,
+    Objective,
+    Supervised,
+    contrastive_loss,
+    sigmoid_loss,
+)
 from mergekit_wise.training.runtime import Runtime
 
 Stored = dict[str, tuple[TensorInfo, StorageArray]]
 
 
 class Towers(nn.Module):
-    """Both towers of a model: maps images and tokens to features of both, [B, D] with rows of length 1, and the scale.
+    """Both towers of a model: maps images and tokens to features of both, [B, D] with rows of length 1, and scalars.
 
-    The scale, a scalar, is the factor on the products of features: the exponential of the logit scale.
+    The first scalar is the factor on the products of features, the exponential of the logit scale; models of the
+    sigmoid loss have a second one, the bias that is added to the products.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether the model was trained with the sigmoid loss."""
+        return self.classifier.logit_bias is not None
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         text, scale = self.classifier.text, self.classifier.logit_scale
         assert text is not None
         assert scale is not None
         texts = functional.normalize(encode_texts(text, tokens), dim=-1)
-        return self.classifier.encode(images), texts, scale.exp()
+        bias = self.classifier.logit_bias
+        return (self.classifier.encode(images), texts, scale.exp(), *([] if bias is None else [bias]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +93,31 @@ class Trainable:
         """Return the objective of the module, wrapped for several processes; `preprocess` normalises pixels."""
         image = torch.zeros(1, 3, *preprocess.size)
         if isinstance(self.module, Towers):
-            scale = self.module.classifier.logit_scale
-            assert scale is not None
+            sigmoid = self.module.is_sigmoid
+            clamped = None if sigmoid else self.parameters.get(SCALE)
             captions = self._captions()
             module = runtime.distributed(self.module, image, captions[0, :1])
-            return Contrastive(module, scale, preprocess.normalise, self.labels, captions, runtime)
+            loss = sigmoid_loss if sigmoid else contrastive_loss
+            return Contrastive(module, clamped, preprocess.normalise, self.labels, captions, runtime, loss)
         example = torch.zeros(1, head_of(self.model).in_features) if request.linear else image
         normalise = torch.Tensor.float if request.linear else preprocess.normalise
         module = runtime.distributed(self.module, example)
         return Supervised(module, normalise, self.labels, runtime, request.label_smoothing, request.mixup)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the contrastive objective makes of the model; empty for other objectives."""
+        if not isinstance(self.module, Towers):
+            return ()
+        if self.module.is_sigmoid:
+            return ("the model has a logit bias: trained with the sigmoid loss, without a bound on the logit scale",)
+        scale = self.parameters.get(SCALE)
+        if scale is None or scale.item() <= MAX_LOGIT_SCALE + 1e-4:
+            return ()
+        return (
+            f"the logit scale is {scale.item():.4g}, above CLIP's bound of ln 100 = {MAX_LOGIT_SCALE:.4g}, to which it "
+            f"is clamped after each step; --freeze {SCALE} keeps it as it is",
+        )
 
     def _captions(self) -> Tensor:
         """Return the tokens of each class in each template, int64 [C, T, L]."""
@@ -141,12 +171,23 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     if not contrastive and not model.has_own_head:
         raise ModelError(f"{source.path}: has no classification head. {_advice(str(source.path), dataset)}")
     if contrastive:
+        _require_loss(source, model)
         for name in _head_places(source):  # made anew for the same classes
             _require_classes(source, source.info(name).shape[0], dataset)
     labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
     module = _trained_module(model, request)
     return Trainable(source, model, module, _parameters(source, model, module, request.freeze), labels, dataset)
+
+
+def _require_loss(source: Checkpoint, model: Model) -> None:
+    """Raise ModelError unless it is clear which loss the model was pre-trained with."""
+    sigmoid = model.config["model_cfg"].get("init_logit_bias") is not None
+    if sigmoid and BIAS not in model.names.values():
+        raise ModelError(
+            f"{source.path}: its configuration is that of a model of the sigmoid loss, whose {BIAS} it does not hold. "
+            "Give the checkpoint with its bias."
+        )
 
 
 def _trained_module(model: Model, request: FinetuneOptions) -> nn.Module:

@@ -337,7 +337,9 @@ def test_validation_measures_the_fine_tuned_and_the_merged_model(zeroshot, tuned
     assert (tmp_path / "ft.safetensors").read_bytes() == tuned.read_bytes()
     validations = [line for line in entries(log) if line["event"] == "validation"]
     assert [line["epoch"] for line in validations] == [1, 2]
+    assert "NaN" not in log.read_text()
     swept = sweep(zeroshot, tuned, alphas=(0.5, 1.0), suite="digits-small,digits-faded").records
+    assert all(set(line["fine-tuned"]) == {record.title for record in swept} for line in validations)
     for alpha, name in ((0.5, "alpha 0.5"), (1.0, "fine-tuned")):
         measured = {record.title: record.accuracy for record in swept if record.alpha == alpha}
         assert {title: validations[1][name][title] for title in measured} == pytest.approx(measured)
@@ -588,7 +590,19 @@ def test_a_timm_classifier_is_fine_tuned(linear, tmp_path):
         ({"epochs": 0}, "`epochs` 0: expected at least 1"),
         ({"lr": -1.0}, "`lr`"),
         ({"lr": float("nan")}, "`lr`"),
+        ({"lr": 0}, "`lr` 0: expected above 0"),
+        ({"lr": float("inf")}, "`lr` inf: expected a finite number"),
+        ({"weight_decay": float("inf")}, "`weight_decay` inf: expected a finite number"),
+        ({"weight_decay": 40_000}, "erase the weights"),
+        ({"clip": float("nan")}, "`clip`"),
+        ({"decay": "biases"}, "all, matrices"),
+        ({"ema": 1.0}, "`ema` 1.0: expected at least 0 and below 1"),
+        ({"layer_decay": 0}, "`layer_decay` 0: expected above 0 and at most 1"),
+        ({"label_smoothing": 1}, "`label_smoothing` 1: expected at least 0 and below 1"),
         ({"label_smoothing": 1.5}, "`label_smoothing`"),
+        ({"mixup": float("inf")}, "`mixup` inf: expected a finite number"),
+        ({"batch_size": 1}, "`batch_size`"),
+        ({"micro_batch": 0}, "`micro_batch`"),
         ({"augment": "wild"}, "none, crop, crop-flip, strong"),
         ({"objective": "triplet"}, "cross-entropy, contrastive"),
         ({"linear": True, "augment": "crop"}, "`augment`"),
@@ -601,6 +615,43 @@ def test_invalid_options_are_refused_before_anything_is_opened(options, says, tm
     """Invalid options are refused by name before the checkpoint is opened."""
     with pytest.raises(UsageError, match=says):
         finetune(tmp_path / "missing", "digits", tmp_path / "ft.safetensors", **options)
+
+
+@pytest.mark.parametrize("warmup", [26, 10**9])
+def test_a_run_that_ends_while_it_warms_up_is_refused(warmup, zeroshot, tmp_path):
+    """The learning rate would not pass its peak; one step fewer is accepted."""
+    with pytest.raises(UsageError, match=r"the run has 26 steps.* default is 10 %"):
+        finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, warmup=warmup)
+    assert optimization(FinetuneOptions("zs", "digits", "ft", warmup=25), 64, 26).warmup == 25
+
+
+def test_what_differs_from_the_request_is_said(zeroshot, tmp_path):
+    """Notes name a batch of fewer images, an average that barely moves, and what decays; so does the log."""
+    notes, log = [], tmp_path / "log.jsonl"
+    options = {**QUICK, "epochs": 1, "batch_size": 5000, "ema": 0.99}
+    finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **options, note=notes.append, log=log)
+    said = "\n".join(notes)
+    assert "batch size: 797" in said
+    assert "moving average keeps 99% of the zero-shot weights" in said
+    assert "weight decay 0.1 on all trained parameters" in said
+    run = entries(log)[0]
+    assert (run["event"], run["weight_decay"], run["decay"], run["clip"]) == ("run", 0.1, "all", 1.0)
+    notes.clear()
+    options = {**QUICK, "epochs": 1, "decay": "matrices"}
+    finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **options, note=notes.append, log=log)
+    assert any("on matrices and kernels, not on gains and biases" in note for note in notes)
+    assert entries(log)[0]["decay"] == "matrices"
+
+
+def test_without_clipping_a_run_learns(zeroshot, tmp_path):
+    """A clip of 0 is no clipping, rather than gradients of zero: it learns as a very high bound does, to the byte."""
+    outputs = []
+    for clip in (0, 1e9):
+        finetune(zeroshot, "digits", tmp_path / f"{clip}.safetensors", **{**QUICK, "epochs": 1}, clip=clip)
+        outputs.append(load_file(tmp_path / f"{clip}.safetensors"))
+    assert all(torch.equal(tensor, outputs[1][name]) for name, tensor in outputs[0].items())
+    before = load_file(zeroshot)
+    assert (outputs[0]["visual.proj"] - before["visual.proj"]).abs().max() > 1e-3
 
 
 def test_inputs_that_cannot_be_used_are_named(zeroshot, tmp_path):
