@@ -44,10 +44,16 @@ class Evaluator:
     ) -> Predictions:
         """The predictions of `variants`, which `heads` knows by their `numbers`; see `Engine.predict`."""
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
-        interpolated = variants[0].interpolated
-        same_tower = len(variants) > 1 and interpolated is not None and interpolated.only_head_varies(self.model)
+        same_tower = len(variants) > 1 and self._only_head_varies(variants[0])
         outputs = self.heads.outputs(dataset)
         return self.engine.predict(setters, dataset, outputs, same_tower=same_tower, observers=observers)
+
+    def _only_head_varies(self, first: Variant) -> bool:
+        """Whether the features of all mixtures are the same, and logits are one linear layer of them."""
+        if first.interpolated is None or not first.interpolated.only_head_varies(self.model):
+            return False
+        self._install(first)  # a model can be asked only with weights
+        return self.engine.forward.splits()
 
     def identity(self, variant: Variant) -> dict[str, Any]:
         """The attributes of a variant's records that are the same for all data sets and that numbers depend on."""

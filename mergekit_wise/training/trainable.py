@@ -99,7 +99,7 @@ class Trainable:
             module = runtime.distributed(self.module, image, captions[0, :1])
             loss = sigmoid_loss if sigmoid else contrastive_loss
             return Contrastive(module, clamped, preprocess.normalise, self.labels, captions, runtime, loss)
-        example = torch.zeros(1, head_of(self.model).in_features) if request.linear else image
+        example = torch.zeros(1, self.module.in_features) if isinstance(self.module, nn.Linear) else image
         normalise = torch.Tensor.float if request.linear else preprocess.normalise
         module = runtime.distributed(self.module, example)
         return Supervised(module, normalise, self.labels, runtime, request.label_smoothing, request.mixup)
@@ -198,11 +198,18 @@ def _trained_module(model: Model, request: FinetuneOptions) -> nn.Module:
 
 
 def head_of(model: Model) -> nn.Linear:
-    """Return the linear classifier of a model. Raises ModelError if it has none."""
-    module = model.module
-    head = module.classification_head if isinstance(module, Classifier) else module.model.get_classifier()
-    if not isinstance(head, nn.Linear):
-        raise ModelError(f"{model.architecture}: --linear needs a linear layer as the classifier.")
+    """Return the linear classifier of a model whose weights are set. Raises ModelError if it has none."""
+    module, (height, width) = model.module, Preprocess.of(model.preprocess).size
+    if isinstance(module, Classifier):
+        head = module.classification_head
+    else:
+        noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        head = module.linear_head(noise.to(next(module.parameters()).device))
+    if head is None:
+        raise ModelError(
+            f"{model.architecture}: --linear needs a model whose logits are one linear layer of its features, and this "
+            "one does more with them. Leave --linear out."
+        )
     return head
 
 

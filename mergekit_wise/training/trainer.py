@@ -34,7 +34,7 @@ from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
 from mergekit_wise.training.runtime import Runtime, set_training
-from mergekit_wise.training.trainable import Trainable, head_of
+from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
 
 MICRO_BATCH = {"cpu": 64, "cuda": 256}
@@ -207,7 +207,7 @@ class Trainer:
         if request.linear:
             how = Extraction(self.device, runtime.precision, workers, 128, self.ranks, self.progress, self.note)
             model = self.trainable.model
-            return InMemory(features_of(model, self.dataset, head_of(model), cache_folder(request.cache), how))
+            return InMemory(features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how))
         kind = request.augmentation
         preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
         augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
