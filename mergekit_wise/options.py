@@ -37,6 +37,11 @@ MAX_SEED = 2**63 - 1
 ZERO_SHOT_HEAD = "zero-shot"
 """The value of ``--head`` for a head made from class names, even where the checkpoint has a head."""
 
+HEAD_FEATURES = ("normalized", "raw")
+HEAD_ROWS = ("classes", "features")
+MAX_IMAGE = 2048
+"""Pixels along a side of a model's images; about twice what the largest models take."""
+
 PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
@@ -122,6 +127,17 @@ Model = Annotated[
         metavar="NAME",
         group=MODEL,
         path="input",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    Option(
+        "Pixels along a side of the model's images, if no configuration says so (open_clip's --force-image-size).",
+        metavar="N",
+        group=MODEL,
+        minimum=1,
+        maximum=MAX_IMAGE,
+        default="what the position embedding or the configuration says",
     ),
 ]
 Mmap = Annotated[
@@ -211,11 +227,30 @@ LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group
 Head = Annotated[
     Source | None,
     Option(
-        "Use the head in this file, or 'zero-shot' to build one from class names.",
+        "Use the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz), or 'zero-shot' to "
+        "build one from class names.",
         metavar="FILE",
         group=MODEL,
         default="the checkpoint's own head, if it has one",
         path="input",
+    ),
+]
+HeadFeatures = Annotated[
+    str | None,
+    Option(
+        "Image features that the head from a file was trained on: of length 1, or as they are.",
+        group=MODEL,
+        choices=HEAD_FEATURES,
+        default="what the file says, else normalized",
+    ),
+]
+HeadRows = Annotated[
+    str | None,
+    Option(
+        "Rows of the matrix of the head from a file: classes, as in torch, or features, as in open_clip.",
+        group=MODEL,
+        choices=HEAD_ROWS,
+        default="what its shape shows",
     ),
 ]
 BatchSize = Annotated[
@@ -280,6 +315,7 @@ class ZeroshotOptions(Options):
         ),
     ] = None
     model: Model = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     mmap: Mmap = True
     progress: Progress = silent
@@ -391,6 +427,22 @@ class FinetuneOptions(Options):
     ] = None
     seed: Annotated[int, Option("Random seed.", metavar="N", group=TRAINING, minimum=0, maximum=MAX_SEED)] = 0
     model: Model = None
+    image_size: ImageSize = None
+    head: Annotated[
+        Source | None,
+        Option(
+            "Start from the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz).",
+            metavar="FILE",
+            group=MODEL,
+            default="the checkpoint's own head",
+            path="input",
+        ),
+    ] = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    new_head: Annotated[
+        bool, Option("Start from a new head of zeros for the classes of the training data.", group=MODEL)
+    ] = False
     data: Annotated[
         OptionalPath,
         Option(
@@ -480,6 +532,10 @@ class FinetuneOptions(Options):
                 f"--weight-decay {self.weight_decay:g} with a learning rate of {self.peak:g}: the product is at least "
                 "1, so that one step would erase the weights. Choose a smaller --weight-decay or --lr."
             )
+        if self.new_head and self.head is not None:
+            raise UsageError("--new-head and --head both choose the head to start from. Leave one of the two out.")
+        if self.objective == "contrastive" and (self.new_head or self.head is not None):
+            raise UsageError("--objective contrastive needs no head. Leave --head and --new-head out.")
         if self.objective == "contrastive" and (self.mixup or self.label_smoothing):
             raise UsageError(
                 "--objective contrastive has no labels for --label-smoothing and --mixup. Leave those options out."
@@ -506,6 +562,7 @@ class FinetuneOptions(Options):
         names = (
             *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "decay", "warmup", "clip"),
             *("label_smoothing", "freeze", "ema", "layer_decay", "mixup", "seed", "precision"),
+            *("new_head", "image_size"),
         )
         found = {name: getattr(self, name) for name in names}
         return found | {"augment": self.augmentation, "freeze": list(self.freeze)}
@@ -621,6 +678,9 @@ class EvalOptions(Options):
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     precision: Precision = "auto"
     batch_size: BatchSize = 128
@@ -692,6 +752,9 @@ class SweepOptions(Options):
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     precision: Precision = "auto"
     batch_size: BatchSize = 128

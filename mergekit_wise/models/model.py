@@ -39,6 +39,7 @@ class Model:
         destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
         create_tokenizer: creates the tokenizer; None without a text tower.
+        notes: how a head from a file was read.
     """
 
     module: Classifier | TimmClassifier
@@ -48,6 +49,7 @@ class Model:
     destinations: Mapping[str, Destination]
     has_own_head: bool
     create_tokenizer: Callable[[], Tokenizer] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:

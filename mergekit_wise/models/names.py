@@ -76,24 +76,6 @@ def read_names(checkpoint: Checkpoint) -> Reading:
     return Reading(layout, prefix, destinations, _shapes(checkpoint, destinations))
 
 
-def head_destinations(checkpoint: Checkpoint) -> dict[str, Destination]:
-    """Where the weight and the bias of a file that holds a head alone go, whatever precedes their names.
-
-    Raises ModelError if there is no weight [classes, features], or more than one.
-    """
-    weights = [
-        name for name, stored in checkpoint.tensors.items() if _is(name, "weight") and len(stored.info.shape) == 2
-    ]
-    if len(weights) != 1:
-        raise ModelError(
-            f"{checkpoint.path}: expected one weight [classes, features] of a head, found {len(weights)}. "
-            "Give the file of a linear classifier."
-        )
-    bias = weights[0].removesuffix("weight") + "bias"
-    destinations = {weights[0]: Destination(f"{HEAD}weight")}
-    return destinations | {bias: Destination(f"{HEAD}bias")} if bias in checkpoint.tensors else destinations
-
-
 def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[str, Destination]]:
     prefix = _only(
         checkpoint,

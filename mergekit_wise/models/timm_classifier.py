@@ -14,9 +14,7 @@ from mergekit_wise.models.architecture import TIMM
 from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.towers import uninitialized
-
-MAX_IMAGE = 2048
-"""Pixels along a side; about twice what timm's models take."""
+from mergekit_wise.options import MAX_IMAGE
 
 _RECORDED = (
     *("input_size", "test_input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "test_crop_pct"),

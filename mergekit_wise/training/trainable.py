@@ -15,12 +15,12 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
-from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY, TIMM_KEY, config_entry
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, read_names
-from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.opening import has_text_tower, open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
@@ -75,6 +75,8 @@ class Trainable:
         parameters: the trained parameters, by their names in the model's module.
         labels: index of each image's class in the head, int64 [N].
         dataset: the training images.
+        declares_config: whether the model's configuration replaces what the source's metadata says: the user chose
+            another one, or its head or images are others.
     """
 
     source: Checkpoint
@@ -83,6 +85,7 @@ class Trainable:
     parameters: Mapping[str, nn.Parameter]
     labels: Tensor
     dataset: Dataset
+    declares_config: bool = False
 
     @property
     def contrastive(self) -> bool:
@@ -156,8 +159,9 @@ class Trainable:
     def metadata(self, facts: Mapping[str, str]) -> dict[str, str]:
         """Return the source's metadata, completed by `facts` about the fine-tuned model."""
         kept = {key: value for key, value in self.source.metadata.items() if key != MERGED}
-        config = {CONFIG_KEY: json.dumps(self.model.config)} if self.model.config else {}
-        return {"format": "pt", **config, **kept, **facts}
+        if self.declares_config:
+            kept = {key: value for key, value in kept.items() if key not in (CONFIG_KEY, TIMM_KEY)}
+        return {"format": "pt", **config_entry(self.model.config), **kept, **facts}
 
 
 def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOptions) -> Trainable:
@@ -167,9 +171,9 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     UsageError for `--freeze` patterns that match nothing.
     """
     contrastive = request.objective == "contrastive"
-    model = open_model(source, request.model, own_head=not contrastive)
+    model = open_model(source, request.model, own_head=not contrastive, image_size=request.image_size)
     if not contrastive and not model.has_own_head:
-        raise ModelError(f"{source.path}: has no classification head. {_advice(str(source.path), dataset)}")
+        raise ModelError(f"{source.path}: has no classification head. {_advice(source, dataset)}")
     if contrastive:
         _require_loss(source, model)
         for name in _head_places(source):  # made anew for the same classes
@@ -177,7 +181,18 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
     module = _trained_module(model, request)
-    return Trainable(source, model, module, _parameters(source, model, module, request.freeze), labels, dataset)
+    chosen = request.model is not None or request.image_size is not None or request.new_head
+    parameters = _parameters(source, model, module, request.freeze)
+    return Trainable(source, model, module, parameters, labels, dataset, chosen or _another_size(source, model))
+
+
+def _another_size(source: Checkpoint, model: Model) -> bool:
+    """Whether the model's images have another size than the metadata says: that of its position embedding."""
+    text = source.metadata.get(CONFIG_KEY)
+    if text is None or "model_cfg" not in model.config:
+        return False
+    said = json.loads(text)["model_cfg"]["vision_cfg"].get("image_size")
+    return bool(said != model.config["model_cfg"]["vision_cfg"].get("image_size"))
 
 
 def _require_loss(source: Checkpoint, model: Model) -> None:
@@ -261,7 +276,7 @@ def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) 
     if outputs != len(dataset.classnames):
         raise ModelError(
             f"{dataset.title} has {len(dataset.classnames)} classes, the head of {source.path} has {outputs}. "
-            f"{_advice('CHECKPOINT', dataset)}"
+            f"{_advice(source, dataset)}"
         )
     stored = source.metadata.get(CLASSNAMES_KEY)
     names = json.loads(stored) if stored else None
@@ -270,16 +285,24 @@ def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) 
     first = next(place for place, pair in enumerate(zip(names, dataset.classnames, strict=True)) if pair[0] != pair[1])
     raise ModelError(
         f"{dataset.title}: class {first} is {dataset.classnames[first]!r}, but that of the head of "
-        f"{source.path} is {names[first]!r}. {_advice('CHECKPOINT', dataset)}"
+        f"{source.path} is {names[first]!r}. {_advice(source, dataset)}"
     )
 
 
-def _advice(checkpoint: str, dataset: Dataset) -> str:
-    if dataset.vocabulary == "imagenet" and dataset.columns is None:
-        return f"First make a head for these classes: wise zeroshot {checkpoint} --classes imagenet -o zs.safetensors"
+def _advice(source: Checkpoint, dataset: Dataset) -> str:
+    """How to get a head for the classes of the data: by their names if there is a text tower, else a new one."""
     names = ", ".join(dataset.classnames[:3])
+    if not has_text_tower(read_names(source)):
+        return (
+            "It has no text tower that could make a head for these classes. Start from a new one: add --new-head, "
+            "first with --linear (which trains the head alone)."
+        )
+    if dataset.vocabulary == "imagenet" and dataset.columns is None:
+        return (
+            f"First make a head for these classes: wise zeroshot {source.source} --classes imagenet -o zs.safetensors"
+        )
     return (
-        f"First make a head for these classes: wise zeroshot {checkpoint} --classes classes.txt -o zs.safetensors "
+        f"First make a head for these classes: wise zeroshot {source.source} --classes classes.txt -o zs.safetensors "
         f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
     )
 

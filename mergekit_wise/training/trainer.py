@@ -224,6 +224,7 @@ class Trainer:
             request.validate,
             data=request.data,
             model=request.model,
+            image_size=request.image_size,
             device=self.device_name,
             precision=request.precision,
             workers=request.workers,

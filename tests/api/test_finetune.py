@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -21,6 +22,7 @@ from open_clip.loss import SigLipLoss
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from timm.data import resolve_data_config
 from transformers import CLIPConfig, CLIPModel
 
 from mergekit_wise.api.evaluate import evaluate
@@ -29,6 +31,7 @@ from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.digits import open_digits, train_images
 from mergekit_wise.errors import ModelError, NonFiniteError, OutputError, SuiteError, UsageError
+from mergekit_wise.models.opening import open_model
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.loop import TrainingLoop
@@ -838,3 +841,107 @@ def test_two_processes_resume_after_a_validated_epoch(tmp_path):
             process.kill()
     entries = [json.loads(line) for line in Path(f"{output}.jsonl").read_text().splitlines()]
     assert [entry["epoch"] for entry in entries if entry["event"] == "validation"] == [1, 2]
+
+
+def save_timm(path, name="test_vit", classes=10):
+    torch.manual_seed(0)
+    save_file(timm.create_model(name, num_classes=classes).state_dict(), path)
+    return path
+
+
+def printed_command(result):
+    """The words of the command that a run of fine-tuning advises."""
+    assert result.exit_code == 0, result.output
+    program, *words = shlex.split(result.stdout.strip().splitlines()[-1])
+    assert program == "wise"
+    return words
+
+
+def test_the_commands_that_are_printed_run_as_printed(tmp_path, wise, monkeypatch):
+    """From a timm file of other classes to the alphas of a pair: a new head alone, all weights, then a sweep."""
+    monkeypatch.chdir(tmp_path)
+    save_timm(tmp_path / "my zs.safetensors", classes=7)
+    quick = ("--epochs", 1, "--batch-size", 400, "--workers", 0)
+    words = ("finetune", "my zs.safetensors", "--train", "digits", "-o", "lp.safetensors", "--model", "timm:test_vit")
+    refused = wise(*words, *quick)
+    assert refused.exit_code == 1
+    assert "--new-head" in refused.stderr
+    assert "wise zeroshot" not in refused.stderr, "there is no text tower"
+    words = printed_command(wise(*words, *quick, "--new-head", "--linear", "--cache", "cache"))
+    assert words[0] == "finetune"
+    words = printed_command(wise(*words, *quick))
+    assert words[0] == "sweep"
+    assert wise(*words, "--limit", 20, "--alphas", "0,1", "--workers", 0).exit_code == 0
+
+
+def test_what_a_timm_model_needs_to_be_evaluated_stands_in_the_file(tmp_path):
+    """Without --model, logits are timm's own of the written weights; classes and preprocessing are recorded."""
+    source, output = save_timm(tmp_path / "zs.safetensors", classes=7), tmp_path / "ft.safetensors"
+    options = {"epochs": 1, "batch_size": 400, "lr": 1e-2, "workers": 0, "new_head": True}
+    finetune(source, "digits", output, model="timm:test_vit", **options)
+    with safe_open(output, "pt") as file:
+        metadata = file.metadata()
+    assert json.loads(metadata["classnames"])[:2] == ["zero", "one"]
+    settings = json.loads(metadata["timm_config"])["pretrained_cfg"]
+    data = resolve_data_config({}, model=timm.create_model("test_vit"))
+    assert {key: settings[key] for key in ("mean", "std", "crop_pct")} == {
+        "mean": list(data["mean"]),
+        "std": list(data["std"]),
+        "crop_pct": data["crop_pct"],
+    }
+    own = timm.create_model("test_vit", num_classes=10).eval()
+    own.load_state_dict(load_file(output))
+    checkpoint = open_checkpoint(output)
+    model = open_model(checkpoint)
+    model.set_weights({name: (checkpoint.info(name), checkpoint.read(name)) for name in model.names})
+    images = torch.randn(2, 3, 160, 160)
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(images), own(images))
+
+
+def test_a_new_head_starts_from_zeros_and_learns(zeroshot, tmp_path):
+    """The head of a CLIP's image tower is replaced, too; its first loss is that of a uniform guess, ln 10."""
+    seven = save_tiny(tmp_path / "seven.safetensors", classes=7)
+    report = finetune(
+        seven,
+        "digits",
+        tmp_path / "ft.safetensors",
+        linear=True,
+        new_head=True,
+        epochs=1,
+        batch_size=797,
+        warmup=0,
+        workers=0,
+        cache=tmp_path / "cache",
+    )
+    assert report.epochs[0].loss == pytest.approx(np.log(10), abs=1e-4)
+    assert load_file(tmp_path / "ft.safetensors")["classification_head.weight"].shape == (10, 32)
+
+
+def test_another_model_than_the_metadata_says_is_recorded(zeroshot, tmp_path):
+    """What --model says while training is what the file says afterwards."""
+    output = tmp_path / "ft.safetensors"
+    state = {n: t for n, t in load_file(zeroshot).items() if n.startswith("visual.")}
+    wrong = json.loads(json.dumps(CONFIG)) | {"preprocess_cfg": {"mean": [0.1] * 3}}
+    save_file(state, tmp_path / "zs.safetensors", {"open_clip_config": json.dumps(wrong)})
+    finetune(tmp_path / "zs.safetensors", "digits", output, **{**QUICK, "epochs": 1}, head=zeroshot)
+    with safe_open(output, "pt") as file:
+        assert json.loads(file.metadata()["open_clip_config"]) == wrong
+    assert accuracy(output) > accuracy(zeroshot)
+
+
+def test_images_of_another_size_are_told_by_the_position_embedding(tmp_path):
+    """A checkpoint of images of 32 pixels whose configuration says 16 is trained, recorded and evaluated at 32."""
+    cfg = json.loads(json.dumps(CONFIG["model_cfg"]))
+    cfg["vision_cfg"]["image_size"] = 32
+    torch.manual_seed(0)
+    state = {n: t for n, t in CLIP(**cfg).state_dict().items() if n.startswith("visual.")}
+    source, output = tmp_path / "zs.safetensors", tmp_path / "ft.safetensors"
+    save_file(state, source, {"open_clip_config": json.dumps(CONFIG)})
+    finetune(source, "digits", output, **{**QUICK, "epochs": 1, "batch_size": 400}, new_head=True)
+    with safe_open(output, "pt") as file:
+        assert json.loads(file.metadata()["open_clip_config"])["model_cfg"]["vision_cfg"]["image_size"] == 32
+    (record,) = evaluate(output, "digits-small", limit=10, workers=0).records
+    assert record.preprocess["size"] == 32
+    with pytest.raises(ModelError, match="`image_size` 16: the position embedding .* is for images of 32 pixels"):
+        evaluate(output, "digits-small", limit=10, image_size=16)

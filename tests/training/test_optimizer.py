@@ -1,4 +1,4 @@
-"""The optimizer: torch's AdamW with clipped gradients and decay of all parameters or of matrices, and averages of the weights."""
+"""The optimizer: torch's AdamW with clipped gradients and a choice of what decays, and averages of the weights."""
 
 import pytest
 import torch
