@@ -87,6 +87,8 @@ def read_head(file: Checkpoint, features: int, reading: HeadReading = AS_DECLARE
     origin = "its metadata" if declared else "" if reading.features else "--head-features raw for others"
     if name != f"{HEAD}weight" or not normalized or reading.features:
         notes.append(f"it is applied to {how}{f' ({origin})' if origin else ''}")
+    if "classes_" in file.tensors:
+        _require_counted(file.path, file.read("classes_"))
     classes = _class_names(file)
     metadata = {f"{HEAD}normalize": "true" if normalized else "false"}
     if classes:
@@ -168,6 +170,15 @@ def _class_names(file: Checkpoint) -> list[str] | None:
     return list(map(str, names)) if isinstance(names, list) else None
 
 
+def _require_counted(path: Path, classes: NDArray[np.generic]) -> None:
+    """Raise ModelError unless scikit-learn's labels are the numbers of classes."""
+    if not np.array_equal(classes, np.arange(classes.size)):
+        raise ModelError(
+            f"{path}: its classes_ are {', '.join(map(str, classes[:4]))} ..., not 0, 1, 2 ... in order, so it is not "
+            "known which class of the data each is. Save their names in an .npz file: classes_=numpy.array([NAME, ...])."
+        )
+
+
 def _float32(file: Checkpoint, name: str) -> NDArray[np.float32]:
     info = file.info(name)
     values: NDArray[np.float32] = as_tensor(info, file.read(name)).float().numpy().reshape(info.shape)
@@ -212,10 +223,7 @@ def _of_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> Checkpo
     metadata = {}
     if names is not None and names.dtype.kind == "U":
         metadata[CLASSNAMES_KEY] = json.dumps([str(name) for name in names.reshape(-1)])
-    elif names is not None and not np.array_equal(names.reshape(-1), np.arange(names.size)):
-        raise ModelError(
-            f"{path}: its classes_ are {', '.join(map(str, names.reshape(-1)[:4]))} ..., not 0, 1, 2 ... in order, so "
-            "it is not known which class of the data each is. Save their names: classes_=numpy.array([NAME, ...])."
-        )
+    elif names is not None:
+        _require_counted(path, names.reshape(-1))
     tensors = {name: in_memory(name, array) for name, array in numbers.items()}
     return Checkpoint(path, "NumPy arrays", tensors, metadata, "")

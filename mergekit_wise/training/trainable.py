@@ -19,7 +19,7 @@ from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY, TIMM_K
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.names import BIAS, HEAD, SCALE, read_names
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, TOWER, read_names
 from mergekit_wise.models.opening import has_text_tower, open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
@@ -290,21 +290,23 @@ def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) 
 
 
 def _advice(source: Checkpoint, dataset: Dataset) -> str:
-    """How to get a head for the classes of the data: by their names if there is a text tower, else a new one."""
-    names = ", ".join(dataset.classnames[:3])
-    if not has_text_tower(read_names(source)):
-        return (
-            "It has no text tower that could make a head for these classes. Start from a new one: add --new-head, "
-            "first with --linear (which trains the head alone)."
-        )
+    """How to get a head for the classes of the data: by their names if the model has a text tower, else a new one."""
+    reading = read_names(source)
+    new = "start from a new head with --new-head, first with --linear, which trains the head alone"
+    if not reading.part(TOWER):  # a classifier of timm's
+        return f"It has no text tower to make another head with: {new}."
+    whole = has_text_tower(reading)
+    command = f"wise zeroshot {source.source if whole else 'CHECKPOINT'} --classes"
+    where = "" if whole else ", where CHECKPOINT has the text tower, which this file lacks"
     if dataset.vocabulary == "imagenet" and dataset.columns is None:
-        return (
-            f"First make a head for these classes: wise zeroshot {source.source} --classes imagenet -o zs.safetensors"
+        advice = f"First make a head for these classes: {command} imagenet -o zs.safetensors{where}"
+    else:
+        names = ", ".join(dataset.classnames[:3])
+        advice = (
+            f"First make a head for these classes: {command} classes.txt -o zs.safetensors{where} "
+            f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
         )
-    return (
-        f"First make a head for these classes: wise zeroshot {source.source} --classes classes.txt -o zs.safetensors "
-        f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
-    )
+    return advice if whole else f"{advice}; or {new}"
 
 
 def _head_places(source: Checkpoint) -> dict[str, Destination]:

@@ -918,16 +918,43 @@ def test_a_new_head_starts_from_zeros_and_learns(zeroshot, tmp_path):
     assert load_file(tmp_path / "ft.safetensors")["classification_head.weight"].shape == (10, 32)
 
 
-def test_another_model_than_the_metadata_says_is_recorded(zeroshot, tmp_path):
+def test_training_may_start_from_the_head_in_a_file(zeroshot, tmp_path):
+    """The output is that of a checkpoint that holds this head, under the same names."""
+    state = load_file(zeroshot)
+    metadata = {"open_clip_config": json.dumps(CONFIG)}
+    save_file({n: t for n, t in state.items() if n.startswith("visual.")}, tmp_path / "tower.safetensors", metadata)
+    np.savez(
+        tmp_path / "probe.npz",
+        coef_=state["classification_head.weight"].numpy(),
+        intercept_=state["classification_head.bias"].numpy(),
+    )
+    options = {**QUICK, "epochs": 1, "batch_size": 400}
+    finetune(zeroshot, "digits", tmp_path / "one.safetensors", **options)
+    notes = []
+    finetune(
+        tmp_path / "tower.safetensors",
+        "digits",
+        tmp_path / "two.safetensors",
+        **options,
+        head=tmp_path / "probe.npz",
+        note=notes.append,
+    )
+    one, two = (load_file(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert all(torch.equal(tensor, two[name]) for name, tensor in one.items())
+    assert any("normalised features" in note for note in notes)
+
+
+def test_the_model_that_was_trained_is_recorded_not_the_one_that_the_metadata_says(tmp_path):
     """What --model says while training is what the file says afterwards."""
-    output = tmp_path / "ft.safetensors"
-    state = {n: t for n, t in load_file(zeroshot).items() if n.startswith("visual.")}
-    wrong = json.loads(json.dumps(CONFIG)) | {"preprocess_cfg": {"mean": [0.1] * 3}}
-    save_file(state, tmp_path / "zs.safetensors", {"open_clip_config": json.dumps(wrong)})
-    finetune(tmp_path / "zs.safetensors", "digits", output, **{**QUICK, "epochs": 1}, head=zeroshot)
-    with safe_open(output, "pt") as file:
-        assert json.loads(file.metadata()["open_clip_config"]) == wrong
-    assert accuracy(output) > accuracy(zeroshot)
+    source = save_timm(tmp_path / "zs.safetensors")
+    said = {"architecture": "test_vit2", "pretrained_cfg": {"mean": [0.1, 0.1, 0.1]}}
+    save_file(load_file(source), source, {"timm_config": json.dumps(said)})
+    options = {"epochs": 1, "batch_size": 400, "workers": 0, "linear": True, "cache": tmp_path / "cache"}
+    finetune(source, "digits", tmp_path / "ft.safetensors", model="timm:test_vit", **options)
+    with safe_open(tmp_path / "ft.safetensors", "pt") as file:
+        found = json.loads(file.metadata()["timm_config"])
+    assert (found["architecture"], found["pretrained_cfg"]["mean"]) == ("test_vit", [0.5, 0.5, 0.5])
 
 
 def test_images_of_another_size_are_told_by_the_position_embedding(tmp_path):
