@@ -175,7 +175,7 @@ def _require_counted(path: Path, classes: NDArray[np.generic]) -> None:
     if not np.array_equal(classes, np.arange(classes.size)):
         raise ModelError(
             f"{path}: its classes_ are {', '.join(map(str, classes[:4]))} ..., not 0, 1, 2 ... in order, so it is not "
-            "known which class of the data each is. Save their names in an .npz file: classes_=numpy.array([NAME, ...])."
+            "known which class of the data each is. Save their names in an .npz file: classes_=array([NAME, ...])."
         )
 
 

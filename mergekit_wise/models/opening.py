@@ -116,6 +116,7 @@ def _clip_model(
         module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # sets the bias to zero
         found[f"{HEAD}bias"] = (classes,)
     _require_fit(checkpoint, _shapes(module), destinations, found)
+    _require_image_size(checkpoint, module.visual, cfg["vision_cfg"].get("image_size"))
     preprocess = _complete(resolved.config["preprocess_cfg"], cfg["vision_cfg"].get("image_size", 224))
     complete = replace(resolved, config={"model_cfg": cfg, "preprocess_cfg": preprocess})
     return Model(
@@ -134,6 +135,7 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     module, preprocess, destinations = build_timm(checkpoint, name, settings)
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
     _require_fit(checkpoint, _shapes(module), destinations, found)
+    _require_image_size(checkpoint, module, preprocess["size"][0])
     architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
     recorded = replace(resolved, config={"architecture": name, "pretrained_cfg": recorded_settings(module)})
     return Model(module.eval(), preprocess, architecture, recorded.with_source(), destinations, has_own_head=True)
@@ -167,6 +169,17 @@ def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
     tensors = {name: (head.info(name), head.read(name)) for name in head.tensors}
     fill(model.module, {name: Destination(name) for name in tensors}, tensors)
     return replace(model, has_own_head=True, notes=head.notes)
+
+
+def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
+    """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
+    for part in module.modules():
+        if getattr(part, "strict_img_size", False) and isinstance(size, int) and (own := part.img_size) is not None:
+            if own[0] != size:
+                raise ModelError(
+                    f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
+                    f"--image-size {own[0]}."
+                )
 
 
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:

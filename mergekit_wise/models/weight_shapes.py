@@ -85,10 +85,7 @@ def position_grid(shapes: Shapes) -> Grid | None:
         return _grid(positions[0] - 1, patches[-1])
     if len(positions := shapes.get("attnpool.positional_embedding", ())) == 2:
         return _grid(positions[0] - 1, 32)
-    positions, patches = (shapes.get(f"trunk.{name}", ()) for name in ("pos_embed", "patch_embed.proj.weight"))
-    if len(positions) == 3 and len(patches) == 4:  # with or without a class token
-        return _grid(positions[1], patches[-1]) or _grid(positions[1] - 1, patches[-1])
-    return None
+    return None  # open_clip lets the towers of timm interpolate theirs to the size of the configuration
 
 
 def _grid(count: int, pixels: int) -> Grid | None:
