@@ -198,6 +198,7 @@ class Option:
         group: the heading in the help.
         choices: all values that a text may have.
         minimum, maximum: bounds of a number, both allowed.
+        above, below: bounds of a number, neither allowed.
         default: a description of the default, if that is None.
         cli_default: the default on the command line, if it differs from the function's.
         is_argument: whether it is given by position on the command line.
@@ -216,6 +217,8 @@ class Option:
     choices: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
     default: str = ""
     cli_default: Any = None
     is_argument: bool = False
@@ -300,11 +303,17 @@ class Declared:
             converted: Any = convert(value)
         except (TypeError, ValueError, OverflowError):
             raise OptionError(self.name, value, f"expected {expected}.") from None
-        low, high = self.option.minimum, self.option.maximum
-        if (low is not None and not converted >= low) or (high is not None and not converted <= high):
-            upper = "" if high is None else f" and at most {high:,}"
-            raise OptionError(self.name, value, f"expected at least {low:,}{upper}.")
-        if low is not None and not isfinite(converted):
+        option = self.option
+        bounds = [
+            (f"at least {option.minimum:,}", converted >= option.minimum) if option.minimum is not None else None,
+            (f"above {option.above:,}", converted > option.above) if option.above is not None else None,
+            (f"at most {option.maximum:,}", converted <= option.maximum) if option.maximum is not None else None,
+            (f"below {option.below:,}", converted < option.below) if option.below is not None else None,
+        ]
+        known = [bound for bound in bounds if bound is not None]
+        if not all(kept for _, kept in known):
+            raise OptionError(self.name, value, f"expected {' and '.join(text for text, _ in known)}.")
+        if known and not isfinite(converted):
             raise OptionError(self.name, value, "expected a finite number.")
         if self.option.choices and converted not in self.option.choices:
             raise OptionError(self.name, value, f"expected one of {', '.join(self.option.choices)}.")

@@ -36,10 +36,16 @@ MAX_SEED = 2**63 - 1
 ZERO_SHOT_HEAD = "zero-shot"
 """The value of ``--head`` for a head made from class names, even where the checkpoint has a head."""
 
+HEAD_FEATURES = ("normalized", "raw")
+HEAD_ROWS = ("classes", "features")
+MAX_IMAGE = 2048
+"""Pixels along a side of a model's images; about twice what the largest models take."""
+
 PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
+DECAYS = ("all", "matrices")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
 
@@ -47,6 +53,9 @@ AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 training augmentation of ImageNet: 8 to 100 % of the image, half of them mirrored. ``strong`` adds RandAugment (Cubuk et
 al., arXiv 1909.13719; two changes of magnitude 9).
 """
+
+RATE, LINEAR_RATE = 3e-5, 1e-3
+"""The default peak learning rates, of all weights and of the head alone."""
 
 RULES, DATA, MODEL, MEASURE = "Merging rules", "Data", "Model", "Evaluation"
 TRAINING, OUTPUT, ADVANCED = "Training", "Output", "Advanced"
@@ -117,6 +126,17 @@ Model = Annotated[
         metavar="NAME",
         group=MODEL,
         path="input",
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    Option(
+        "Pixels along a side of the model's images, if no configuration says so (open_clip's --force-image-size).",
+        metavar="N",
+        group=MODEL,
+        minimum=1,
+        maximum=MAX_IMAGE,
+        default="what the position embedding or the configuration says",
     ),
 ]
 Mmap = Annotated[
@@ -217,11 +237,30 @@ LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group
 Head = Annotated[
     Source | None,
     Option(
-        "Use the head in this file, or 'zero-shot' to build one from class names.",
+        "Use the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz), or 'zero-shot' to "
+        "build one from class names.",
         metavar="FILE",
         group=MODEL,
         default="the checkpoint's own head, if it has one",
         path="input",
+    ),
+]
+HeadFeatures = Annotated[
+    str | None,
+    Option(
+        "Image features that the head from a file was trained on: of length 1, or as they are.",
+        group=MODEL,
+        choices=HEAD_FEATURES,
+        default="what the file says, else normalized",
+    ),
+]
+HeadRows = Annotated[
+    str | None,
+    Option(
+        "Rows of the matrix of the head from a file: classes, as in torch, or features, as in open_clip.",
+        group=MODEL,
+        choices=HEAD_ROWS,
+        default="what its shape shows",
     ),
 ]
 BatchSize = Annotated[
@@ -286,6 +325,7 @@ class ZeroshotOptions(Options):
         ),
     ] = None
     model: Model = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     mmap: Mmap = True
     progress: Progress = silent
@@ -346,21 +386,29 @@ class FinetuneOptions(Options):
     ] = None
     lr: Annotated[
         float | None,
-        Option("Peak learning rate.", metavar="X", group=TRAINING, minimum=0, default="3e-5, or 1e-3 with --linear"),
+        Option("Peak learning rate.", metavar="X", group=TRAINING, above=0, default="3e-5, or 1e-3 with --linear"),
     ] = None
     weight_decay: Annotated[float, Option("AdamW weight decay.", metavar="X", group=TRAINING, minimum=0)] = 0.1
+    decay: Annotated[
+        str,
+        Option(
+            "What decays: all trained parameters, as in the paper's code, or matrices and kernels alone, as CLIP was "
+            "pre-trained.",
+            group=TRAINING,
+            choices=DECAYS,
+        ),
+    ] = "all"
     warmup: Annotated[
         int | None,
         Option(
             "Warm-up steps.", metavar="N", group=TRAINING, minimum=0, default="500, or 10 % of the run if it is shorter"
         ),
     ] = None
-    clip: Annotated[float, Option("Clip the gradient norm to this value.", metavar="X", group=TRAINING, minimum=0)] = (
-        1.0
-    )
-    label_smoothing: Annotated[float, Option("Label smoothing.", metavar="X", group=TRAINING, minimum=0, maximum=1)] = (
-        0.0
-    )
+    clip: Annotated[
+        float,
+        Option("Clip the gradient norm to this value; 0: do not clip.", metavar="X", group=TRAINING, minimum=0),
+    ] = 1.0
+    label_smoothing: Annotated[float, Option("Label smoothing.", metavar="X", group=TRAINING, minimum=0, below=1)] = 0.0
     freeze: Annotated[
         Texts, Option("Do not train tensors whose names match. May be repeated.", metavar="PATTERN", group=TRAINING)
     ] = EMPTY
@@ -371,11 +419,11 @@ class FinetuneOptions(Options):
             metavar="DECAY",
             group=TRAINING,
             minimum=0,
-            maximum=1,
+            below=1,
         ),
     ] = None
     layer_decay: Annotated[
-        float, Option("Layer-wise learning-rate decay.", metavar="X", group=TRAINING, minimum=0, maximum=1)
+        float, Option("Layer-wise learning-rate decay.", metavar="X", group=TRAINING, above=0, maximum=1)
     ] = 1.0
     mixup: Annotated[
         float,
@@ -389,6 +437,22 @@ class FinetuneOptions(Options):
     ] = None
     seed: Annotated[int, Option("Random seed.", metavar="N", group=TRAINING, minimum=0, maximum=MAX_SEED)] = 0
     model: Model = None
+    image_size: ImageSize = None
+    head: Annotated[
+        Source | None,
+        Option(
+            "Start from the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz).",
+            metavar="FILE",
+            group=MODEL,
+            default="the checkpoint's own head",
+            path="input",
+        ),
+    ] = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    new_head: Annotated[
+        bool, Option("Start from a new head of zeros for the classes of the training data.", group=MODEL)
+    ] = False
     data: Annotated[
         OptionalPath,
         Option(
@@ -473,10 +537,24 @@ class FinetuneOptions(Options):
                         f"--linear trains the head on cached features, and --{name.replace('_', '-')} has no effect "
                         "there. Leave one of the two out."
                     )
+        if self.peak * self.weight_decay >= 1:
+            raise UsageError(
+                f"--weight-decay {self.weight_decay:g} with a learning rate of {self.peak:g}: the product is at least "
+                "1, so that one step would erase the weights. Choose a smaller --weight-decay or --lr."
+            )
+        if self.new_head and self.head is not None:
+            raise UsageError("--new-head and --head both choose the head to start from. Leave one of the two out.")
+        if self.objective == "contrastive" and (self.new_head or self.head is not None):
+            raise UsageError("--objective contrastive needs no head. Leave --head and --new-head out.")
         if self.objective == "contrastive" and (self.mixup or self.label_smoothing):
             raise UsageError(
                 "--objective contrastive has no labels for --label-smoothing and --mixup. Leave those options out."
             )
+
+    @property
+    def peak(self) -> float:
+        """The peak learning rate, which depends on ``linear`` if none was chosen."""
+        return self.lr if self.lr is not None else LINEAR_RATE if self.linear else RATE
 
     @property
     def augmentation(self) -> str:
@@ -492,8 +570,9 @@ class FinetuneOptions(Options):
     def settings(self) -> dict[str, object]:
         """What the trained weights depend on, besides the checkpoint and the images; as JSON has it."""
         names = (
-            *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "warmup", "clip"),
+            *("linear", "objective", "epochs", "batch_size", "lr", "weight_decay", "decay", "warmup", "clip"),
             *("label_smoothing", "freeze", "ema", "layer_decay", "mixup", "seed", "precision"),
+            *("new_head", "image_size"),
         )
         found = {name: getattr(self, name) for name in names}
         return found | {"augment": self.augmentation, "freeze": list(self.freeze)}
@@ -610,6 +689,9 @@ class EvalOptions(Options):
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     precision: Precision = "auto"
     batch_size: BatchSize = 128
@@ -682,6 +764,9 @@ class SweepOptions(Options):
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
     device: Device = "cpu"
     precision: Precision = "auto"
     batch_size: BatchSize = 128

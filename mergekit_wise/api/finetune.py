@@ -1,17 +1,23 @@
 """Fine-tuning: from a zero-shot checkpoint to one that is worth merging with it."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from mergekit_wise.checkpoint import closing, refuse_overwriting, require_folder
+from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, require_folder
 from mergekit_wise.checkpoint.formats import planner_of
+from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import joined
+from mergekit_wise.models.head_files import HeadReading, open_head
+from mergekit_wise.models.new_head import with_head_of, with_new_head
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.trainable import open_trainable
 from mergekit_wise.training.trainer import Epoch, FinetuneReport, Stopped, Trainer
+from mergekit_wise.wording import plural
 
 __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
 
@@ -42,9 +48,30 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         dataset, notes = open_training_data(options)
+        start = _with_head(source, dataset, options)
         trainer = Trainer(
-            options, open_trainable(source, dataset, options), dataset, ranks, device, options.progress, options.note
+            options, open_trainable(start, dataset, options), dataset, ranks, device, options.progress, options.note
         )
-        for text in (*source.notes, *notes):
+        for text in (*start.notes, *notes):
             trainer.note(text)
         return trainer.run()
+
+
+def _with_head(source: Checkpoint, dataset: Dataset, options: FinetuneOptions) -> Checkpoint:
+    """The checkpoint with the head that training starts from."""
+    if options.new_head:
+        changed = with_new_head(source, options.model, dataset.classnames)
+        note = (
+            f"new head: zeros for the {plural(len(dataset.classnames), 'class')} of {dataset.title}; the head of "
+            "the checkpoint, if it has one, is left out"
+        )
+        return replace(changed, notes=(*changed.notes, note))
+    if options.head is None:
+        if options.head_features or options.head_rows:
+            raise UsageError(
+                "--head-features and --head-rows say how the head in a file is read. Add --head FILE, or leave "
+                "them out."
+            )
+        return source
+    with open_head(options.head, mmap=options.mmap) as file:
+        return with_head_of(source, options.model, file, HeadReading(options.head_features, options.head_rows))

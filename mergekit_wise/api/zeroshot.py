@@ -61,7 +61,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         refuse_overwriting(output, tuple(file.path for file in source.files))
-        opened = open_model(source, options.model, own_head=False)
+        opened = open_model(source, options.model, own_head=False, image_size=options.image_size)
         head = _head(source, opened, names, prompts, options.device, options.progress)
         metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
         write_checkpoint(output, _tower(source, opened) | head, metadata)

@@ -1,5 +1,6 @@
 """The command ``wise finetune``."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,46 @@ def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> 
     out.print(
         f"{report.output}: {report.steps:,} steps on {report.images:,} images of {report.classes} classes{learned}"
     )
-    out.print(f"Try next:\n  wise sweep {options.checkpoint} {report.output} --suite ...")
+    out.print(f"Try next:\n  {_next(options, report)}", soft_wrap=True)
+
+
+HELD_OUT = ("val", "valid", "validation", "test")
+"""Names of a folder beside a training folder ``train`` that holds other images of the same classes."""
+
+
+def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
+    """A command that runs as it is printed: what it reads and needs is there."""
+    data = [] if options.data is None else ["--data", str(options.data)]
+    if options.new_head and options.linear:
+        name = Path(report.output)
+        end_to_end = name.with_name(f"{name.stem}-finetuned{name.suffix}")
+        return shlex.join(
+            ["wise", "finetune", str(report.output), "--train", str(options.train), "-o", str(end_to_end), *data]
+        )
+    suite = _evaluation_set(options)
+    has_pair = not options.new_head and options.head is None
+    if has_pair and suite is None:
+        name = Path(report.output)
+        merged = name.with_name(f"{name.stem}-merged{name.suffix}")
+        return shlex.join(["wise", "merge", str(options.checkpoint), str(report.output), "-o", str(merged)])
+    if has_pair:
+        pair = [str(options.checkpoint), str(report.output)]
+        return shlex.join(["wise", "sweep", *pair, "--suite", str(suite), *data])
+    if suite is None:
+        return shlex.join(["wise", "inspect", str(report.output)])
+    return shlex.join(["wise", "eval", str(report.output), "--suite", suite, *data])
+
+
+def _evaluation_set(options: "FinetuneOptions") -> str | None:
+    """What the fine-tuned model can be measured on, as far as it is known: not the training images."""
+    if options.validate is not None:
+        return options.validate
+    train = Path(options.train)
+    if str(options.train) == "digits":
+        return "digits"
+    if train.name == "train" and train.is_dir():
+        return next((str(train.with_name(name)) for name in HELD_OUT if train.with_name(name).is_dir()), None)
+    return None
 
 
 def _entry(report: "FinetuneReport") -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import Checkpoint, closing
+from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.dataset_heads import Heads
@@ -21,9 +21,9 @@ from mergekit_wise.evaluation.image_batches import default_workers
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Variant, checkpoint_fingerprint, weights_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.models.head_files import HeadReading, open_head
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.source import open_source
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
 
@@ -44,10 +44,16 @@ class Evaluator:
     ) -> Predictions:
         """The predictions of `variants`, which `heads` knows by their `numbers`; see `Engine.predict`."""
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
-        interpolated = variants[0].interpolated
-        same_tower = len(variants) > 1 and interpolated is not None and interpolated.only_head_varies(self.model)
+        same_tower = len(variants) > 1 and self._only_head_varies(variants[0])
         outputs = self.heads.outputs(dataset)
         return self.engine.predict(setters, dataset, outputs, same_tower=same_tower, observers=observers)
+
+    def _only_head_varies(self, first: Variant) -> bool:
+        """Whether the features of all mixtures are the same, and logits are one linear layer of them."""
+        if first.interpolated is None or not first.interpolated.only_head_varies(self.model):
+            return False
+        self._install(first)  # a model can be asked only with weights
+        return self.engine.forward.splits()
 
     def identity(self, variant: Variant) -> dict[str, Any]:
         """The attributes of a variant's records that are the same for all data sets and that numbers depend on."""
@@ -85,7 +91,16 @@ def open_evaluator(
     """An evaluator on `device` for checkpoints like `template`. Raises ModelError, CheckpointError, UsageError."""
     with _head_file(options) as file:
         own_head = str(options.head) != ZERO_SHOT_HEAD
-        model = open_model(template, options.model, head=file, own_head=own_head)
+        model = open_model(
+            template,
+            options.model,
+            head=file,
+            reading=HeadReading(options.head_features, options.head_rows),
+            own_head=own_head,
+            image_size=options.image_size,
+        )
+        for text in model.notes:
+            note(text)
         if model.has_own_head and options.templates is not None:
             raise UsageError(
                 f"--templates: {template.path.name} has its own head ({model.head}), which does not use templates. "
@@ -115,8 +130,12 @@ def open_evaluator(
 @contextmanager
 def _head_file(options: EvaluationOptions) -> Iterator[Checkpoint | None]:
     if options.head is None or str(options.head) == ZERO_SHOT_HEAD:
+        for name in ("head_features", "head_rows"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says how the head in a file is read. Add --head FILE, or leave it out."
+                )
         yield None
         return
-    source = open_source(options.head, mmap=options.mmap)
-    with closing(source):
+    with open_head(options.head, mmap=options.mmap) as source:
         yield source

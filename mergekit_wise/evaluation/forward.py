@@ -63,6 +63,7 @@ class Forward:
             rounded to 8 bits, many logits would be equal.
         note: called with a note when fewer images are computed at once.
         size: the number of images computed at once; None before the first batch.
+        last: the last layer of a timm model whose logits are that layer of its features, as `splits` found.
     """
 
     module: nn.Module
@@ -71,6 +72,8 @@ class Forward:
     precision: Precision
     note: Callable[[str], None]
     size: int | None = None
+    last: nn.Linear | None = None
+    _asked: bool = False
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits float32 [B, C] of pixels uint8 [B, 3, H, W].
@@ -78,7 +81,19 @@ class Forward:
         Every call of the module has the same shape, the last one padded, so that all images are computed by the same
         kernel. Raises ModelError if not even one image fits into memory.
         """
-        return self._in_parts(pixels, lambda part: _logits(self.module, self._images(part))).float()
+        return self._in_parts(pixels, lambda part: self._logits(self._images(part))).float()
+
+    def splits(self) -> bool:
+        """Whether logits are one linear layer of features, so that features can be computed by themselves.
+
+        A timm model is asked with one image of noise, once its weights are set.
+        """
+        module = self.module
+        if isinstance(module, TimmClassifier) and not self._asked:
+            height, width = self.preprocess.size
+            noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+            self.last, self._asked = module.linear_head(noise.to(self.device)), True
+        return self._head() is not None
 
     def features(self, pixels: Tensor) -> Tensor:
         """The features [B, D] that the head is applied to: ``classify(features(pixels))`` is the same as calling."""
@@ -86,9 +101,27 @@ class Forward:
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits float32 [B, C] of features [B, D]."""
-        head = self.module.classification_head
-        assert isinstance(head, nn.Linear)
-        return self._in_parts(features, lambda part: _in_float32(head, part))
+        head = self._head()
+        assert head is not None
+        return self._in_parts(features, lambda part: self._apply(head, part))
+
+    def _head(self) -> nn.Linear | None:
+        return self.module.classification_head if isinstance(self.module, Classifier) else self.last
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Logits of normalised images; in lower precisions the head is applied in float32 where that is possible."""
+        if torch.is_autocast_enabled(images.device.type) and self.splits():
+            head = self._head()
+            assert head is not None
+            return self._apply(head, self.module.encode(images))  # type: ignore[operator]
+        logits: Tensor = self.module(images)
+        return logits
+
+    def _apply(self, head: nn.Linear, features: Tensor) -> Tensor:
+        """The head applied in float32, whatever the precision of the features."""
+        with torch.autocast(features.device.type, enabled=False):
+            logits: Tensor = head(features.float())
+        return logits
 
     def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         self.size = self.size or len(batch)
@@ -136,30 +169,6 @@ def is_memory_error(error: RuntimeError) -> bool:
 def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for a GPU alone
     """Whether there is more than one convolution: a vision transformer has one, which makes patches of the image."""
     return sum(isinstance(part, nn.Conv2d) for part in module.modules()) > 1
-
-
-def _logits(module: nn.Module, images: Tensor) -> Tensor:
-    parts = _encoder_and_head(module)
-    if parts is None or not torch.is_autocast_enabled(images.device.type):
-        logits: Tensor = module(images)
-        return logits
-    encode, head = parts
-    return _in_float32(head, encode(images))
-
-
-def _in_float32(head: nn.Linear, features: Tensor) -> Tensor:
-    """The head applied in float32, whatever the precision of the features."""
-    with torch.autocast(features.device.type, enabled=False):
-        logits: Tensor = head(features.float())
-    return logits
-
-
-def _encoder_and_head(module: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear] | None:
-    """The function that computes features, and the last linear layer; None if the module has no single one."""
-    if isinstance(module, Classifier) and module.classification_head is not None:
-        return module.encode, module.classification_head
-    last = module.model.get_classifier() if isinstance(module, TimmClassifier) else None
-    return (module.encode, last) if isinstance(module, TimmClassifier) and isinstance(last, nn.Linear) else None
 
 
 @contextmanager

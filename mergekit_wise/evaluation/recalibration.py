@@ -28,7 +28,7 @@ from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.names import HEAD, SCALE, TEXT
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pair_notes import template
 from mergekit_wise.models.transform import Preprocess
@@ -107,7 +107,7 @@ def open_recalibration(
     batch_norms(opened.module)
     if not opened.has_own_head:
         opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics do not depend on the head
-    inputs = {name for name, to in opened.destinations.items() if not to.name.startswith((HEAD, TEXT, SCALE))}
+    inputs = {name for name, to in opened.destinations.items() if not to.name.startswith((HEAD, TEXT, SCALE, BIAS))}
     if missing := sorted(inputs - {step.info.name for step in plan}):
         raise UsageError(
             f"--recalibrate {names}: needs the whole image tower, but --only leaves out {missing[0]}. "

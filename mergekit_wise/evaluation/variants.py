@@ -19,7 +19,6 @@ from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.merging import Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.names import HEAD
 
 TensorData = tuple[TensorInfo, NDArray[np.generic]]
 """A tensor's name, dtype and shape, and its elements in its dtype's storage, flattened or not."""
@@ -65,8 +64,7 @@ class InterpolatedWeights:
     def only_head_varies(self, model: Model) -> bool:
         """Whether the image tower is equal in both checkpoints, as after fine-tuning a linear classifier."""
         self._load(model)
-        has_head = hasattr(model.module, "classification_head") and model.has_own_head
-        return has_head and all(model.names[name].startswith(HEAD) for name in self._endpoints)
+        return model.has_own_head and all(model.names[name] in model.head_names for name in self._endpoints)
 
     @property
     def _mixer(self) -> Mixer:

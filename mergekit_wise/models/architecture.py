@@ -23,6 +23,7 @@ from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
 from mergekit_wise.models.names import HEAD, OPENAI, TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.open_clip_configs import (
+    VISION_DEFAULTS,
     compute_the_same,
     name_of,
     pretrained_config,
@@ -30,7 +31,7 @@ from mergekit_wise.models.open_clip_configs import (
     usual_preprocessing,
 )
 from mergekit_wise.models.training_run import arguments_config, run_files_config
-from mergekit_wise.models.weight_shapes import Guess, describe, fitting, image_facts, text_facts
+from mergekit_wise.models.weight_shapes import Guess, describe, fitting, image_facts, position_grid, text_facts
 
 CLASSNAMES_KEY = "classnames"
 """The metadata entry that holds the names of the head's classes, as a JSON list."""
@@ -82,7 +83,9 @@ class ResolvedConfig:
         return {**self.config, _SOURCE_KEY: self.source}
 
 
-def resolve_config(checkpoint: Checkpoint, model: str | None = None, *, with_text: bool = True) -> ResolvedConfig:
+def resolve_config(
+    checkpoint: Checkpoint, model: str | None = None, *, with_text: bool = True, image_size: int | None = None
+) -> ResolvedConfig:
     """The configuration that `model` names, or the checkpoint declares, or else the only one that fits its shapes.
 
     Args:
@@ -90,21 +93,67 @@ def resolve_config(checkpoint: Checkpoint, model: str | None = None, *, with_tex
         model: open_clip's name of the architecture, ``NAME/TAG`` for the settings of its pretrained weights, or
             ``timm:NAME``. If it is given, nothing else is asked.
         with_text: whether the text tower will be used; if not, configurations may differ in their text towers.
+        image_size: pixels along a side of the model's images, in place of what the configuration says. Without it,
+            the position embedding decides, if it shows a size.
 
     Raises:
-        ModelError: there is no such model, the checkpoint holds no image tower, its configuration is unreadable, or
-            its shapes fit no architecture or several ones.
+        ModelError: there is no such model, the checkpoint holds no image tower, its configuration is unreadable,
+            its shapes fit no architecture or several ones, or its position embedding is for another `image_size`.
     """
     declared = named_config(model) if model is not None else declared_config(checkpoint)
     if declared is not None and declared.is_timm:
-        return declared
+        return declared if image_size is None else _sized_timm(declared, image_size)
     reading = read_names(checkpoint)
     if reading.missing_tower:
         raise ModelError(f"{checkpoint.path}: {reading.missing_tower}.")
-    resolved = declared or _config_of_shapes(checkpoint, reading, with_text)
+    resolved = _sized(checkpoint, reading, declared or _config_of_shapes(checkpoint, reading, with_text), image_size)
     if reading.layout != CLASSIFIER:
         return resolved
     return replace(resolved, config={**resolved.config, "model_cfg": classifier_config(resolved.config["model_cfg"])})
+
+
+def _sized(
+    checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, image_size: int | None
+) -> ResolvedConfig:
+    """The configuration for images of `image_size`, or of the size that the position embedding shows."""
+    cfg = resolved.config["model_cfg"]
+    grid = position_grid(reading.part(TOWER))
+    named = cfg["vision_cfg"].get("image_size", VISION_DEFAULTS["image_size"])
+    if image_size is None and (grid is None or not isinstance(named, int) or named // grid.pixels == grid.side):
+        return resolved
+    if image_size is not None and grid is not None and image_size // grid.pixels != grid.side:
+        raise ModelError(
+            f"--image-size {image_size}: the position embedding of {checkpoint.path} is for images of {grid.size} "
+            "pixels. Leave the option out."
+        )
+    size = image_size or (grid.size if grid else named)
+    if size == named:
+        return resolved
+    vision = {**cfg["vision_cfg"], "image_size": size}
+    origin = "--image-size" if image_size else "its position embedding"
+    return replace(
+        resolved,
+        config={**resolved.config, "model_cfg": {**cfg, "vision_cfg": vision}},
+        source=f"{resolved.source}; images of {size} pixels by {origin}, not {named}",
+    )
+
+
+def _sized_timm(resolved: ResolvedConfig, image_size: int) -> ResolvedConfig:
+    settings = {
+        key: value
+        for key, value in resolved.config["pretrained_cfg"].items()
+        if key not in ("test_input_size", "test_crop_pct")
+    }
+    return replace(
+        resolved,
+        config={**resolved.config, "pretrained_cfg": settings | {"input_size": [3, image_size, image_size]}},
+        source=f"{resolved.source}; images of {image_size} pixels by --image-size",
+    )
+
+
+def config_entry(config: Mapping[str, Any]) -> dict[str, str]:
+    """The metadata entry that holds a configuration of a CLIP or of a timm model."""
+    return {TIMM_KEY if "architecture" in config else CONFIG_KEY: json.dumps(config)}
 
 
 def guess_architecture(checkpoint: Checkpoint) -> Guess:
@@ -166,6 +215,8 @@ def with_named_config(checkpoint: Checkpoint, model: str) -> Checkpoint:
     """
     named = named_config(model)
     if not named.is_timm:
+        reading = read_names(checkpoint)
+        named = named if reading.missing_tower else _sized(checkpoint, reading, named, None)
         _require_tower(checkpoint, named, model)
     return _with_config(checkpoint, named)
 

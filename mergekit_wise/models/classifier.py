@@ -11,7 +11,7 @@ class Classifier(nn.Module):
     """Logits [B, C] of images [B, 3, H, W]: the normalised image features times the head (the paper, section 2).
 
     Its tensors are named as in checkpoints: ``visual.*`` and ``classification_head.{weight,bias}``, with a text tower
-    also ``text.*`` and ``logit_scale``.
+    also ``text.*``, ``logit_scale`` and, if it was trained with the sigmoid loss, ``logit_bias``.
 
     Args:
         visual: the image tower, images [B, 3, H, W] -> features [B, D].
@@ -36,6 +36,7 @@ class Classifier(nn.Module):
         self.classification_head = None if classes is None else nn.Linear(features, classes)
         self.text = text
         self.logit_scale = None if text is None else nn.Parameter(torch.zeros(()))
+        self.logit_bias: nn.Parameter | None = None
 
     @property
     def classes(self) -> int | None:

@@ -34,11 +34,12 @@ class Model:
         preprocess: open_clip's ``preprocess_cfg`` (size, mean, std, interpolation, resize_mode, fill_color); of a timm
             model also ``crop_pct``, the share of the resized image's shorter side that is kept.
         architecture: its name and the source of that, for records.
-        config: what open_clip_config.json would hold ("model_cfg", "preprocess_cfg"), and its source; empty for a timm
-            model.
+        config: what open_clip_config.json would hold ("model_cfg", "preprocess_cfg"), or for a timm model what timm's
+            config.json would ("architecture", "pretrained_cfg"), and its source.
         destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
         create_tokenizer: creates the tokenizer; None without a text tower.
+        notes: how a head from a file was read.
     """
 
     module: Classifier | TimmClassifier
@@ -48,6 +49,7 @@ class Model:
     destinations: Mapping[str, Destination]
     has_own_head: bool
     create_tokenizer: Callable[[], Tokenizer] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> dict[str, str]:
@@ -63,6 +65,14 @@ class Model:
     def classes(self) -> int | None:
         """The number of classes of the head; None without a head."""
         return self.module.classes
+
+    @property
+    def head_names(self) -> frozenset[str]:
+        """The module's names of the tensors of its last layer, if that is a linear layer."""
+        module = self.module
+        last = module.classification_head if isinstance(module, Classifier) else module.model.get_classifier()
+        inside = {id(parameter) for parameter in last.parameters()} if isinstance(last, nn.Linear) else set()
+        return frozenset(name for name, parameter in module.named_parameters() if id(parameter) in inside)
 
     @property
     def head(self) -> str:

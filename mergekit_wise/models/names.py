@@ -1,7 +1,8 @@
 """What the tensors of a checkpoint are, recognised by their names, and where each goes in a classifier.
 
 Whoever saved the weights, the classifier uses open_clip's names: ``visual.*`` for the image tower, ``text.*`` for the
-text tower (which ``open_clip.CLIP`` keeps at its top level), ``logit_scale`` and ``classification_head.*``. Knows names
+text tower (which ``open_clip.CLIP`` keeps at its top level), ``logit_scale``, ``logit_bias`` and
+``classification_head.*``. Knows names
 and shapes, but no architecture.
 """
 
@@ -18,6 +19,8 @@ HEAD = "classification_head."
 TOWER = "visual."
 TEXT = "text."
 SCALE = "logit_scale"
+BIAS = "logit_bias"
+"""Of models that were trained with the sigmoid loss (SigLIP), which have it beside the scale."""
 
 OPENAI = "OpenAI's CLIP"
 NO_TOWER = (
@@ -73,24 +76,6 @@ def read_names(checkpoint: Checkpoint) -> Reading:
     return Reading(layout, prefix, destinations, _shapes(checkpoint, destinations))
 
 
-def head_destinations(checkpoint: Checkpoint) -> dict[str, Destination]:
-    """Where the weight and the bias of a file that holds a head alone go, whatever precedes their names.
-
-    Raises ModelError if there is no weight [classes, features], or more than one.
-    """
-    weights = [
-        name for name, stored in checkpoint.tensors.items() if _is(name, "weight") and len(stored.info.shape) == 2
-    ]
-    if len(weights) != 1:
-        raise ModelError(
-            f"{checkpoint.path}: expected one weight [classes, features] of a head, found {len(weights)}. "
-            "Give the file of a linear classifier."
-        )
-    bias = weights[0].removesuffix("weight") + "bias"
-    destinations = {weights[0]: Destination(f"{HEAD}weight")}
-    return destinations | {bias: Destination(f"{HEAD}bias")} if bias in checkpoint.tensors else destinations
-
-
 def _towers(checkpoint: Checkpoint, names: list[str]) -> tuple[str, str, dict[str, Destination]]:
     prefix = _only(
         checkpoint,
@@ -118,7 +103,7 @@ def _inner(name: str, prefix: str) -> str | None:
     name = name.removeprefix(prefix)
     if name.endswith(".position_ids"):  # an index that old versions of transformers stored
         return None
-    if name.startswith((TOWER, TEXT)) or name == SCALE:
+    if name.startswith((TOWER, TEXT)) or name in (SCALE, BIAS):
         return name
     return TEXT + name if _TEXT_TENSOR.match(name) else None
 
@@ -147,5 +132,5 @@ def _shapes(checkpoint: Checkpoint, destinations: Mapping[str, Destination]) -> 
     shapes: dict[str, tuple[int, ...]] = {}
     for name, destination in destinations.items():
         shape = destination.target_shape(checkpoint.info(name).shape)
-        shapes[destination.name] = () if destination.name == SCALE and shape == (1,) else shape
+        shapes[destination.name] = () if destination.name in (SCALE, BIAS) and shape == (1,) else shape
     return shapes

@@ -19,11 +19,12 @@ from mergekit_wise.models.architecture import ResolvedConfig, normalizes, resolv
 from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.head_files import AS_DECLARED, HeadReading, read_head
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
-from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.open_clip_configs import name_of
-from mergekit_wise.models.timm_classifier import build_timm
+from mergekit_wise.models.timm_classifier import build_timm, recorded_settings
 from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
 from mergekit_wise.models.zero_shot_head import create_tokenizer
 
@@ -31,25 +32,39 @@ Shape = tuple[int, ...]
 
 
 def open_model(
-    checkpoint: Checkpoint, model: str | None = None, *, head: Checkpoint | None = None, own_head: bool = True
+    checkpoint: Checkpoint,
+    model: str | None = None,
+    *,
+    head: Checkpoint | None = None,
+    reading: HeadReading = AS_DECLARED,
+    own_head: bool = True,
+    image_size: int | None = None,
 ) -> Model:
     """A module for the checkpoint, on the CPU, with uninitialised weights: `resolve_config`, then `load`.
 
     Args:
         checkpoint: of any layout that `read_names` knows, or of a timm classifier.
         model: the architecture, as for `resolve_config`.
-        head: a file of a linear classifier [classes, features], to use instead of the checkpoint's own.
+        head: a file of a linear classifier, to use instead of the checkpoint's own; see `read_head`.
+        reading: how that file is read.
         own_head: False for a head of class names, even if the checkpoint has one of its own.
+        image_size: pixels along a side of the model's images, as for `resolve_config`.
 
     Raises:
         ModelError: `resolve_config` or `load` raises it.
     """
     with_text = head is None and not (own_head and f"{HEAD}weight" in read_names(checkpoint).shapes)
-    return load(checkpoint, resolve_config(checkpoint, model, with_text=with_text), head=head, own_head=own_head)
+    resolved = resolve_config(checkpoint, model, with_text=with_text, image_size=image_size)
+    return load(checkpoint, resolved, head=head, reading=reading, own_head=own_head)
 
 
 def load(
-    checkpoint: Checkpoint, resolved: ResolvedConfig, *, head: Checkpoint | None = None, own_head: bool = True
+    checkpoint: Checkpoint,
+    resolved: ResolvedConfig,
+    *,
+    head: Checkpoint | None = None,
+    reading: HeadReading = AS_DECLARED,
+    own_head: bool = True,
 ) -> Model:
     """A module that is built from a configuration for the checkpoint; see `open_model` for the arguments.
 
@@ -61,23 +76,24 @@ def load(
                 f"{checkpoint.path}: a timm classifier has its own head, which cannot be replaced. Leave --head out."
             )
         return _timm_model(checkpoint, resolved)
-    reading = read_names(checkpoint)
-    classes = _classes(checkpoint, reading) if own_head and head is None else None
+    names = read_names(checkpoint)
+    classes = _classes(checkpoint, names) if own_head and head is None else None
     with_text = classes is None and head is None
-    if with_text and not _has_text_tower(reading):
+    if with_text and not has_text_tower(names):
         raise ModelError(
             f"{checkpoint.path}: has no classification head ({HEAD}weight), and no complete text tower to make one "
-            "with. Evaluate a checkpoint that was saved with a head, or give the file of a head."
+            "with. Use a checkpoint that was saved with a head, or give the file of a head with --head; training can "
+            "start from --new-head."
         )
-    model = _clip_model(checkpoint, reading, resolved, classes, with_text)
-    return model if head is None else _with_head(model, head)
+    model = _clip_model(checkpoint, names, resolved, classes, with_text)
+    return model if head is None else _with_head(model, head, reading)
 
 
 def _clip_model(
     checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, classes: int | None, with_text: bool
 ) -> Model:
     cfg, where = resolved.config["model_cfg"], str(checkpoint.path)
-    wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE) if with_text else ()))
+    wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE, BIAS) if with_text else ()))
     destinations = {name: to for name, to in reading.destinations.items() if to.name.startswith(wanted)}
     found = {to.name: reading.shapes[to.name] for to in destinations.values()}
     if name_of(cfg) is None:  # not one of open_clip's own, whose numbers are known
@@ -94,10 +110,13 @@ def _clip_model(
     text = build_text(cfg) if with_text else None
     normalize = reading.layout != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
     module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
+    if BIAS in found:
+        module.logit_bias = torch.nn.Parameter(torch.zeros(()))
     if classes is not None and f"{HEAD}bias" not in found:
         module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # sets the bias to zero
         found[f"{HEAD}bias"] = (classes,)
     _require_fit(checkpoint, _shapes(module), destinations, found)
+    _require_image_size(checkpoint, module.visual, cfg["vision_cfg"].get("image_size"))
     preprocess = _complete(resolved.config["preprocess_cfg"], cfg["vision_cfg"].get("image_size", 224))
     complete = replace(resolved, config={"model_cfg": cfg, "preprocess_cfg": preprocess})
     return Model(
@@ -116,8 +135,10 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     module, preprocess, destinations = build_timm(checkpoint, name, settings)
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
     _require_fit(checkpoint, _shapes(module), destinations, found)
+    _require_image_size(checkpoint, module, preprocess["size"][0])
     architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
-    return Model(module.eval(), preprocess, architecture, {}, destinations, has_own_head=True)
+    recorded = replace(resolved, config={"architecture": name, "pretrained_cfg": recorded_settings(module)})
+    return Model(module.eval(), preprocess, architecture, recorded.with_source(), destinations, has_own_head=True)
 
 
 def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
@@ -134,23 +155,31 @@ def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:
     return None if shape is None else shape[0]
 
 
-def _has_text_tower(reading: Reading) -> bool:
+def has_text_tower(reading: Reading) -> bool:
     """Whether the text tower is complete: training scripts delete its transformer, and keep the tensors around it."""
     return SCALE in reading.shapes and any(name.startswith("transformer.") for name in reading.part(TEXT))
 
 
-def _with_head(model: Model, head: Checkpoint) -> Model:
+def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
     """The model with the head from a file, which stays the same whatever weights are set."""
-    destinations = head_destinations(head)
-    (weight,) = (name for name, to in destinations.items() if to.name.endswith("weight"))
     assert isinstance(model.module, Classifier)
-    shape, features = head.info(weight).shape, model.config["model_cfg"]["embed_dim"]
-    if shape[1] != features or 0 in shape:
-        raise ModelError(f"{head.path}: expected a head for {features} features, found one of shape {list(shape)}.")
-    model.use_head(torch.zeros(shape))
-    model.module.normalize &= normalizes(head, weight.removesuffix("weight"))
-    fill(model.module, destinations, {name: (head.info(name), head.read(name)) for name in destinations})
-    return replace(model, has_own_head=True)
+    head = read_head(file, model.config["model_cfg"]["embed_dim"], reading)
+    model.use_head(torch.zeros(head.info(f"{HEAD}weight").shape))
+    model.module.normalize &= normalizes(head, HEAD)
+    tensors = {name: (head.info(name), head.read(name)) for name in head.tensors}
+    fill(model.module, {name: Destination(name) for name in tensors}, tensors)
+    return replace(model, has_own_head=True, notes=head.notes)
+
+
+def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
+    """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
+    for part in module.modules():
+        if getattr(part, "strict_img_size", False) and isinstance(size, int) and (own := part.img_size) is not None:
+            if own[0] != size:
+                raise ModelError(
+                    f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
+                    f"--image-size {own[0]}."
+                )
 
 
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:

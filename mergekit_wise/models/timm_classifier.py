@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from timm.data.config import resolve_data_config
 from torch import Tensor, nn
 
@@ -13,9 +14,12 @@ from mergekit_wise.models.architecture import TIMM
 from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.towers import uninitialized
+from mergekit_wise.options import MAX_IMAGE
 
-MAX_IMAGE = 2048
-"""Pixels along a side; about twice what timm's models take."""
+_RECORDED = (
+    *("input_size", "test_input_size", "fixed_input_size", "mean", "std", "interpolation", "crop_pct", "test_crop_pct"),
+    *("crop_mode", "classifier"),
+)
 
 _RESIZE_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
 """open_clip's ``resize_mode`` for each ``crop_mode`` of timm."""
@@ -43,6 +47,30 @@ class TimmClassifier(nn.Module):
         logits: Tensor = self.model(images)
         return logits
 
+    def linear_head(self, images: Tensor) -> nn.Linear | None:
+        """The last layer, if the logits of `images` are what this linear layer makes of `encode`'s features.
+
+        None for models that do more: several heads, heads with layers of their own, logits that are changed afterwards.
+        The weights must be set.
+        """
+        head = self.model.get_classifier()
+        if not isinstance(head, nn.Linear):
+            return None
+        calls: list[tuple[Tensor, Tensor]] = []
+        watching = head.register_forward_hook(lambda _, inputs, output: calls.append((inputs[0], output)))
+        mode = self.training
+        self.eval()
+        try:
+            with torch.inference_mode(), torch.autocast(images.device.type, enabled=False):
+                logits = self(images)
+                once, features = len(calls) == 1, self.encode(images)
+        finally:
+            watching.remove()
+            self.train(mode)
+        last = once and calls[0][1].data_ptr() == logits.data_ptr() and calls[0][1].shape == logits.shape
+        same = last and features.shape == calls[0][0].shape and torch.allclose(features, calls[0][0], rtol=1e-4)
+        return head if same else None
+
 
 def build_timm(
     checkpoint: Checkpoint, name: str, settings: Mapping[str, Any]
@@ -60,9 +88,7 @@ def build_timm(
         ModelError: timm has no such model, or the checkpoint has no head of it.
     """
     model = _create(name, _plausible(checkpoint, settings))
-    classifier = model.pretrained_cfg.get("classifier")
-    first = classifier[0] if isinstance(classifier, (tuple, list)) else classifier  # distilled models have two heads
-    weight = f"{first}.weight"
+    weight = f"{_classifiers(model)[0]}.weight"
     if weight not in checkpoint.tensors:
         raise ModelError(
             f"{checkpoint.path}: has no classifier {weight!r}, which timm's {name} has. Give a checkpoint with a head."
@@ -73,6 +99,30 @@ def build_timm(
             model.reset_classifier(classes)
     destinations = {tensor: Destination(f"model.{tensor}") for tensor in checkpoint.tensors}
     return TimmClassifier(model), _preprocess(model), destinations
+
+
+def recorded_settings(module: TimmClassifier) -> dict[str, Any]:
+    """What a file must say of timm's ``pretrained_cfg`` so that the model is built and its images prepared as here."""
+    cfg = module.model.pretrained_cfg
+    return {key: cfg[key] for key in _RECORDED if cfg.get(key) is not None} | {"num_classes": module.classes}
+
+
+def new_head_shapes(
+    checkpoint: Checkpoint, name: str, settings: Mapping[str, Any], classes: int
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors of timm's classifier with so many classes. Raises ModelError."""
+    model = _create(name, _plausible(checkpoint, settings))
+    with uninitialized():
+        model.reset_classifier(classes)
+    prefixes = tuple(f"{part}." for part in _classifiers(model))
+    state = model.state_dict()
+    return {tensor: tuple(value.shape) for tensor, value in state.items() if tensor.startswith(prefixes)}
+
+
+def _classifiers(model: Any) -> tuple[str, ...]:
+    """The names of the model's last layers; distilled models have two."""
+    classifier = model.pretrained_cfg.get("classifier")
+    return tuple(classifier) if isinstance(classifier, (tuple, list)) else (str(classifier),)
 
 
 def _plausible(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ several configurations fit, all are listed. A file's header is enough; torch is 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 from typing import Any
 
 from mergekit_wise.models.names import TEXT, TOWER, Reading
@@ -62,6 +63,34 @@ def describe(reading: Reading) -> str:
 def image_facts(shapes: Shapes) -> dict[str, Any] | None:
     """``vision_cfg`` and ``embed_dim`` of a plain ViT or of CLIP's ResNet, as far as shapes show; None for others."""
     return _vit_facts(shapes) or _resnet_facts(shapes)
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A position embedding of a square grid: `side` patches along a side, each of `pixels` pixels."""
+
+    side: int
+    pixels: int
+
+    @property
+    def size(self) -> int:
+        """Pixels along a side of the images."""
+        return self.side * self.pixels
+
+
+def position_grid(shapes: Shapes) -> Grid | None:
+    """The grid of an image tower's position embedding; None if there is none, or if it is not square."""
+    positions, patches = (shapes.get(name, ()) for name in ("positional_embedding", "conv1.weight"))
+    if len(positions) == 2 and len(patches) == 4:
+        return _grid(positions[0] - 1, patches[-1])
+    if len(positions := shapes.get("attnpool.positional_embedding", ())) == 2:
+        return _grid(positions[0] - 1, 32)
+    return None  # open_clip lets the towers of timm interpolate theirs to the size of the configuration
+
+
+def _grid(count: int, pixels: int) -> Grid | None:
+    side = isqrt(max(count, 0))
+    return Grid(side, pixels) if side and side * side == count and pixels else None
 
 
 def text_facts(shapes: Shapes) -> dict[str, Any]:

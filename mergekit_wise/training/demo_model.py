@@ -62,9 +62,21 @@ class Stage:
 # Plain digits first: with varied ones from the start both towers give every input the same features for hundreds of
 # steps (the loss stays at ln 64). A hundred steps on plain digits under plain captions set them apart.
 STAGES = (
-    Stage("plain digits", plain_glyph, 3200, 0.0, Optimization(3, 64, 2e-3, warmup=30, betas=(0.9, 0.98))),
+    Stage(
+        "plain digits",
+        plain_glyph,
+        3200,
+        0.0,
+        Optimization(3, 64, 2e-3, warmup=30, betas=(0.9, 0.98), decay="matrices"),
+    ),
     # A longer warm-up, so that it does not undo the first stage.
-    Stage("varied digits", varied_glyph, 20480, 0.15, Optimization(3, 64, 2e-3, warmup=100, betas=(0.9, 0.98))),
+    Stage(
+        "varied digits",
+        varied_glyph,
+        20480,
+        0.15,
+        Optimization(3, 64, 2e-3, warmup=100, betas=(0.9, 0.98), decay="matrices"),
+    ),
 )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ class TrainingLog:
         self._path = path
         if path is not None:
             kept = [entry for entry in _entries(path) if taken and entry.get("step", 0) <= taken]
-            self._write("w", "".join(json.dumps(entry) + "\n" for entry in kept))
+            self._write("w", "".join(map(_line, kept)))
 
     def add(self, event: str, **facts: Any) -> None:
-        """Append a line."""
+        """Append a line. A number that is not finite becomes null: JSON has no other way to write it."""
         if self._path is not None:
-            self._write("a", json.dumps({"event": event, **facts}) + "\n")
+            self._write("a", _line({"event": event, **facts}))
 
     def validated(self, epoch: int) -> bool:
         """Return whether the log holds the validation of an epoch."""
@@ -40,6 +41,16 @@ class TrainingLog:
             raise OutputError(
                 f"{self._path}: cannot write the log: {error.strerror}. Choose another file with --log."
             ) from error
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    return json.dumps(_finite(entry), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def _entries(path: Path) -> list[Mapping[str, Any]]:

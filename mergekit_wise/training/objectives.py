@@ -1,4 +1,4 @@
-"""What training minimises: cross-entropy with the labels, or the contrastive loss of images and captions.
+"""What training minimises: cross-entropy with the labels, or the contrastive or sigmoid loss of images and captions.
 
 An objective adds up the gradients of one step. It gets modules and tensors; it knows no optimizer, no files and no
 terminal.
@@ -137,6 +137,17 @@ def contrastive_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor) -> Tens
     return (functional.cross_entropy(logits_BB, own_B) + functional.cross_entropy(logits_BB.T, own_B)) / 2
 
 
+def sigmoid_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """Return the sigmoid loss of a batch (SigLIP, arXiv 2303.15343, algorithm 1): each image with each text by itself.
+
+    Rows i of the features are a pair, and all others are not; all rows have length 1. The sum over all pairs is divided
+    by the number of images.
+    """
+    logits_BB = scale * images_BD @ texts_BD.T + bias
+    signs_BB = 2 * torch.eye(len(logits_BB), device=logits_BB.device) - 1
+    return -functional.logsigmoid(signs_BB * logits_BB).sum() / len(logits_BB)
+
+
 @dataclass(slots=True)
 class Contrastive:
     """The contrastive loss of images and captions; an image's caption is a prompt with the name of its class.
@@ -147,20 +158,23 @@ class Contrastive:
     other, the graph and the gradients of the weights (Gao et al., arXiv 2101.06983).
 
     Attributes:
-        module: maps images and tokens to the features of both, [B, D] with rows of length 1, and the logit scale's exp.
-        logit_scale: the logit scale (a logarithm), a parameter of the module.
+        module: maps images and tokens to the features of both, [B, D] with rows of length 1, and to the further
+            arguments of `loss`, which are scalars: the logit scale's exp, and for the sigmoid loss the bias.
+        logit_scale: the logit scale (a logarithm) to clamp after each step; None if it is not clamped or not trained.
         preprocess: maps stored pixels on the device to the module's input.
         labels: int64 [N], on the CPU.
         captions: tokens of every class and template, int64 [C, T, L], on the CPU.
         runtime: device, precision and processes.
+        loss: maps the features of both and the scalars to the loss: `contrastive_loss` or `sigmoid_loss`.
     """
 
     module: nn.Module
-    logit_scale: Tensor
+    logit_scale: Tensor | None
     preprocess: Callable[[Tensor], Tensor]
     labels: Tensor
     captions: Tensor
     runtime: Runtime
+    loss: Callable[..., Tensor] = contrastive_loss
 
     def backward(self, part: Part, images: int, seed: int) -> Tally:
         """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's template."""
@@ -168,10 +182,10 @@ class Contrastive:
         slices = self.runtime.rows(len(labels))
         outputs = [self._features(part, tokens, rows, seed, keep=len(slices) == 1) for rows in slices]
         own = [torch.cat([output[side].detach() for output in outputs]).requires_grad_() for side in (0, 1)]
-        scale = outputs[0][2].detach().requires_grad_()
+        scalars = [scalar.detach().requires_grad_() for scalar in outputs[0][2:]]
         everyone = [self._gathered(features) for features in own]
-        loss = contrastive_loss(everyone[0], everyone[1], scale)
-        gradients = torch.autograd.grad(self.runtime.scaler.scale(loss), [*own, scale])
+        loss = self.loss(everyone[0], everyone[1], *scalars)
+        gradients = torch.autograd.grad(self.runtime.scaler.scale(loss), [*own, *scalars])
         for rows in slices:
             last = rows is slices[-1]
             with accumulating(self.module, last):
@@ -181,8 +195,9 @@ class Contrastive:
         return Tally.none(self.runtime.device).plus(loss * len(labels), correct, len(labels))
 
     def after_step(self) -> None:
-        """Clamp the logit scale."""
-        cap_logit_scale(self.logit_scale)
+        """Clamp the logit scale, unless the model's is not clamped."""
+        if self.logit_scale is not None:
+            cap_logit_scale(self.logit_scale)
 
     def _texts(self, part: Part, seed: int) -> tuple[Tensor, Tensor]:
         """Return labels and tokens. The template of an image depends only on the step's seed and the image."""
@@ -193,17 +208,13 @@ class Contrastive:
         labels = self.labels[indices]
         return labels, self.captions[labels, chosen[indices]]
 
-    def _features(
-        self, part: Part, tokens: Tensor, rows: slice, seed: int, keep: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _features(self, part: Part, tokens: Tensor, rows: slice, seed: int, keep: bool) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + rows.start)  # so that both passes have the same dropout
         # Without a graph, the processes have no gradients to exchange.
         module = self.module if keep else getattr(self.module, "module", self.module)
         with torch.set_grad_enabled(keep), self.runtime.autocast():
-            images, texts, scale = module(
-                self.preprocess(self.runtime.send(part.values[rows])), self.runtime.send(tokens[rows])
-            )
-        return images.float(), texts.float(), scale.float()
+            outputs = module(self.preprocess(self.runtime.send(part.values[rows])), self.runtime.send(tokens[rows]))
+        return tuple(output.float() for output in outputs)
 
     def _gathered(self, features: Tensor) -> Tensor:
         """Return the features of all processes; those of the others carry no gradient."""
@@ -215,15 +226,17 @@ class Contrastive:
         return torch.cat(parts)
 
     def _backpropagate(
-        self, output: tuple[Tensor, Tensor, Tensor], gradients: tuple[Tensor, ...], rows: slice, last: bool
+        self, outputs: tuple[Tensor, ...], gradients: tuple[Tensor, ...], rows: slice, last: bool
     ) -> None:
-        """Add up the weights' gradients from the gradients of the features."""
-        images, texts, scale = gradients
+        """Add up the weights' gradients from the gradients of the features and of the scalars."""
+        images, texts, *scalars = gradients
         size = self.runtime.ranks.size
-        # DistributedDataParallel averages over processes. Every process has the whole gradient of the logit scale, but
+        # DistributedDataParallel averages over processes. Every process has the whole gradient of the scalars, but
         # only its own rows of the other gradients, so these are multiplied by the number of processes.
-        output_gradients = [size * images[rows], size * texts[rows], scale if last else torch.zeros_like(scale)]
-        torch.autograd.backward(list(output), output_gradients)
+        own = [size * images[rows], size * texts[rows]]
+        own += [scalar if last else torch.zeros_like(scalar) for scalar in scalars]
+        trained = [(output, one) for output, one in zip(outputs, own, strict=True) if output.requires_grad]
+        torch.autograd.backward([output for output, _ in trained], [one for _, one in trained])
 
     @torch.no_grad()
     def _correct(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:

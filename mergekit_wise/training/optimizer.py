@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mergekit_wise.errors import UsageError
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.learning_rate import cosine_with_warmup
+from mergekit_wise.wording import plural
 
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """AdamW's state of each parameter, by torch's keys."""
 
-RATE, LINEAR_RATE, WARMUP = 3e-5, 1e-3, 500
-"""The default peak learning rates, of all weights and of the head alone, and the warm-up steps of a long run."""
+WARMUP = 500
+"""The default warm-up steps of a long run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +30,11 @@ class Optimization:
         batch_size: images per step.
         learning_rate: the peak of the schedule.
         warmup: steps until the peak is reached.
-        weight_decay: AdamW's, applied to matrices and kernels.
+        weight_decay: AdamW's.
         betas: AdamW's.
-        clip: upper bound of the norm of all gradients together.
+        clip: upper bound of the norm of all gradients together; 0 for none.
+        decay: what decays: "all" parameters, as in the authors' code (mlfoundations/wise-ft, src/models/finetune.py),
+            or "matrices" (and kernels) but not gains, biases and the logit scale, as CLIP was pre-trained.
     """
 
     epochs: int
@@ -40,13 +44,37 @@ class Optimization:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
+    decay: str = "all"
+
+    @property
+    def decayed(self) -> str:
+        """What decays, and how much, for people."""
+        if not self.weight_decay:
+            return "no weight decay"
+        what = "all trained parameters" if self.decay == "all" else "matrices and kernels, not on gains and biases"
+        return f"weight decay {self.weight_decay:g} on {what}"
 
 
 def optimization(options: FinetuneOptions, batch_size: int, total: int) -> Optimization:
-    """Return the hyperparameters of `total` steps of `batch_size` images, with the defaults filled in."""
+    """Return the hyperparameters of `total` steps of `batch_size` images, with the defaults filled in.
+
+    Raises UsageError if the learning rate would not reach its peak before the last step.
+    """
+    if options.warmup is not None and options.warmup >= total:
+        raise UsageError(
+            f"--warmup {options.warmup:,}: the run has {plural(total, 'step')}, so the learning rate would never pass "
+            "its peak. Give fewer warm-up steps or more --epochs; the default is 10 % of a short run."
+        )
     warmup = options.warmup if options.warmup is not None else WARMUP if total > WARMUP else total // 10
-    lr = options.lr if options.lr is not None else LINEAR_RATE if options.linear else RATE
-    return Optimization(options.epochs, batch_size, lr, warmup, options.weight_decay, clip=options.clip)
+    return Optimization(
+        options.epochs,
+        batch_size,
+        options.peak,
+        warmup,
+        options.weight_decay,
+        clip=options.clip,
+        decay=options.decay,
+    )
 
 
 class OptimizerStep:
@@ -73,7 +101,7 @@ class OptimizerStep:
         self.scaler = scaler or torch.amp.GradScaler(enabled=False)
         self._settings = settings
         self._parameters = {name: p for name, p in parameters if p.requires_grad}
-        groups = _groups(self._parameters, settings.weight_decay, factors or {})
+        groups = _groups(self._parameters, settings, factors or {})
         self._adamw = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
 
     @property
@@ -93,8 +121,10 @@ class OptimizerStep:
         self.apply()
 
     def norm(self) -> Tensor:
-        """Clip the gradients; return their norm before clipping, a scalar tensor."""
+        """Clip the gradients unless ``clip`` is 0; return their norm before clipping, a scalar tensor."""
         self.scaler.unscale_(self._adamw)
+        if not self._settings.clip:
+            return nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
         return nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip)
 
     def apply(self) -> None:
@@ -125,15 +155,14 @@ class OptimizerStep:
 
 
 def _groups(
-    parameters: Mapping[str, nn.Parameter], decay: float, factors: Mapping[str, float]
+    parameters: Mapping[str, nn.Parameter], settings: Optimization, factors: Mapping[str, float]
 ) -> list[dict[str, object]]:
-    """Group parameters: matrices and kernels decay; gains, biases and the logit scale do not (as CLIP was trained)."""
+    """Group the parameters by their weight decay and their factor on the learning rate."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for matrices in (True, False):
-        for name, parameter in parameters.items():
-            if (parameter.ndim >= 2) == matrices:
-                key = (decay if matrices else 0.0, factors.get(name, 1.0))
-                groups.setdefault(key, []).append(parameter)
+    for name, parameter in parameters.items():
+        decays = settings.decay == "all" or parameter.ndim >= 2
+        key = (settings.weight_decay if decays else 0.0, factors.get(name, 1.0))
+        groups.setdefault(key, []).append(parameter)
     return [{"params": members, "weight_decay": decay, "factor": factor} for (decay, factor), members in groups.items()]
 
 

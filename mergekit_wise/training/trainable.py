@@ -15,39 +15,53 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
-from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY, TIMM_KEY, config_entry
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.names import HEAD, read_names
-from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.names import BIAS, HEAD, SCALE, TOWER, read_names
+from mergekit_wise.models.opening import has_text_tower, open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.checkpointer import as_stored
-from mergekit_wise.training.objectives import Contrastive, Objective, Supervised
+from mergekit_wise.training.objectives import (
+    MAX_LOGIT_SCALE,
+    Contrastive,
+    Objective,
+    Supervised,
+    contrastive_loss,
+    sigmoid_loss,
+)
 from mergekit_wise.training.runtime import Runtime
 
 Stored = dict[str, tuple[TensorInfo, StorageArray]]
 
 
 class Towers(nn.Module):
-    """Both towers of a model: maps images and tokens to features of both, [B, D] with rows of length 1, and the scale.
+    """Both towers of a model: maps images and tokens to features of both, [B, D] with rows of length 1, and scalars.
 
-    The scale, a scalar, is the factor on the products of features: the exponential of the logit scale.
+    The first scalar is the factor on the products of features, the exponential of the logit scale; models of the
+    sigmoid loss have a second one, the bias that is added to the products.
     """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.classifier = classifier
 
-    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def is_sigmoid(self) -> bool:
+        """Whether the model was trained with the sigmoid loss."""
+        return self.classifier.logit_bias is not None
+
+    def forward(self, images: Tensor, tokens: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         text, scale = self.classifier.text, self.classifier.logit_scale
         assert text is not None
         assert scale is not None
         texts = functional.normalize(encode_texts(text, tokens), dim=-1)
-        return self.classifier.encode(images), texts, scale.exp()
+        bias = self.classifier.logit_bias
+        return (self.classifier.encode(images), texts, scale.exp(), *([] if bias is None else [bias]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ class Trainable:
         parameters: the trained parameters, by their names in the model's module.
         labels: index of each image's class in the head, int64 [N].
         dataset: the training images.
+        declares_config: whether the model's configuration replaces what the source's metadata says: the user chose
+            another one, or its head or images are others.
     """
 
     source: Checkpoint
@@ -69,6 +85,7 @@ class Trainable:
     parameters: Mapping[str, nn.Parameter]
     labels: Tensor
     dataset: Dataset
+    declares_config: bool = False
 
     @property
     def contrastive(self) -> bool:
@@ -79,15 +96,31 @@ class Trainable:
         """Return the objective of the module, wrapped for several processes; `preprocess` normalises pixels."""
         image = torch.zeros(1, 3, *preprocess.size)
         if isinstance(self.module, Towers):
-            scale = self.module.classifier.logit_scale
-            assert scale is not None
+            sigmoid = self.module.is_sigmoid
+            clamped = None if sigmoid else self.parameters.get(SCALE)
             captions = self._captions()
             module = runtime.distributed(self.module, image, captions[0, :1])
-            return Contrastive(module, scale, preprocess.normalise, self.labels, captions, runtime)
-        example = torch.zeros(1, head_of(self.model).in_features) if request.linear else image
+            loss = sigmoid_loss if sigmoid else contrastive_loss
+            return Contrastive(module, clamped, preprocess.normalise, self.labels, captions, runtime, loss)
+        example = torch.zeros(1, self.module.in_features) if isinstance(self.module, nn.Linear) else image
         normalise = torch.Tensor.float if request.linear else preprocess.normalise
         module = runtime.distributed(self.module, example)
         return Supervised(module, normalise, self.labels, runtime, request.label_smoothing, request.mixup)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the contrastive objective makes of the model; empty for other objectives."""
+        if not isinstance(self.module, Towers):
+            return ()
+        if self.module.is_sigmoid:
+            return ("the model has a logit bias: trained with the sigmoid loss, without a bound on the logit scale",)
+        scale = self.parameters.get(SCALE)
+        if scale is None or scale.item() <= MAX_LOGIT_SCALE + 1e-4:
+            return ()
+        return (
+            f"the logit scale is {scale.item():.4g}, above CLIP's bound of ln 100 = {MAX_LOGIT_SCALE:.4g}, to which it "
+            f"is clamped after each step; --freeze {SCALE} keeps it as it is",
+        )
 
     def _captions(self) -> Tensor:
         """Return the tokens of each class in each template, int64 [C, T, L]."""
@@ -126,8 +159,9 @@ class Trainable:
     def metadata(self, facts: Mapping[str, str]) -> dict[str, str]:
         """Return the source's metadata, completed by `facts` about the fine-tuned model."""
         kept = {key: value for key, value in self.source.metadata.items() if key != MERGED}
-        config = {CONFIG_KEY: json.dumps(self.model.config)} if self.model.config else {}
-        return {"format": "pt", **config, **kept, **facts}
+        if self.declares_config:
+            kept = {key: value for key, value in kept.items() if key not in (CONFIG_KEY, TIMM_KEY)}
+        return {"format": "pt", **config_entry(self.model.config), **kept, **facts}
 
 
 def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOptions) -> Trainable:
@@ -137,16 +171,38 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     UsageError for `--freeze` patterns that match nothing.
     """
     contrastive = request.objective == "contrastive"
-    model = open_model(source, request.model, own_head=not contrastive)
+    model = open_model(source, request.model, own_head=not contrastive, image_size=request.image_size)
     if not contrastive and not model.has_own_head:
-        raise ModelError(f"{source.path}: has no classification head. {_advice(str(source.path), dataset)}")
+        raise ModelError(f"{source.path}: has no classification head. {_advice(source, dataset)}")
     if contrastive:
+        _require_loss(source, model)
         for name in _head_places(source):  # made anew for the same classes
             _require_classes(source, source.info(name).shape[0], dataset)
     labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
     module = _trained_module(model, request)
-    return Trainable(source, model, module, _parameters(source, model, module, request.freeze), labels, dataset)
+    chosen = request.model is not None or request.image_size is not None or request.new_head
+    parameters = _parameters(source, model, module, request.freeze)
+    return Trainable(source, model, module, parameters, labels, dataset, chosen or _another_size(source, model))
+
+
+def _another_size(source: Checkpoint, model: Model) -> bool:
+    """Whether the model's images have another size than the metadata says: that of its position embedding."""
+    text = source.metadata.get(CONFIG_KEY)
+    if text is None or "model_cfg" not in model.config:
+        return False
+    said = json.loads(text)["model_cfg"]["vision_cfg"].get("image_size")
+    return bool(said != model.config["model_cfg"]["vision_cfg"].get("image_size"))
+
+
+def _require_loss(source: Checkpoint, model: Model) -> None:
+    """Raise ModelError unless it is clear which loss the model was pre-trained with."""
+    sigmoid = model.config["model_cfg"].get("init_logit_bias") is not None
+    if sigmoid and BIAS not in model.names.values():
+        raise ModelError(
+            f"{source.path}: its configuration is that of a model of the sigmoid loss, whose {BIAS} it does not hold. "
+            "Give the checkpoint with its bias."
+        )
 
 
 def _trained_module(model: Model, request: FinetuneOptions) -> nn.Module:
@@ -157,11 +213,18 @@ def _trained_module(model: Model, request: FinetuneOptions) -> nn.Module:
 
 
 def head_of(model: Model) -> nn.Linear:
-    """Return the linear classifier of a model. Raises ModelError if it has none."""
-    module = model.module
-    head = module.classification_head if isinstance(module, Classifier) else module.model.get_classifier()
-    if not isinstance(head, nn.Linear):
-        raise ModelError(f"{model.architecture}: --linear needs a linear layer as the classifier.")
+    """Return the linear classifier of a model whose weights are set. Raises ModelError if it has none."""
+    module, (height, width) = model.module, Preprocess.of(model.preprocess).size
+    if isinstance(module, Classifier):
+        head = module.classification_head
+    else:
+        noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+        head = module.linear_head(noise.to(next(module.parameters()).device))
+    if head is None:
+        raise ModelError(
+            f"{model.architecture}: --linear needs a model whose logits are one linear layer of its features, and this "
+            "one does more with them. Leave --linear out."
+        )
     return head
 
 
@@ -213,7 +276,7 @@ def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) 
     if outputs != len(dataset.classnames):
         raise ModelError(
             f"{dataset.title} has {len(dataset.classnames)} classes, the head of {source.path} has {outputs}. "
-            f"{_advice('CHECKPOINT', dataset)}"
+            f"{_advice(source, dataset)}"
         )
     stored = source.metadata.get(CLASSNAMES_KEY)
     names = json.loads(stored) if stored else None
@@ -222,18 +285,28 @@ def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) 
     first = next(place for place, pair in enumerate(zip(names, dataset.classnames, strict=True)) if pair[0] != pair[1])
     raise ModelError(
         f"{dataset.title}: class {first} is {dataset.classnames[first]!r}, but that of the head of "
-        f"{source.path} is {names[first]!r}. {_advice('CHECKPOINT', dataset)}"
+        f"{source.path} is {names[first]!r}. {_advice(source, dataset)}"
     )
 
 
-def _advice(checkpoint: str, dataset: Dataset) -> str:
+def _advice(source: Checkpoint, dataset: Dataset) -> str:
+    """How to get a head for the classes of the data: by their names if the model has a text tower, else a new one."""
+    reading = read_names(source)
+    new = "start from a new head with --new-head, first with --linear, which trains the head alone"
+    if not reading.part(TOWER):  # a classifier of timm's
+        return f"It has no text tower to make another head with: {new}."
+    whole = has_text_tower(reading)
+    command = f"wise zeroshot {source.source if whole else 'CHECKPOINT'} --classes"
+    where = "" if whole else ", where CHECKPOINT has the text tower, which this file lacks"
     if dataset.vocabulary == "imagenet" and dataset.columns is None:
-        return f"First make a head for these classes: wise zeroshot {checkpoint} --classes imagenet -o zs.safetensors"
-    names = ", ".join(dataset.classnames[:3])
-    return (
-        f"First make a head for these classes: wise zeroshot {checkpoint} --classes classes.txt -o zs.safetensors "
-        f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
-    )
+        advice = f"First make a head for these classes: {command} imagenet -o zs.safetensors{where}"
+    else:
+        names = ", ".join(dataset.classnames[:3])
+        advice = (
+            f"First make a head for these classes: {command} classes.txt -o zs.safetensors{where} "
+            f"(classes.txt holds the {len(dataset.classnames)} names, one per line: {names} ...)"
+        )
+    return advice if whole else f"{advice}; or {new}"
 
 
 def _head_places(source: Checkpoint) -> dict[str, Destination]:

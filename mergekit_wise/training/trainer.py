@@ -34,11 +34,15 @@ from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
 from mergekit_wise.training.runtime import Runtime, set_training
-from mergekit_wise.training.trainable import Trainable, head_of
+from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
 
 MICRO_BATCH = {"cpu": 64, "cuda": 256}
 """Default micro-batch size for images of 224 x 224 pixels, by device; it grows as images have fewer pixels."""
+
+
+KEPT = 0.1
+"""The share of the zero-shot weights in the moving average from which on a note says so."""
 
 
 class Stopped(Interrupted):
@@ -129,6 +133,8 @@ class Trainer:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
         place(trainable.model.module, self.device)
+        for text in trainable.notes:
+            self.note(text)
         self.loop = self._loop()
         self.checkpointer = Checkpointer(
             request.folder, self._facts(), trainable.parameters, self.loop.optimizer, self.loop.average
@@ -139,6 +145,8 @@ class Trainer:
             require_shared(self.ranks, self.checkpointer)
         with self._validator() as self.validate:
             self.log = TrainingLog(request.log if self.first else None, resumed)
+            if not resumed:
+                self.log.add("run", **self._settings())
             self._train(mean)
         if self.first:
             self._write(Path(request.output))
@@ -169,6 +177,15 @@ class Trainer:
         settings = optimization(request, order.batch_size, order.total)
         if request.warmup is None and settings.warmup != optimization(request, 1, 1 << 30).warmup:
             self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
+        if order.batch_size < request.batch_size:
+            self.note(f"batch size: {order.batch_size:,}, which is all images; {request.batch_size:,} was asked for")
+        self.note(settings.decayed)
+        self.settings = settings
+        if request.ema and (kept := request.ema**order.total) > KEPT:
+            self.note(
+                f"the moving average keeps {kept:.0%} of the zero-shot weights after the run's {order.total:,} steps: "
+                "--ema is high for so short a run"
+            )
         images = self._images(runtime)
         set_training(trainable.module)
         factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
@@ -190,7 +207,7 @@ class Trainer:
         if request.linear:
             how = Extraction(self.device, runtime.precision, workers, 128, self.ranks, self.progress, self.note)
             model = self.trainable.model
-            return InMemory(features_of(model, self.dataset, head_of(model), cache_folder(request.cache), how))
+            return InMemory(features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how))
         kind = request.augmentation
         preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
         augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
@@ -207,6 +224,7 @@ class Trainer:
             request.validate,
             data=request.data,
             model=request.model,
+            image_size=request.image_size,
             device=self.device_name,
             precision=request.precision,
             workers=request.workers,
@@ -229,6 +247,19 @@ class Trainer:
         }
         facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in a saved state
         return facts_as_stored
+
+    def _settings(self) -> dict[str, Any]:
+        """Return how the optimizer works, for the log; 0 for `clip` is no clipping."""
+        settings = self.settings
+        return {
+            "steps": self.loop.order.total,
+            "batch_size": settings.batch_size,
+            "learning_rate": settings.learning_rate,
+            "warmup": settings.warmup,
+            "weight_decay": settings.weight_decay,
+            "decay": settings.decay,
+            "clip": settings.clip,
+        }
 
     # The course of a run
 

@@ -39,9 +39,14 @@ class Validation:
         return ", ".join(parts)
 
     def entry(self) -> dict[str, dict[str, float]]:
-        """Return the accuracies for the log, by model and data set."""
+        """Return the accuracies for the log, by model and data set; a reference that was not measured is left out."""
         return {
-            name: {title: estimate.value for title, estimate in zip(candidate.names, candidate.measured, strict=True)}
+            name: {
+                title: estimate.value
+                for title, estimate in list(zip(candidate.names, candidate.measured, strict=True))[
+                    0 if candidate.has_reference else 1 :
+                ]
+            }
             for name, candidate in (("alpha 0.5", self.merged), ("fine-tuned", self.finetuned))
         }
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,7 @@ from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pairing import match
+from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.results import read_analyses, read_records
@@ -244,3 +246,53 @@ def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     chosen = sweep(*sides, alphas=(0, 1), suite=str(tmp_path / "own.toml"), select_on="own").recommendation
     assert "own" in chosen.reason
+
+
+def timm_pair(folder, name):
+    """A timm classifier and the same with another head, and how a sweep reads them."""
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10)
+    state = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    last = next(part for part, module in model.named_modules() if module is model.get_classifier())
+    inside = {f"{last}.weight", f"{last}.bias"}
+    other = {key: tensor + torch.randn_like(tensor) if key in inside else tensor for key, tensor in state.items()}
+    save_file(state, folder / "zs.safetensors")
+    save_file(other, folder / "ft.safetensors")
+    return folder / "zs.safetensors", folder / "ft.safetensors"
+
+
+def features_computed(monkeypatch):
+    """Counts images whose features are computed."""
+    seen, real = [], TimmClassifier.encode
+    monkeypatch.setattr(TimmClassifier, "encode", lambda self, images: seen.append(len(images)) or real(self, images))
+    whole, forward = [], TimmClassifier.forward
+    monkeypatch.setattr(TimmClassifier, "forward", lambda self, x: whole.append(len(x)) or forward(self, x))
+    return seen, whole
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
+def test_a_timm_pair_that_differs_in_its_head_computes_features_once(name, tmp_path, monkeypatch):
+    """Every image passes the tower once, however many alphas; predictions are those of timm, image for image."""
+    zeroshot, finetuned = timm_pair(tmp_path, name)
+    seen, whole = features_computed(monkeypatch)
+    options = {"suite": "digits-small", "limit": 16, "batch_size": 16, "workers": 0, "model": f"timm:{name}"}
+    alphas = (0.0, 0.25, 0.5, 1.0)
+    sweep(zeroshot, finetuned, alphas=alphas, per_sample=tmp_path / "p.jsonl", **options)
+    assert (seen, whole) == ([1, 16], [1]), "one image of noise shows that the head is the last layer"
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    monkeypatch.undo()
+    for alpha in alphas:
+        merge(zeroshot, finetuned, tmp_path / "mixed.safetensors", alpha=alpha)
+        evaluate(tmp_path / "mixed.safetensors", per_sample=tmp_path / "e.jsonl", **options)
+        own = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+        assert [line["predicted"] for line in lines if line["alpha"] == alpha] == [line["predicted"] for line in own]
+
+
+@pytest.mark.slow
+def test_a_timm_model_with_more_than_a_last_layer_is_computed_whole(tmp_path, monkeypatch):
+    """VOLO adds what a second head says: the features alone would give other logits."""
+    zeroshot, finetuned = timm_pair(tmp_path, "volo_d1_224")
+    _, whole = features_computed(monkeypatch)
+    options = {"suite": "digits-small", "limit": 2, "batch_size": 2, "workers": 0, "model": "timm:volo_d1_224"}
+    sweep(zeroshot, finetuned, alphas=(0.0, 1.0), **options)
+    assert whole == [1, 2, 2]

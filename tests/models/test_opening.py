@@ -320,3 +320,52 @@ def test_a_head_of_the_wrong_shape_is_refused(shape, small, build, save):
         open_model(save(build(small).state_dict() | head, with_config(small)))
     with pytest.raises(ModelError, match="expected a head for 16 features|one weight"):
         open_model(save(build(small).state_dict(), with_config(small)), head=save(head, name="head"))
+
+
+FORCED = {
+    "vit": ({}, 48),
+    "resnet": ({"vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}}, 96),
+}
+
+
+@pytest.mark.parametrize("tower", FORCED)
+def test_a_size_that_no_configuration_names_is_told_by_the_position_embedding(tower, small, build, save, filled):
+    """As in checkpoints of open_clip's --force-image-size: logits are those of its model of that size."""
+    changes, size = FORCED[tower]
+    named = small | changes
+    forced = named | {"vision_cfg": named["vision_cfg"] | {"image_size": size}}
+    clip, head = build(forced), head_of()
+    checkpoint = save(clip.state_dict() | head, with_config(named))
+    model = filled(open_model(checkpoint), checkpoint)
+    images = torch.randn(2, 3, size, size)
+    torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
+    assert model.preprocess["size"] == model.config["model_cfg"]["vision_cfg"]["image_size"] == size
+    assert f"images of {size} pixels by its position embedding" in model.architecture
+    with pytest.raises(ModelError, match=f"is for images of {size} pixels"):
+        open_model(checkpoint, image_size=named["vision_cfg"]["image_size"])
+    assert open_model(checkpoint, image_size=size).preprocess["size"] == size
+
+
+@pytest.mark.parametrize("tower", ["timm vit", "timm convnet"])
+def test_a_size_may_be_given_where_weights_do_not_show_it(tower, small, build, save, filled):
+    """A network without position embedding, or that interpolates it, takes images of any size."""
+    cfg = small | TOWERS[tower]
+    clip, head = build(cfg), head_of()
+    checkpoint = save(clip.state_dict() | head, with_config(cfg))
+    assert open_model(checkpoint).preprocess["size"] == 160
+    model = filled(open_model(checkpoint, image_size=96), checkpoint)
+    images = torch.randn(2, 3, 96, 96)
+    torch.testing.assert_close(logits_of(model, images), own_logits(clip, head, images))
+    assert model.preprocess["size"] == 96
+
+
+def test_a_size_that_the_network_does_not_take_is_refused(small, build, save):
+    """A network of timm's that is built for one size alone says which."""
+    vision = {"timm_model_name": "mobilevitv2_050", "timm_pool": "avg", "timm_proj": "linear", "image_size": 128}
+    fixed = {"timm_model_name": "mixer_s32_224", "timm_pool": "avg", "timm_proj": "linear", "image_size": 224}
+    free, bound = ({**small, "vision_cfg": cfg} for cfg in (vision, fixed))
+    checkpoint = save(build(free).state_dict() | head_of(), with_config(free), "free.safetensors")
+    assert open_model(checkpoint, image_size=96).preprocess["size"] == 96
+    checkpoint = save(build(bound).state_dict() | head_of(), with_config(bound), "bound.safetensors")
+    with pytest.raises(ModelError, match="images of 224 pixels alone, not of 96. Give --image-size 224"):
+        open_model(checkpoint, image_size=96)

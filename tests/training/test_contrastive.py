@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from open_clip.loss import ClipLoss
+from open_clip.loss import ClipLoss, SigLipLoss
 from torch import nn
 from torch.nn import functional
 
 from mergekit_wise.training.demo_model import train_contrastive
 from mergekit_wise.training.images import Part
-from mergekit_wise.training.objectives import Contrastive, contrastive_loss
+from mergekit_wise.training.objectives import Contrastive, contrastive_loss, sigmoid_loss
 from mergekit_wise.training.optimizer import Optimization
 from mergekit_wise.training.runtime import Runtime
 
@@ -59,6 +59,22 @@ def test_the_loss_is_open_clips(scale):
     loss.backward()
     expected.backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize(("scale", "bias"), [(10.0, -10.0), (117.3, -12.9)])
+def test_the_sigmoid_loss_is_open_clips(scale, bias):
+    """On random features of length 1, and so are its gradients, also those of scale and bias."""
+    generator = torch.Generator().manual_seed(1)
+    images, texts = (functional.normalize(torch.randn(33, 16, generator=generator), dim=-1) for _ in range(2))
+    ours, theirs = (
+        [x.clone().requires_grad_() for x in (images, texts, torch.tensor(scale), torch.tensor(bias))] for _ in range(2)
+    )
+    loss, expected = sigmoid_loss(*ours), SigLipLoss()(*theirs)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    expected.backward()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)
 
 
 def test_images_find_their_words():
@@ -171,3 +187,35 @@ def test_the_temperature_stops_where_clips_does():
     module.towers.logit_scale.data.fill_(9.0)
     captioned(module).after_step()
     assert module.towers.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
+
+
+class Sigmoid(Both):
+    """The towers of a sigmoid model, which has a bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logit_bias = nn.Parameter(torch.tensor(-10.0))
+        self.dropout.p = 0.0
+
+    def forward(self, images, tokens):
+        return *super().forward(images, tokens), self.logit_bias
+
+
+@pytest.mark.parametrize("micro", [1, 3, 10])
+def test_sigmoid_gradients_of_parts_are_those_of_the_whole_batch(micro):
+    """Those of open_clip's loss in one graph, for the weights, the scale and the bias."""
+    torch.manual_seed(0)
+    module = Sigmoid()
+    part = Part(torch.randn(10, 12, generator=torch.Generator().manual_seed(1)), np.arange(5, 15))
+    objective = captioned(module, micro)
+    objective.loss, objective.logit_scale = sigmoid_loss, None
+    objective.backward(part, 10, 3)
+    found = {name: p.grad.clone() for name, p in module.named_parameters()}
+    module.zero_grad()
+    _, tokens = objective._texts(part, 3)
+    SigLipLoss()(*module(part.values, tokens)).backward()
+    for name, parameter in module.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
+    module.towers.logit_scale.data.fill_(4.76)
+    objective.after_step()
+    assert module.towers.logit_scale.item() == pytest.approx(4.76), "a sigmoid model's scale has no bound"

@@ -54,7 +54,7 @@ def test_finetuning_moves_the_image_tower_and_the_head_alone(tmp_path):
     state = demo_model.pretrain(0, stages=SHORT)
     zeroshot, finetuned = tmp_path / "zeroshot.safetensors", tmp_path / "finetuned.safetensors"
     demo._save(zeroshot, state, seed=0)
-    finetune(zeroshot, "digits", finetuned, epochs=1, batch_size=200, lr=3e-3, warmup=25, augment="none")
+    finetune(zeroshot, "digits", finetuned, epochs=1, batch_size=200, lr=3e-3, augment="none")
     tuned = load_file(finetuned)
     assert {n: (t.dtype, t.shape) for n, t in tuned.items()} == {n: (t.dtype, t.shape) for n, t in state.items()}
     moved = {name for name in state if not torch.equal(tuned[name], state[name])}

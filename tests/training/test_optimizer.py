@@ -1,4 +1,4 @@
-"""The optimizer: torch's AdamW with clipped gradients and decay of matrices only, and averages of the weights."""
+"""The optimizer: torch's AdamW with clipped gradients and a choice of what decays, and averages of the weights."""
 
 import pytest
 import torch
@@ -28,15 +28,53 @@ def test_steps_are_torchs_adamw_with_clipped_gradients():
     assert optimizer.taken == 6
 
 
-def test_gains_and_biases_do_not_decay():
-    """With no gradient but zeros, a matrix shrinks by lr x decay and a vector stays."""
+def test_the_groups_of_the_authors_code_decay_everything():
+    """Weights, gains and biases are those of one AdamW over all parameters, as in mlfoundations/wise-ft."""
+    torch.manual_seed(0)
+    ours, theirs = (nn.Sequential(nn.Linear(5, 8), nn.LayerNorm(8), nn.Linear(8, 3)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = OptimizerStep(ours.named_parameters(), Optimization(1, 1, 0.1, warmup=0, weight_decay=0.3), total=4)
+    params = [p for p in theirs.parameters() if p.requires_grad]
+    adamw = torch.optim.AdamW(params, lr=0.1, weight_decay=0.3)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(adamw, lambda step: cosine_with_warmup(step, 4, 0))
+    for _ in range(4):
+        images = torch.randn(6, 5)
+        optimizer.step(ours(images).square().sum())
+        adamw.zero_grad()
+        theirs(images).square().sum().backward()
+        nn.utils.clip_grad_norm_(params, 1.0)
+        adamw.step()
+        scheduler.step()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, other)
+
+
+@pytest.mark.parametrize(("decay", "vector_after"), [("all", 0.95), ("matrices", 1.0)])
+def test_what_decays_can_be_chosen(decay, vector_after):
+    """With no gradient but zeros, what decays shrinks by lr x decay and the rest stays."""
     matrix, vector = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
-    optimizer = OptimizerStep(
-        [("m", matrix), ("v", vector)], Optimization(1, 1, 0.1, warmup=0, weight_decay=0.5), total=1
-    )
-    optimizer.step(0 * matrix.sum() + 0 * vector.sum())
+    settings = Optimization(1, 1, 0.1, warmup=0, weight_decay=0.5, decay=decay)
+    OptimizerStep([("m", matrix), ("v", vector)], settings, total=1).step(0 * matrix.sum() + 0 * vector.sum())
     torch.testing.assert_close(matrix.detach(), torch.full((2, 2), 0.95))
-    assert torch.equal(vector, torch.ones(2))
+    torch.testing.assert_close(vector.detach(), torch.full((2,), vector_after))
+
+
+def test_a_clip_of_0_clips_nothing():
+    """The steps are those of AdamW on the whole gradient, and the norm is still reported."""
+    torch.manual_seed(0)
+    ours, theirs = nn.Linear(5, 3), nn.Linear(5, 3)
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = OptimizerStep(ours.named_parameters(), Optimization(1, 1, 0.1, 0, weight_decay=0.0, clip=0), total=1)
+    adamw = torch.optim.AdamW(theirs.parameters(), lr=0.1, weight_decay=0.0)
+    images = torch.randn(4, 5) * 10
+    for module in (ours, theirs):
+        module(images).square().sum().backward()
+    expected = torch.cat([p.grad.flatten() for p in theirs.parameters()]).norm()
+    assert optimizer.norm().item() == pytest.approx(expected.item())
+    optimizer.apply()
+    adamw.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    assert ours.weight.grad.norm() > 1
 
 
 def test_frozen_parameters_are_left_alone():
