@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, objectnet, transfer, video, wilds
+from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, imagenet_real, objectnet, transfer, video, wilds
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_folder, open_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
@@ -38,7 +38,7 @@ class SuiteDefinition:
         return self.shifts if self.reference is None else (self.reference, *self.shifts)
 
 
-_MODULES = (imagenet, objectnet, video, cifar, wilds, transfer, imagenet_c, digits)
+_MODULES = (imagenet, imagenet_real, objectnet, video, cifar, wilds, transfer, imagenet_c, digits)
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType({entry.name: entry for module in _MODULES for entry in module.ENTRIES})
 

@@ -118,6 +118,7 @@ def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dat
             classnames=shift.classnames,
             labels=np.array([label_of[label] for label in chosen.labels.tolist()], np.int64),
             columns=shift.columns,
+            no_answers=shift.no_answers,
             expected=None,
         )
 
