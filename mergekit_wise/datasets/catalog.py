@@ -1,19 +1,23 @@
-"""The catalogue: all known data sets and suites by name, and how to open them.
+"""The catalogue: all known data sets and suites by name, and how to open them, or a user's own, as one suite.
 
-A module with data sets defines ``ENTRIES``, a tuple of :class:`Entry`, and is listed in `_MODULES`.
+A module with data sets defines ``ENTRIES``, a tuple of :class:`Entry`, and is listed in `_MODULES`. A suite is a TOML
+file in the folder ``suites`` (`suite_file`), which may also describe data sets.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, imagenet_real, objectnet, transfer, video, wilds
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.custom import open_folder, open_toml
+from mergekit_wise.datasets.custom import open_folder, open_toml, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
 from mergekit_wise.datasets.subsets import with_names
+from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean
@@ -23,70 +27,53 @@ ROOT_VARIABLE = "WISE_DATA"
 
 NO_ROOT = f"No data folder given. Pass --data ROOT or set {ROOT_VARIABLE}."
 
-
-@dataclass(frozen=True, slots=True)
-class SuiteDefinition:
-    """The names of a suite's reference, None if it has none, and of its shifts."""
-
-    title: str
-    reference: str | None
-    shifts: tuple[str, ...]
-
-    @property
-    def members(self) -> tuple[str, ...]:
-        """The reference, if there is one, followed by the shifts."""
-        return self.shifts if self.reference is None else (self.reference, *self.shifts)
-
+Use = Literal["evaluate", "validate", "train", "recalibrate"]
+"""What a suite is opened for: a suite's file may name data sets for validation and for training."""
 
 _MODULES = (imagenet, imagenet_real, objectnet, video, cifar, wilds, transfer, imagenet_c, digits)
+_FILES = tuple(read_suite(path) for path in sorted(Path(__file__).with_name("suites").glob("*.toml")))
 
-ENTRIES: Mapping[str, Entry] = MappingProxyType({entry.name: entry for module in _MODULES for entry in module.ENTRIES})
-
-SUITES: Mapping[str, SuiteDefinition] = MappingProxyType(
-    {
-        "imagenet-shifts": SuiteDefinition(
-            "ImageNet and five natural shifts",
-            "imagenet",
-            ("imagenet-v2", "imagenet-r", "imagenet-sketch", "objectnet", "imagenet-a"),
-        ),
-        "imagenet-video": SuiteDefinition(
-            "Neighbouring frames of videos", "imagenet", ("imagenet-vid-robust", "ytbb-robust")
-        ),
-        "cifar-shifts": SuiteDefinition("CIFAR-10 and its remakes", "cifar10", ("cifar10.1", "cifar10.2")),
-        "wilds": SuiteDefinition("FMoW and iWildCam", None, ("fmow-id", "fmow-ood", "iwildcam-id", "iwildcam-ood")),
-        "transfer": SuiteDefinition(
-            "The seven sets of the paper's Table 2",
-            None,
-            ("imagenet", "cifar10", "cifar100", "cars", "dtd", "sun397", "food101"),
-        ),
-        "imagenet-c": SuiteDefinition(
-            "Corrupted ImageNet", "imagenet", tuple(entry.name for entry in imagenet_c.ENTRIES)
-        ),
-        "digits": SuiteDefinition(
-            "Handwritten digits and shifts of them, built in",
-            "digits",
-            tuple(entry.name for entry in digits.ENTRIES[1:]),
-        ),
-    }
+ENTRIES: Mapping[str, Entry] = MappingProxyType(
+    {entry.name: entry for module in _MODULES for entry in module.ENTRIES}
+    | {name: entry for file in _FILES for name, entry in file.entries.items()}
 )
+
+SUITES: Mapping[str, SuiteFile] = MappingProxyType({file.name: file for file in _FILES})
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    """Data sets by key, each once, and the keys of those that are references of suites.
+
+    The key of a known data set is its name, that of a user's own one its path or its place in a suite's file.
+    """
+
+    references: tuple[str, ...]
+    entries: Mapping[str, Entry]
 
 
 def open_suite(
-    names: str,
+    names: str | Sequence[str],
     root: Path | None = None,
     *,
+    reference: str | Path | None = None,
+    use: Use = "evaluate",
     strict: bool = False,
     classnames: str | Path | Sequence[str] | None = None,
     templates: str | Path | Sequence[str] | None = None,
 ) -> Suite:
-    """Open a suite or a data set by name, a user's own data set by path, or a comma-separated list of these.
+    """Open a suite or a data set by name, a user's own one by path, or several of these.
 
     The reference is that of the named suites. If they have different references, or none, there is no reference.
     Data sets that are not found are listed in ``missing``. No image is decoded.
 
     Args:
-        names: suites and data sets; paths of folders and of TOML files; ``synthetic:NAME`` for corruptions of NAME.
+        names: suites and data sets, in a list or separated by commas: names, which take precedence over folders of
+            the same name; paths of folders and of TOML files; ``FILE.toml::TABLE`` for a data set of a suite's file;
+            ``synthetic:NAME`` for corruptions of NAME.
         root: the data folder; None for the folder that ``WISE_DATA`` names.
+        reference: a data set by name or path that is the reference in place of the suites' own.
+        use: which data sets of a suite's file are opened.
         strict: whether a missing data set is an error.
         classnames: replace the class names of every data set; see `read_classnames`.
         templates: replace the templates of every data set; see `read_templates`.
@@ -94,23 +81,36 @@ def open_suite(
     Raises:
         SuiteError: a name is unknown, no data set is found, or one is damaged.
     """
+    names = names if isinstance(names, str) else ",".join(names)
     first, _, rest = names.partition(":")
     if first == SYNTHETIC:
         if not rest:
             raise SuiteError(f"{names}: expected a data set to corrupt after a colon, as in synthetic:imagenet.")
+        if reference is not None:
+            raise SuiteError(f"{names}: its reference is {rest}; leave out --reference.")
         return synthetic_suite(open_suite(rest, root, strict=strict, classnames=classnames, templates=templates))
     root = data_root(root)
-    reference, members = _members(names)
-    opened = {member: _open(member, root) for member in members}
-    missing = tuple(_missing(ENTRIES[member], root) for member, dataset in opened.items() if dataset is None)
+    selection = _select(names, use, None if reference is None else str(reference))
+    opened = {key: entry.open(root) for key, entry in selection.entries.items()}
+    missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(names, missing, root))
     new_classnames = None if classnames is None else read_classnames(classnames)
     new_templates = None if templates is None else read_templates(templates)
-    datasets = {m: with_names(d, new_classnames, new_templates) for m, d in opened.items() if d is not None}
+    datasets = {key: with_names(d, new_classnames, new_templates) for key, d in opened.items() if d is not None}
     _require_unique_names(datasets)
-    shifts = tuple(dataset for member, dataset in datasets.items() if member != reference)
-    return Suite(names, datasets.get(reference or ""), shifts, missing)
+    chosen = selection.references[0] if len(selection.references) == 1 else ""
+    shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
+    return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
+
+
+def suite_name(names: str, reference: str | Path | None = None) -> str:
+    """The name that records have for a suite: of a suite's file, the file's name without its ending."""
+    parts = [part.strip() for part in names.split(",")]
+    name = ",".join(file.name if (file := _own_suite(part)) else part for part in parts)
+    if reference is None:
+        return name
+    return f"{name} (reference {reference})" if name else str(reference)
 
 
 def data_root(root: Path | None) -> Path | None:
@@ -122,24 +122,95 @@ def data_root(root: Path | None) -> Path | None:
     return chosen
 
 
-def _members(names: str) -> tuple[str | None, tuple[str, ...]]:
-    """The reference, and all data sets including it, each once."""
-    members: dict[str, None] = {}
-    references: set[str] = set()
+def _select(names: str, use: Use, reference: str | None) -> _Selection:
+    """The data sets that are named, each once. Raises SuiteError."""
+    entries: dict[str, Entry] = {}
+    references: dict[str, None] = {}
+    if reference is not None:
+        key, entry = _named(reference)
+        entries[key], references[key] = entry, None
     for name in filter(None, (part.strip() for part in names.split(","))):
-        if name in SUITES:
-            members |= dict.fromkeys(SUITES[name].members)
-            references |= {SUITES[name].reference or ""} - {""}
-        else:
-            members[_checked(name)] = None
-    if not members:
+        suite = SUITES.get(name) or _own_suite(name)
+        if suite is None:
+            key, entry = _named(name)
+            entries.setdefault(key, entry)
+            continue
+        for member in _used(suite, use):
+            key, entry = _member(suite, member)
+            entries.setdefault(key, entry)
+            if member == suite.reference and reference is None:
+                references[key] = None
+    if not entries:
         raise SuiteError(f"No suite given. Known suites: {', '.join(SUITES)}.")
-    return references.pop() if len(references) == 1 else None, tuple(members)
+    return _Selection(tuple(references), entries)
 
 
-def _checked(name: str) -> str:
-    if name in ENTRIES or Path(name).exists():
-        return name
+def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
+    """The names of the suite's data sets to open."""
+    if use == "validate" and suite.validate is not None:
+        return suite.validate
+    if use in ("train", "recalibrate") and suite.train is not None:
+        return (suite.train,)
+    if use == "train":
+        raise SuiteError(
+            f"{suite.path.name}: names no training data. Add train = ... to it, or give --train one data set."
+            if suite.name not in SUITES
+            else f"{suite.name}: is a suite to evaluate on and names no training data. Give --train one data set."
+        )
+    if not suite.members:
+        raise SuiteError(f"{suite.path}: names nothing to evaluate on. Add reference = ... or shifts = [...].")
+    return suite.members
+
+
+def _own_suite(name: str) -> SuiteFile | None:
+    """The suite in the TOML file `name`; None if there is no such file, or one data set in it."""
+    path = Path(name)
+    if name in SUITES or name in ENTRIES or path.suffix != ".toml" or not path.is_file():
+        return None
+    table = read_toml(path)
+    if not is_suite(table):
+        return None
+    suite = parse_suite(table, path)
+    if suite.name in SUITES:
+        raise SuiteError(f"{path}: {suite.name!r} is the name of a built-in suite. Rename the file.")
+    if taken := [entry for entry in suite.entries if entry in ENTRIES]:
+        raise SuiteError(
+            f"{path}: [data.{taken[0]}]: {taken[0]!r} is the name of a built-in data set. Choose another name."
+        )
+    return suite
+
+
+def _member(suite: SuiteFile, name: str) -> tuple[str, Entry]:
+    """Key and entry of a data set that a suite names: one of its tables, a known data set, or a path."""
+    if name in ENTRIES:
+        return name, ENTRIES[name]
+    if name in suite.entries:
+        return f"{suite.path}{SEPARATOR}{name}", suite.entries[name]
+    path = suite.path.parent / Path(name).expanduser()
+    if name in SUITES or _own_suite(str(path)):
+        raise SuiteError(f"{suite.path}: {name!r} is a suite; a suite consists of data sets. Name these.")
+    if not path.exists():
+        known = (*suite.entries, *ENTRIES)
+        raise SuiteError(
+            f"{suite.path}: {name!r} is not one of its tables ([data.{name}]), no known data set, and there is no "
+            f"{path}.{did_you_mean(name, known)}"
+        )
+    return _at(path)
+
+
+def _named(name: str) -> tuple[str, Entry]:
+    """Key and entry of one data set by name or path. Raises SuiteError."""
+    if name in ENTRIES:
+        return name, ENTRIES[name]
+    file, separator, table = name.rpartition(SEPARATOR)
+    if separator and (suite := _own_suite(file)):
+        if table not in suite.entries:
+            raise SuiteError(f"{file}: has no table [data.{table}].{did_you_mean(table, suite.entries)}")
+        return _member(suite, table)
+    if name in SUITES or _own_suite(name):
+        raise SuiteError(f"{name}: is a suite; expected one data set.")
+    if Path(name).exists():
+        return _at(Path(name))
     if os.sep in name or name.endswith(".toml"):
         raise SuiteError(
             f"{name}: no such folder or file. Expected a folder with class folders or with tars in test/, or a TOML "
@@ -151,10 +222,14 @@ def _checked(name: str) -> str:
     )
 
 
-def _open(member: str, root: Path | None) -> Dataset | None:
-    if member in ENTRIES:
-        return ENTRIES[member].open(root)
-    return open_toml(Path(member)) if Path(member).is_file() else open_folder(Path(member))
+def _at(path: Path) -> tuple[str, Entry]:
+    """Key and entry of the data set at a path that exists."""
+    return str(path.resolve()), Entry(path.stem, path.stem, partial(_open, path), (), None, "")
+
+
+def _open(path: Path, root: Path) -> Dataset:
+    """The function `find` of a data set at a path, wherever the data folder `root` is."""
+    return open_toml(path) if path.suffix == ".toml" and path.is_file() else open_folder(path)
 
 
 def _missing(entry: Entry, root: Path | None) -> Missing:
@@ -177,11 +252,16 @@ def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str
 
 
 def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
-    """Raise SuiteError if two data sets have the same name, because records are identified by it."""
-    member_of: dict[str, str] = {name: name for name in ENTRIES}
-    for member, dataset in datasets.items():
-        if member_of.setdefault(dataset.name, member) != member:
+    """Raise SuiteError if two data sets have the same name or title: records are identified by one, columns by both."""
+    key_of: dict[str, str] = {name: name for name in ENTRIES}
+    titled: dict[str, str] = {}
+    for key, dataset in datasets.items():
+        if key_of.setdefault(dataset.name, key) != key:
             raise SuiteError(
-                f"{member}: its name {dataset.name!r} is already that of {member_of[dataset.name]}. "
+                f"{key}: its name {dataset.name!r} is already that of {key_of[dataset.name]}. "
                 "Describe it in a TOML file with another name; the data set is named after that file."
+            )
+        if titled.setdefault(dataset.title, key) != key:
+            raise SuiteError(
+                f"{key}: its title {dataset.title!r} is already that of {titled[dataset.title]}. Choose another title."
             )

@@ -103,6 +103,7 @@ class Entry:
         places: folders to look for under the root, the usual one first; empty if the data set is built in.
         expected: the number of images in the complete data set; None if unknown.
         hint: what to download, and where to put it.
+        verified: whether `expected` was confirmed by the data set's own files.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Entry:
     places: tuple[str, ...]
     expected: int | None
     hint: str
+    verified: bool = True
 
     def open(self, root: Path | None) -> Dataset | None:
         """Open the data set under `root`; without a root, only if it is built in. None if it is not there."""
