@@ -106,7 +106,8 @@ def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dat
     for shift in shifts:
         if shift.columns is None or shift.vocabulary != reference.vocabulary or reference.columns is not None:
             continue
-        label_of = {column: label for label, columns in enumerate(shift.columns) for column in columns}
+        classes = [(label, columns) for label, columns in enumerate(shift.columns) if label not in shift.no_answers]
+        label_of = {column: label for label, columns in classes for column in columns}
         rows = np.flatnonzero(np.isin(reference.labels, list(label_of))).astype(np.int64)
         if not len(rows):
             continue
