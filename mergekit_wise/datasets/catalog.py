@@ -14,6 +14,7 @@ from typing import Literal
 
 from mergekit_wise.datasets import (
     cifar,
+    clip_benchmark,
     digits,
     domainnet,
     imagenet,
@@ -56,6 +57,7 @@ _MODULES = (
     wilds_binary,
     domainnet,
     transfer,
+    clip_benchmark,
     imagenet_c,
     digits,
 )
