@@ -106,7 +106,13 @@ def _texts(value: Any) -> tuple[str, ...]:
 
 
 def _joined(value: Any) -> str:
-    return ",".join(_texts(value))
+    return ",".join(map(_name, _each(value)))
+
+
+def _name(value: Any) -> str:
+    """A name as it is; a path so that it is no name: ``./imagenet``."""
+    text = _text(value)
+    return f".{os.sep}{text}" if isinstance(value, os.PathLike) and os.sep not in text else text
 
 
 def _words(value: Any) -> str | Path | tuple[str, ...]:
@@ -153,7 +159,6 @@ if TYPE_CHECKING:
 
     OptionalPath = Kind[Path | None, str | os.PathLike[str] | None]
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
-    Names = Kind[str, str | Sequence[str]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
 else:
@@ -179,8 +184,7 @@ else:
 
     OptionalPath = Kind(_path, "a path", FilePath | None)
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
-    Names = Kind(_joined, "a text or a list of texts", str | Sequence[str])
-    OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None)
+    OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None, several=True)
     Dtype = Kind(_text, "the name of a dtype", str | None)
 
 
@@ -258,7 +262,7 @@ class Declared:
     @property
     def has_commas(self) -> bool:
         """Whether it holds names with commas between them."""
-        return self.kind is Names or self.kind is OptionalNames
+        return self.kind is OptionalNames
 
     @property
     def is_pair(self) -> bool:

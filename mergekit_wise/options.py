@@ -5,7 +5,7 @@ ones are positional in Python. What only a terminal needs (``--json``, ``--dry-r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +17,6 @@ from mergekit_wise.option_types import (
     Dtype,
     FilePath,
     Files,
-    Names,
     Numbers,
     Option,
     OptionalNames,
@@ -54,8 +53,8 @@ TRAINING, OUTPUT, ADVANCED = "Training", "Output", "Advanced"
 GROUPS = (RULES, TRAINING, DATA, MODEL, MEASURE, "Options", OUTPUT, ADVANCED)
 """Headings in the help, in their order."""
 
-# The default of a field that holds another type than it is given: see `option_types.Kind`.
-DIGITS: Any = "digits"
+DIGITS = "digits"
+"""What ``wise eval`` evaluates on by default."""
 
 # Shared by several commands.
 Zeroshot = Annotated[Source, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
@@ -192,12 +191,23 @@ Rename = Annotated[
 
 # Shared by evaluations.
 SUITE = Option(
-    "Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them).",
+    "Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them). May be repeated.",
     metavar="NAMES",
     group=DATA,
     path="input",
     completes="suites",
 )
+Reference = Annotated[
+    Source | None,
+    Option(
+        "Data set, folder or TOML file to use as the reference; the data sets of --suite count as shifts.",
+        metavar="NAME",
+        group=DATA,
+        default="the suite's own",
+        path="input",
+        completes="data sets",
+    ),
+]
 Strict = Annotated[bool, Option("Fail if a data set of the suite is missing.", group=DATA)]
 Limit = Annotated[
     int | None,
@@ -589,8 +599,9 @@ class EvalOptions(Options):
     """The options of ``wise eval``."""
 
     checkpoint: Checkpoint
-    suite: Annotated[Names, SUITE] = DIGITS
+    suite: Annotated[OptionalNames, replace(SUITE, default=DIGITS)] = ABSENT
     _: KW_ONLY
+    reference: Reference = None
     data: DataRoot = ABSENT
     strict: Strict = False
     classnames: ClassNames = None
@@ -621,6 +632,7 @@ class SweepOptions(Options):
     _: KW_ONLY
     base: AdapterBase = None
     suite: Annotated[OptionalNames, SUITE] = ABSENT
+    reference: Reference = None
     alphas: Annotated[
         Numbers,
         Option("Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both.", metavar="LIST", group=MEASURE),

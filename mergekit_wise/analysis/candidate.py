@@ -87,10 +87,10 @@ class Candidate:
 def columns(candidate: Candidate) -> tuple[tuple[str, Estimate], ...]:
     """Name and number of each column of the paper's tables: the reference, each shift, and the two averages.
 
-    Columns of what was not measured are left out.
+    Columns of what was not measured are left out, and the average of a single shift, which is the shift.
     """
     found = list(zip(_names(candidate), candidate.measured, strict=True))[0 if candidate.has_reference else 1 :]
-    if candidate.shifts:
+    if len(candidate.shifts) > 1:
         found.append((SHIFTS, candidate.shift_average))
     if candidate.shifts and candidate.has_reference:
         found.append((BOTH, candidate.both))

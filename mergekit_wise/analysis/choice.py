@@ -149,9 +149,10 @@ def as_preference(text: str) -> Preference:
 
 def _goal(prefer: str, example: Candidate) -> _Goal:
     as_preference(prefer)
+    shifts = "average of the shifts" if len(example.shifts) > 1 else "result on the shift"
     if not example.has_reference:
         note = "" if prefer == "shifts" else "; no reference was measured"
-        return _Goal(lambda c: c.shift_average, "average of the shifts", note)
+        return _Goal(lambda c: c.shift_average, shifts, note)
     if not example.shifts:
         note = "" if prefer == "reference" else "; no shift was measured"
         return _Goal(lambda c: c.measured[0], "result on the reference", note)
@@ -159,12 +160,13 @@ def _goal(prefer: str, example: Candidate) -> _Goal:
         case "reference":
             return _Goal(lambda c: c.measured[0], "result on the reference")
         case "shifts":
-            return _Goal(lambda c: c.shift_average, "average of the shifts")
+            return _Goal(lambda c: c.shift_average, shifts)
         case "no-regret":
             among = "among the alphas that are not significantly worse than alpha 1 on the reference"
-            return _Goal(lambda c: c.shift_average, f"average of the shifts {among}")
+            return _Goal(lambda c: c.shift_average, f"{shifts} {among}")
         case _:
-            return _Goal(lambda c: c.both, "mean of the reference and the average of the shifts")
+            the_shifts = "the average of the shifts" if len(example.shifts) > 1 else "the shift"
+            return _Goal(lambda c: c.both, f"mean of the reference and {the_shifts}")
 
 
 def _eligible(prefer: str, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -73,6 +73,9 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
     right = is_right(metric, predictions, labels)
     correct, total = int(right.sum()), len(labels)
     values = {"top-1": correct / total, "mean-per-class": _mean_recall(labels, right, classes)}
+    shares = {name: (int(right[rows].sum()), len(rows)) for name, rows in metric.groups.items() if len(rows)}
+    if metric.kind != "all-in-group":
+        values |= {name: hits / count for name, (hits, count) in shares.items()}
     match metric.kind:
         case "top-1":
             value, interval, worst = values["top-1"], clopper_pearson(correct, total), ""
@@ -81,10 +84,9 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
             value, worst = float(table.value(metric.kind, table.counts)), ""
             interval = clopper_pearson(correct, total) if correct in (0, total) else table.interval(metric.kind)
         case "worst-group":
-            shares = {name: (int(right[rows].sum()), len(rows)) for name, rows in _filled(metric).items()}
+            _filled(metric)
             worst = min(shares, key=lambda name: shares[name][0] / shares[name][1])
             value, interval = shares[worst][0] / shares[worst][1], clopper_pearson(*shares[worst])
-            values |= {name: hits / count for name, (hits, count) in shares.items()}
         case _:  # "all-in-group"
             groups = _filled(metric).values()
             whole = sum(bool(right[rows].all()) for rows in groups)

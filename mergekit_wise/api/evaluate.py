@@ -8,7 +8,7 @@ from mergekit_wise.evaluation.variants import Variant, reader
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
-from mergekit_wise.options import EvalOptions
+from mergekit_wise.options import DIGITS, EvalOptions
 
 
 @takes(EvalOptions)
@@ -18,6 +18,8 @@ def evaluate(options: EvalOptions) -> Measured:
     Raises:
         CheckpointError, ModelError, SuiteError, ResultsError, UsageError: what is wrong, and what to do.
     """
+    if options.suite is None and options.reference is None:
+        options = replace(options, suite=DIGITS)
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")

@@ -32,8 +32,9 @@ from mergekit_wise.api.report import report
 from mergekit_wise.api.sweep import SweepReport, sweep
 from mergekit_wise.api.zeroshot import zeroshot
 from mergekit_wise.checkpoint import closing
-from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.class_names import TEMPLATES, read_classnames, read_templates
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite, suite_name
+from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.models.source import open_source
@@ -113,9 +114,9 @@ def read_recipe(path: Path) -> tuple[Path, dict[str, Values]]:
     home = path.resolve().parent
     folder = home / str(own.get("folder", "."))
     steps = {name: _values(name, content, home, folder) for name in STEPS if isinstance(content.get(name), dict)}
-    for step, key in (("finetune", "train"), ("sweep", "suite")):
-        if key not in steps.get(step, {}):
-            raise UsageError(f"{path}: expected a table [{step}] with {key} = ..., found none.")
+    for step, keys in (("finetune", ("train",)), ("sweep", ("suite", "reference"))):
+        if not any(key in steps.get(step, {}) for key in keys):
+            raise UsageError(f"{path}: expected a table [{step}] with {keys[0]} = ..., found none.")
     if "checkpoint" not in steps.get("zeroshot", {}) and "checkpoint" not in steps["finetune"]:
         raise UsageError(f"{path}: names no checkpoint. Add checkpoint = ... to [zeroshot] or to [finetune].")
     return folder, steps
@@ -145,8 +146,13 @@ def _located(declared: Declared, value: Any, home: Path, folder: Path) -> Any:
 
 
 def _next_to(home: Path, value: str) -> str:
-    """The path next to the recipe, if it exists there; otherwise the value itself."""
-    return str(home / value) if (home / value).exists() else value
+    """The path next to the recipe, if it exists there; otherwise, or if the value is a known name, the value itself.
+
+    A part of a file, such as the table in ``birds.toml::photos``, stays as it is.
+    """
+    if any(value in known for known in (SUITES, ENTRIES, TEMPLATES, CLASSNAMES)):
+        return value
+    return str(home / value) if (home / value.partition("::")[0]).exists() else value
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +185,12 @@ class _Recipe:
         options = self._sweep_options()
         if options.select_on:
             return run(sweep, options)
+        suite = suite_name(options.suite or "", options.reference)
         alphas = None if options.refine else set(sweep_alphas(options))
         records = tuple(
             record
             for record in read_records(self.results)
-            if record.suite == options.suite and record.alpha is not None and (not alphas or record.alpha in alphas)
+            if record.suite == suite and record.alpha is not None and (not alphas or record.alpha in alphas)
         )
         candidates = to_candidates(records)
         chosen = recommend(candidates, as_preference(options.prefer))
@@ -239,13 +246,15 @@ class _Recipe:
 
     def _sweep(self) -> Step:
         options = self._sweep_options()
-        names = ",".join(filter(None, (options.suite, options.select_on)))
-        sets = open_suite(names, options.data).datasets
+        suite = open_suite(options.suite or "", options.data, reference=options.reference)
+        sets = suite.datasets
+        if options.select_on and options.select_on not in [dataset.name for dataset in sets]:
+            sets += open_suite(options.select_on, options.data).datasets
         inputs = {
             "checkpoints": [_digest_of_checkpoint(self.zeroshot), _digest_of_checkpoint(self.finetuned)],
             "data": [(dataset.name, fingerprint(dataset)) for dataset in sets],
             "alphas": sweep_alphas(options),
-            "suite": options.suite,
+            "suite": [options.suite, *(_measured_by(dataset, dataset is suite.reference) for dataset in sets)],
             "options": _without(
                 self.steps["sweep"], "alphas", "suite", "results", "data", "device", "batch_size", "workers"
             ),
@@ -275,6 +284,11 @@ def _digest_of_checkpoint(source: str | Path) -> list[str]:
     checkpoint = open_source(source)
     with closing(checkpoint):
         return [digest_of_file(file.path) for file in checkpoint.files]
+
+
+def _measured_by(dataset: Dataset, is_reference: bool) -> list[Any]:
+    """What a suite's file says about a data set, and its results depend on, besides the images and their labels."""
+    return [dataset.name, dataset.title, is_reference, dataset.classnames, dataset.templates, dataset.metric.kind]
 
 
 def _without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:

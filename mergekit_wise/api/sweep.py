@@ -17,7 +17,7 @@ from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.dataset import Missing
+from mergekit_wise.datasets.dataset import Missing, Suite
 from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure
@@ -71,7 +71,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     Raises:
         WiseError: as `merge` and `evaluate` do.
     """
-    if options.suite is None:
+    if options.suite is None and options.reference is None:
         raise UsageError(
             "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
         )
@@ -155,7 +155,8 @@ class _Sweep:
         else:
             title = next((r.title for r in measured.records if r.dataset == options.select_on), None)
             if title is None:
-                own = self._measure(alphas, replace(options, suite=options.select_on), None)
+                held_out = replace(options, suite=options.select_on, reference=None)
+                own = self._measure(alphas, held_out, None)
                 judged, title = to_candidates(own.records), own.records[0].title
             chosen = selected_on(judged, title)
         self.options = replace(options, redo=False)
@@ -176,18 +177,24 @@ class _Sweep:
 def _require_plot(path: Path, options: SweepOptions) -> None:
     """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
     require_drawable(path)
-    data = options.data
-    suite = open_suite(str(options.suite), data, strict=options.strict)
+    suite = _suite(options)
     if suite.reference is None or not suite.shifts:
-        raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} lacks one of them.")
+        lacks = "has no shift" if suite.reference else "has no reference; name one with --reference"
+        raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} {lacks}.")
 
 
 def _require_set(name: str, options: SweepOptions) -> None:
     """Raise SuiteError now if there is no such data set to choose on, rather than when everything is measured."""
-    data = options.data
+    if name in [dataset.name for dataset in _suite(options).datasets]:
+        return
     try:
-        open_suite(name, data, strict=True)
+        held_out = open_suite(name, options.data, strict=True).datasets
     except SuiteError as error:
-        suite = open_suite(str(options.suite), data, strict=options.strict)
-        if name not in [dataset.name for dataset in suite.datasets]:
-            raise SuiteError(f"--select-on {name}: {error}") from error
+        raise SuiteError(f"--select-on {name}: {error}") from error
+    if len(held_out) > 1:
+        listed = ", ".join(dataset.name for dataset in held_out)
+        raise SuiteError(f"--select-on {name}: expected one data set, found {len(held_out)}: {listed}.")
+
+
+def _suite(options: SweepOptions) -> Suite:
+    return open_suite(options.suite or "", options.data, reference=options.reference, strict=options.strict)

@@ -25,7 +25,7 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     if json:
         show_json([as_entry(record) for record in measured.records])
     else:
-        show(accuracy_table(measured.records, len(measured.missing)), f"{options.checkpoint} on {options.suite} (%)")
+        show(accuracy_table(measured.records, len(measured.missing)), f"{options.checkpoint} on {first.suite} (%)")
     say_rest(measured, options)
 
 

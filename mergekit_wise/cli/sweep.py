@@ -14,7 +14,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     from mergekit_wise.cli.evaluate import say_rest
     from mergekit_wise.cli.progress import perform
 
-    if options.suite is None and options.save is not None:
+    if options.suite is None and options.reference is None and options.save is not None:
         _save(options)
         return
     from mergekit_wise.api.sweep import sweep
@@ -26,7 +26,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     if json:
         _print_json(report)
     else:
-        show_sweep(report, str(options.suite))
+        show_sweep(report, report.records[0].suite)
         _show_more(report)
     say_rest(report, options)
     if options.plot is not None:

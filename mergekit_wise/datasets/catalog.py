@@ -31,7 +31,7 @@ from mergekit_wise.datasets import (
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_folder, open_toml, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
-from mergekit_wise.datasets.subsets import with_names
+from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
 from mergekit_wise.errors import SuiteError
@@ -127,9 +127,14 @@ def open_suite(
         raise SuiteError(_not_found(names, missing, root))
     new_classnames = None if classnames is None else read_classnames(classnames)
     new_templates = None if templates is None else read_templates(templates)
-    datasets = {key: with_names(d, new_classnames, new_templates) for key, d in opened.items() if d is not None}
-    _require_unique_names(datasets)
     chosen = selection.references[0] if len(selection.references) == 1 else ""
+    found = opened.get(chosen)
+    datasets: dict[str, Dataset] = {}
+    for key, dataset in opened.items():
+        if dataset is not None:
+            ordered = dataset if found is None else in_order_of(found, dataset)
+            datasets[key] = with_names(ordered, new_classnames, new_templates, found)
+    _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
     return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
 

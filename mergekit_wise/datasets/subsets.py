@@ -3,7 +3,7 @@
 This module knows nothing of where images come from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -55,8 +55,9 @@ def subset(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
 def companions(suite: Suite) -> tuple[Dataset, ...]:
     """For each shift with fewer classes than the reference: the reference's images of these classes.
 
-    They have the shift's labels and columns of the head. Effective robustness on ImageNet-R, ImageNet-A and ObjectNet
-    is measured against ImageNet's accuracy on their classes (WiSE-FT, appendix; Taori et al. 2020).
+    They have the shift's labels and columns of the head. Which classes both have follows from the columns of one
+    vocabulary, such as ImageNet's, or from the classes' names. Effective robustness on ImageNet-R, ImageNet-A and
+    ObjectNet is measured against ImageNet's accuracy on their classes (WiSE-FT, appendix; Taori et al. 2020).
     """
     return () if suite.reference is None else tuple(_companions(suite.reference, suite.shifts))
 
@@ -66,14 +67,43 @@ def companion_name(shift: str) -> str:
     return f"reference-of-{shift}"
 
 
-def with_names(dataset: Dataset, classnames: tuple[str, ...] | None, templates: tuple[str, ...] | None) -> Dataset:
+def with_names(
+    dataset: Dataset,
+    classnames: tuple[str, ...] | None,
+    templates: tuple[str, ...] | None,
+    reference: Dataset | None = None,
+) -> Dataset:
     """`dataset` with other class names, other templates, or both; None keeps the data set's own.
 
     For a data set with some of ImageNet's classes, such as ImageNet-R, all 1000 names of ImageNet may be given; those
-    of its classes are taken. Raises SuiteError if the number of names fits neither.
+    of its classes are taken. So are those of a shift that has, by its own names, some of the classes of `reference`.
+    Raises SuiteError if the number of names fits neither.
     """
-    names = dataset.classnames if classnames is None else _fitting(dataset, classnames)
+    names = dataset.classnames if classnames is None else _fitting(dataset, classnames, reference)
     return replace(dataset, classnames=names, templates=dataset.templates if templates is None else templates)
+
+
+def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
+    """`shift` with its classes in the order that `reference` has them in, if both have the same names, each once.
+
+    A head without names of its own is for the reference's classes in the reference's order. Data sets that are columns
+    of a larger head stay as they are.
+    """
+    names, order = shift.classnames, reference.classnames
+    is_own = shift.columns is None and reference.columns is None and shift.vocabulary == reference.vocabulary
+    if not is_own or names == order or len(set(names)) < len(names) or sorted(names) != sorted(order):
+        return shift
+    new_label = np.array([order.index(name) for name in names], np.int64)
+    accepted = shift.metric.accepted
+    if accepted is not None:
+        accepted = tuple(frozenset(int(new_label[label]) for label in labels) for labels in accepted)
+    return replace(
+        shift,
+        classnames=order,
+        labels=new_label[shift.labels],
+        metric=replace(shift.metric, accepted=accepted),
+        notes=(*shift.notes, f"its classes are taken in the order of {reference.title}'s, by their names."),
+    )
 
 
 def _at(function: Callable[..., T], rows: NDArray[np.int64], index: int, *arguments: Any) -> T:
@@ -102,12 +132,17 @@ def _metric_of_rows(metric: Metric, rows: NDArray[np.int64]) -> Metric:
     return Metric(metric.kind, {name: group for name, group in groups.items() if group.size}, accepted)
 
 
+def _metric_of_labels(metric: Metric, label_of: Mapping[int, int]) -> Metric:
+    """The metric with the new numbers of the classes; those that have none are no answers."""
+    if metric.accepted is None:
+        return metric
+    accepted = (frozenset(label_of[label] for label in labels if label in label_of) for labels in metric.accepted)
+    return replace(metric, accepted=tuple(accepted))
+
+
 def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dataset]:
     for shift in shifts:
-        if shift.columns is None or shift.vocabulary != reference.vocabulary or reference.columns is not None:
-            continue
-        classes = [(label, columns) for label, columns in enumerate(shift.columns) if label not in shift.no_answers]
-        label_of = {column: label for label, columns in classes for column in columns}
+        label_of = _shared_classes(reference, shift)
         rows = np.flatnonzero(np.isin(reference.labels, list(label_of))).astype(np.int64)
         if not len(rows):
             continue
@@ -118,19 +153,38 @@ def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dat
             title=f"{reference.title}, {shift.title}'s classes",
             classnames=shift.classnames,
             labels=np.array([label_of[label] for label in chosen.labels.tolist()], np.int64),
+            metric=_metric_of_labels(chosen.metric, label_of),
             columns=shift.columns,
             no_answers=shift.no_answers,
             expected=None,
         )
 
 
-def _fitting(dataset: Dataset, classnames: tuple[str, ...]) -> tuple[str, ...]:
+def _shared_classes(reference: Dataset, shift: Dataset) -> dict[int, int]:
+    """The shift's label of each label of the reference, if the shift has some of its classes; else empty."""
+    if shift.columns is not None and shift.vocabulary == reference.vocabulary and reference.columns is None:
+        classes = [(label, columns) for label, columns in enumerate(shift.columns) if label not in shift.no_answers]
+        return {column: label for label, columns in classes for column in columns}
+    own = {name: label for label, name in enumerate(shift.classnames)}
+    is_part = len(own) < len(reference.classnames) and own.keys() <= set(reference.classnames)
+    if not is_part or len(own) < len(shift.classnames) or len(set(reference.classnames)) < len(reference.classnames):
+        return {}
+    return {label: own[name] for label, name in enumerate(reference.classnames) if name in own}
+
+
+def _fitting(dataset: Dataset, classnames: tuple[str, ...], reference: Dataset | None) -> tuple[str, ...]:
     if len(classnames) == len(dataset.classnames):
         return classnames
+    if reference is not None and len(classnames) == len(reference.classnames):
+        name_of = {label: classnames[place] for place, label in _shared_classes(reference, dataset).items()}
+        if dataset.columns is None and len(name_of) == len(dataset.classnames):
+            return tuple(name_of[label] for label in range(len(name_of)))
     columns = dataset.columns
     if columns is None or len(classnames) != 1000 or dataset.vocabulary != "imagenet":
         raise SuiteError(
-            f"{dataset.title}: expected {len(dataset.classnames)} class names, one per class, found {len(classnames)}."
+            f"{dataset.title}: expected {len(dataset.classnames)} class names, one per class, found {len(classnames)}. "
+            "--classnames replaces the names of every data set; if they have different classes, give each its own "
+            "names in a TOML file."
         )
     if any(len(several) != 1 for several in columns):
         raise SuiteError(

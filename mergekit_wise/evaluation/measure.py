@@ -137,8 +137,9 @@ def _open_datasets(
 ) -> tuple[Suite, tuple[Dataset, ...], tuple[Dataset, ...]]:
     """The suite, its complete data sets, followed by the companions of shifts if asked for, and the parts to use."""
     suite = open_suite(
-        str(options.suite),
+        options.suite or "",
         options.data,
+        reference=options.reference,
         strict=options.strict,
         classnames=options.classnames,
         templates=options.templates,

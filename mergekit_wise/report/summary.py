@@ -55,9 +55,13 @@ def summarize(comparison: Comparison) -> Summary:
 def baseline_of(comparison: Comparison, shift: Column) -> Baseline | None:
     """The line that predicts a shift from the comparison's reference: the user's own, else the published one.
 
+    Lines are for top-1 accuracies: there is none where one of the two reports another metric.
+
     For ImageNet-R, ImageNet-A and ObjectNet the published line predicts from ImageNet restricted to their classes,
     which is not the reference; see `robustness`.
     """
+    if not _report_accuracy(comparison, shift):
+        return None
     if shift.name in comparison.baselines:
         return comparison.baselines[shift.name]
     line = BASELINES.get(shift.name)
@@ -74,12 +78,17 @@ def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift:
     if reference is None:
         return None
     line, name = baseline_of(comparison, shift), reference.name
-    if line is None and reference.name == "imagenet":
+    if line is None and reference.name == "imagenet" and _report_accuracy(comparison, shift):
         line, name = BASELINES.get(shift.name), companion_name(shift.name)
     shifted, unshifted = curve.rows.get((alpha, shift.name)), curve.rows.get((alpha, name))
     if line is None or shifted is None or unshifted is None:
         return None
     return effective_robustness((shifted.correct, shifted.total), (unshifted.correct, unshifted.total), line)
+
+
+def _report_accuracy(comparison: Comparison, shift: Column) -> bool:
+    """Whether the number that the reference and a shift report is top-1 accuracy."""
+    return all(column is None or column.metric in ("", "top-1") for column in (comparison.reference, shift))
 
 
 def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None, dict[str, Loss]]:
@@ -102,7 +111,7 @@ def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None
 
 def _columns(names: list[str], candidate: Candidate) -> list[str]:
     """The names of the columns that `losses` has for candidates like this one."""
-    averages = [SHIFTS] if candidate.shifts else []
+    averages = [SHIFTS] if len(candidate.shifts) > 1 else []
     return [*names, *averages, *([BOTH] if candidate.shifts and candidate.has_reference else [])]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from mergekit_wise.analysis import Candidate, Loss, connectivity
+from mergekit_wise.analysis.candidate import BOTH, SHIFTS, columns
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ResultsError
@@ -17,6 +18,10 @@ ACTIONS = {
     "zeroshot": "zero-shot",
     "finetuned": "fine-tuned",
 }
+
+
+AVERAGES = {SHIFTS: "Avg shifts", BOTH: "Avg both"}
+"""How the columns of averages are called where there is little room."""
 
 
 def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
@@ -70,15 +75,20 @@ def background_gap(records: Sequence[Record]) -> float | None:
 
 
 def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
-    """A row per alpha: the reference, every shift, the shifts' average, and the average of reference and shifts."""
+    """A row per alpha: the reference, every shift, the shifts' average, and the average of reference and shifts.
+
+    Averages that would repeat another column are left out: those of a single shift, or without a reference.
+    """
     titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
     rows = []
     for candidate in candidates:
         cells = {r.title: percent(r.value, "") for r in records if r.alpha == candidate.alpha}
-        averages = (percent(candidate.shift_accuracy, ""), percent(candidate.average, ""))
+        found = dict(columns(candidate))
+        averages = [percent(found[name].value, "") for name in AVERAGES if name in found]
         rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
     marked = [candidate.alpha == recommended for candidate in candidates]
-    return Table.of_texts(("alpha", *titles.values(), "Avg shifts", "Avg both"), rows, marked)
+    names = [title for name, title in AVERAGES.items() if name in dict(columns(candidates[0]))]
+    return Table.of_texts(("alpha", *titles.values(), *names), rows, marked)
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:

@@ -22,7 +22,9 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
         names = None if request.classnames is None else read_classnames(request.classnames)
         prompts = None if request.templates is None else read_templates(request.templates)
         return with_names(_digits(), names, prompts), ()
-    suite = open_suite(name, request.data, strict=True, classnames=request.classnames, templates=request.templates)
+    suite = open_suite(
+        name, request.data, use="train", strict=True, classnames=request.classnames, templates=request.templates
+    )
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")

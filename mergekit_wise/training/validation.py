@@ -78,7 +78,7 @@ def open_validator(
 ) -> Iterator[Validator]:
     """Open a validator for checkpoints fine-tuned from `zeroshot`. Raises SuiteError, ModelError."""
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
-        suite = open_suite(options.suite, options.data)
+        suite = open_suite(options.suite or "", options.data, use="validate")
         evaluator.heads.require(suite.datasets)
         for dataset in suite.datasets:
             for text in dataset.titled_notes:

@@ -12,8 +12,9 @@ from timm.data import ImageNetInfo, RealLabelsImagenet
 
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.catalog import ENTRIES
+from mergekit_wise.datasets.dataset import Dataset, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import limited
+from mergekit_wise.datasets.subsets import companions, limited
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.predictions import Predictions, as_details, predict_classes
 from tests.datasets.test_imagenet import write_tars
@@ -113,3 +114,17 @@ def test_names_may_go_on_after_the_number(root):
 def test_without_imagenet_it_is_missing(tmp_path):
     """A missing data set is not an error."""
     assert FIND(tmp_path) is None
+
+
+def test_its_images_of_a_shifts_classes_keep_their_labels(root):
+    """As the reference of ImageNet-R or A, whose classes have other numbers, all labels among these are right."""
+    dataset = FIND(root)
+    columns = tuple((column,) for column in range(0, 1000, 3))
+    shift = Dataset("r", "R", ("x",) * len(columns), np.array([0]), str, columns=columns, vocabulary="imagenet")
+    (companion,) = companions(Suite("s", dataset, (shift,)))
+    assert len(companion) > 20
+    for number, label, accepted in zip(
+        numbers(companion), companion.labels.tolist(), companion.metric.accepted, strict=True
+    ):
+        assert accepted == {column // 3 for column in REAL[number] if column % 3 == 0}
+        assert label in accepted
