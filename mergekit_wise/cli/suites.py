@@ -102,4 +102,4 @@ def _images(statuses: "list[DatasetStatus]") -> str:
         return f"{images:,} of {expected:,}"
     if all(status.verified or status.expected is None for status in statuses) or images == expected:
         return f"{images:,}"
-    return f"{images:,} (expected about {expected:,}, unverified)"
+    return f"{images:,} of about {expected:,}, unverified"
