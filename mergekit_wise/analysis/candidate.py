@@ -27,6 +27,8 @@ class Candidate:
         names: of the reference, then of the shifts; generic names by default.
         estimates: in the same order, the numbers to use in place of the share of the counts, e.g. if a data set
             reports macro F1. None, or an empty tuple: the counts' share and its Clopper-Pearson interval.
+        same_images: in the same order, keys that are equal for data sets made of the same images; empty for images of
+            their own. An empty tuple: no images are shared.
     """
 
     alpha: float
@@ -34,6 +36,7 @@ class Candidate:
     shifts: tuple[Counts, ...]
     names: tuple[str, ...] = ()
     estimates: tuple[Estimate | None, ...] = ()
+    same_images: tuple[str, ...] = ()
 
     @property
     def has_reference(self) -> bool:
@@ -51,7 +54,7 @@ class Candidate:
     def shift_average(self) -> Estimate:
         """Mean over the shifts, each with the same weight, as in the paper's tables; ``UNKNOWN`` without shifts."""
         each = self.measured[1:]
-        return combined([(1 / len(each), one) for one in each]) if each else UNKNOWN
+        return combined([(1 / len(each), one) for one in each], self.same_images[1:]) if each else UNKNOWN
 
     @property
     def both(self) -> Estimate:
@@ -61,8 +64,9 @@ class Candidate:
         """
         if not self.has_reference:
             return self.shift_average
-        reference = self.measured[0]
-        return combined([(0.5, reference), (0.5, self.shift_average)]) if self.shifts else reference
+        reference, *each = self.measured
+        terms = [(0.5, reference), *((0.5 / len(each), one) for one in each)]
+        return combined(terms, self.same_images) if each else reference
 
     @property
     def reference_accuracy(self) -> float:

@@ -53,21 +53,30 @@ UNKNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 """A number that was not measured. It differs from no other, and none is above it."""
 
 
-def combined(terms: Sequence[tuple[float, Estimate]]) -> Estimate:
-    """The weighted sum of measurements on different images, with an interval derived from theirs.
+def combined(terms: Sequence[tuple[float, Estimate]], same_images: Sequence[str] = ()) -> Estimate:
+    """The weighted sum of measurements, with an interval derived from theirs.
 
     The distances from the value to the bounds add up as independent errors do, each side by itself (MOVER: Zou and
-    Donner, Statistics in Medicine 27, 2008). For normal intervals this is the normal interval of the sum. If the
-    measurements share images, the interval is usually too wide, because shared errors cancel in differences.
+    Donner, Statistics in Medicine 27, 2008). For normal intervals this is the normal interval of the sum.
+
+    Measurements on the same images are not independent: an image that is hard stays hard when it is corrupted. How
+    much their errors have in common cannot be seen from counts, so the distances of such terms are added up, which is
+    right if the errors are the same and too wide otherwise: the standard error of a sum is at most the sum of the
+    standard errors.
 
     Args:
         terms: factors of any sign, each with the estimate that it multiplies.
+        same_images: for each term, a key that terms on the same images share; empty for images of its own. By default
+            no images are shared.
     """
     value = sum(factor * each.value for factor, each in terms)
     if isnan(value):
         return UNKNOWN
-    bounds = [sorted((factor * each.low, factor * each.high)) for factor, each in terms]
-    middles = [factor * each.value for factor, each in terms]
-    below = hypot(*(middle - low for middle, (low, _) in zip(middles, bounds, strict=True)))
-    above = hypot(*(high - middle for middle, (_, high) in zip(middles, bounds, strict=True)))
-    return Estimate(value, value - below, value + above)
+    below: dict[object, float] = {}
+    above: dict[object, float] = {}
+    for number, ((factor, each), key) in enumerate(zip(terms, same_images or ("",) * len(terms), strict=True)):
+        low, high = sorted((factor * each.low, factor * each.high))
+        group = key or number
+        below[group] = below.get(group, 0.0) + factor * each.value - low
+        above[group] = above.get(group, 0.0) + high - factor * each.value
+    return Estimate(value, value - hypot(*below.values()), value + hypot(*above.values()))

@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from mergekit_wise.checkpoint.folder import leaves_folder
+from mergekit_wise.datasets import clip_benchmark
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import did_you_mean
+from mergekit_wise.wording import did_you_mean, listed
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -34,6 +35,7 @@ REPOSITORIES = MappingProxyType(
         "dtd": "wds_vtab-dtd",
         "sun397": "wds_sun397",
         "food101": "wds_food101",
+        **{name: name for name in clip_benchmark.METRICS},
     }
 )
 """The repository of `OWNER` for each data set that the hub has, by the name in the catalogue."""
@@ -88,8 +90,11 @@ def fetch_data(options: FetchOptions) -> Fetched:
 
 def _repository(name: str) -> str:
     if name not in REPOSITORIES:
+        # Of "pets" the repository is wds_vtab-pets, which difflib does not find alike.
+        parts = [known for known in REPOSITORIES if name in known or name in REPOSITORIES[known]]
+        suggestion = f" Did you mean {listed(map(repr, parts), 3)}?" if parts else did_you_mean(name, REPOSITORIES)
         raise UsageError(
-            f"{name}: the hub has no such data set.{did_you_mean(name, REPOSITORIES)} "
+            f"{name}: the hub has no such data set.{suggestion} "
             f"It has {', '.join(REPOSITORIES)}. Run 'wise suites' to see where to get the others."
         )
     return REPOSITORIES[name]

@@ -17,7 +17,8 @@ class DatasetStatus:
     Attributes:
         images: the number of images found; None if the data set is missing or damaged.
         expected: the number of images in the complete data set; None if unknown.
-        complete: whether the data set was found with the expected number of images.
+        verified: whether that number was confirmed by the data set's own files.
+        complete: whether the data set was found with the expected number of images, or with any if it is not verified.
         location: where it was found, relative to the data folder; None if it was not.
         problem: what is wrong with a damaged data set; None otherwise.
         places: the folders that are looked for, relative to the data folder.
@@ -29,6 +30,7 @@ class DatasetStatus:
     title: str
     images: int | None
     expected: int | None
+    verified: bool
     complete: bool
     location: str | None
     problem: str | None
@@ -95,13 +97,15 @@ def _status(entry: Entry, root: Path | None) -> DatasetStatus:
         if root is not None and Path(location).is_relative_to(root):
             location = str(Path(location).relative_to(root))
     images = None if dataset is None else len(dataset)
-    complete = images is not None and entry.expected in (None, images)
+    # What the data set's own lists say is more exact than the catalogue.
+    counted = None if dataset is None else dataset.expected
     return DatasetStatus(
         entry.name,
         entry.title,
         images,
-        entry.expected,
-        complete,
+        entry.expected if counted is None else counted,
+        entry.verified or counted is not None,
+        images is not None and counted in (None, images),
         location,
         problem,
         entry.places,

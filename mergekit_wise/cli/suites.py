@@ -56,9 +56,12 @@ def _show_data_sets(report: "SuitesReport") -> None:
     for title, some in (("Damaged", damaged), ("Not found", missing)):
         if some:
             out.print(Text(f"\n{title}", style="bold"))
+        names: dict[str, list[str]] = {}
         for name, statuses in _groups(report, some).items():
-            texts = dict.fromkeys(status.problem or status.hint for status in statuses)
-            out.print_message(" ".join(texts), f"{name}: ", "yellow")
+            text = " ".join(dict.fromkeys(status.problem or status.hint for status in statuses))
+            names.setdefault(text, []).append(name)
+        for text, same in names.items():
+            out.print_message(text, f"{', '.join(same)}: ", "yellow")
 
 
 def _show_suites(report: "SuitesReport") -> None:
@@ -100,4 +103,8 @@ def _groups(report: "SuitesReport", statuses: "list[DatasetStatus]") -> "Groups"
 def _images(statuses: "list[DatasetStatus]") -> str:
     images = sum(status.images or 0 for status in statuses)
     expected = sum(status.expected or 0 for status in statuses)
-    return f"{images:,}" if all(status.complete for status in statuses) else f"{images:,} of {expected:,}"
+    if not all(status.complete for status in statuses):
+        return f"{images:,} of {expected:,}"
+    if all(status.verified or status.expected is None for status in statuses) or images == expected:
+        return f"{images:,}"
+    return f"{images:,} of about {expected:,}, unverified"

@@ -12,7 +12,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, objectnet, transfer, video, wilds
+from mergekit_wise.datasets import (
+    cifar,
+    clip_benchmark,
+    digits,
+    domainnet,
+    imagenet,
+    imagenet_9,
+    imagenet_c,
+    imagenet_d,
+    imagenet_real,
+    objectnet,
+    transfer,
+    video,
+    wilds,
+    wilds_binary,
+)
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_folder, open_toml, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
@@ -30,7 +45,22 @@ NO_ROOT = f"No data folder given. Pass --data ROOT or set {ROOT_VARIABLE}."
 Use = Literal["evaluate", "validate", "train", "recalibrate"]
 """What a suite is opened for: a suite's file may name data sets for validation and for training."""
 
-_MODULES = (imagenet, objectnet, video, cifar, wilds, transfer, imagenet_c, digits)
+_MODULES = (
+    imagenet,
+    imagenet_real,
+    objectnet,
+    video,
+    imagenet_d,
+    imagenet_9,
+    cifar,
+    wilds,
+    wilds_binary,
+    domainnet,
+    transfer,
+    clip_benchmark,
+    imagenet_c,
+    digits,
+)
 _FILES = tuple(read_suite(path) for path in sorted(Path(__file__).with_name("suites").glob("*.toml")))
 
 ENTRIES: Mapping[str, Entry] = MappingProxyType(

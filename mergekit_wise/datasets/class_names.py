@@ -5,6 +5,7 @@ imported, and nothing in the files is executed. This module knows nothing of ima
 """
 
 import ast
+import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -53,6 +54,13 @@ def subset_columns(subset: str) -> tuple[int, ...]:
     """The labels that ImageNet-R (`subset` "r") or ImageNet-A ("a") has of the 1000, in ascending order (timm)."""
     label_of = {wnid: label for label, wnid in enumerate(imagenet_wnids())}
     return tuple(sorted(label_of[wnid] for wnid in _timm_lines(f"imagenet_{subset}_synsets.txt", 200)))
+
+
+@cache
+def imagenet_real_labels() -> tuple[frozenset[int], ...]:
+    """ImageNet-ReaL's labels of each of the 50,000 validation images, in the order of their numbers (timm)."""
+    lists = json.loads(_library_file("timm", Path("data", "_info", "imagenet_real_labels.json")))
+    return tuple(frozenset(labels) for labels in lists)
 
 
 def imagenet_classnames() -> tuple[str, ...]:

@@ -23,7 +23,7 @@ This module knows nothing of the data sets that the catalogue names.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ from mergekit_wise.datasets.class_names import (
 )
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.folders import class_folders, list_images
-from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
+from mergekit_wise.datasets.layouts import Found, open_folders, positions, require_labels
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean, plural
@@ -68,7 +68,9 @@ MAX_NUMBERED = 100_000
 class Description:
     """What a user states about a data set beyond its folders; None or empty where nothing is stated.
 
-    ``class_map`` gives the class of each folder by name or number. Folders that it does not name are left out.
+    ``class_map`` gives the class of each folder by name or number. Folders that it does not name are left out. With
+    ``named_folders``, class folders must have the names in ``classnames``, so that a folder that is missing cannot
+    shift the labels of the others.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Description:
     class_map: Mapping[str, str | int] = field(default_factory=dict)
     metric: Metric = field(default_factory=Metric)
     vocabulary: str = ""
+    named_folders: bool = False
 
 
 def open_folder(root: Path, description: Description | None = None) -> Dataset:
@@ -174,6 +177,7 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
         class_map=_class_map(table, where),
         metric=_metric(table, where),
         vocabulary="imagenet" if classnames == "imagenet" else "",
+        named_folders="places" in table and classnames is not None,
     )
     dataset = open_folder(folder, description)
     if labels is not None:
@@ -184,7 +188,7 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
         raise SuiteError(
             f"{where}: metric = 'worst-group' needs the key 'groups', as in groups = \"metadata.csv:place\"."
         )
-    return replace(dataset, expected=_expected(table, where))
+    return replace(dataset, expected=_expected(table, where) if table.get("verified", True) else None)
 
 
 def _from_tars(root: Path, description: Description) -> Dataset:
@@ -218,6 +222,10 @@ def _from_folders(root: Path, description: Description) -> Dataset:
             return _dataset(open_folders(root, wnids, "by WordNet ids"), description.classnames, description)
         if not description.classnames:
             return _from_wnids(root, description, tuple(wnids[folder] for folder in folders))
+    if description.named_folders and description.classnames:
+        label_of = labels_by_name(description.classnames, folders)
+        expected = f"after its {plural(len(description.classnames), 'class')}, such as {description.classnames[0]!r}"
+        return _dataset(open_folders(root, label_of, expected), description.classnames, description)
     label_of = _numbers(root, folders) or {folder: label for label, folder in enumerate(folders)}
     names = description.classnames or tuple(sorted(folders, key=label_of.__getitem__))
     if len(names) != len(folders):
@@ -226,6 +234,17 @@ def _from_folders(root: Path, description: Description) -> Dataset:
             "Give one for each folder, or assign folders to classes with class_map."
         )
     return _dataset(open_folders(root, label_of, "after classes"), names, description)
+
+
+def labels_by_name(classnames: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
+    """The label of each folder that has the name of a class, whatever the case, and with "_" or "-" for blanks."""
+    label_of = positions([plain_name(name) for name in classnames])
+    return {folder: label_of[plain_name(folder)] for folder in folders if plain_name(folder) in label_of}
+
+
+def plain_name(name: str) -> str:
+    """A class's name without case, blanks, hyphens and underscores, to compare it with others."""
+    return "".join(character for character in name.casefold() if character not in " _-")
 
 
 def _from_wnids(root: Path, description: Description, columns: tuple[int, ...]) -> Dataset:

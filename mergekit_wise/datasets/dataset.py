@@ -46,6 +46,8 @@ class Dataset:
         columns: for each class, the columns of a head over `vocabulary` that stand for it. The logit of a class is
             the maximum over its columns; a class without columns is never predicted. None if a head has one column
             per class.
+        no_answers: labels of classes that are no answer, such as "none" of YTBB-Robust: a head of the data set's own
+            classes never predicts them, and may lack them.
         vocabulary: the set of classes that `columns` index ("imagenet").
         metric: the number that is reported.
         sample: the name of image i for messages: a path, or a member of a tar.
@@ -56,8 +58,8 @@ class Dataset:
         size: the stored size of image i in bytes; None if images are made rather than stored.
         is_cropped: whether the images are stored as models take them, and are not resized and cropped again if their
             size is the model's.
-        same_images: equal for data sets that are made of the same images in the same order, such as an original and
-            its corruptions; empty for images of its own.
+        same_images: equal for data sets that are made of the same images, such as an original and its corruptions, so
+            that their errors are not independent; empty for images of its own.
         notes: sentences on what was left out, mapped or guessed when the data set was opened.
     """
 
@@ -68,6 +70,7 @@ class Dataset:
     image: "Callable[[int], Image.Image]"
     templates: tuple[str, ...] = ("a photo of a {}.",)
     columns: tuple[tuple[int, ...], ...] | None = None
+    no_answers: frozenset[int] = frozenset()
     vocabulary: str = ""
     metric: Metric = Metric()
     sample: Callable[[int], str] = str

@@ -58,8 +58,17 @@ def test_images() -> Part:
 
 def _open(name: str) -> Dataset:
     part = test_images()
-    make = partial(_printed, part.labels) if name == "digits-printed" else partial(_shifted, part.pixels, _SHIFTS[name])
-    return Dataset(name, _TITLES[name], CLASSNAMES, part.labels, make, expected=_EXPECTED, location="built in")
+    is_printed = name == "digits-printed"
+    return Dataset(
+        name,
+        _TITLES[name],
+        CLASSNAMES,
+        part.labels,
+        partial(_printed, part.labels) if is_printed else partial(_shifted, part.pixels, _SHIFTS[name]),
+        expected=_EXPECTED,
+        location="built in",
+        same_images="" if is_printed else "digits",
+    )
 
 
 def _shifted(

@@ -4,7 +4,7 @@ Sources: Deng et al. 2009; Recht et al. 2019 (arXiv 1902.10811); Hendrycks et al
 1907.07174); Wang et al. 2019 (arXiv 1905.13549).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,9 @@ from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, ope
 
 VOCABULARY = "imagenet"
 
+VALIDATION_IMAGES = "imagenet"
+"""`Dataset.same_images` of what is made of ImageNet's validation images."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
@@ -27,7 +30,8 @@ class _Kind:
 
     ``subset`` is an argument of :func:`subset_columns`, or empty for all 1000 classes. ``named`` says whether the name
     of a class folder is a WordNet id or the class number; numbers must not be sorted as texts. ``ambiguous`` are
-    folders that may belong to another data set.
+    folders that may belong to another data set. ``tars`` is empty if the hub has no tars. ``same_images`` is as in
+    :class:`Dataset`.
     """
 
     name: str
@@ -39,6 +43,7 @@ class _Kind:
     subset: str = ""
     named: Literal["wnid", "number"] = "wnid"
     ambiguous: tuple[str, ...] = ()
+    same_images: str = ""
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -46,7 +51,7 @@ class _Kind:
 
     @property
     def tar_places(self) -> tuple[str, ...]:
-        return (f"wds_{self.tars}", f"wds/{self.tars}", f"clip-benchmark/wds_{self.tars}")
+        return tuple(f"{start}{self.tars}" for start in ("wds_", "wds/", "clip-benchmark/wds_") if self.tars)
 
     def columns(self) -> tuple[int, ...]:
         return subset_columns(self.subset) if self.subset else tuple(range(1000))
@@ -63,7 +68,7 @@ def _find(kind: _Kind, root: Path) -> Dataset | None:
     if found is None:
         return None
     names, columns = imagenet_classnames(), kind.columns()
-    return found.dataset(
+    dataset = found.dataset(
         kind.name,
         kind.title,
         tuple(names[column] for column in columns),
@@ -72,6 +77,7 @@ def _find(kind: _Kind, root: Path) -> Dataset | None:
         tuple((column,) for column in columns) if kind.subset else None,
         VOCABULARY,
     )
+    return replace(dataset, same_images=kind.same_images)
 
 
 def _open(kind: _Kind, root: Path) -> Found | None:
@@ -99,6 +105,7 @@ _KINDS = (
         "WordNet id, as torchvision.datasets.ImageNet does, in imagenet/val/; or wise data fetch imagenet.",
         # For a root that is ImageNet's own folder.
         ambiguous=("val_in_folder", "val"),
+        same_images=VALIDATION_IMAGES,
     ),
     _Kind(
         "imagenet-v2",
@@ -109,14 +116,33 @@ _KINDS = (
             "imagenetv2-matched-frequency",
             "imagenetv2/ImageNetV2-matched-frequency",
             "imagenetv2/imagenetv2-matched-frequency-format-val",
-            "imagenetv2",
-            "imagenet-v2",
         ),
         "imagenetv2",
         10_000,
         "imagenetv2-matched-frequency.tar.gz from https://huggingface.co/datasets/vaishaal/ImageNetV2, unpacked; or "
         "wise data fetch imagenet-v2.",
         named="number",
+        # They may hold the folders of all three variants.
+        ambiguous=("imagenetv2", "imagenet-v2"),
+    ),
+    *(
+        _Kind(
+            f"imagenet-v2-{variant}",
+            f"ImageNet-V2, {title}",
+            tuple(
+                f"{folder}{name}"
+                for folder in ("", "imagenetv2/", "imagenet-v2/")
+                for name in (f"imagenetv2-{file}-format-val", f"ImageNetV2-{file}", f"imagenetv2-{file}")
+            ),
+            "",
+            10_000,
+            f"imagenetv2-{file}.tar.gz from https://huggingface.co/datasets/vaishaal/ImageNetV2, unpacked.",
+            named="number",
+        )
+        for variant, file, title in (
+            ("threshold", "threshold0.7", "threshold 0.7"),
+            ("top-images", "top-images", "top images"),
+        )
     ),
     _Kind(
         "imagenet-r",

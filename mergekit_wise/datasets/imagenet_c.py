@@ -4,13 +4,14 @@ Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
 from mergekit_wise.datasets.class_names import imagenet_classnames, imagenet_templates, imagenet_wnids
 from mergekit_wise.datasets.dataset import Dataset, Entry
-from mergekit_wise.datasets.imagenet import VOCABULARY
+from mergekit_wise.datasets.imagenet import VALIDATION_IMAGES, VOCABULARY
 from mergekit_wise.datasets.layouts import find_layout, open_folders, positions
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -59,7 +60,7 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
     layout = find_layout(root, _places(corruption, severity), (), label_of.__contains__)
     if layout is None:
         return None
-    return open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes").dataset(
+    dataset = open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes").dataset(
         name_of(corruption, severity),
         title_of(corruption, severity),
         imagenet_classnames(),
@@ -67,6 +68,7 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
         IMAGES,
         vocabulary=VOCABULARY,
     )
+    return replace(dataset, same_images=VALIDATION_IMAGES)
 
 
 ENTRIES = tuple(

@@ -23,7 +23,7 @@ _CLASSES = 113
 _IMAGES = 18_574
 _FOLDERS = ("objectnet-1.0/images", "objectnet/objectnet-1.0/images", "objectnet/images")
 _TARS = ("wds_objectnet", "wds/objectnet", "clip-benchmark/wds_objectnet")
-_MAPPINGS = ("objectnet-1.0/mappings", "objectnet/objectnet-1.0/mappings", "objectnet/mappings", "objectnet")
+MAPPING_PLACES = ("objectnet-1.0/mappings", "objectnet/objectnet-1.0/mappings", "objectnet/mappings", "objectnet")
 
 MAPPING_FILES = (
     "folder_to_objectnet_label.json",
@@ -64,7 +64,7 @@ def find_objectnet(root: Path) -> Dataset | None:
     if layout is None:
         return None
     kind, place = layout
-    elsewhere = tuple(root / name for name in _MAPPINGS)
+    elsewhere = tuple(root / name for name in MAPPING_PLACES)
     if kind == "folders":
         mapping = find_map((place.parent / "mappings", place.parent, place.parent.parent, *elsewhere))
         found = _open_folders(place, mapping)

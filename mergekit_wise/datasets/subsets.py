@@ -3,7 +3,7 @@
 This module knows nothing of where images come from.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -132,6 +132,14 @@ def _metric_of_rows(metric: Metric, rows: NDArray[np.int64]) -> Metric:
     return Metric(metric.kind, {name: group for name, group in groups.items() if group.size}, accepted)
 
 
+def _metric_of_labels(metric: Metric, label_of: Mapping[int, int]) -> Metric:
+    """The metric with the new numbers of the classes; those that have none are no answers."""
+    if metric.accepted is None:
+        return metric
+    accepted = (frozenset(label_of[label] for label in labels if label in label_of) for labels in metric.accepted)
+    return replace(metric, accepted=tuple(accepted))
+
+
 def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dataset]:
     for shift in shifts:
         label_of = _shared_classes(reference, shift)
@@ -145,7 +153,9 @@ def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dat
             title=f"{reference.title}, {shift.title}'s classes",
             classnames=shift.classnames,
             labels=np.array([label_of[label] for label in chosen.labels.tolist()], np.int64),
+            metric=_metric_of_labels(chosen.metric, label_of),
             columns=shift.columns,
+            no_answers=shift.no_answers,
             expected=None,
         )
 
@@ -153,7 +163,8 @@ def _companions(reference: Dataset, shifts: tuple[Dataset, ...]) -> Iterator[Dat
 def _shared_classes(reference: Dataset, shift: Dataset) -> dict[int, int]:
     """The shift's label of each label of the reference, if the shift has some of its classes; else empty."""
     if shift.columns is not None and shift.vocabulary == reference.vocabulary and reference.columns is None:
-        return {column: label for label, columns in enumerate(shift.columns) for column in columns}
+        classes = [(label, columns) for label, columns in enumerate(shift.columns) if label not in shift.no_answers]
+        return {column: label for label, columns in classes for column in columns}
     own = {name: label for label, name in enumerate(shift.classnames)}
     is_part = len(own) < len(reference.classnames) and own.keys() <= set(reference.classnames)
     if not is_part or len(own) < len(shift.classnames) or len(set(reference.classnames)) < len(reference.classnames):

@@ -75,6 +75,7 @@ def corrupted(dataset: Dataset, corruption: Corruption) -> Dataset:
         title=f"{dataset.title}, synthetic {name.replace('_', ' ')} {severity}",
         location=f"{dataset.location} ({NOTE})".strip(),
         corrupt=corruption,
+        same_images=dataset.same_images or dataset.name,
     )
 
 
@@ -89,6 +90,7 @@ def synthetic_suite(suite: Suite) -> Suite:
             f"{SYNTHETIC}:{suite.name}: expected one data set to corrupt, found {len(suite.shifts)}. Name one of them: "
             f"{', '.join(dataset.name for dataset in suite.shifts)}."
         )
+    base = replace(base, same_images=base.same_images or base.name)
     shifts = tuple(corrupted(base, Corruption(name, severity)) for name in CORRUPTIONS for severity in SEVERITIES)
     return Suite(f"{SYNTHETIC}:{suite.name}", base, shifts, suite.missing)
 

@@ -7,7 +7,7 @@ is correct if one of its classes is predicted; for pm-10 its reviewed neighbours
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ YTBB_FILES = (
     "rev_class_idx_map.json",
     "ytbb_robustness_test_anchors_full.csv",
 )
+
+# The reviewers' class of anchors that show none of the others. The authors' evaluation sets its logit to the lowest.
+_NO_ANSWER = "none"
 
 # A neighbour with one of these labels of the reviewers does not count as similar to its anchor.
 _PROBLEMS = frozenset(
@@ -60,11 +63,15 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Clips:
-    """All clips of a data set, its class names, and for each class the classes of ImageNet that belong to it."""
+    """All clips of a data set, its class names, and for each class the classes of ImageNet that belong to it.
+
+    `no_answers` are as in :class:`Dataset`.
+    """
 
     clips: tuple[Clip, ...]
     classnames: tuple[str, ...]
     columns: tuple[tuple[int, ...], ...]
+    no_answers: frozenset[int] = frozenset()
 
 
 def find_vid_robust(root: Path) -> Dataset | None:
@@ -115,9 +122,10 @@ def _dataset(name: str, title: str, folder: Path, clips: Clips) -> Dataset:
     labels = np.array([min(correct) for correct in classes], dtype=np.int64)
     found, kept = open_list(folder, frames, labels, len(clips.classnames))
     metric = Metric("all-in-group", _groups(clips.clips, kept), tuple(classes[row] for row in kept))
-    return found.dataset(
+    dataset = found.dataset(
         name, title, clips.classnames, imagenet_templates(), len(frames), clips.columns, VOCABULARY, metric
     )
+    return replace(dataset, no_answers=clips.no_answers)
 
 
 def _groups(clips: tuple[Clip, ...], kept: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
@@ -173,8 +181,12 @@ def _read_ytbb(anchor_file: Path, pair_file: Path, class_file: Path, column_file
                 correct = _classes([*added, first_class[anchor.split("/")[0]]], len(names))
                 frames = (anchor, *(f for f in _neighbours(anchor) if f"{anchor},{f}" in similar))
                 clips[anchor] = Clip(frames, (correct,) * len(frames))
-        columns = tuple(tuple(sorted(map(int, columns_of.get(str(label), ())))) for label in range(len(names)))
-        return Clips(tuple(clips.values()), names, columns)
+        no_answers = frozenset({label_of[_NO_ANSWER]}) if _NO_ANSWER in label_of else frozenset[int]()
+        columns = tuple(
+            () if label in no_answers else tuple(sorted(map(int, columns_of.get(str(label), ()))))
+            for label in range(len(names))
+        )
+        return Clips(tuple(clips.values()), names, columns, no_answers)
 
 
 def _reviews(annotations: Mapping[str, Any]) -> Iterator[tuple[str, frozenset[str]]]:

@@ -4,8 +4,7 @@ Source: Koh et al. 2021 (arXiv 2012.07421). Splits, labels and metrics are those
 lists in its downloads.
 """
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.datasets.csv_rows import class_number, read_rows
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.layouts import first_folder, open_list, positions
 from mergekit_wise.errors import SuiteError
@@ -54,12 +54,12 @@ def _find_fmow(split: Split, root: Path) -> Dataset | None:
     folder = first_folder(root, _FMOW_FOLDERS, "rgb_metadata.csv", "country_code_mapping.csv")
     if folder is None:
         return None
-    region_of = {row[0]: row[1] for row in _rows(folder / "country_code_mapping.csv", "alpha-3", "region")}
+    region_of = {row[0]: row[1] for row in read_rows(folder / "country_code_mapping.csv", "alpha-3", "region")}
     paths, labels, regions = [], [], []
     class_of = positions(FMOW_CLASSES)
     metadata = folder / "rgb_metadata.csv"
     columns = ("split", "timestamp", "category", "country_code")
-    for row, (part, time, category, country) in enumerate(_rows(metadata, *columns)):
+    for row, (part, time, category, country) in enumerate(read_rows(metadata, *columns)):
         if part != "test" or not _is_in_split(split, time, metadata, row):
             continue
         if category not in class_of:
@@ -96,8 +96,8 @@ def _find_iwildcam(split: Split, root: Path) -> Dataset | None:
     metadata = folder / "metadata.csv"
     part = {"id": "id_test", "ood": "test"}[split]
     paths, labels, classes = [], [], 0
-    for row, (row_part, file, text) in enumerate(_rows(metadata, "split", "filename", "y")):
-        label = _label(text, metadata, row)
+    for row, (row_part, file, text) in enumerate(read_rows(metadata, "split", "filename", "y")):
+        label = class_number(text, metadata, row)
         classes = max(classes, label + 1)
         if row_part == part:
             paths.append(f"train/{file}")  # the images of all parts are in train/
@@ -107,18 +107,12 @@ def _find_iwildcam(split: Split, root: Path) -> Dataset | None:
     return found.dataset(name, _TITLES[name], animals, IWILDCAM_TEMPLATES, _EXPECTED[name], metric=Metric("macro-f1"))
 
 
-def _label(text: str, path: Path, row: int) -> int:
-    if not text.isdecimal() or len(text) > 6:
-        raise SuiteError(f"{path}: expected a class number in line {row + 2}, found {text[:40]!r}.")
-    return int(text)
-
-
 def _animals(folder: Path, classes: int) -> tuple[str, ...]:
     """English names, as in the paper's prompts, if the authors' list is next to the data; else Latin names."""
     for file, column in (("labels.csv", "english"), ("categories.csv", "name")):
         if (folder / file).exists():
             # Several classes that do not occur have the number 99999.
-            names = {number: name.lower() for number, name in _rows(folder / file, "y", column)}
+            names = {number: name.lower() for number, name in read_rows(folder / file, "y", column)}
             if all(str(label) in names for label in range(classes)):
                 return tuple(names[str(label)] for label in range(classes))
     raise SuiteError(
@@ -126,20 +120,6 @@ def _animals(folder: Path, classes: int) -> tuple[str, ...]:
         "English names from https://github.com/mlfoundations/wise-ft (src/datasets/iwildcam_metadata). Put one of them "
         "in this folder."
     )
-
-
-def _rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
-    """The entries of each row in `columns`. Raises SuiteError if the file is not such a table."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if absent := [column for column in columns if column not in header]:
-                raise SuiteError(f"{path}: expected the column {absent[0]!r}, found {', '.join(header)[:200]!r}.")
-            places = [header.index(column) for column in columns]
-            yield from (tuple(row[place] for place in places) for row in reader)
-    except (OSError, UnicodeDecodeError, csv.Error, IndexError) as error:
-        raise SuiteError(f"{path}: expected a table in CSV format: {error}. Download it again.") from error
 
 
 _TITLES = {

@@ -47,8 +47,8 @@ Draft = Mapping[str, Any]
 Place = tuple[int, int]
 """The number of a data set and that of a variant."""
 
-_LABELS = ("model", "alpha", "suite", "title", "role")
-"""Attributes of a record that name it; the measurement does not depend on them."""
+_LABELS = ("model", "alpha", "suite", "title", "role", "same_images")
+"""Attributes of a record that name it or place it among others; the measurement does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +203,7 @@ def _drafts(
             "limit": options.limit if drawn else None,
             "seed": options.seed if drawn else None,
             "missing": tuple(part.name for part in suite.missing),
+            "same_images": dataset.same_images,
         }
         drafts.append([facts | model for model in models])
     return drafts

@@ -50,22 +50,30 @@ class Predictions:
 def choose_columns(dataset: Dataset, outputs: int) -> Tensor | None:
     """The columns of a head with `outputs` for each class of a data set: int64 [K, M], -1 where a class has fewer.
 
-    None if each output is a class. Raises ModelError if neither the classes nor the vocabulary of the data set are as
+    None if each output is a class. A class that is no answer has no column, unless it has some in the data set's
+    vocabulary. Raises ModelError if neither the classes nor the vocabulary of the data set are as
     many, SuiteError if there are no images or a label is not one of the classes.
     """
     _require_labels(dataset)
     classes, vocabulary = len(dataset.classnames), VOCABULARIES.get(dataset.vocabulary)
     if dataset.columns is not None and outputs == vocabulary:
-        widest = max(map(len, dataset.columns))
-        rows = [(*columns, *[-1] * (widest - len(columns))) for columns in dataset.columns]
-        return torch.tensor(rows, dtype=torch.int64)
-    if outputs == classes:
+        return _padded(dataset.columns)
+    if outputs == classes and not dataset.no_answers:
         return None
+    answers = [label for label in range(classes) if label not in dataset.no_answers]
+    if outputs in (classes, len(answers)):
+        column_of = dict(zip(answers, answers if outputs == classes else range(outputs), strict=True))
+        return _padded([(column_of[label],) if label in column_of else () for label in range(classes)])
     alternative = f" (or {vocabulary}, those of {dataset.vocabulary})" if vocabulary else ""
     raise ModelError(
         f"{dataset.title}: the data has {classes} classes{alternative}, the model's head {outputs}. Evaluate on "
         "data with the head's classes, or make a head for these classes: wise zeroshot CHECKPOINT --classes FILE."
     )
+
+
+def _padded(columns: Sequence[Sequence[int]]) -> Tensor:
+    widest = max(map(len, columns))
+    return torch.tensor([(*some, *[-1] * (widest - len(some))) for some in columns], dtype=torch.int64)
 
 
 def class_logits(logits: Tensor, columns: Tensor | None) -> Tensor:
@@ -97,7 +105,7 @@ def as_details(
 ) -> list[Detail]:
     """The record of each variant with its predictions; `drafts` hold the attributes of records that are not counted."""
     readable = found.readable
-    metric = _metric_of_part(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
+    metric = metric_of_part(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
     labels, classes = dataset.labels[readable], len(dataset.classnames)
     details = []
     for number, draft in enumerate(drafts):
@@ -114,7 +122,8 @@ def as_details(
             "interval": scored.interval,
             "correct": scored.correct,
             "total": scored.total,
-            "top5": int(found.top5[number].sum()) if classes > _TOP else None,
+            # Of several labels of an image, only the first was looked for.
+            "top5": int(found.top5[number].sum()) if classes > _TOP and metric.accepted is None else None,
             "bad": len(found.bad),
             "unsound": found.unsound[number],
             "seconds": seconds,
@@ -150,7 +159,7 @@ def _require_labels(dataset: Dataset) -> None:
         )
 
 
-def _metric_of_part(metric: Metric, rows: NDArray[np.int64], images: int) -> Metric:
+def metric_of_part(metric: Metric, rows: NDArray[np.int64], images: int) -> Metric:
     """The metric of the images in `rows`. A group of frames whose anchor, the first one, is missing is left out."""
     number = np.full(images, -1)
     number[rows] = np.arange(len(rows))

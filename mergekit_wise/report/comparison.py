@@ -57,7 +57,8 @@ class Curve:
         """The number in a column; None if a part of it was not measured."""
         found = [(self.rows.get((alpha, name)), weight) for name, weight in column.parts.items()]
         parts = [(weight, row.result) for row, weight in found if row is not None]
-        return None if len(parts) < len(found) else combined(parts)
+        same_images = [row.same_images for row, _ in found if row is not None]
+        return None if len(parts) < len(found) else combined(parts, same_images)
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,6 +42,9 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
     corruption = corruption_error(records)
     if corruption is not None:
         rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), "", "", ""))
+    gap = background_gap(records)
+    if gap is not None:
+        rows.append(("Background gap (mixed same - mixed rand)", percent(gap, ""), "", "", ""))
     shifts = [r.value for r in records if r.role == "shift"]
     if len(shifts) > 1:
         absent = f", {missing} {'set' if missing == 1 else 'sets'} missing" if missing else ""
@@ -59,6 +62,16 @@ def corruption_error(records: Sequence[Record]) -> float | None:
             errors.setdefault(rest.rpartition("-")[0], []).append(1 - record.accuracy)
     complete = errors.keys() == ALEXNET_ERRORS.keys() and all(len(five) == SEVERITIES for five in errors.values())
     return mean_corruption_error(errors) if complete else None
+
+
+def background_gap(records: Sequence[Record]) -> float | None:
+    """ImageNet-9's BG-Gap of one model: its accuracy with backgrounds of the same class, less that with random ones.
+
+    None unless both were measured.
+    """
+    found = {record.dataset: record.accuracy for record in records}
+    same, random = (found.get(f"imagenet-9-mixed-{kind}") for kind in ("same", "rand"))
+    return None if same is None or random is None else same - random
 
 
 def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:

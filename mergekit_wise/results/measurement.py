@@ -18,8 +18,8 @@ MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
 
 DRAWN = frozenset(
-    """accuracy alpha correct dataset interval kind location metric model role seconds suite title top5 total
-    value values versions weights""".split()  # noqa: SIM905
+    """accuracy alpha correct dataset interval kind location metric model role same_images seconds suite title top5
+    total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
 
@@ -40,6 +40,7 @@ class Measurement:
         values: other numbers by name.
         versions: of libraries.
         seconds: time that the measurement took.
+        same_images: as in a `Record`.
         details: every other field of the record, as text.
     """
 
@@ -58,6 +59,7 @@ class Measurement:
     values: Mapping[str, float]
     versions: Mapping[str, str]
     seconds: float
+    same_images: str
     details: Mapping[str, str]
 
 
@@ -107,6 +109,7 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         values=_values(entry, total),
         versions={key: as_text(version) for key, version in _items(entry.get("versions"))},
         seconds=as_number(entry.get("seconds")) or 0.0,
+        same_images=as_text(entry.get("same_images") or ""),
         details=_details(entry),
     )
 

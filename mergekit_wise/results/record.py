@@ -54,7 +54,8 @@ class Record:
         correct, total: top-1 counts.
         versions: of the libraries that the number depends on.
         seconds: time for this data set.
-        top5: how often the label is among the five best; None if there are no more than five classes.
+        top5: how often the label is among the five best; None if there are no more than five classes, or if images have
+            several labels.
         metric: the name of the reported number, `value` the number, in [0, 1], and `interval` its 95 % interval. By
             default the accuracy and its Clopper-Pearson interval.
         values: other numbers in [0, 1] by name; `worst` is the name of the worst group, if that is reported.
@@ -67,6 +68,7 @@ class Record:
         bad: images that could not be read and are not in the counts.
         unsound: images whose logits were infinite or NaN; they count as wrong.
         missing: data sets of the suite that were not found.
+        same_images: equal for data sets that are made of the same images; empty for images of its own.
     """
 
     model: str
@@ -100,6 +102,7 @@ class Record:
     bad: int = 0
     unsound: int = 0
     missing: tuple[str, ...] = ()
+    same_images: str = ""
 
     def __post_init__(self) -> None:
         if isnan(self.value):
@@ -179,14 +182,19 @@ class Measured(Protocol):
     def result(self) -> Estimate:
         """The reported number with its interval."""
 
+    @property
+    def same_images(self) -> str:
+        """Equal for data sets that are made of the same images; empty for images of its own."""
+
 
 def as_candidate(alpha: float, names: Sequence[str], rows: Sequence[Measured], *, with_reference: bool) -> Candidate:
     """What one alpha achieves on named data sets, of which the first is the reference if there is one."""
     counts = tuple((row.correct, row.total) for row in rows)
     results = tuple(row.result for row in rows)
+    same_images = tuple(row.same_images for row in rows)
     if not with_reference:
-        return Candidate(alpha, UNMEASURED, counts, ("reference", *names), (None, *results))
-    return Candidate(alpha, counts[0], counts[1:], tuple(names), results)
+        return Candidate(alpha, UNMEASURED, counts, ("reference", *names), (None, *results), ("", *same_images))
+    return Candidate(alpha, counts[0], counts[1:], tuple(names), results, same_images)
 
 
 def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:

@@ -21,6 +21,18 @@ def test_averages_count_each_shift_the_same():
     assert mixed.average == pytest.approx((0.9 + 0.75) / 2)
 
 
+def test_averages_over_the_same_images_have_wider_intervals():
+    """The mean of two equal results on the same images is as uncertain as each; the reference may be one of them."""
+    sets, keys = ((800, 1000), (600, 1000)), ("a", "a", "a")
+    independent, same = Candidate(0.5, (800, 1000), sets), Candidate(0.5, (800, 1000), sets, same_images=keys)
+    low, high = (Estimate.of_counts(counts) for counts in ((600, 1000), (800, 1000)))
+    assert same.shift_average.low == pytest.approx((low.low + high.low) / 2)
+    assert same.both.high == pytest.approx(0.75 * high.high + 0.25 * low.high)
+    assert same.both.value == pytest.approx(independent.both.value)
+    assert independent.both.high < same.both.high
+    assert Candidate(0.5, (800, 1000), sets, same_images=("", "b", "c")).both == independent.both
+
+
 def test_a_number_that_is_given_counts_in_place_of_the_share():
     """A given estimate such as macro F1 replaces the share of the counts."""
     f1 = Estimate(0.3, 0.2, 0.4)

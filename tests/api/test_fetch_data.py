@@ -68,6 +68,7 @@ class Hub:
     breaks: dict = field(default_factory=dict)
     damaged: set = field(default_factory=set)
     asked: list = field(default_factory=list)
+    repository: str = "wds_cars"
     gone: bool = False
 
     def entry(self, path):
@@ -83,7 +84,7 @@ class Hub:
         if "/tree/" in path:
             return [self.entry(name) for name in self.files]
         siblings = [self.entry(name) for name in self.files]
-        return {"id": f"{OWNER}/wds_cars", "sha": REVISION, "private": False, "siblings": siblings, "tags": []}
+        return {"id": f"{OWNER}/{self.repository}", "sha": REVISION, "private": False, "siblings": siblings, "tags": []}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -97,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self, body=True):
         hub, path = self.server.hub, self.path.partition("?")[0]
-        if hub.gone or f"{OWNER}/wds_cars" not in path:
+        if hub.gone or f"{OWNER}/{hub.repository}" not in path:
             self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
         elif path.startswith("/api/"):
             self.reply(200, json.dumps(hub.answer(path)).encode(), {"Content-Type": "application/json"})
@@ -252,7 +253,36 @@ def test_every_repository_belongs_to_a_data_set_of_the_catalogue():
     """Every repository is among the places of its data set, and the hint names the command."""
     for name, repository in REPOSITORIES.items():
         assert repository in ENTRIES[name].places
-        assert f"wise data fetch {name}" in " ".join(ENTRIES[name].hint.split())
+        command = f"wise data fetch {'NAME' if name.startswith('wds_') else name}"
+        assert command in " ".join(ENTRIES[name].hint.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("wds_vtab-pets", "mean-per-class"), ("wds_mnist", "top-1"), ("wds_fgvc_aircraft", "mean-per-class")],
+)
+def test_a_classification_set_of_clip_benchmark_is_fetched_and_found_by_its_name(hub, tmp_path, name, metric):
+    """Class names and templates are those of its text files; the metric is that of DataComp's evaluation."""
+    hub.repository = name
+    fetched = fetch_data(name, tmp_path, endpoint=hub.url)
+    assert (fetched.folder, fetched.images, fetched.expected) == (tmp_path / name, 8, None)
+    (dataset,) = open_suite(name, tmp_path).shifts
+    assert dataset.classnames == tuple(f"car {n}" for n in range(196))
+    assert dataset.templates == ("a photo of a {}.",)
+    assert (dataset.name, dataset.metric.kind, dataset.labels.tolist()) == (name, metric, list(range(8)))
+    (tmp_path / name / "classnames.txt").unlink()
+    with pytest.raises(SuiteError, match=f"classnames.txt. Run: wise data fetch {name}"):
+        open_suite(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("pets", "'wds_vtab-pets'"), ("wds_cars", "'cars'"), ("wds_mnits", "'wds_mnist'"), ("svhn", "svhn")],
+)
+def test_part_of_a_name_suggests_the_whole_one(tmp_path, name, meant):
+    """The names of repositories have a prefix that people leave out."""
+    with pytest.raises(UsageError, match=f"Did you mean [^?]*{meant}"):
+        fetch_data(name, tmp_path)
 
 
 def run(*words, **variables):

@@ -10,6 +10,7 @@ from PIL import Image
 
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.custom import open_folder
+from mergekit_wise.datasets.dataset import Metric
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import SuiteError
 
@@ -75,3 +76,16 @@ def test_labels_are_part_of_it(folder):
     dataset = open_folder(folder)
     other = replace(dataset, labels=np.array([0, 1, 0, 1]))
     assert fingerprint(other) != fingerprint(dataset)
+
+
+@pytest.mark.parametrize("change", ["groups", "accepted", "no answers"])
+def test_it_changes_with_all_that_the_metric_knows_of_images(folder, change):
+    """Other groups, further labels and classes that are no answers give another number for the same images."""
+    dataset, several = open_folder(folder), [frozenset({0}), frozenset({0, 1}), frozenset({1}), frozenset({1})]
+    changes = {
+        "groups": [{"metric": Metric("worst-group", {"g": np.array(rows)})} for rows in ([0, 1], [1, 2])],
+        "accepted": [{"metric": Metric(accepted=tuple(sets))} for sets in (several, several[::-1])],
+        "no answers": [{"no_answers": frozenset({label})} for label in (0, 1)],
+    }[change]
+    found = {fingerprint(replace(dataset, **each)) for each in changes}
+    assert len({*found, fingerprint(dataset)}) == 3

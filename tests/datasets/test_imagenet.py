@@ -122,6 +122,26 @@ def test_every_folder_layout_is_found(store, tmp_path, name, place):
     assert dataset.expected == ENTRIES[name].expected == EXPECTED[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("imagenet-v2-threshold", "imagenetv2-threshold0.7-format-val"),
+        ("imagenet-v2-threshold", "imagenetv2/ImageNetV2-threshold0.7"),
+        ("imagenet-v2-top-images", "imagenetv2-top-images-format-val"),
+        ("imagenet-v2-top-images", "imagenet-v2/imagenetv2-top-images"),
+    ],
+)
+def test_the_other_variants_of_v2_are_labelled_by_number_too(store, tmp_path, name, place):
+    """They do not pass for one another, even in one folder, and labels are the classes that images show."""
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).symlink_to(store / "folders" / "imagenet-v2")
+    dataset = ENTRIES[name].find(tmp_path)
+    assert (dataset.name, len(dataset), dataset.expected) == (name, 1000, 10_000)
+    assert [column_of(dataset.image(index)) for index in range(1000)] == dataset.labels.tolist()
+    others = {"imagenet-v2", "imagenet-v2-threshold", "imagenet-v2-top-images"} - {name}
+    assert [ENTRIES[other].find(tmp_path) for other in others] == [None, None]
+
+
 @pytest.mark.parametrize("kind", ["folders", "tars"])
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_are_the_classes_that_images_show(store, tmp_path, name, kind):

@@ -278,7 +278,8 @@ def test_the_suite_has_every_corruption_at_every_severity(dataset):
     led = synthetic_suite(Suite("toy", dataset, (replace(dataset, name="other"),)))
     for suite in (alone, led):
         assert suite.name == "synthetic:toy"
-        assert suite.reference == dataset
+        assert suite.reference.name == dataset.name
+        assert {part.same_images for part in suite.datasets} == {"toy"}
         wanted = {f"toy-synthetic-{name}-{severity}" for name in CORRUPTIONS for severity in SEVERITIES}
         assert {shift.name for shift in suite.shifts} == wanted
     assert len(alone.shifts) == 5 * len(CORRUPTIONS) == 60

@@ -6,11 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mergekit_wise.analysis.metrics import score
+from mergekit_wise.datasets.dataset import Dataset, Suite
+from mergekit_wise.datasets.subsets import companions
 from mergekit_wise.datasets.video import ENTRIES, find_vid_robust, find_ytbb_robust
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation.predictions import choose_columns, class_logits, predict_classes
 
 VID_CLASSES = {"n1": ("antelope", ["w3", "w1"]), "n2": ("giant_panda", ["w2"]), "n3": ("watercraft", [])}
 PAIR_MARKS = ["similar", "dissimilar", "correct", "blur-increase", "bad-anchor", "deformation"]
@@ -177,6 +181,42 @@ def test_a_class_of_ytbb_has_the_columns_of_its_imagenet_classes(ytbb):
     assert dataset.columns[:3] == ((981, 983), (7,), ())
     assert dataset.columns[22:] == ((), (407,))
     assert len(dataset.columns) == len(dataset.classnames) == 24
+
+
+@pytest.mark.parametrize("outputs", [24, 23, 1000])
+def test_none_is_no_answer_of_any_head(ytbb, outputs):
+    """As in the authors' evaluation, the logit of "none" is the lowest, for a head of the own names as for ImageNet's.
+
+    A head may also lack the class. Without the rule some of these frames are predicted to be of no class.
+    """
+    dataset = find_ytbb_robust(ytbb[0])
+    right = wrong = 0
+    for seed in range(40):
+        logits = np.random.default_rng(seed).standard_normal((len(dataset), outputs)).astype(np.float32)
+        if outputs == 1000:
+            own = np.stack(
+                [logits[:, c].max(1) if c else np.full(len(logits), -1e8) for c in map(list, dataset.columns)]
+            )
+            own = own.T
+        else:
+            own = logits if outputs == 24 else np.insert(logits, 22, 99, axis=1)
+        wrong += (own.argmax(1) == 22).sum()
+        own[:, 22] = -1e8
+        found = class_logits(torch.from_numpy(logits), choose_columns(dataset, outputs))
+        predictions = predict_classes(found, torch.from_numpy(dataset.labels))[0].numpy().astype(np.int64)
+        assert predictions.tolist() == own.argmax(1).tolist()
+        anchors = [rows[0] for rows in dataset.metric.groups.values()]
+        right = np.mean([own[row].argmax() in dataset.metric.accepted[row] for row in anchors])
+        assert score(dataset.metric, predictions, dataset.labels, 24).values["pm-0"] == right
+    assert wrong > 0 or outputs == 1000
+
+
+def test_a_companion_of_the_videos_has_the_same_rule(ytbb):
+    """ImageNet's images of these classes are not predicted to be of class "none" either."""
+    dataset = find_ytbb_robust(ytbb[0])
+    images = Dataset("imagenet", "ImageNet", ("x",) * 1000, np.array([7, 407, 3]), str, vocabulary="imagenet")
+    (companion,) = companions(Suite("s", images, (dataset,)))
+    assert (companion.no_answers, companion.labels.tolist()) == ({22}, [1, 23])
 
 
 def test_lists_that_are_missing_are_named(ytbb):

@@ -1,6 +1,7 @@
 """Measurements side by side, the warnings about them, and what analysis says of them."""
 
 import math
+from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -57,6 +58,15 @@ def test_the_interval_of_an_average_holds_95_percent(compared, lines):
     drawn = np.mean([draw.binomial(r["total"], r["correct"] / r["total"], 100_000) / r["total"] for r in rows], axis=0)
     low, high = np.percentile(drawn, [2.5, 97.5])
     assert (result.low, result.high) == pytest.approx((low, high), abs=3e-4)
+
+
+def test_an_average_over_the_same_images_has_the_interval_of_one_of_them(compared, lines):
+    """If three shifts are made of the same images and equally well solved, their mean is as uncertain as each."""
+    sets = {f"c-{name}": lines.entry("imagenet-v2", 0.5, dataset=f"c-{name}", same_images="imagenet") for name in "xyz"}
+    ((comparison,), _) = compared(list(sets.values()))
+    curve = comparison.curves[0]
+    mean, one = (astuple(curve.result(0.5, column(comparison, name))) for name in (SHIFTS, "c-x"))
+    assert mean == pytest.approx(one)
 
 
 def test_the_latest_of_equal_measurements_counts(compared, lines):

@@ -48,3 +48,12 @@ def test_a_complete_imagenet_c_has_a_mean_corruption_error():
     rows = {row[0]: row[1] for row in accuracy_table(records).rows}
     assert rows["Mean corruption error (AlexNet 100)"] == "100.0"
     assert "Mean corruption error (AlexNet 100)" not in {row[0] for row in accuracy_table(records[1:]).rows}
+
+
+def test_imagenet_9_has_the_background_gap():
+    """It is the accuracy with backgrounds of the same class less that with random ones, if both were measured."""
+    names = ("imagenet-9-mixed-same", "imagenet-9-mixed-rand")
+    same, random = (replace(SHIFT, dataset=name, correct=c, total=10) for name, c in zip(names, (8, 5), strict=True))
+    rows = {row[0]: row[1] for row in accuracy_table([same, random]).rows}
+    assert rows["Background gap (mixed same - mixed rand)"] == "30.0"
+    assert not [row for row in accuracy_table([same]).rows if "gap" in row[0]]
