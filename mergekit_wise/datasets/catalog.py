@@ -5,14 +5,15 @@ A module with data sets defines ``ENTRIES``, a tuple of :class:`Entry`, and is l
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, objectnet, transfer, video, wilds
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.custom import open_folder, open_toml
+from mergekit_wise.datasets.custom import open_path
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
+from mergekit_wise.datasets.known_places import known_at, recognised
 from mergekit_wise.datasets.subsets import with_names
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
 from mergekit_wise.errors import SuiteError
@@ -75,6 +76,7 @@ def open_suite(
     names: str,
     root: Path | None = None,
     *,
+    part: str = "test",
     strict: bool = False,
     classnames: str | Path | Sequence[str] | None = None,
     templates: str | Path | Sequence[str] | None = None,
@@ -87,6 +89,7 @@ def open_suite(
     Args:
         names: suites and data sets; paths of folders and of TOML files; ``synthetic:NAME`` for corruptions of NAME.
         root: the data folder; None for the folder that ``WISE_DATA`` names.
+        part: ``test``, or ``train`` for the training parts of data sets that have them (see `splits`).
         strict: whether a missing data set is an error.
         classnames: replace the class names of every data set; see `read_classnames`.
         templates: replace the templates of every data set; see `read_templates`.
@@ -98,16 +101,19 @@ def open_suite(
     if first == SYNTHETIC:
         if not rest:
             raise SuiteError(f"{names}: expected a data set to corrupt after a colon, as in synthetic:imagenet.")
-        return synthetic_suite(open_suite(rest, root, strict=strict, classnames=classnames, templates=templates))
+        return synthetic_suite(
+            open_suite(rest, root, part=part, strict=strict, classnames=classnames, templates=templates)
+        )
     root = data_root(root)
     reference, members = _members(names)
-    opened = {member: _open(member, root) for member in members}
+    opened = {member: _open(member, root, part) for member in members}
     missing = tuple(_missing(ENTRIES[member], root) for member, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(names, missing, root))
     new_classnames = None if classnames is None else read_classnames(classnames)
     new_templates = None if templates is None else read_templates(templates)
     datasets = {m: with_names(d, new_classnames, new_templates) for m, d in opened.items() if d is not None}
+    datasets = _with_notes_on_folders(names, datasets)
     _require_unique_names(datasets)
     shifts = tuple(dataset for member, dataset in datasets.items() if member != reference)
     return Suite(names, datasets.get(reference or ""), shifts, missing)
@@ -142,8 +148,8 @@ def _checked(name: str) -> str:
         return name
     if os.sep in name or name.endswith(".toml"):
         raise SuiteError(
-            f"{name}: no such folder or file. Expected a folder with class folders or with tars in test/, or a TOML "
-            "file."
+            f"{name}: no such folder or file. Expected a folder with class folders or with tars in test/, a TOML file, "
+            "or a CSV file of paths and labels."
         )
     raise SuiteError(
         f"{name!r}: no suite, data set or folder has this name.{did_you_mean(name, (*SUITES, *ENTRIES))} "
@@ -151,10 +157,28 @@ def _checked(name: str) -> str:
     )
 
 
-def _open(member: str, root: Path | None) -> Dataset | None:
+def _open(member: str, root: Path | None, part: str) -> Dataset | None:
     if member in ENTRIES:
-        return ENTRIES[member].open(root)
-    return open_toml(Path(member)) if Path(member).is_file() else open_folder(Path(member))
+        entry = ENTRIES[member]
+        found = entry.open(root, part)
+        # The data folder may be the folder of this data set itself.
+        return found if found or root is None else known_at(root, part, {member: entry})
+    path = Path(member)
+    return known_at(path, part, ENTRIES) or recognised(open_path(path, part), ENTRIES)
+
+
+def _with_notes_on_folders(names: str, datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Note on the first data set each built-in name that is also that of a folder here, which is not read."""
+    here = [name for name in map(str.strip, names.split(",")) if name in {*ENTRIES, *SUITES} and Path(name).is_dir()]
+    notes = tuple(
+        f"{name} is the built-in name; the folder here of this name is ./{name}"
+        for name in here
+        if not any(Path(d.location).absolute().is_relative_to(Path(name).absolute()) for d in datasets.values())
+    )
+    return {
+        member: replace(dataset, notes=(*notes, *dataset.notes)) if number == 0 else dataset
+        for number, (member, dataset) in enumerate(datasets.items())
+    }
 
 
 def _missing(entry: Entry, root: Path | None) -> Missing:
@@ -164,7 +188,8 @@ def _missing(entry: Entry, root: Path | None) -> Missing:
 
 def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str:
     if root is None:
-        return f"{names}: not found. {NO_ROOT}"
+        folder = f" For the folder {names} here, write ./{names}." if Path(names).is_dir() else ""
+        return f"{names}: not found. {NO_ROOT}{folder}"
     by_hint: dict[str, list[Missing]] = {}
     for dataset in missing:
         by_hint.setdefault(dataset.hint, []).append(dataset)
@@ -178,10 +203,12 @@ def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str
 
 def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
     """Raise SuiteError if two data sets have the same name, because records are identified by it."""
-    member_of: dict[str, str] = {name: name for name in ENTRIES}
+    member_of: dict[str, str] = {}
     for member, dataset in datasets.items():
-        if member_of.setdefault(dataset.name, member) != member:
+        is_own = dataset.expected is None and member not in ENTRIES
+        owner = dataset.name if is_own and dataset.name in ENTRIES else member_of.setdefault(dataset.name, member)
+        if owner != member:
             raise SuiteError(
-                f"{member}: its name {dataset.name!r} is already that of {member_of[dataset.name]}. "
+                f"{member}: its name {dataset.name!r} is already that of {owner}. "
                 "Describe it in a TOML file with another name; the data set is named after that file."
             )

@@ -99,7 +99,7 @@ def open_recalibration(
     Raises SuiteError, UsageError or ModelError now, before anything is mixed, if the merged model cannot be run on
     these images.
     """
-    suite = open_suite(names, root, strict=True)
+    suite = open_suite(names, root, part="train", strict=True)
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:
         raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
