@@ -203,7 +203,8 @@ def _values(path: Path, texts: list[str]) -> list[int] | None:
         return None
     values = [int(text) for text in texts]
     low, high = min(values), max(values)
-    if low == 0 and high < CLASSES and path.name != _TRUTH:
+    # Caffe's val.txt counts from 0, even if no image of a part of it has the class 0.
+    if (low == 0 or path.name == "val.txt") and high < CLASSES and path.name != _TRUTH:
         return values
     meta = next((found for place in _places(path.parent) if (found := _first(place, "meta.mat"))), None)
     if meta is None or not 1 <= low <= high <= CLASSES:

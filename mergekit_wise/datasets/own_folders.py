@@ -165,9 +165,9 @@ def _notes_beside_parts(root: Path) -> tuple[str, ...]:
     if not parts:
         if folders and len(unlabelled) == len(folders):
             raise SuiteError(
-                f"{root}: its folders {listed(map(repr, folders))} are called after parts of a data set and hold images"
-                "                 "without class folders. List the images in a CSV file with the columns path, label and split, and give "
-                "its path; or, if the folders are classes, assign them with class_map in a TOML file."
+                f"{root}: its folders {listed(map(repr, folders))} are called after parts of a data set and hold "
+                "images without class folders. List the images in a CSV file with the columns path, label and split, "
+                "and give its path; or, if the folders are classes, assign them with class_map in a TOML file."
             )
         return ()
     unclear = [name for name in others if not role_of(name) and _has_image(root / name)]
@@ -291,7 +291,27 @@ def _from_folders(root: Path, description: Description) -> Dataset:
         if columns := _columns_of(folders):
             return _of_imagenet(open_folders(root, label_of, "after classes"), folders, columns, description)
         _refuse_nearly_imagenet(root, folders)
+        trained = _trained_classes(root)
+        if set(folders) < set(trained):
+            label_of = {folder: label for label, folder in enumerate(trained)}
+            lacking = [folder for folder in trained if folder not in folders]
+            note = f"the classes are those of the training part; without images here: {listed(lacking, 3)}"
+            dataset = _from_named(root, label_of, description)
+            return replace(dataset, notes=(note, *dataset.notes))
+        if other := sorted(set(folders) - set(trained)) if trained else []:
+            dataset = _from_named(root, label_of, description)
+            note = f"the training part beside it lacks the classes {listed(map(repr, other), 3)}"
+            return replace(dataset, notes=(note, *dataset.notes))
     return _from_named(root, label_of, description)
+
+
+def _trained_classes(place: Path) -> tuple[str, ...]:
+    """The class folders of the training part beside another part; the classes of a model that was trained on it."""
+    here = place.resolve()
+    if role_of(here.name) not in ("test", "validation"):
+        return ()
+    beside = [name for name in part_names(here.parent, _is_part) if role_of(name) == "train"]
+    return class_folders(here.parent / beside[0]) if beside else ()
 
 
 def _from_named(root: Path, label_of: Mapping[str, int], description: Description) -> Dataset:
@@ -308,7 +328,14 @@ def _from_numbers(root: Path, folders: tuple[str, ...], description: Description
     """Class folders called after numbers. Raises SuiteError if the class of a number is not clear."""
     values, first = sorted(map(int, folders)), 1 if description.numbers == "from-one" else 0
     if values == list(range(first, first + len(folders))):
-        return _from_named(root, {folder: int(folder) - first for folder in folders}, description)
+        dataset = _from_named(root, {folder: int(folder) - first for folder in folders}, description)
+        if list(map(int, folders)) == values or description.numbers:
+            return dataset
+        note = (
+            "its numbered folders are classes in the order of the numbers; for ImageFolder's order, as texts, set "
+            'numbers = "as-text" in a TOML file'
+        )
+        return replace(dataset, notes=(*dataset.notes, note))
     devkit = ""
     if values == list(range(1, CLASSES + 1)) and not description.classnames:
         if numbered := numbered_folders(root):

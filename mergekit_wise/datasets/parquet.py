@@ -117,7 +117,10 @@ def open_parquet(
     labels_of = {name: _labels_in(paths, label_column.name) for name, paths in by_part.items()}
     hidden = [name for name, labels in labels_of.items() if labels and all(value in (-1, None) for value in labels)]
     notes: tuple[str, ...] = ()
-    if len(by_part) > 1 or (part == "train" and role_of(next(iter(by_part))) not in (None, "train")):
+    # A path that names a part, or one file, is the user's own choice.
+    if len(by_part) == 1 and ("" in by_part or where.is_file() or role_of(where.resolve().name)):
+        (chosen,) = by_part
+    else:
         names = [name for name in by_part if name not in hidden]
         if "" in by_part or not names:
             raise SuiteError(f"{where}: the part of {by_part.get('', files)[0].name} is unclear or has no labels.")
@@ -125,10 +128,9 @@ def open_parquet(
             names, part, where, lambda name: f'set part = "{name}" in a TOML file with root = "{where}"'
         )
         notes = (*notes, *(f"the part {name!r} has no labels" for name in hidden))
-    else:
-        (chosen,) = by_part
     paths = by_part[chosen]
-    _require_all(paths)
+    if not where.is_file():
+        _require_all(paths)
     labels, classes = _numbers(where, labels_of[chosen], labels_of, label_column, classnames)
     images = _index(paths, image)
     return Found(labels, images.image, images.sample, images.size, str(where), classnames=classes, notes=notes)

@@ -81,7 +81,7 @@ def open_csv(
             )
         notes = (*notes, f"left out {plural(missing, 'row')} whose image does not exist, such as {example}")
     if repeated := len(paths) - len(set(paths)):
-        notes = (*notes, f"{plural(repeated, 'row')} repeat an image and count again")
+        notes = (*notes, f"{plural(repeated, 'row')} of images that are listed more than once, and count again")
     return replace(found_images, classnames=names or classnames, notes=(*found_images.notes, *notes))
 
 
