@@ -13,7 +13,7 @@ from mergekit_wise.datasets import cifar, digits, imagenet, imagenet_c, objectne
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_path
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
-from mergekit_wise.datasets.known_places import known_at, recognised
+from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
 from mergekit_wise.datasets.subsets import with_names
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
 from mergekit_wise.errors import SuiteError
@@ -164,7 +164,8 @@ def _open(member: str, root: Path | None, part: str) -> Dataset | None:
         # The data folder may be the folder of this data set itself.
         return found if found or root is None else known_at(root, part, {member: entry})
     path = Path(member)
-    return known_at(path, part, ENTRIES) or recognised(open_path(path, part), ENTRIES)
+    known = known_at(path, part, ENTRIES)
+    return known or with_own_name(recognised(open_path(path, part), ENTRIES), ENTRIES)
 
 
 def _with_notes_on_folders(names: str, datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
@@ -205,10 +206,8 @@ def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
     """Raise SuiteError if two data sets have the same name, because records are identified by it."""
     member_of: dict[str, str] = {}
     for member, dataset in datasets.items():
-        is_own = dataset.expected is None and member not in ENTRIES
-        owner = dataset.name if is_own and dataset.name in ENTRIES else member_of.setdefault(dataset.name, member)
-        if owner != member:
+        if member_of.setdefault(dataset.name, member) != member:
             raise SuiteError(
-                f"{member}: its name {dataset.name!r} is already that of {owner}. "
+                f"{member}: its name {dataset.name!r} is already that of {member_of[dataset.name]}. "
                 "Describe it in a TOML file with another name; the data set is named after that file."
             )

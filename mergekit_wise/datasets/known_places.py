@@ -21,11 +21,11 @@ def known_at(path: Path, part: str, entries: Mapping[str, Entry]) -> Dataset | N
 
     Raises SuiteError if several lie there.
     """
-    here = Path(os.path.abspath(path))
     found: dict[str, tuple[Dataset, Path]] = {}
-    for entry, base in _candidates(here, entries):
-        if entry.name not in found and (dataset := _inside(entry, base, here, part)):
-            found[entry.name] = dataset, base
+    for here in dict.fromkeys((Path(os.path.abspath(path)), path.resolve())):
+        for entry, base in _candidates(here, entries):
+            if entry.name not in found and (dataset := _inside(entry, base, here, part)):
+                found[entry.name] = dataset, base
     if not found:
         return None
     if len(found) > 1:
@@ -53,6 +53,16 @@ def recognised(dataset: Dataset, entries: Mapping[str, Entry]) -> Dataset:
         note = f"its classes are those of {name}, which has {entry.expected:,} images; found {len(dataset):,}"
         return replace(dataset, notes=(*dataset.notes, note))
     return dataset
+
+
+def with_own_name(dataset: Dataset, entries: Mapping[str, Entry]) -> Dataset:
+    """A user's own data set with another name if its own is that of one of `entries`: records hold the name."""
+    if dataset.name not in entries or dataset.expected is not None:
+        return dataset
+    name = f"my-{dataset.name}"
+    note = f"called {name} in results, because {dataset.name} is the name of a built-in data set"
+    title = name if dataset.title == dataset.name else dataset.title
+    return replace(dataset, name=name, title=title, notes=(note, *dataset.notes))
 
 
 def _candidates(here: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[Entry, Path]]:

@@ -45,6 +45,9 @@ MAX_NUMBERED = 100_000
 Numbers = Literal["from-zero", "from-one", "as-text"]
 """What folders called after numbers mean: the classes from 0 or from 1 on, or names like any others."""
 
+_UNSORTED = frozenset(("images", "image", "img", "imgs", "jpegimages", "data", "pictures", "photos"))
+"""Names of folders, in lower case, that hold images of all classes."""
+
 _EXPECTED = "class folders with images, tars, parquet files, or a CSV file"
 
 
@@ -366,6 +369,11 @@ def _refuse_nearly_imagenet(root: Path, folders: tuple[str, ...]) -> None:
 
 def _require_classes(root: Path, folders: tuple[str, ...]) -> None:
     """Raise SuiteError if the folders are no classes, but hold the folders of classes or of parts."""
+    if len(folders) == 1 and folders[0].casefold() in _UNSORTED:
+        raise SuiteError(
+            f"{root}: has the single folder {folders[0]!r}, whose name is no class. List the images in a CSV file with "
+            "the columns path and label, and give its path; or give the folder a class with class_map in a TOML file."
+        )
     inside = {folder: class_folders(root / folder) for folder in folders[:8]}
     if any(not names or _holds_images(root / folder) for folder, names in inside.items()):
         return

@@ -1,6 +1,7 @@
 """A known data set is recognised by the path of its folder, and a folder named like a built-in word breaks nothing."""
 
-import os
+import shutil
+from dataclasses import replace
 
 import pytest
 from timm.data import ImageNetInfo
@@ -53,13 +54,13 @@ def test_a_folder_of_some_of_the_classes_is_a_data_set_of_its_own(tmp_path):
     assert (found.name, len(found.classnames)) == ("val", 10)
 
 
-def test_the_classes_alone_do_not_make_the_name(root, monkeypatch, tmp_path):
+def test_the_classes_alone_do_not_make_the_name(root, tmp_path):
     """The 200 classes of ImageNet-A with as many images are ImageNet-A; with fewer, a note names it."""
-    (tmp_path / "adversarial").symlink_to(root / "imagenet-a")
+    shutil.copytree(root / "imagenet-a", tmp_path / "adversarial")
     (found,) = open_suite(str(tmp_path / "adversarial")).datasets
     assert (found.name, found.expected, len(found.columns)) == ("adversarial", None, 200)
     assert any("those of imagenet-a, which has 7,500 images; found 200" in note for note in found.notes)
-    whole = dict(ENTRIES) | {"imagenet-a": known_places.replace(ENTRIES["imagenet-a"], expected=200)}
+    whole = dict(ENTRIES) | {"imagenet-a": replace(ENTRIES["imagenet-a"], expected=200)}
     named = known_places.recognised(found, whole)
     assert (named.name, named.title, named.expected) == ("imagenet-a", "ImageNet-A", 200)
 
@@ -90,8 +91,9 @@ def test_a_folder_of_a_built_in_name_breaks_nothing(root, monkeypatch, tmp_path)
         open_suite("imagenet-a")
 
 
-def test_a_user_s_folder_still_needs_a_name_of_its_own(tmp_path):
-    """Records are identified by the name, so a folder called after a data set that it is not is refused."""
+def test_a_user_s_folder_gets_a_name_of_its_own(tmp_path):
+    """Records are identified by the name, so a folder called after a data set that it is not has another name there."""
     write_classes(tmp_path / "objectnet", "cat", "dog")
-    with pytest.raises(SuiteError, match="its name 'objectnet' is already that of objectnet"):
-        open_suite(os.fspath(tmp_path / "objectnet"))
+    (found,) = open_suite(str(tmp_path / "objectnet")).datasets
+    assert (found.name, found.classnames) == ("my-objectnet", ("cat", "dog"))
+    assert "called my-objectnet in results" in found.notes[0]

@@ -142,7 +142,7 @@ def test_arrow_files_are_read(tmp_path, form):
 
 
 def test_imagenets_copy_is_imagenet(tmp_path):
-    """With the names that WordNet has, classes are ImageNet's, under its name and by path; the order of names counts."""
+    """With WordNet's names in the order of their ids, classes are ImageNet's, under its name and by path."""
     info = ImageNetInfo("imagenet-1k")
     names = [info.index_to_description(number) for number in range(1000)]
     write(tmp_path / "imagenet-1k", validation=[table([5, 999], names)], train=[table([7], names, first=9)])

@@ -1,4 +1,4 @@
-"""The training part is learned from, the test part is judged on, in every layout, and nothing stands in for the former."""
+"""In every layout the training part is learned from and the test part judged on; nothing stands in for the former."""
 
 import pytest
 
