@@ -6,7 +6,7 @@ file in the folder ``suites`` (`suite_file`), which may also describe data sets.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -29,8 +29,9 @@ from mergekit_wise.datasets import (
     wilds_binary,
 )
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.custom import open_folder, open_toml, read_toml
+from mergekit_wise.datasets.custom import open_path, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
+from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
 from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
@@ -44,6 +45,9 @@ NO_ROOT = f"No data folder given. Pass --data ROOT or set {ROOT_VARIABLE}."
 
 Use = Literal["evaluate", "validate", "train", "recalibrate"]
 """What a suite is opened for: a suite's file may name data sets for validation and for training."""
+
+_LEARNING: tuple[Use, ...] = ("train", "recalibrate")
+"""The uses for which the training parts of data sets are opened, where they have them (see `splits`)."""
 
 _MODULES = (
     imagenet,
@@ -118,10 +122,13 @@ def open_suite(
             raise SuiteError(f"{names}: expected a data set to corrupt after a colon, as in synthetic:imagenet.")
         if reference is not None:
             raise SuiteError(f"{names}: its reference is {rest}; leave out --reference.")
-        return synthetic_suite(open_suite(rest, root, strict=strict, classnames=classnames, templates=templates))
+        return synthetic_suite(
+            open_suite(rest, root, use=use, strict=strict, classnames=classnames, templates=templates)
+        )
     root = data_root(root)
     selection = _select(names, use, None if reference is None else str(reference))
-    opened = {key: entry.open(root) for key, entry in selection.entries.items()}
+    part = "train" if use in _LEARNING else "test"
+    opened = {key: _open(entry, root, part) for key, entry in selection.entries.items()}
     missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(names, missing, root))
@@ -134,6 +141,7 @@ def open_suite(
         if dataset is not None:
             ordered = dataset if found is None else in_order_of(found, dataset)
             datasets[key] = with_names(ordered, new_classnames, new_templates, found)
+    datasets = _with_notes_on_folders(names, datasets)
     _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
     return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
@@ -204,7 +212,7 @@ def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
     """The names of the suite's data sets to open."""
     if use == "validate" and suite.validate is not None:
         return suite.validate
-    if use in ("train", "recalibrate") and suite.train is not None:
+    if use in _LEARNING and suite.train is not None:
         return (suite.train,)
     if use == "train":
         raise SuiteError(
@@ -268,8 +276,8 @@ def _named(name: str) -> tuple[str, Entry]:
         return _at(Path(name))
     if os.sep in name or name.endswith(".toml"):
         raise SuiteError(
-            f"{name}: no such folder or file. Expected a folder with class folders or with tars in test/, or a TOML "
-            "file."
+            f"{name}: no such folder or file. Expected a folder with class folders or with tars in test/, a TOML file, "
+            "or a CSV file of paths and labels."
         )
     raise SuiteError(
         f"{name!r}: no suite, data set or folder has this name.{did_you_mean(name, (*SUITES, *ENTRIES))} "
@@ -280,12 +288,34 @@ def _named(name: str) -> tuple[str, Entry]:
 def _at(path: Path) -> tuple[str, Entry]:
     """Key and entry of the data set at a path that exists."""
     name = path.stem if path.suffix == ".toml" else path.resolve().name
-    return str(path.resolve()), Entry(name, name, partial(_open, path), (), None, "")
+    find, find_train = (partial(_open_path, path, part) for part in ("test", "train"))
+    return str(path.resolve()), Entry(name, name, find, (), None, "", find_train=find_train)
 
 
-def _open(path: Path, root: Path) -> Dataset:
-    """The function `find` of a data set at a path, wherever the data folder `root` is."""
-    return open_toml(path) if path.suffix == ".toml" and path.is_file() else open_folder(path)
+def _open_path(path: Path, part: str, root: Path) -> Dataset:
+    """The functions of an entry at a path, wherever the data folder `root` is."""
+    known = known_at(path, part, ENTRIES)
+    return known or with_own_name(recognised(open_path(path, part), ENTRIES), ENTRIES)
+
+
+def _open(entry: Entry, root: Path | None, part: str) -> Dataset | None:
+    """The data set of an entry. The data folder may be the folder of this data set itself."""
+    found = entry.open(root, part)
+    return found if found or root is None or not entry.places else known_at(root, part, {entry.name: entry})
+
+
+def _with_notes_on_folders(names: str, datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
+    """Note on the first data set each built-in name that is also that of a folder here, which is not read."""
+    here = [name for name in map(str.strip, names.split(",")) if name in {*ENTRIES, *SUITES} and Path(name).is_dir()]
+    notes = tuple(
+        f"{name} is the built-in name; the folder here of this name is ./{name}"
+        for name in here
+        if not any(Path(d.location).absolute().is_relative_to(Path(name).absolute()) for d in datasets.values())
+    )
+    return {
+        key: replace(dataset, notes=(*notes, *dataset.notes)) if number == 0 else dataset
+        for number, (key, dataset) in enumerate(datasets.items())
+    }
 
 
 def _missing(entry: Entry, root: Path | None) -> Missing:
@@ -295,7 +325,8 @@ def _missing(entry: Entry, root: Path | None) -> Missing:
 
 def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str:
     if root is None:
-        return f"{names}: not found. {NO_ROOT}"
+        folder = f" For the folder {names} here, write ./{names}." if Path(names).is_dir() else ""
+        return f"{names}: not found. {NO_ROOT}{folder}"
     by_hint: dict[str, list[Missing]] = {}
     for dataset in missing:
         by_hint.setdefault(dataset.hint, []).append(dataset)
@@ -309,7 +340,7 @@ def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str
 
 def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
     """Raise SuiteError if two data sets have the same name or title: records are identified by one, columns by both."""
-    key_of: dict[str, str] = {name: name for name in ENTRIES}
+    key_of: dict[str, str] = {}
     titled: dict[str, str] = {}
     for key, dataset in datasets.items():
         if key_of.setdefault(dataset.name, key) != key:

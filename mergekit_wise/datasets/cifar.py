@@ -20,6 +20,7 @@ from mergekit_wise.datasets.layouts import (
     Found,
     find_layout,
     first_folder,
+    joined,
     open_folders,
     open_shards,
     positions,
@@ -28,6 +29,7 @@ from mergekit_wise.datasets.layouts import (
 )
 from mergekit_wise.datasets.npy_files import map_npy
 from mergekit_wise.datasets.pickled_arrays import read_npy_dict, read_pickle
+from mergekit_wise.datasets.webdataset import has_tars
 from mergekit_wise.errors import SuiteError
 
 SIDE = 32
@@ -83,6 +85,10 @@ class _Kind:
     @property
     def places(self) -> tuple[str, ...]:
         return tuple(f"{parent}{folder}" for folder in (self.python, self.binary) for parent in self.parents)
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        return tuple(f"data_batch_{number}" for number in range(1, 6)) if self.label_bytes == 1 else ("train",)
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -260,6 +266,27 @@ def _find(kind: _Kind, root: Path) -> Dataset | None:
     return found.dataset(kind.name, kind.title, names, found.templates or TEMPLATES, 10_000)
 
 
+def _find_train(kind: _Kind, root: Path) -> Dataset | None:
+    """The training part of the python or the binary version, as torchvision reads it, or of the tars."""
+    if place := first_folder(root, kind.places, *kind.training, kind.python_names):
+        parts = [_open_python_batch(place / batch, kind.labels_key, kind.classes) for batch in kind.training]
+        value = read_pickle(place / kind.python_names).get(kind.names_key)
+        names = tuple(_text(name) for name in value) if isinstance(value, list) else ()
+    elif place := first_folder(root, kind.places, *(f"{batch}.bin" for batch in kind.training), kind.binary_names):
+        parts = [_open_binary_batch(place / f"{b}.bin", kind.label_bytes, kind.classes) for b in kind.training]
+        names = tuple(read_lines(place / kind.binary_names))
+    elif place := next((root / tars for tars in kind.tars if has_tars(root / tars, "train")), None):
+        parts = [open_shards(place, kind.classes, part="train")]
+        names = parts[0].classnames or ()
+    else:
+        return None
+    if len(names) != kind.classes:
+        raise SuiteError(f"{place}: expected the names of {kind.classes} classes, found {len(names)}.")
+    names = tuple(name.replace("_", " ") for name in names)
+    found = joined(parts, str(place))
+    return found.dataset(f"{kind.name}-train", f"{kind.title}, training images", names, TEMPLATES, 50_000)
+
+
 def _text(name: object) -> str:
     return name.decode("latin-1") if isinstance(name, bytes) else str(name)
 
@@ -296,6 +323,7 @@ ENTRIES = (
             10_000,
             f"The python or the binary version from https://www.cs.toronto.edu/~kriz/cifar.html, unpacked; or "
             f"wise data fetch {kind.name}.",
+            partial(_find_train, kind),
         )
         for kind in (_CIFAR10, _CIFAR100)
     ),

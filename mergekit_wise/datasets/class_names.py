@@ -63,6 +63,13 @@ def imagenet_real_labels() -> tuple[frozenset[int], ...]:
     return tuple(frozenset(labels) for labels in lists)
 
 
+def imagenet_lemmas() -> tuple[str, ...]:
+    """WordNet's names of ImageNet's 1000 classes: the synonyms of each, separated by a comma and a blank (timm)."""
+    lines = _library_file("timm", Path("data", "_info", "imagenet_synset_to_lemma.txt")).splitlines()
+    lemma_of = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return tuple(lemma_of[wnid].strip() for wnid in imagenet_wnids())
+
+
 def imagenet_classnames() -> tuple[str, ...]:
     """The names of the 1000 classes of ImageNet (open_clip)."""
     return _open_clip_texts("IMAGENET_CLASSNAMES")

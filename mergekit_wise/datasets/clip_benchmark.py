@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from mergekit_wise.datasets.custom import Description, open_folder
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
+from mergekit_wise.datasets.own_folders import Description, open_folder
 from mergekit_wise.datasets.webdataset import has_tars
 from mergekit_wise.errors import SuiteError
 

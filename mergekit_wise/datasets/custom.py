@@ -1,6 +1,6 @@
-"""A user's own data set: a folder of class folders or tars, described further by an optional TOML file.
+"""A user's own data set: a folder or a table of images, described further by an optional TOML file.
 
-    root = "images"                  # class folders or tars; relative to this file
+    root = "images"                  # a folder or a CSV file (`own_folders`); relative to this file
     title = "Animals"                # in tables; the file's name otherwise
     classnames = ["cat", "dog"]      # or a file with one per line, or "imagenet"
     templates = "prompts.txt"        # or a list, or "openai", "simple", "plain"
@@ -8,6 +8,10 @@
     groups = "metadata.csv:place"    # the group of each image: a column of a table, see `annotations`
     labels = "real.json"             # all right classes of each image, see `annotations`
     expected = 5000                  # images in the complete data set
+    part = "validation"              # the part to open, whatever it is opened for
+    numbers = "from-one"             # folders 1, 2, 3 ... are classes in this order; or "as-text", as in ImageFolder
+    label = "fine_label"             # the column of labels of parquet files
+    incomplete = "leave-out"         # samples without an image or a label
     [class_map]                      # folders to evaluate, with their class by name or number
     siamese = "cat"
     poodle = 1
@@ -23,31 +27,23 @@ This module knows nothing of the data sets that the catalogue names.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeGuard
 
 from mergekit_wise.datasets.annotations import with_groups, with_labels
-from mergekit_wise.datasets.class_names import (
-    CLASSNAMES,
-    PLAIN,
-    TEMPLATES,
-    imagenet_classnames,
-    imagenet_templates,
-    imagenet_wnids,
-    read_classnames,
-    read_templates,
-)
+from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
-from mergekit_wise.datasets.folders import class_folders, list_images
-from mergekit_wise.datasets.layouts import Found, open_folders, positions, require_labels
-from mergekit_wise.datasets.webdataset import has_tars, open_tars
+from mergekit_wise.datasets.own_folders import Description, Numbers, open_folder
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.wording import did_you_mean, plural
+from mergekit_wise.wording import did_you_mean
 
-KEYS = ("root", "title", "classnames", "templates", "class_map", "metric", "groups", "labels", "expected")
+KEYS = (
+    *("root", "title", "classnames", "templates", "class_map", "metric", "groups", "labels", "expected"),
+    *("part", "numbers", "label", "incomplete"),
+)
 """The keys that a TOML file with one data set may have."""
 
 PLACE_KEYS = ("places", "hint", "verified")
@@ -60,56 +56,25 @@ METRICS: tuple[Literal["top-1", "mean-per-class", "macro-f1", "worst-group"], ..
     "worst-group",
 )
 
-MAX_NUMBERED = 100_000
-"""The most classes that tars without class names may have: a .cls file can hold any number."""
+_NUMBERS: tuple[Numbers, ...] = ("from-zero", "from-one", "as-text")
+_PARTS = ("test", "train")
 
 
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a user states about a data set beyond its folders; None or empty where nothing is stated.
-
-    ``class_map`` gives the class of each folder by name or number. Folders that it does not name are left out. With
-    ``named_folders``, class folders must have the names in ``classnames``, so that a folder that is missing cannot
-    shift the labels of the others.
-    """
-
-    name: str
-    title: str
-    classnames: tuple[str, ...] | None = None
-    templates: tuple[str, ...] | None = None
-    class_map: Mapping[str, str | int] = field(default_factory=dict)
-    metric: Metric = field(default_factory=Metric)
-    vocabulary: str = ""
-    named_folders: bool = False
+def open_path(path: Path, part: str = "test") -> Dataset:
+    """Open the user's own data set at `path`: a TOML file, or what `open_folder` takes. Raises SuiteError."""
+    return open_toml(path, part) if path.suffix == ".toml" and path.is_file() else open_folder(path, None, part)
 
 
-def open_folder(root: Path, description: Description | None = None) -> Dataset:
-    """Open the data set in `root`: tars if there are some in ``test/`` or in `root`, class folders otherwise.
-
-    Classes are named after their folders, in the order of the folders' names. If all folders are WordNet ids of
-    ImageNet, the classes are those of ImageNet. If all folders are numbers, they must be 0, 1, 2 ... without a gap.
-
-    Raises SuiteError if there are no images, or if the class of a folder is not clear.
-    """
-    if description is None:
-        description = Description(root.resolve().name, root.resolve().name)
-    if not root.is_dir():
-        raise SuiteError(f"{root}: no such folder. Expected class folders with images, or tars in test/.")
-    if has_tars(root):
-        return _from_tars(root, description)
-    return _from_class_map(root, description) if description.class_map else _from_folders(root, description)
-
-
-def open_toml(path: Path) -> Dataset:
+def open_toml(path: Path, part: str = "test") -> Dataset:
     """Open the data set that the TOML file `path` describes; its name is the file's.
 
     Raises SuiteError for a key or a value that is wrong, naming both.
     """
-    return open_table(read_toml(path), path, path.stem, str(path))
+    return open_table(read_toml(path), path, path.stem, str(path), part)
 
 
-def open_table(table: Mapping[str, object], path: Path, name: str, where: str) -> Dataset:
-    """Open the data set `name` that a table of the TOML file `path` describes by its `root`.
+def open_table(table: Mapping[str, object], path: Path, name: str, where: str, part: str) -> Dataset:
+    """Open the `part`, "train" or "test", of the data set `name` that a table of the TOML file `path` describes.
 
     Raises SuiteError for a key or a value that is wrong; `where` names the table in messages.
     """
@@ -120,7 +85,7 @@ def open_table(table: Mapping[str, object], path: Path, name: str, where: str) -
     folder = path.parent / Path(root).expanduser()
     if not folder.exists():
         raise SuiteError(f"{where}: root: {folder}: no such folder. Paths are relative to the TOML file.")
-    return _open_root(table, folder, path, name, where)
+    return _open_root(table, folder, path, name, where, part)
 
 
 def entry_of(table: Mapping[str, object], path: Path, name: str, where: str) -> Entry:
@@ -133,7 +98,8 @@ def entry_of(table: Mapping[str, object], path: Path, name: str, where: str) -> 
     if "root" in table:
         if extra := [key for key in PLACE_KEYS if key in table]:
             raise SuiteError(f"{where}: {extra[0]!r} is for a data set with 'places', and this one has 'root'.")
-        return Entry(name, title, partial(_find_root, table, path, name, where), (), expected, "")
+        find, find_train = (partial(_find_root, table, path, name, where, part) for part in _PARTS)
+        return Entry(name, title, find, (), expected, "", find_train=find_train)
     places = _texts(table, "places", where)
     if places is None:
         raise SuiteError(f"{where}: the key 'root' is missing; expected the folder that holds the images.")
@@ -141,31 +107,35 @@ def entry_of(table: Mapping[str, object], path: Path, name: str, where: str) -> 
     if not isinstance(verified, bool):
         raise SuiteError(f"{where}: 'verified' should be true or false, found {verified!r}.")
     hint = text_of(table, "hint", where) or ""
+    find_place, find_place_to_train = (partial(_find_place, table, path, name, where, part) for part in _PARTS)
     return Entry(
         name,
         title,
-        partial(_find_place, table, path, name, where),
+        find_place,
         (places,) if isinstance(places, str) else places,
         expected,
         hint,
         verified=verified,
+        find_train=find_place_to_train,
     )
 
 
-def _find_root(table: Mapping[str, object], path: Path, name: str, where: str, root: Path) -> Dataset:
-    """The function `find` of an entry with its own folder, wherever the data folder `root` is."""
-    return open_table(table, path, name, where)
+def _find_root(table: Mapping[str, object], path: Path, name: str, where: str, part: str, root: Path) -> Dataset:
+    """The functions of an entry with its own folder, wherever the data folder `root` is."""
+    return open_table(table, path, name, where, part)
 
 
-def _find_place(table: Mapping[str, object], path: Path, name: str, where: str, root: Path) -> Dataset | None:
+def _find_place(
+    table: Mapping[str, object], path: Path, name: str, where: str, part: str, root: Path
+) -> Dataset | None:
     """The data set in the first of its places under the data folder `root` that exists; None if there is none."""
     places = _texts(table, "places", where)
     names = (places,) if isinstance(places, str) else places or ()
     folder = next((root / place for place in names if (root / place).exists()), None)
-    return None if folder is None else _open_root(table, folder, path, name, where)
+    return None if folder is None else _open_root(table, folder, path, name, where, part)
 
 
-def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str, where: str) -> Dataset:
+def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str, where: str, part: str) -> Dataset:
     """The data set in `folder` with all else that the table states."""
     classnames, templates = (_texts(table, key, where) for key in ("classnames", "templates"))
     groups, labels = text_of(table, "groups", where), text_of(table, "labels", where)
@@ -178,8 +148,12 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
         metric=_metric(table, where),
         vocabulary="imagenet" if classnames == "imagenet" else "",
         named_folders="places" in table and classnames is not None,
+        part=text_of(table, "part", where) or "",
+        numbers=_numbers(table, where),
+        label=text_of(table, "label", where) or "",
+        leave_out_incomplete=_incomplete(table, where),
     )
-    dataset = open_folder(folder, description)
+    dataset = open_folder(folder, description, part)
     if labels is not None:
         dataset = with_labels(dataset, path.parent / labels)
     if groups is not None:
@@ -189,134 +163,6 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
             f"{where}: metric = 'worst-group' needs the key 'groups', as in groups = \"metadata.csv:place\"."
         )
     return replace(dataset, expected=_expected(table, where) if table.get("verified", True) else None)
-
-
-def _from_tars(root: Path, description: Description) -> Dataset:
-    if description.class_map:
-        raise SuiteError(f"{root}: class_map is for class folders; tars have class numbers already.")
-    tars = open_tars(root)
-    names = description.classnames or tars.classnames or _numbered(int(tars.labels.max()) + 1, root)
-    require_labels(tars.labels, len(names), str(root))
-    images = tars.images
-    found = Found(tars.labels, images.image, images.sample, images.size, str(root), templates=tars.templates)
-    return _dataset(found, names, description)
-
-
-def _numbered(count: int, root: Path) -> tuple[str, ...]:
-    """Class numbers as names, for tars without class names."""
-    if count > MAX_NUMBERED:
-        raise SuiteError(
-            f"{root}: expected class numbers below {MAX_NUMBERED:,}, found {count - 1:,} in a .cls file. If it is "
-            "right, list the class names in classnames.txt, one per line."
-        )
-    return tuple(map(str, range(count)))
-
-
-def _from_folders(root: Path, description: Description) -> Dataset:
-    folders = class_folders(root)
-    if not folders:
-        raise SuiteError(f"{root}: expected class folders with images, or tars in test/; found neither.")
-    wnids = {wnid: label for label, wnid in enumerate(imagenet_wnids())}
-    if all(folder in wnids for folder in folders):
-        if description.vocabulary == "imagenet" and description.classnames:
-            return _dataset(open_folders(root, wnids, "by WordNet ids"), description.classnames, description)
-        if not description.classnames:
-            return _from_wnids(root, description, tuple(wnids[folder] for folder in folders))
-    if description.named_folders and description.classnames:
-        label_of = labels_by_name(description.classnames, folders)
-        expected = f"after its {plural(len(description.classnames), 'class')}, such as {description.classnames[0]!r}"
-        return _dataset(open_folders(root, label_of, expected), description.classnames, description)
-    label_of = _numbers(root, folders) or {folder: label for label, folder in enumerate(folders)}
-    names = description.classnames or tuple(sorted(folders, key=label_of.__getitem__))
-    if len(names) != len(folders):
-        raise SuiteError(
-            f"{root}: expected {plural(len(folders), 'class name')}, one per class folder, found {len(names)}. "
-            "Give one for each folder, or assign folders to classes with class_map."
-        )
-    return _dataset(open_folders(root, label_of, "after classes"), names, description)
-
-
-def labels_by_name(classnames: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
-    """The label of each folder that has the name of a class, whatever the case, and with "_" or "-" for blanks."""
-    label_of = positions([plain_name(name) for name in classnames])
-    return {folder: label_of[plain_name(folder)] for folder in folders if plain_name(folder) in label_of}
-
-
-def plain_name(name: str) -> str:
-    """A class's name without case, blanks, hyphens and underscores, to compare it with others."""
-    return "".join(character for character in name.casefold() if character not in " _-")
-
-
-def _from_wnids(root: Path, description: Description, columns: tuple[int, ...]) -> Dataset:
-    names, wnids = imagenet_classnames(), imagenet_wnids()
-    found = open_folders(root, {wnids[column]: label for label, column in enumerate(columns)}, "by WordNet ids")
-    classes = tuple(names[column] for column in columns)
-    complete = len(columns) == len(names)
-    return _dataset(found, classes, description, None if complete else tuple((c,) for c in columns), "imagenet")
-
-
-def _numbers(root: Path, folders: tuple[str, ...]) -> dict[str, int] | None:
-    """Labels of folders whose names are numbers; None unless all are."""
-    if not all(folder.isdecimal() for folder in folders):
-        return None
-    if sorted(map(int, folders)) != list(range(len(folders))):
-        raise SuiteError(
-            f"{root}: expected folders with the numbers from 0 to {len(folders) - 1}, found other numbers. "
-            "Assign each folder to a class with class_map in a TOML file."
-        )
-    return {folder: int(folder) for folder in folders}
-
-
-def _from_class_map(root: Path, description: Description) -> Dataset:
-    folders, class_map = class_folders(root), description.class_map
-    if unknown := [folder for folder in class_map if folder not in folders]:
-        raise SuiteError(
-            f"{root}: class_map names the folder {unknown[0]!r}, which is not among its "
-            f"{plural(len(folders), 'folder')}.{did_you_mean(unknown[0], folders)}"
-        )
-    targets = {target for target in class_map.values() if isinstance(target, str)}
-    names = description.classnames or tuple(sorted(targets))
-    label_of = {folder: _label(root, folder, target, names) for folder, target in class_map.items()}
-    images, labels = list_images(root, label_of)
-    return _dataset(Found(labels, images.image, images.sample, images.size, str(root)), names, description)
-
-
-def _label(root: Path, folder: str, target: str | int, names: tuple[str, ...]) -> int:
-    labels = [label for label, name in enumerate(names) if target in (label, name)]
-    if len(labels) == 1:
-        return labels[0]
-    problem = (
-        f"which is the name of {len(labels)} classes; give its number"
-        if labels
-        else f"which is not among the {plural(len(names), 'class')}"
-    )
-    raise SuiteError(f"{root}: class_map gives {folder!r} the class {target!r}, {problem}.")
-
-
-def _dataset(
-    found: Found,
-    names: tuple[str, ...],
-    description: Description,
-    columns: tuple[tuple[int, ...], ...] | None = None,
-    vocabulary: str = "",
-) -> Dataset:
-    vocabulary = description.vocabulary or vocabulary
-    default_templates = imagenet_templates() if vocabulary == "imagenet" else PLAIN
-    return Dataset(
-        description.name,
-        description.title,
-        names,
-        found.labels,
-        found.image,
-        templates=description.templates or found.templates or default_templates,
-        columns=columns,
-        vocabulary=vocabulary,
-        metric=description.metric,
-        sample=found.sample,
-        location=found.location,
-        size=found.size,
-        notes=found.notes,
-    )
 
 
 def read_toml(path: Path) -> Mapping[str, object]:
@@ -394,3 +240,20 @@ def _expected(table: Mapping[str, object], where: str) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise SuiteError(f"{where}: 'expected' should be the number of images, found {value!r}.")
     return value
+
+
+def _numbers(table: Mapping[str, object], where: str) -> Numbers | None:
+    value = table.get("numbers")
+    for kind in _NUMBERS:
+        if value == kind:
+            return kind
+    if value is None:
+        return None
+    raise SuiteError(f"{where}: 'numbers' is {value!r}; expected one of {', '.join(_NUMBERS)}.")
+
+
+def _incomplete(table: Mapping[str, object], where: str) -> bool:
+    value = table.get("incomplete", "error")
+    if value not in ("error", "leave-out"):
+        raise SuiteError(f"{where}: 'incomplete' is {value!r}; expected error or leave-out.")
+    return value == "leave-out"

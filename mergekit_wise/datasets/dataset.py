@@ -103,6 +103,7 @@ class Entry:
         places: folders to look for under the root, the usual one first; empty if the data set is built in.
         expected: the number of images in the complete data set; None if unknown.
         hint: what to download, and where to put it.
+        find_train: as `find`, for the training part; None if the data set has none.
         verified: whether `expected` was confirmed by the data set's own files.
     """
 
@@ -112,11 +113,18 @@ class Entry:
     places: tuple[str, ...]
     expected: int | None
     hint: str
+    find_train: Callable[[Path], Dataset | None] | None = None
     verified: bool = True
 
-    def open(self, root: Path | None) -> Dataset | None:
-        """Open the data set under `root`; without a root, only if it is built in. None if it is not there."""
-        return self.find(root or Path()) if root is not None or not self.places else None
+    def open(self, root: Path | None, part: str = "test") -> Dataset | None:
+        """Open the data set under `root`; without a root, only if it is built in. None if it is not there.
+
+        For the `part` ``train``, the training part is opened if it is there, else the data set that is evaluated.
+        """
+        if root is None and self.places:
+            return None
+        train = self.find_train(root or Path()) if part == "train" and self.find_train else None
+        return train or self.find(root or Path())
 
 
 @dataclass(frozen=True, slots=True)

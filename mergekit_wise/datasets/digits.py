@@ -191,7 +191,21 @@ def _find(name: str, root: Path) -> Dataset:
     return _open(name)
 
 
+def _find_train(root: Path) -> Dataset:
+    part = train_images()
+    make = partial(_shifted, part.pixels, _unchanged)
+    return Dataset("digits-train", "Digits, training images", CLASSNAMES, part.labels, make, location="built in")
+
+
 ENTRIES = tuple(
-    Entry(name, title, partial(_find, name), (), _EXPECTED, "pip install 'mergekit-wise[demo]'")
+    Entry(
+        name,
+        title,
+        partial(_find, name),
+        (),
+        _EXPECTED,
+        "pip install 'mergekit-wise[demo]'",
+        _find_train if name == "digits" else None,
+    )
     for name, title in _TITLES.items()
 )

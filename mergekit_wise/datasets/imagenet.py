@@ -16,9 +16,16 @@ from mergekit_wise.datasets.class_names import (
     subset_columns,
 )
 from mergekit_wise.datasets.dataset import Dataset, Entry
+from mergekit_wise.datasets.folders import class_folders
+from mergekit_wise.datasets.imagenet_files import KAGGLE, in_order, is_flat, open_flat
 from mergekit_wise.datasets.layouts import Found, find_layout, open_folders, open_shards
+from mergekit_wise.datasets.parquet import data_files, open_parquet
+from mergekit_wise.datasets.splits import role_in
+from mergekit_wise.datasets.webdataset import has_tars
 
 VOCABULARY = "imagenet"
+_TRAINING = 1_281_167
+"""The number of ImageNet's training images."""
 
 VALIDATION_IMAGES = "imagenet"
 """`Dataset.same_images` of what is made of ImageNet's validation images."""
@@ -30,8 +37,9 @@ class _Kind:
 
     ``subset`` is an argument of :func:`subset_columns`, or empty for all 1000 classes. ``named`` says whether the name
     of a class folder is a WordNet id or the class number; numbers must not be sorted as texts. ``ambiguous`` are
-    folders that may belong to another data set. ``tars`` is empty if the hub has no tars. ``same_images`` is as in
-    :class:`Dataset`.
+    folders that may belong to another data set, ``train`` the folders of the training part, and ``copies`` folders that
+    may hold the images without class folders: flat, or in parquet files. ``tars`` is empty if the hub has no tars.
+    ``same_images`` is as in :class:`Dataset`.
     """
 
     name: str
@@ -44,10 +52,12 @@ class _Kind:
     named: Literal["wnid", "number"] = "wnid"
     ambiguous: tuple[str, ...] = ()
     same_images: str = ""
+    train: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
 
     @property
     def places(self) -> tuple[str, ...]:
-        return (*self.folders, *self.ambiguous, *self.tar_places)
+        return tuple(dict.fromkeys((*self.folders, *self.ambiguous, *self.tar_places, *self.copies)))
 
     @property
     def tar_places(self) -> tuple[str, ...]:
@@ -84,7 +94,7 @@ def _open(kind: _Kind, root: Path) -> Found | None:
     label_of = kind.label_of()
     layout = find_layout(root, kind.folders, kind.tar_places, label_of.__contains__, kind.ambiguous)
     if layout is None:
-        return None
+        return next(filter(None, (_open_copy(root / place, "test") for place in kind.copies)), None)
     if layout[0] == "tars":
         return open_shards(layout[1], len(kind.columns()))
     if kind.named == "number":
@@ -94,11 +104,43 @@ def _open(kind: _Kind, root: Path) -> Found | None:
     )
 
 
+def _open_copy(place: Path, part: str) -> Found | None:
+    """All 1000 classes as validation images in one folder, or as parquet files."""
+    if is_flat(place) and part == "test":
+        return open_flat(place)
+    files = data_files(place)
+    found = open_parquet(files, place, part) if files else None
+    return found if found and found.classnames and in_order(found.classnames) else None
+
+
+def _find_train(kind: _Kind, root: Path) -> Dataset | None:
+    """The training part: class folders, tars in ``train``, or parquet files."""
+    label_of = kind.label_of()
+    folder = next(
+        (root / p for p in kind.train if (root / p).is_dir() and set(class_folders(root / p)) & label_of.keys()), None
+    )
+    tars = next((root / place for place in kind.tar_places if has_tars(root / place, "train")), None)
+    if folder is not None:
+        found: Found | None = open_folders(folder, label_of, "by WordNet ids")
+    elif tars is not None:
+        found = open_shards(tars, len(label_of), part="train")
+    else:
+        copies = (root / place for place in kind.copies)
+        found = next(
+            (_open_copy(p, "train") for p in copies if any(role_in(f.name) == "train" for f in data_files(p))), None
+        )
+    if found is None:
+        return None
+    title = f"{kind.title}, training images"
+    names = imagenet_classnames()
+    return found.dataset(f"{kind.name}-train", title, names, imagenet_templates(), _TRAINING, None, VOCABULARY)
+
+
 _KINDS = (
     _Kind(
         "imagenet",
         "ImageNet",
-        ("imagenet/val_in_folder", "imagenet/val", "imagenet1k/val", "ILSVRC2012/val"),
+        ("imagenet/val_in_folder", "imagenet/val", "imagenet1k/val", "ILSVRC2012/val", f"{KAGGLE}/val"),
         "imagenet1k",
         50_000,
         "The validation images from https://image-net.org (an account is needed), sorted into a folder for each "
@@ -106,6 +148,27 @@ _KINDS = (
         # For a root that is ImageNet's own folder.
         ambiguous=("val_in_folder", "val"),
         same_images=VALIDATION_IMAGES,
+        train=(
+            "imagenet/train",
+            "imagenet1k/train",
+            "ILSVRC2012/train",
+            f"imagenet/{KAGGLE}/train",
+            f"{KAGGLE}/train",
+            "train",
+        ),
+        copies=(
+            "imagenet/val",
+            "imagenet1k/val",
+            "ILSVRC2012/val",
+            f"imagenet/{KAGGLE}/val",
+            f"{KAGGLE}/val",
+            "val",
+            "imagenet",
+            "ILSVRC2012_img_val",
+            "imagenet/ILSVRC2012_img_val",
+            "imagenet-1k",
+            "imagenet1k",
+        ),
     ),
     _Kind(
         "imagenet-v2",
@@ -174,5 +237,14 @@ _KINDS = (
 )
 
 ENTRIES = tuple(
-    Entry(kind.name, kind.title, partial(_find, kind), kind.places, kind.expected, kind.hint) for kind in _KINDS
+    Entry(
+        kind.name,
+        kind.title,
+        partial(_find, kind),
+        kind.places,
+        kind.expected,
+        kind.hint,
+        partial(_find_train, kind) if kind.train else None,
+    )
+    for kind in _KINDS
 )

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from mergekit_wise.datasets.class_names import imagenet_classnames, imagenet_templates, imagenet_wnids
-from mergekit_wise.datasets.custom import plain_name
 from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import open_folders, positions
 from mergekit_wise.datasets.objectnet import MAPPING_PLACES, find_map
+from mergekit_wise.datasets.own_folders import plain_name
 from mergekit_wise.wording import listed
 
 VARIANTS = ("background", "texture", "material")

@@ -87,12 +87,51 @@ def open_folders(root: Path, label_of: Mapping[str, int], expected: str, border:
     return Found(labels, images.image, images.sample, images.size, str(root))
 
 
-def open_shards(root: Path, classes: int, border: int = 0) -> Found:
+def open_shards(root: Path, classes: int, border: int = 0, part: str = "test") -> Found:
     """Images in tars. Raises SuiteError if a label is not below `classes`."""
-    tars = open_tars(root, border)
+    tars = open_tars(root, border, part)
     require_labels(tars.labels, classes, str(root))
     images = tars.images
-    return Found(tars.labels, images.image, images.sample, images.size, str(root), tars.classnames, tars.templates)
+    return Found(
+        tars.labels, images.image, images.sample, images.size, str(root), tars.classnames, tars.templates, tars.notes
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Joined:
+    """The images of several data sets, one after the other; `starts` are the numbers of their first images, int64."""
+
+    parts: tuple[Found, ...]
+    starts: NDArray[np.int64]
+
+    def image(self, index: int) -> Image.Image:
+        part, row = self._at(index)
+        return part.image(row)
+
+    def sample(self, index: int) -> str:
+        part, row = self._at(index)
+        return part.sample(row)
+
+    def size(self, index: int) -> int:
+        part, row = self._at(index)
+        return part.size(row)
+
+    def _at(self, index: int) -> tuple[Found, int]:
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        return self.parts[number], index - int(self.starts[number])
+
+
+def joined(parts: Sequence[Found], location: str) -> Found:
+    """The images of all `parts`, one after the other; class names, templates and notes are those of the first."""
+    if len(parts) == 1:
+        return parts[0]
+    starts = np.cumsum([0, *(len(part.labels) for part in parts[:-1])])
+    images = _Joined(tuple(parts), starts.astype(np.int64))
+    labels = np.concatenate([part.labels for part in parts])
+    first = parts[0]
+    return Found(
+        labels, images.image, images.sample, images.size, location, first.classnames, first.templates, first.notes
+    )
 
 
 def open_list(

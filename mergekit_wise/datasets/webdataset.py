@@ -1,7 +1,7 @@
-"""Images in tars, in the layout of clip-benchmark's data sets on the Hugging Face hub.
+"""Images in tars, as webdataset reads them and as clip-benchmark's data sets on the Hugging Face hub have them.
 
-A folder holds ``test/0.tar``, ``test/1.tar`` ... and their number in ``test/nshards.txt``. A sample is two members with
-the same name: an image, and its class number in ``.cls``.
+A folder holds ``test/0.tar``, ``test/1.tar`` ... and their number in ``test/nshards.txt``, or the tars themselves. The
+samples in a tar are found by `tar_samples`.
 """
 
 import os
@@ -17,16 +17,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.decoding import EXTENSIONS, decode
-from mergekit_wise.datasets.tar_index import Member, tar_members
+from mergekit_wise.datasets.decoding import decode
+from mergekit_wise.datasets.splits import choose_part, part_folder, part_names, role_in, role_of, usable
+from mergekit_wise.datasets.tar_samples import Contents, Sample, read_samples
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.wording import plural
+from mergekit_wise.wording import listed, plural
 
 _LONGEST_COUNT = 1 << 10
 """How many characters of nshards.txt are read."""
 
 _MAX_DESCRIPTORS = 64
 """How many files a process keeps open; further files are opened for each read."""
+
+COMPRESSED = (".tar.gz", ".tgz")
+"""Endings of tars that cannot be read at an offset."""
 
 
 class Shards:
@@ -106,59 +110,170 @@ class TarSet:
     """The contents of a folder of tars.
 
     `labels` are int64 [N]; `classnames` and `templates` come from text files next to the tars, and are None if there
-    are no such files.
+    are no such files; `notes` are sentences on what was left out.
     """
 
     images: TarImages
     labels: NDArray[np.int64]
     classnames: tuple[str, ...] | None
     templates: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
 
 
-def has_tars(folder: Path) -> bool:
-    """Whether `folder` holds tars that `open_tars` would read."""
-    return bool(_shard_paths(folder))
+def has_tars(folder: Path, part: str = "test") -> bool:
+    """Whether `folder` holds tars that `open_tars` would read for that part."""
+    parts = part_names(folder, _holds_tars)
+    return usable(parts, part) if parts else _holds_tars(folder)
 
 
-def open_tars(folder: Path, border: int = 0) -> TarSet:
-    """Index the tars of `folder` from their headers; no image is decoded.
+def open_tars(
+    folder: Path,
+    border: int = 0,
+    part: str = "test",
+    classnames: tuple[str, ...] | None = None,
+    *,
+    leave_out_incomplete: bool = False,
+) -> TarSet:
+    """Index the tars of the `part` of `folder` from their headers; no image is decoded.
 
-    Raises SuiteError if a tar is missing or damaged, if a sample lacks its image or label, or if there is no sample.
+    `classnames` replace those in ``classnames.txt``; labels that are names need one of the two. Samples without an
+    image or a label are an error unless they are to be left out.
+
+    Raises SuiteError if a tar is missing, damaged or compressed, if a sample lacks its image or label, if there is no
+    sample, or if the part is not clear.
     """
-    shards = Shards(tuple(str(path) for path in _shard_paths(folder)))
-    samples = [(number, *sample) for number in range(len(shards.paths)) for sample in _samples(shards, number)]
+    place, notes = part_folder(folder, part, _holds_tars)
+    paths, more = _shard_paths(place, part)
+    beside = _texts_beside(place)
+    own = read_classnames(beside / "classnames.txt") if (beside / "classnames.txt").is_file() else None
+    prompts = beside / "zeroshot_classification_templates.txt"
+    shards = Shards(tuple(map(str, paths)))
+    return _open(
+        shards,
+        read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete),
+        place,
+        border,
+        classnames or own,
+        read_templates(prompts) if prompts.is_file() else None,
+        (*notes, *more),
+    )
+
+
+def open_tar(path: Path, classnames: tuple[str, ...] | None = None, *, leave_out_incomplete: bool = False) -> TarSet:
+    """Index one tar; see `open_tars`."""
+    shards = Shards((str(path),))
+    contents = read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete)
+    return _open(shards, contents, path, 0, classnames, None, ())
+
+
+def _open(
+    shards: Shards,
+    contents: Contents,
+    place: Path,
+    border: int,
+    classnames: tuple[str, ...] | None,
+    templates: tuple[str, ...] | None,
+    notes: tuple[str, ...],
+) -> TarSet:
+    samples = contents.samples
     if not samples:
-        raise SuiteError(f"{folder}: expected tars with images and .cls files, found no sample in them.")
+        raise SuiteError(
+            f"{place}: expected tars with images and .cls files, found no sample in them. A label may also be in a "
+            ".json or .txt file of the image's name."
+        )
     images = TarImages(
         shards,
-        shard=np.array([number for number, _, _ in samples], dtype=np.int32),
-        offset=np.array([member.offset for _, member, _ in samples], dtype=np.int64),
-        length=np.array([member.size for _, member, _ in samples], dtype=np.int64),
-        names=tuple(member.name for _, member, _ in samples),
+        shard=np.array([sample.shard for sample in samples], dtype=np.int32),
+        offset=np.array([sample.image.offset for sample in samples], dtype=np.int64),
+        length=np.array([sample.image.size for sample in samples], dtype=np.int64),
+        names=tuple(sample.image.name for sample in samples),
         border=border,
     )
-    labels = np.array([label for _, _, label in samples], dtype=np.int64)
-    names, templates = folder / "classnames.txt", folder / "zeroshot_classification_templates.txt"
-    return TarSet(
-        images,
-        labels,
-        read_classnames(names) if names.exists() else None,
-        read_templates(templates) if templates.exists() else None,
+    labels = _labels(samples, classnames, shards, place)
+    return TarSet(images, labels, classnames, templates, (*notes, *contents.notes))
+
+
+def _labels(
+    samples: tuple[Sample, ...], classnames: tuple[str, ...] | None, shards: Shards, place: Path
+) -> NDArray[np.int64]:
+    """The class numbers, int64 [N], where names are looked up among `classnames`."""
+    named = sorted({sample.label for sample in samples if isinstance(sample.label, str)})
+    if named and classnames is None:
+        raise SuiteError(
+            f"{place}: its labels are names, {plural(len(named), 'name')} such as {listed(map(repr, named), 3)}, and "
+            "the order of the classes is unknown. List the class names in classnames.txt next to the tars, one per "
+            "line, in the order of the model's classes."
+        )
+    number_of = {name: number for number, name in enumerate(classnames or ())}
+    for sample in samples:
+        if isinstance(sample.label, str) and sample.label not in number_of:
+            raise SuiteError(
+                f"{shards.paths[sample.shard]}:{sample.image.name}: its label {sample.label!r} is not among the "
+                f"{plural(len(number_of), 'class name')}."
+            )
+    return np.array(
+        [number_of[label] if isinstance(label := sample.label, str) else label for sample in samples], dtype=np.int64
     )
 
 
-def _shard_paths(folder: Path) -> tuple[Path, ...]:
-    """The tars of the test part, or of the folder itself, in the order of their numbers."""
-    for place in (folder / "test", folder):
-        count_file = place / "nshards.txt"
-        if count_file.is_file():
-            return _counted(count_file)
-        inside = list(place.iterdir()) if place.is_dir() else []
-        tars = [path for path in inside if path.name.endswith(".tar") and not path.name.startswith(".")]
-        # A tar next to class folders is usually the archive from which they were unpacked.
-        if tars and not any(path.is_dir() for path in inside):
-            return tuple(sorted(tars, key=lambda path: (len(path.name), path.name)))
-    return ()
+def _texts_beside(place: Path) -> Path:
+    """The folder of classnames.txt: that of the tars, or the one above a part."""
+    own = (place / "classnames.txt", place / "zeroshot_classification_templates.txt")
+    is_part = role_of(place.resolve().name) is not None
+    return place.resolve().parent if is_part and not any(path.is_file() for path in own) else place
+
+
+def _holds_tars(place: Path) -> bool:
+    """Whether the folder itself holds tars that are a data set."""
+    return (place / "nshards.txt").is_file() or bool(_loose_tars(place)) or bool(compressed_tars(place))
+
+
+def _loose_tars(place: Path) -> list[Path]:
+    inside = list(place.iterdir()) if place.is_dir() else []
+    tars = [path for path in inside if path.name.endswith(".tar") and not path.name.startswith(".")]
+    # A tar next to class folders is usually the archive from which they were unpacked.
+    if any(path.is_dir() and role_of(path.name) is None and not path.name.startswith(".") for path in inside):
+        return []
+    return sorted(tars, key=lambda path: (len(path.name), path.name))
+
+
+def compressed_tars(place: Path) -> list[Path]:
+    """The compressed tars in a folder that has neither folders nor tars that could be what they were made from."""
+    inside = list(place.iterdir()) if place.is_dir() else []
+    if any(path.is_dir() or path.name.endswith(".tar") for path in inside if not path.name.startswith(".")):
+        return []
+    return sorted(path for path in inside if path.name.endswith(COMPRESSED) and not path.name.startswith("."))
+
+
+def _shard_paths(place: Path, part: str) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The tars of a part in a folder, in the order of their numbers, and notes on the choice."""
+    if packed := compressed_tars(place):
+        endings = " ".join(sorted({f"{place}/*{end}" for end in COMPRESSED for p in packed if p.name.endswith(end)}))
+        raise SuiteError(
+            f"{packed[0]}: compressed tars cannot be read at an offset; found {len(packed)} of them. "
+            f"Run: gunzip {endings}"
+        )
+    tars = _loose_tars(place)
+    if (place / "nshards.txt").is_file():
+        counted = _counted(place / "nshards.txt")
+        beside = [path.name for path in tars if path not in counted]
+        note = f"{plural(len(beside), 'tar')} that nshards.txt does not count not read: {listed(beside, 3)}"
+        return counted, (note,) if beside else ()
+    by_part: dict[str, list[Path]] = {}
+    for path in tars:
+        by_part.setdefault(role_in(path.name), []).append(path)
+    # A path that names a part is the user's own choice.
+    if len(by_part) == 1 and ("" in by_part or role_of(place.resolve().name)):
+        return tuple(tars), ()
+    if unnamed := by_part.pop("", []):
+        raise SuiteError(
+            f"{place}: the part of {unnamed[0].name} is unclear beside tars of the parts "
+            f"{listed(map(repr, by_part))}. Move each part into a folder of its own, such as {place}/train."
+        )
+    choice = choose_part(
+        tuple(by_part), part, place, lambda name: f"move its tars into {place / name} and give that path"
+    )
+    return tuple(by_part[choice.name]), choice.notes
 
 
 def _counted(path: Path) -> tuple[Path, ...]:
@@ -176,37 +291,3 @@ def _counted(path: Path) -> tuple[Path, ...]:
                 "Resume the download."
             )
     return tuple(tars)
-
-
-def _samples(shards: Shards, shard: int) -> list[tuple[Member, int]]:
-    """The image and the label of every sample of one tar, in the order of the images."""
-    path = shards.paths[shard]
-    images: dict[str, Member] = {}
-    labels: dict[str, int] = {}
-    for member in tar_members(path):
-        key, extension = _split(member.name)
-        if extension == ".cls":
-            labels[key] = _label(shards.read(shard, member.offset, min(member.size, 512)), f"{path}:{member.name}")
-        elif extension in EXTENSIONS:
-            if key in images:
-                raise SuiteError(f"{path}: holds two images named {key!r}. Download it again.")
-            images[key] = member
-    if incomplete := sorted(images.keys() ^ labels.keys()):
-        lacks = ".cls file" if incomplete[0] in images else "image"
-        more = f"; {plural(len(incomplete), 'sample')} of this tar are incomplete" if len(incomplete) > 1 else ""
-        raise SuiteError(f"{path}: the sample {incomplete[0]!r} has no {lacks}{more}. Download it again.")
-    return [(member, labels[key]) for key, member in images.items()]
-
-
-def _split(name: str) -> tuple[str, str]:
-    """The sample and the extension of a member: cut at the first dot of the file name, as webdataset does."""
-    folder, slash, file = name.rpartition("/")
-    stem, _, extension = file.partition(".")
-    return f"{folder}{slash}{stem}", f".{extension.lower()}"
-
-
-def _label(content: bytes, where: str) -> int:
-    text = content.decode("ascii", "replace").strip()
-    if not text.isdecimal() or len(text) > 9:
-        raise SuiteError(f"{where}: expected a class number, found {text[:40]!r}.")
-    return int(text)

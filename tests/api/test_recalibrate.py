@@ -62,7 +62,7 @@ def test_the_statistics_are_those_of_the_merged_model_on_the_images(sides, tmp_p
     for name, tensor in mixed.items():
         if "running" not in name and "tracked" not in name:
             assert torch.equal(ours[name], tensor), name
-    dataset = open_suite("digits").reference
+    dataset = open_suite("digits", use="train").reference
     preprocess = Preprocess.of(OPEN_CLIP_CONFIG["preprocess_cfg"])
     images = torch.stack([preprocess.normalise(preprocess.pixels(dataset.image(i))) for i in range(len(dataset))])
     mean, variance = own_statistics(mixed, images)
@@ -71,7 +71,7 @@ def test_the_statistics_are_those_of_the_merged_model_on_the_images(sides, tmp_p
     assert ours["visual.bn1.num_batches_tracked"] == -(-len(dataset) // 128)
     with safe_open(tmp_path / "out", "pt") as file:
         declared = json.loads(file.metadata()["mergekit_wise"])["recalibrated"]
-    assert (declared["dataset"], declared["images"]) == ("digits", len(dataset))
+    assert (declared["dataset"], declared["images"]) == ("digits-train", len(dataset))
     verdict = verify(tmp_path / "out", zeroshot=sides[0], finetuned=sides[1])
     assert verdict.difference is None
     statistics = [name for name in ours if "running" in name or "tracked" in name]

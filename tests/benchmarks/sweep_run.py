@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
-from mergekit_wise.datasets.custom import open_folder
+from mergekit_wise.datasets.own_folders import open_folder
 from mergekit_wise.evaluation.image_batches import decoded, default_workers
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 from timm.data import ImageNetInfo
 
-from mergekit_wise.datasets.custom import open_folder, open_toml
+from mergekit_wise.datasets.custom import open_toml
+from mergekit_wise.datasets.own_folders import open_folder
 from mergekit_wise.errors import SuiteError
 
 WNIDS = ImageNetInfo("imagenet-1k").label_names()
@@ -105,7 +106,7 @@ def test_labels_beyond_the_names_are_refused(tmp_path):
 def test_a_place_without_classes_is_refused(tmp_path, make):
     """A missing folder, an empty folder and a file raise SuiteError."""
     make(tmp_path / "x")
-    with pytest.raises(SuiteError, match=r"x: (no such folder|expected class folders)"):
+    with pytest.raises(SuiteError, match=r"x: (no such folder|expected class folders|is no data set)"):
         open_folder(tmp_path / "x")
 
 
@@ -200,6 +201,9 @@ def test_all_of_imagenets_classes_may_be_asked_for(tmp_path):
             "gives 'cat' the class -1, which is not among the 1",
         ),
         ("root = 'images'\nclassnames = ['a', 'a']\n[class_map]\ncat = 'a'", "the name of 2 classes"),
+        ("root = 'images'\nnumbers = 'two'", "'numbers' is 'two'; expected one of from-zero, from-one, as-text"),
+        ("root = 'images'\nincomplete = 'skip'", "'incomplete' is 'skip'; expected error or leave-out"),
+        ("root = 'images'\npart = 1", "'part' should be a string"),
         ("root = 'tars'\n[class_map]\ncat = 'a'", "class_map is for class folders"),
     ],
 )
@@ -227,3 +231,55 @@ def test_images_are_those_of_the_folders(tmp_path):
     Image.fromarray(np.full((5, 6, 3), 77, np.uint8)).save(tmp_path / "x" / "b" / "1.png")
     dataset = open_folder(tmp_path / "x")
     assert np.array_equal(np.asarray(dataset.image(2)), np.full((5, 6, 3), 77))
+
+
+def test_folders_that_are_no_classes_are_refused(tmp_path):
+    """One folder above the classes, several data sets of the same classes, unsorted images: what helps is said."""
+    write_folders(tmp_path / "above", "images/cat", "images/dog")
+    with pytest.raises(SuiteError, match=r"single folder 'images'"):
+        open_folder(tmp_path / "above")
+    write_folders(tmp_path / "once", "pets/cat", "pets/dog")
+    with pytest.raises(SuiteError, match=r"Give the path .*once/pets\."):
+        open_folder(tmp_path / "once")
+    write_folders(tmp_path / "domains", "art/cat", "art/dog", "photo/cat", "photo/dog")
+    with pytest.raises(SuiteError, match=r"they seem to be data sets rather than classes\. Give .*domains/art"):
+        open_folder(tmp_path / "domains")
+    write_folders(tmp_path / "flat", "images")
+    with pytest.raises(SuiteError, match="single folder 'images', whose name is no class. List the images in a CSV"):
+        open_folder(tmp_path / "flat")
+    write_folders(tmp_path / "tiny", "n01443537/images", "n01629819/images")
+    assert len(open_folder(tmp_path / "tiny")) == 2
+
+
+@pytest.mark.parametrize(
+    ("names", "advice"),
+    [
+        (["a.jpg", "labels.csv"], "give the path .*labels.csv in place of the folder"),
+        (["all.zip"], "Unpack all.zip"),
+        (["a.jpg", "b.jpg"], "found 2 images without a class. List the images in a CSV file"),
+    ],
+)
+def test_a_near_miss_says_what_helps(tmp_path, names, advice):
+    """A folder without classes may hold a table, an archive or unsorted images."""
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(SuiteError, match=advice):
+        open_folder(tmp_path)
+
+
+def test_numbers_from_one_are_classes_if_a_toml_file_says_so(tmp_path):
+    """The advice in the error works, for the order of the numbers and for that of ImageFolder."""
+    root = write_folders(tmp_path / "flowers", *map(str, range(1, 13)))
+    with pytest.raises(SuiteError, match='numbers = "from-one", numbers = "as-text"'):
+        open_folder(root)
+    for word, order in (("from-one", [*map(str, range(1, 13))]), ("as-text", sorted(map(str, range(1, 13))))):
+        dataset = open_toml(write_toml(tmp_path / "x.toml", f'root = "flowers"\nnumbers = "{word}"\n'))
+        found = {dataset.sample(i).split("/")[-2]: int(label) for i, label in enumerate(dataset.labels)}
+        assert [found[name] for name in order] == list(range(12))
+        assert dataset.classnames == tuple(order)
+
+
+def test_the_order_of_numbered_folders_is_named(tmp_path):
+    """ImageFolder has 10 before 2, which a model that was trained with it knows."""
+    assert any("as-text" in note for note in open_folder(write_folders(tmp_path / "x", *map(str, range(12)))).notes)
+    assert open_folder(write_folders(tmp_path / "y", *map(str, range(10)))).notes == ()

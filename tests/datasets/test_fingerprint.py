@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.custom import open_folder
 from mergekit_wise.datasets.dataset import Metric
 from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.own_folders import open_folder
 from mergekit_wise.errors import SuiteError
 
 

@@ -1,0 +1,183 @@
+"""A data set in a table: a CSV or TSV file with a column of paths and a column of labels.
+
+Paths are relative to the table's folder. Labels are class numbers or names; names are numbered in the order of texts,
+as class folders are, over all parts of the table. This module knows nothing of how folders are searched.
+"""
+
+import csv
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.datasets.decoding import EXTENSIONS
+from mergekit_wise.datasets.layouts import Found, open_list
+from mergekit_wise.datasets.splits import choose_part, role_of
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import listed, plural, shown
+
+ENDINGS = (".csv", ".tsv")
+
+_PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path")
+_LABELS = ("label", "class", "y", "target", "label_id", "class_id", "category", "class_name", "label_name", "classname")
+_NAMES = ("class_name", "label_name", "classname", "class", "category", "name")
+_SPLITS = ("split", "subset", "partition", "part", "set", "fold")
+_MAX_BYTES = 1 << 30
+_MAX_CLASSES = 100_000
+
+Row = Sequence[str]
+"""The cells of a line."""
+
+
+def open_csv(
+    path: Path,
+    part: str = "test",
+    classnames: tuple[str, ...] | None = None,
+    *,
+    from_one: bool = False,
+    leave_out_incomplete: bool = False,
+) -> Found:
+    """The images that the table at `path` lists, of one `part` if it has a column for it (see `choose_part`).
+
+    `classnames` give the numbers of labels that are names; without them the names are sorted. `from_one` says that the
+    first class has the number 1. Rows whose image does not exist are an error unless they are to be left out.
+
+    Raises SuiteError if a column is missing, if a label is not clear, or if images are missing.
+    """
+    header, rows = _read(path)
+    at_path, at_label = _column(header, _PATHS, path, "paths"), _column(header, _LABELS, path, "labels")
+    labels, names = _labels(path, [row[at_label] for row in rows], classnames, from_one)
+    if names is None and classnames is None:
+        names = _names_of(header, at_label, rows, labels)
+    at_split = next((header.index(name) for name in _SPLITS if name in header), None)
+    notes: tuple[str, ...] = ()
+    kept = np.arange(len(rows))
+    if at_split is not None and all(role_of(row[at_split]) for row in rows):
+        parts = sorted({row[at_split] for row in rows})
+        choice = choose_part(parts, part, path, lambda name: f'set part = "{name}" in a TOML file with root = "{path}"')
+        kept = np.flatnonzero([row[at_split] == choice.name for row in rows])
+        notes = choice.notes
+    elif at_split is not None and header[at_split] == "split":
+        found = sorted({row[at_split] for row in rows if not role_of(row[at_split])})
+        raise SuiteError(
+            f"{path}: its column 'split' should hold train, validation or test; found {listed(map(shown, found), 3)}."
+        )
+    elif at_split is not None:
+        notes = (f"its column {header[at_split]!r} names no parts and is not used",)
+    paths = [_relative(rows[row][at_path], path.parent) for row in kept.tolist()]
+    _require_one_label(path, paths, labels[kept].tolist())
+    count = len(classnames or names or ()) or int(labels.max()) + 1
+    found_images, indices = open_list(path.parent, paths, labels[kept], count)
+    if missing := len(paths) - len(indices):
+        example = paths[sorted(set(range(len(paths))) - set(indices.tolist()))[0]]
+        if not leave_out_incomplete:
+            raise SuiteError(
+                f"{path}: {plural(missing, 'image')} of {len(paths):,} do not exist, such as {example}, relative to "
+                f'{path.parent}. Unpack them there, or leave them out with incomplete = "leave-out" in a TOML file.'
+            )
+        notes = (*notes, f"left out {plural(missing, 'row')} whose image does not exist, such as {example}")
+    if repeated := len(paths) - len(set(paths)):
+        notes = (*notes, f"{plural(repeated, 'row')} of images that are listed more than once, and count again")
+    return replace(found_images, classnames=names or classnames, notes=(*found_images.notes, *notes))
+
+
+def _read(path: Path) -> tuple[list[str], list[Row]]:
+    """The names of the columns, in lower case, and the rows."""
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise SuiteError(f"{path}: expected a table with at most {_MAX_BYTES:,} bytes.")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            delimiter = max("\t;,", key=first.count)
+            rows = [row for row in csv.reader(file, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SuiteError(f"{path}: expected a table in UTF-8: {error}.") from error
+    header = [cell.strip().casefold() for cell in rows[0]] if rows else []
+    if len(header) == 2 and header[0].endswith(EXTENSIONS):  # no header: an image's path and its label
+        header = ["path", "label"]
+    else:
+        rows = rows[1:]
+    if not rows:
+        raise SuiteError(f"{path}: expected a header and a line for each image, found no such line.")
+    for number, row in enumerate(rows):
+        if len(row) < len(header):
+            raise SuiteError(f"{path}: its row {number + 1} has {len(row)} cells, the header has {len(header)}.")
+    return header, [[cell.strip() for cell in row] for row in rows]
+
+
+def _column(header: list[str], known: tuple[str, ...], path: Path, content: str) -> int:
+    found = [name for name in known if name in header]
+    if not found:
+        raise SuiteError(
+            f"{path}: expected a column of {content}, called {', '.join(known[:-1])} or {known[-1]}; found the columns "
+            f"{listed(map(shown, header)) or 'none'}. Rename one of them."
+        )
+    return header.index(found[0])
+
+
+def _labels(
+    path: Path, texts: list[str], classnames: tuple[str, ...] | None, from_one: bool
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """The class numbers, int64 [N], and the class names if the labels are names."""
+    if "" in texts:
+        raise SuiteError(f"{path}: its row {texts.index('') + 1} has no label.")
+    if all(text.isascii() and text.isdecimal() and len(text) < 10 for text in texts):
+        numbers = np.array([int(text) for text in texts], dtype=np.int64) - from_one
+        _require_numbers(path, numbers, classnames, from_one)
+        return numbers, None
+    names = classnames or tuple(sorted(set(texts)))
+    number_of = {name: number for number, name in enumerate(names)}
+    if unknown := sorted(set(texts) - number_of.keys()):
+        raise SuiteError(
+            f"{path}: {plural(len(unknown), 'label')} not among the {plural(len(names), 'class name')}: "
+            f"{listed(map(repr, unknown), 3)}."
+        )
+    return np.array([number_of[text] for text in texts], dtype=np.int64), names
+
+
+def _require_numbers(
+    path: Path, numbers: NDArray[np.int64], classnames: tuple[str, ...] | None, from_one: bool
+) -> None:
+    low, high = int(numbers.min()), int(numbers.max())
+    if from_one and low < 0:
+        raise SuiteError(f'{path}: numbers = "from-one" means labels from 1 on, found 0.')
+    if high >= _MAX_CLASSES:
+        raise SuiteError(f"{path}: expected class numbers below {_MAX_CLASSES:,}, found {high:,}.")
+    # The class 0 may lack an image, but classes that are all there are numbered from 1.
+    if low == 1 and not from_one and (classnames is None or high == len(classnames)):
+        raise SuiteError(
+            f"{path}: its labels are numbers from 1 to {high}, and classes are numbered from 0. If 1 is the first "
+            'class, set numbers = "from-one" in a TOML file; if no image has the class 0, list the class names there.'
+        )
+
+
+def _names_of(header: list[str], at_label: int, rows: list[Row], labels: NDArray[np.int64]) -> tuple[str, ...] | None:
+    """The class names in another column, if it has one name for each number, and none twice."""
+    at = next((header.index(name) for name in _NAMES if name in header and header.index(name) != at_label), None)
+    if at is None:
+        return None
+    pairs = sorted({(number, row[at]) for number, row in zip(labels.tolist(), rows, strict=True)})
+    names = tuple(name for _, name in pairs)
+    complete = [number for number, _ in pairs] == list(range(len(pairs)))
+    return names if complete and len(set(names)) == len(names) and all(names) else None
+
+
+def _relative(text: str, folder: Path) -> str:
+    """A path relative to `folder`, with slashes."""
+    path = text.replace("\\", "/")
+    return os.path.relpath(path, folder.resolve()) if path.startswith("/") else os.path.normpath(path)
+
+
+def _require_one_label(path: Path, paths: list[str], labels: list[int]) -> None:
+    label_of = dict(zip(paths, labels, strict=True))
+    for image, label in zip(paths, labels, strict=True):
+        if label_of[image] != label:
+            count = Counter(paths)[image]
+            raise SuiteError(
+                f"{path}: {image} stands in {plural(count, 'row')} with different labels. Keep one of them."
+            )
