@@ -172,7 +172,8 @@ def _from_class_map(root: Path, description: Description) -> Dataset:
     names = description.classnames or tuple(sorted(targets))
     label_of = {folder: _label(root, folder, target, names) for folder, target in class_map.items()}
     images, labels = list_images(root, label_of)
-    return _dataset(Found(labels, images.image, images.sample, images.size, str(root)), names, description)
+    found = Found(labels, images.image, images.sample, images.size, str(root), notes=images.notes)
+    return _dataset(found, names, description)
 
 
 def _label(root: Path, folder: str, target: str | int, names: tuple[str, ...]) -> int:

@@ -84,7 +84,7 @@ def open_folders(root: Path, label_of: Mapping[str, int], expected: str, border:
         )
         raise SuiteError(f"{root}: expected class folders named {expected}; found {found}.")
     images, labels = list_images(root, {name: label_of[name] for name in folders}, border)
-    return Found(labels, images.image, images.sample, images.size, str(root))
+    return Found(labels, images.image, images.sample, images.size, str(root), notes=images.notes)
 
 
 def open_shards(root: Path, classes: int, border: int = 0) -> Found:
@@ -100,8 +100,8 @@ def open_list(
 ) -> tuple[Found, NDArray[np.int64]]:
     """The images at `paths`, relative to `root`, with their `labels`; and their indices in the list, int64 [N].
 
-    Images that do not exist are left out, so that the count shows an incomplete download. Raises SuiteError if none
-    exists, or if a label is not below `classes`.
+    Images that do not exist are left out, and a note names them. Raises SuiteError if none exists, or if a label is not
+    below `classes`.
     """
     require_labels(labels, classes, str(root))
     existing = _existing(root, paths)
@@ -110,7 +110,9 @@ def open_list(
         example = f" such as {paths[0]}" if paths else ""
         raise SuiteError(f"{root}: expected {plural(len(paths), 'image')}{example}; found none. Unpack them there.")
     images = FolderImages(str(root), tuple(paths[row] for row in rows))
-    return Found(labels[rows], images.image, images.sample, images.size, str(root)), rows
+    absent = [path for path in paths if path not in existing]
+    notes = (f"{len(absent):,} of {plural(len(paths), 'listed image')} missing: {listed(absent, 3)}",) if absent else ()
+    return Found(labels[rows], images.image, images.sample, images.size, str(root), notes=notes), rows
 
 
 def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
@@ -119,7 +121,7 @@ def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
     for folder in {path.rpartition("/")[0] for path in paths}:
         if (root / folder).is_dir():
             with os.scandir(root / folder) as entries:
-                files |= {f"{folder}/{e.name}" if folder else e.name for e in entries if not e.is_dir()}
+                files |= {f"{folder}/{e.name}" if folder else e.name for e in entries if e.is_file()}
     return frozenset(files.intersection(paths))
 
 

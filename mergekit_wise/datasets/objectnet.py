@@ -93,7 +93,7 @@ def _open_folders(place: Path, mapping: ObjectNetMap | None) -> Found:
             f"{listed(map(repr, unknown), 3)}."
         )
     images, labels = list_images(place, {folder: label for label, folder in enumerate(mapping.folders)}, BORDER)
-    return Found(labels, images.image, images.sample, images.size, str(place))
+    return Found(labels, images.image, images.sample, images.size, str(place), notes=images.notes)
 
 
 def find_map(places: Iterable[Path]) -> ObjectNetMap | None:

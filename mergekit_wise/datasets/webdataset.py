@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.decoding import EXTENSIONS, decode
+from mergekit_wise.datasets.decoding import decode
+from mergekit_wise.datasets.image_formats import EXTENSIONS
 from mergekit_wise.datasets.tar_index import Member, tar_members
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import plural
