@@ -19,7 +19,16 @@ BY_ENDING = MappingProxyType(
     {
         **dict.fromkeys(("tga", "icb", "vda", "vst"), "TGA"),
         **dict.fromkeys(("fli", "flc"), "FLI"),
-        **{"cur": "CUR", "dcx": "DCX", "dib": "DIB", "gbr": "GBR", "im": "IM", "pcd": "PCD", "pcx": "PCX", "xbm": "XBM"},
+        **{
+            "cur": "CUR",
+            "dcx": "DCX",
+            "dib": "DIB",
+            "gbr": "GBR",
+            "im": "IM",
+            "pcd": "PCD",
+            "pcx": "PCX",
+            "xbm": "XBM",
+        },
     }
 )
 """Formats whose content has no mark of its own, or a weak one, by the endings of files that are tried as such."""

@@ -6,13 +6,16 @@ This module knows nothing of where images come from.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.errors import SuiteError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 T = TypeVar("T")
 
@@ -74,6 +77,24 @@ def with_names(dataset: Dataset, classnames: tuple[str, ...] | None, templates: 
     """
     names = dataset.classnames if classnames is None else _fitting(dataset, classnames)
     return replace(dataset, classnames=names, templates=dataset.templates if templates is None else templates)
+
+
+def with_pixel_limit(suite: Suite, most: int | None) -> Suite:
+    """`suite` with images of up to `most` pixels; None keeps the limit of `decoding.MAX_PIXELS`."""
+    if most is None:
+        return suite
+    limited_sets = [
+        dataset and replace(dataset, image=partial(_limited, dataset.image, most))
+        for dataset in (suite.reference, *suite.shifts)
+    ]
+    return replace(suite, reference=limited_sets[0], shifts=tuple(filter(None, limited_sets[1:])))
+
+
+def _limited(image: Callable[[int], "Image.Image"], most: int, index: int) -> "Image.Image":
+    from mergekit_wise.datasets.decoding import pixel_limit  # Pillow, which this module does without
+
+    with pixel_limit(most):
+        return image(index)
 
 
 def _at(function: Callable[..., T], rows: NDArray[np.int64], index: int, *arguments: Any) -> T:

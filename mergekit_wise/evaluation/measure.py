@@ -17,11 +17,12 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, limited
+from mergekit_wise.datasets.subsets import companions, limited, with_pixel_limit
 from mergekit_wise.errors import Interrupted, SuiteError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
+from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_details, notes_on
 from mergekit_wise.evaluation.variants import Variant
@@ -102,7 +103,7 @@ def measure(
                     todo |= asked.needed
                 if todo:
                     details, found = _measure_dataset(evaluator, dataset, variants, drafts[at], sorted(todo), asked)
-                    notes += [f"{dataset.title}: {reason} It is not counted." for reason in details[0].bad.values()]
+                    notes += notes_on_bad(dataset, details[0].bad)
                     for detail in details:
                         files.write(detail)
                     measured = zip(sorted(todo), details, strict=True)
@@ -143,6 +144,7 @@ def _open_datasets(
         classnames=options.classnames,
         templates=options.templates,
     )
+    suite = with_pixel_limit(suite, options.max_pixels)
     complete = (*suite.datasets, *(companions(suite) if with_companions else ()))
     if options.limit is None:
         return suite, complete, complete

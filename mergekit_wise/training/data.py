@@ -10,7 +10,7 @@ from mergekit_wise.datasets import digits, glyphs
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.subsets import with_names
+from mergekit_wise.datasets.subsets import with_names, with_pixel_limit
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.options import FinetuneOptions
 
@@ -22,7 +22,10 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
         names = None if request.classnames is None else read_classnames(request.classnames)
         prompts = None if request.templates is None else read_templates(request.templates)
         return with_names(_digits(), names, prompts), ()
-    suite = open_suite(name, request.data, strict=True, classnames=request.classnames, templates=request.templates)
+    suite = with_pixel_limit(
+        open_suite(name, request.data, strict=True, classnames=request.classnames, templates=request.templates),
+        request.max_pixels,
+    )
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
