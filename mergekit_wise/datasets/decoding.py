@@ -10,7 +10,7 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from mergekit_wise.datasets.image_formats import (
     BY_ENDING,
@@ -138,7 +138,8 @@ def _scaled_floats(values: NDArray[np.float32], image: Image.Image, where: str) 
             f"{where}: expected fractions from {low:g} (black) to {high:g} (white), found {found}. Scale the image, "
             "and save it with 8 or 16 bits."
         )
-    return np.rint((values - np.float32(low)) * np.float32(255 / (high - low))).astype(np.uint8)
+    scaled: NDArray[np.uint8] = np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
+    return scaled
 
 
 def _tag(image: Image.Image, number: int) -> float | None:
@@ -186,4 +187,4 @@ def _undecodable(data: bytes, where: str, error: BaseException) -> str:
 
 def _reason(error: BaseException) -> str:
     # Pillow's message names only the buffer in memory.
-    return "no known format" if isinstance(error, Image.UnidentifiedImageError) else str(error) or type(error).__name__
+    return "no known format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__

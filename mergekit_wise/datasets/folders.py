@@ -188,7 +188,7 @@ def _images_below(folder: str, above: Set[_Identity], left: _LeftOut) -> Iterato
     """
     listed_already = set(above)
     found: list[tuple[str, list[str]]] = []
-    folders, links = [folder], []
+    folders, links = [folder], list[str]()
     # Folders come before links, so that what can be reached without a link keeps its path.
     while folders or links:
         is_link, place = (False, folders.pop()) if folders else (True, links.pop())

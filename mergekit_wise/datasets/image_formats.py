@@ -19,16 +19,7 @@ BY_ENDING = MappingProxyType(
     {
         **dict.fromkeys(("tga", "icb", "vda", "vst"), "TGA"),
         **dict.fromkeys(("fli", "flc"), "FLI"),
-        **{
-            "cur": "CUR",
-            "dcx": "DCX",
-            "dib": "DIB",
-            "gbr": "GBR",
-            "im": "IM",
-            "pcd": "PCD",
-            "pcx": "PCX",
-            "xbm": "XBM",
-        },
+        **{name.lower(): name for name in ("CUR", "DCX", "DIB", "GBR", "IM", "PCD", "PCX", "XBM")},
     }
 )
 """Formats whose content has no mark of its own, or a weak one, by the endings of files that are tried as such."""
@@ -46,7 +37,8 @@ HEAD_BYTES = 256
 
 _IMAGE = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF....WEBP|BM....\0\0\0\0|II[*+]\0|MM\0[*+]|P[1-6]\s+\d"
-    rb"|....ftyp(?:avi[fs]|m[is]f1.{4,64}avif)|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n|8BPS\0|qoif|DDS \x7c|icns\0|BLP[12]|/\* XPM \*/",
+    rb"|....ftyp(?:avi[fs]|m[is]f1.{4,64}avif)|\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n"
+    rb"|8BPS\0|qoif|DDS \x7c|icns\0|BLP[12]|/\* XPM \*/",
     re.DOTALL,
 )
 _HEIC = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|m[is]f1)", re.DOTALL)

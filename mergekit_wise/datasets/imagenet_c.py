@@ -4,6 +4,7 @@ Source: Hendrycks and Dietterich, ICLR 2019 (arXiv 1903.12261).
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -59,7 +60,8 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
     layout = find_layout(root, _places(corruption, severity), (), label_of.__contains__)
     if layout is None:
         return None
-    return open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes").dataset(
+    found = open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes")
+    dataset = found.dataset(
         name_of(corruption, severity),
         title_of(corruption, severity),
         imagenet_classnames(),
@@ -67,6 +69,8 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
         IMAGES,
         vocabulary=VOCABULARY,
     )
+    # Centre crops of 224 x 224 pixels, which the authors' evaluation crops at the centre, without resizing them.
+    return replace(dataset, is_cropped=True)
 
 
 ENTRIES = tuple(

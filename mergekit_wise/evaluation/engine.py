@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
@@ -89,6 +90,19 @@ def require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
         f"{dataset.title}: {images} unreadable, but only {allowed} may be. {shown}{more} "
         "Replace them, or tolerate them with --max-bad."
     )
+
+
+def is_taken_as_stored(dataset: Dataset, preprocess: Preprocess) -> bool:
+    """Whether the images are neither resized nor cropped, because they are stored cropped to the size of the model's.
+
+    The size is that of the first image that can be read.
+    """
+    for index in range(len(dataset) if dataset.is_cropped else 0):
+        try:
+            return _is_input(dataset.image(index), preprocess)
+        except SuiteError:
+            continue
+    return False
 
 
 def notes_on_bad(dataset: Dataset, bad: Mapping[int, str]) -> list[str]:
@@ -193,9 +207,13 @@ def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pi
 
 def _pixels(dataset: Dataset, preprocess: Preprocess, index: int) -> Pixels:
     image = dataset.image(index)
-    if dataset.is_cropped and image.size == preprocess.size[::-1]:
+    if dataset.is_cropped and _is_input(image, preprocess):
         return np.asarray(image).transpose(2, 0, 1)
     return preprocess.pixels(image).numpy()
+
+
+def _is_input(image: Image.Image, preprocess: Preprocess) -> bool:
+    return image.size == preprocess.size[::-1]
 
 
 def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:

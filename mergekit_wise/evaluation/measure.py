@@ -22,7 +22,7 @@ from mergekit_wise.errors import Interrupted, SuiteError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
-from mergekit_wise.evaluation.image_batches import notes_on_bad
+from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_details, notes_on
 from mergekit_wise.evaluation.variants import Variant
@@ -40,7 +40,7 @@ from mergekit_wise.results import (
     require_writable,
     writing_details,
 )
-from mergekit_wise.wording import plural
+from mergekit_wise.wording import listed, plural
 
 Draft = Mapping[str, Any]
 """All attributes of a record that are not counted."""
@@ -89,6 +89,7 @@ def measure(
         evaluator.heads.require(parts)
         notes += [note for dataset in suite.datasets for note in dataset.titled_notes]
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
+        notes += _notes_on_crops(parts, drafts)
         known, renamed = ranks.share(_known_records(drafts, options))
         results = options.results if ranks.rank == 0 else None
         _append(results, renamed)
@@ -188,6 +189,7 @@ def _drafts(
         models.append({"model": variant.model, "alpha": variant.alpha, **evaluator.identity(variant)})
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
+    preprocess = evaluator.engine.forward.preprocess
     for dataset, whole, digest in zip(parts, complete, data, strict=True):
         drawn = dataset is not whole
         facts = {
@@ -205,8 +207,23 @@ def _drafts(
             "seed": options.seed if drawn else None,
             "missing": tuple(part.name for part in suite.missing),
         }
-        drafts.append([facts | model for model in models])
+        stored = {"stored_crops": True} if is_taken_as_stored(dataset, preprocess) else {}
+        drafts.append([facts | model | {"preprocess": model["preprocess"] | stored} for model in models])
     return drafts
+
+
+def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:
+    """Names the data sets that are stored cropped, but not to the size of the model's images."""
+    again = [
+        dataset.title
+        for dataset, row in zip(parts, drafts, strict=True)
+        if dataset.is_cropped and "stored_crops" not in row[0]["preprocess"]
+    ]
+    if again:
+        yield (
+            f"{listed(again, 3)}: stored cropped, but to another size than the model's, so images are resized and "
+            "cropped again; the results are not comparable with published ones"
+        )
 
 
 def _role(suite: Suite, dataset: Dataset) -> Role:

@@ -95,7 +95,7 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
 
 def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extraction) -> InMemory:
     forward = Forward(_Encoder(model.module), preprocess, how.device, how.precision, how.note)
-    rows, parts, bad = [], [], {}
+    rows, parts, bad = [], [], dict[int, str]()
     with how.ranks.agreeing():
         for indices, features, unreadable in _parts(forward, dataset, how):
             rows.append(indices)
