@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.errors import SuiteError, UsageError
+from mergekit_wise.models.source import hub_refusal
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
@@ -118,6 +119,8 @@ def _translated_errors(name: str) -> Iterator[None]:
             f"{name}: cannot be downloaded, because HF_HUB_OFFLINE is set. Unset it, or copy the files."
         ) from error
     except known as error:
+        if refusal := hub_refusal(error):
+            raise SuiteError(f"{name}: {refusal}") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SuiteError(
             f"{name}: the download failed ({reason}). Run the same command again to continue; complete files are kept."

@@ -31,6 +31,7 @@ from mergekit_wise.datasets.class_names import (
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean, plural
@@ -215,6 +216,7 @@ def _dataset(
 
 
 def _read(path: Path) -> Mapping[str, object]:
+    refuse_web_page(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

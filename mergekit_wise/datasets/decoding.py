@@ -16,10 +16,10 @@ from mergekit_wise.datasets.image_formats import (
     BY_ENDING,
     HEAD_BYTES,
     ending_of,
-    is_web_page,
     supported,
     unread_format,
 )
+from mergekit_wise.datasets.web_pages import is_web_page
 from mergekit_wise.errors import SuiteError
 
 MAX_PIXELS = 89_478_485

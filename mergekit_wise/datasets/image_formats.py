@@ -43,7 +43,6 @@ _IMAGE = re.compile(
 )
 _HEIC = re.compile(rb"....ftyp(?:hei[cmsx]|hev[cmsx]|m[is]f1)", re.DOTALL)
 _JPEG_XL = re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n")
-_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 
 _RAW = frozenset(("3fr", "arw", "cr2", "cr3", "dng", "nef", "nrw", "orf", "pef", "raf", "rw2", "srw"))
 """Endings of raw files of cameras. Many are TIFF files, whose first image is a thumbnail."""
@@ -68,11 +67,6 @@ def unread_format(head: bytes, ending: str) -> str | None:
     if _JPEG_XL.match(head):
         return "a JPEG XL image, which Pillow does not read. Convert it to PNG, for example with djxl"
     return None
-
-
-def is_web_page(head: bytes) -> bool:
-    """Whether a file with the first bytes `head` is a web page: a server's answer that was saved in place of a file."""
-    return _PAGE.match(head) is not None
 
 
 @cache

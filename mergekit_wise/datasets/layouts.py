@@ -16,6 +16,7 @@ from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.datasets.folders import FolderImages, class_folders, list_images
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
@@ -172,6 +173,7 @@ def positions(names: Sequence[str]) -> dict[str, int]:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without empty lines and surrounding blanks. Raises SuiteError if it cannot be read."""
+    refuse_web_page(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -183,6 +185,7 @@ def read_lines(path: Path) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises SuiteError if the file is missing, damaged, or holds something else."""
+    refuse_web_page(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.layouts import first_folder, open_list, positions
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 Split = Literal["id", "ood"]
@@ -130,6 +131,7 @@ def _animals(folder: Path, classes: int) -> tuple[str, ...]:
 
 def _rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """The entries of each row in `columns`. Raises SuiteError if the file is not such a table."""
+    refuse_web_page(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
