@@ -14,7 +14,6 @@ from typing import Any, cast
 
 from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.errors import SuiteError, UsageError
-from mergekit_wise.models.source import hub_refusal
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
@@ -109,6 +108,8 @@ def _data_folder(root: Path | None) -> Path:
 def _translated_errors(name: str) -> Iterator[None]:
     """Turn the errors of huggingface_hub and its HTTP client into SuiteError."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    from mergekit_wise.models.source import hub_refusal
 
     # The bases include the base error of the HTTP client in use (requests or httpx), which covers broken connections.
     known = cast("tuple[type[Exception], ...]", (OSError, HFValidationError, *HfHubHTTPError.__bases__))

@@ -29,7 +29,7 @@ from mergekit_wise.datasets.class_names import (
     read_templates,
 )
 from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.folders import class_folders, list_images
+from mergekit_wise.datasets.folders import as_text, class_folders, list_images
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
 from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
@@ -70,7 +70,8 @@ def open_folder(root: Path, description: Description | None = None) -> Dataset:
     Raises SuiteError if there are no images, or if the class of a folder is not clear.
     """
     if description is None:
-        description = Description(root.resolve().name, root.resolve().name)
+        name = as_text(root.resolve().name)
+        description = Description(name, name)
     if not root.is_dir():
         raise SuiteError(f"{root}: no such folder. Expected class folders with images, or tars in test/.")
     if has_tars(root):
@@ -133,7 +134,7 @@ def _from_folders(root: Path, description: Description) -> Dataset:
         if not description.classnames:
             return _from_wnids(root, description, tuple(wnids[folder] for folder in folders))
     label_of = _numbers(root, folders) or {folder: label for label, folder in enumerate(folders)}
-    names = description.classnames or tuple(sorted(folders, key=label_of.__getitem__))
+    names = description.classnames or tuple(map(as_text, sorted(folders, key=label_of.__getitem__)))
     if len(names) != len(folders):
         raise SuiteError(
             f"{root}: expected {plural(len(folders), 'class name')}, one per class folder, found {len(names)}. "

@@ -75,6 +75,11 @@ def class_folders(root: Path) -> tuple[str, ...]:
     return tuple(sorted(e.name for e in _entries(str(root)) if not is_system(e.name) and e.is_dir()))
 
 
+def as_text(name: str) -> str:
+    r"""The name of a file or folder as text that any file can hold: bytes that are no UTF-8 become ``\xe9``."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def is_system(name: str) -> bool:
     """Whether a file or folder is hidden, or one that operating systems and tools create: no class and no image."""
     return name.startswith(".") or name.lower() in _SYSTEM

@@ -19,7 +19,7 @@ BY_ENDING = MappingProxyType(
     {
         **dict.fromkeys(("tga", "icb", "vda", "vst"), "TGA"),
         **dict.fromkeys(("fli", "flc"), "FLI"),
-        **{name.lower(): name for name in ("CUR", "DCX", "DIB", "GBR", "IM", "PCD", "PCX", "XBM")},
+        **{name.lower(): name for name in ("CUR", "DCX", "DIB", "GBR", "PCD", "PCX", "XBM")},
     }
 )
 """Formats whose content has no mark of its own, or a weak one, by the endings of files that are tried as such."""

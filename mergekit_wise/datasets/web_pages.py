@@ -1,4 +1,4 @@
-"""Web pages that were saved in place of a file: a server's answer to a wrong address, or to a download without a login."""
+"""Web pages saved in place of a file: a server's answer to a wrong address, or to a download without a login."""
 
 import re
 from pathlib import Path
