@@ -119,6 +119,16 @@ Templates = Annotated[
     ),
 ]
 MaxBad = Annotated[int, Option("Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)]
+MaxPixels = Annotated[
+    int | None,
+    Option(
+        "Read images of up to N pixels; each takes up to 4 N bytes of memory, in each worker.",
+        metavar="N",
+        group=ADVANCED,
+        minimum=1,
+        default="89,478,485",
+    ),
+]
 Model = Annotated[
     str | None,
     Option(
@@ -481,6 +491,7 @@ class FinetuneOptions(Options):
     device: Device = "cpu"
     workers: Workers = None
     max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
     validate: Annotated[
         OptionalNames,
         Option(
@@ -666,6 +677,8 @@ class MergeOptions(Options):
         ),
     ] = None
     data: DataRoot = ABSENT
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
     model: Model = None
     device: Device = "cpu"
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
@@ -697,6 +710,7 @@ class EvalOptions(Options):
     batch_size: BatchSize = 128
     workers: Workers = None
     max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
     results: ResultsFile = ABSENT
     redo: Redo = False
     per_class: PerClass = ABSENT
@@ -772,6 +786,7 @@ class SweepOptions(Options):
     batch_size: BatchSize = 128
     workers: Workers = None
     max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
     results: ResultsFile = ABSENT
     redo: Redo = False
     per_class: PerClass = ABSENT

@@ -114,6 +114,8 @@ def _translated_errors(name: str) -> Iterator[None]:
     """Turn the errors of huggingface_hub and its HTTP client into SuiteError."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
+    from mergekit_wise.models.source import hub_refusal
+
     # The bases include the base error of the HTTP client in use (requests or httpx), which covers broken connections.
     known = cast("tuple[type[Exception], ...]", (OSError, HFValidationError, *HfHubHTTPError.__bases__))
     try:
@@ -123,6 +125,8 @@ def _translated_errors(name: str) -> Iterator[None]:
             f"{name}: cannot be downloaded, because HF_HUB_OFFLINE is set. Unset it, or copy the files."
         ) from error
     except known as error:
+        if refusal := hub_refusal(error):
+            raise SuiteError(f"{name}: {refusal}") from error
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise SuiteError(
             f"{name}: the download failed ({reason}). Run the same command again to continue; complete files are kept."

@@ -222,13 +222,17 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
         jobs = [job, *(_with_rules_of(job, request) for request in requests[1:])]
         mixer = Mixer(job.pair, backend, job.fishers)
         statistics = _recalibration(job)
-        recalibrated = [statistics.statistics(mixer, each.plan, first.progress) if statistics else {} for each in jobs]
+        recalibrated: list[Mapping[str, StorageArray]] = [{} for _ in jobs]
         if statistics is not None:
-            pairs = zip(jobs, recalibrated, strict=True)
-            seen = statistics.dataset.titled_notes
+            found = [statistics.statistics(mixer, each.plan, first.progress) for each in jobs]
+            recalibrated = [each.tensors for each in found]
             jobs = [
-                replace(each, metadata=statistics.with_record(each.metadata, found), notes=(*each.notes, *seen))
-                for each, found in pairs
+                replace(
+                    each,
+                    metadata=statistics.with_record(each.metadata, theirs),
+                    notes=(*each.notes, *statistics.notes(theirs)),
+                )
+                for each, theirs in zip(jobs, found, strict=True)
             ]
         with uninterrupted():
             plans = [stack.enter_context(placed(each.place, each.options, each.plan, each.metadata)) for each in jobs]
@@ -238,8 +242,8 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
         sinks = [_sink(*work) for work in zip(jobs, plans, outputs, recalibrated, strict=True)]
         outcomes = stream(mixer, sinks, first.progress)
         if not first.allow_non_finite:
-            for found in outcomes:
-                _require_finite(found)
+            for outcome in outcomes:
+                _require_finite(outcome)
         for output, tensors in zip(outputs, recalibrated, strict=True):
             for name, data in tensors.items():
                 output.put(name, 0, data)
@@ -297,8 +301,7 @@ def _recalibration(job: _Merge) -> "Recalibration | None":
         return None
     from mergekit_wise.evaluation.recalibration import open_recalibration  # torch, which merging does without
 
-    data = options.data
-    return open_recalibration(options.recalibrate, data, options.model, options.device, job.pair, job.plan)
+    return open_recalibration(options, job.pair, job.plan)
 
 
 def _sink(job: _Merge, plan: OutputPlan, output: Output, recalibrated: Mapping[str, StorageArray]) -> Sink:

@@ -29,6 +29,7 @@ from mergekit_wise.datasets.layouts import (
 )
 from mergekit_wise.datasets.npy_files import map_npy
 from mergekit_wise.datasets.pickled_arrays import read_npy_dict, read_pickle
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars
 from mergekit_wise.errors import SuiteError
 
@@ -214,6 +215,7 @@ def _channels_last(rows: Array) -> Array:
 
 def _records(label_bytes: int, path: Path) -> Array:
     """The memory-mapped file as uint8 [N, label_bytes + 3072]."""
+    refuse_web_page(path)
     width = label_bytes + _PIXELS
     size = path.stat().st_size
     if size == 0 or size % width:

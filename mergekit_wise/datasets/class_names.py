@@ -11,6 +11,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean
 
@@ -98,6 +99,7 @@ TEMPLATES: Mapping[str, Callable[[], tuple[str, ...]]] = {
 
 
 def _lines(path: Path, content: str, known: Collection[str]) -> tuple[str, ...]:
+    refuse_web_page(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise SuiteError(

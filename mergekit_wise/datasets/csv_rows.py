@@ -4,11 +4,13 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:
     """The entries of each row in `columns`. Raises SuiteError if the file is not such a table."""
+    refuse_web_page(path)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)

@@ -37,6 +37,7 @@ from mergekit_wise.datasets.annotations import with_groups, with_labels
 from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.own_folders import Description, Numbers, open_folder
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean
 
@@ -167,6 +168,7 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
 
 def read_toml(path: Path) -> Mapping[str, object]:
     """The content of a TOML file. Raises SuiteError if it cannot be read or is none."""
+    refuse_web_page(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -60,7 +60,8 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
     layout = find_layout(root, _places(corruption, severity), (), label_of.__contains__)
     if layout is None:
         return None
-    dataset = open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes").dataset(
+    found = open_folders(layout[1], label_of, "by the WordNet ids of ImageNet's classes")
+    dataset = found.dataset(
         name_of(corruption, severity),
         title_of(corruption, severity),
         imagenet_classnames(),
@@ -68,7 +69,8 @@ def _find(corruption: str, severity: int, root: Path) -> Dataset | None:
         IMAGES,
         vocabulary=VOCABULARY,
     )
-    return replace(dataset, same_images=VALIDATION_IMAGES)
+    # Centre crops of 224 x 224 pixels, which the authors' evaluation crops at the centre, without resizing them.
+    return replace(dataset, same_images=VALIDATION_IMAGES, is_cropped=True)
 
 
 ENTRIES = tuple(

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.datasets.folders import FolderImages, class_folders, list_images
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
@@ -84,7 +85,7 @@ def open_folders(root: Path, label_of: Mapping[str, int], expected: str, border:
         )
         raise SuiteError(f"{root}: expected class folders named {expected}; found {found}.")
     images, labels = list_images(root, {name: label_of[name] for name in folders}, border)
-    return Found(labels, images.image, images.sample, images.size, str(root))
+    return Found(labels, images.image, images.sample, images.size, str(root), notes=images.notes)
 
 
 def open_shards(root: Path, classes: int, border: int = 0, part: str = "test") -> Found:
@@ -139,8 +140,8 @@ def open_list(
 ) -> tuple[Found, NDArray[np.int64]]:
     """The images at `paths`, relative to `root`, with their `labels`; and their indices in the list, int64 [N].
 
-    Images that do not exist are left out, so that the count shows an incomplete download. Raises SuiteError if none
-    exists, or if a label is not below `classes`.
+    Images that do not exist are left out, and a note names them. Raises SuiteError if none exists, or if a label is not
+    below `classes`.
     """
     require_labels(labels, classes, str(root))
     existing = _existing(root, paths)
@@ -149,7 +150,9 @@ def open_list(
         example = f" such as {paths[0]}" if paths else ""
         raise SuiteError(f"{root}: expected {plural(len(paths), 'image')}{example}; found none. Unpack them there.")
     images = FolderImages(str(root), tuple(paths[row] for row in rows))
-    return Found(labels[rows], images.image, images.sample, images.size, str(root)), rows
+    absent = [path for path in paths if path not in existing]
+    notes = (f"{len(absent):,} of {plural(len(paths), 'listed image')} missing: {listed(absent, 3)}",) if absent else ()
+    return Found(labels[rows], images.image, images.sample, images.size, str(root), notes=notes), rows
 
 
 def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
@@ -158,7 +161,7 @@ def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
     for folder in {path.rpartition("/")[0] for path in paths}:
         if (root / folder).is_dir():
             with os.scandir(root / folder) as entries:
-                files |= {f"{folder}/{e.name}" if folder else e.name for e in entries if not e.is_dir()}
+                files |= {f"{folder}/{e.name}" if folder else e.name for e in entries if e.is_file()}
     return frozenset(files.intersection(paths))
 
 
@@ -209,6 +212,7 @@ def positions(names: Sequence[str]) -> dict[str, int]:
 
 def read_lines(path: Path) -> list[str]:
     """The lines of a text file, without empty lines and surrounding blanks. Raises SuiteError if it cannot be read."""
+    refuse_web_page(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -220,6 +224,7 @@ def read_lines(path: Path) -> list[str]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises SuiteError if the file is missing, damaged, or holds something else."""
+    refuse_web_page(path)
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

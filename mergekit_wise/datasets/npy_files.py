@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 _HEADER_BYTES = 1 << 16
@@ -32,6 +33,7 @@ class NpyHeader:
 
 def read_npy_header(path: Path) -> NpyHeader:
     """Read the header of a .npy file. Raises SuiteError if the file cannot be read or is of another kind."""
+    refuse_web_page(path)
     try:
         with path.open("rb") as file:
             version = npy.read_magic(file)

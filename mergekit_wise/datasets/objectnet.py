@@ -13,6 +13,7 @@ from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import Found, find_layout, open_shards, read_json
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed
 
@@ -93,7 +94,7 @@ def _open_folders(place: Path, mapping: ObjectNetMap | None) -> Found:
             f"{listed(map(repr, unknown), 3)}."
         )
     images, labels = list_images(place, {folder: label for label, folder in enumerate(mapping.folders)}, BORDER)
-    return Found(labels, images.image, images.sample, images.size, str(place))
+    return Found(labels, images.image, images.sample, images.size, str(place), notes=images.notes)
 
 
 def find_map(places: Iterable[Path]) -> ObjectNetMap | None:
@@ -130,6 +131,7 @@ def _imagenet_classes(place: Path) -> dict[str, int]:
     """ImageNet's class for each of its labels; labels that two classes share ("crane") are left out."""
     order = read_json(place / MAPPING_FILES[3])
     path = place / MAPPING_FILES[2]
+    refuse_web_page(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

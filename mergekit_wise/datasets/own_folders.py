@@ -20,8 +20,8 @@ from mergekit_wise.datasets.class_names import (
     imagenet_wnids,
 )
 from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.datasets.decoding import EXTENSIONS
-from mergekit_wise.datasets.folders import class_folders, list_images
+from mergekit_wise.datasets.folders import as_text, class_folders, list_images
+from mergekit_wise.datasets.image_formats import EXTENSIONS
 from mergekit_wise.datasets.imagenet_files import (
     CLASSES,
     DEVKIT,
@@ -95,7 +95,7 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     Raises SuiteError if there are no images, or if the class of a folder or the part to open is not clear.
     """
     if description is None:
-        name = root.stem if root.is_file() else root.resolve().name
+        name = as_text(root.stem if root.is_file() else root.resolve().name)
         description = Description(name, name)
     part = description.part or part
     if root.is_file():
@@ -336,7 +336,7 @@ def _trained_classes(place: Path) -> tuple[str, ...]:
 
 
 def _from_named(root: Path, label_of: Mapping[str, int], description: Description) -> Dataset:
-    names = description.classnames or tuple(sorted(label_of, key=label_of.__getitem__))
+    names = description.classnames or tuple(map(as_text, sorted(label_of, key=label_of.__getitem__)))
     if len(names) != len(label_of):
         raise SuiteError(
             f"{root}: expected {plural(len(label_of), 'class name')}, one per class folder, found {len(names)}. "
@@ -427,7 +427,8 @@ def _from_class_map(root: Path, description: Description) -> Dataset:
     names = description.classnames or tuple(sorted(targets))
     label_of = {folder: _label(root, folder, target, names) for folder, target in class_map.items()}
     images, labels = list_images(root, label_of)
-    return _dataset(Found(labels, images.image, images.sample, images.size, str(root)), names, description)
+    found = Found(labels, images.image, images.sample, images.size, str(root), notes=images.notes)
+    return _dataset(found, names, description)
 
 
 def _label(root: Path, folder: str, target: str | int, names: tuple[str, ...]) -> int:

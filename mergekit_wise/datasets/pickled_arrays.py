@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mergekit_wise.checkpoint.pickle_machine import LONG_BYTES, Blob, Global, PickleError, Stub
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.datasets.npy_files import read_npy_header
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 DTYPES = frozenset(f"{kind}{size}" for kind in "ui" for size in (1, 2, 4, 8)) | {"b1", "f2", "f4", "f8"}
@@ -50,6 +51,7 @@ def read_npy_dict(path: Path) -> Mapping[str, object]:
 
 
 def _dictionary(path: Path, start: int) -> Mapping[str, object]:
+    refuse_web_page(path)
     try:
         if (size := path.stat().st_size) > MAX_FILE:
             raise PickleError(f"{size:,} bytes are more than the limit of {MAX_FILE:,}")

@@ -6,13 +6,16 @@ This module knows nothing of where images come from.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.errors import SuiteError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 T = TypeVar("T")
 
@@ -104,6 +107,24 @@ def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
         metric=replace(shift.metric, accepted=accepted),
         notes=(*shift.notes, f"its classes are taken in the order of {reference.title}'s, by their names."),
     )
+
+
+def with_pixel_limit(suite: Suite, most: int | None) -> Suite:
+    """`suite` with images of up to `most` pixels; None keeps the limit of `decoding.MAX_PIXELS`."""
+    if most is None:
+        return suite
+    limited_sets = [
+        dataset and replace(dataset, image=partial(_limited, dataset.image, most))
+        for dataset in (suite.reference, *suite.shifts)
+    ]
+    return replace(suite, reference=limited_sets[0], shifts=tuple(filter(None, limited_sets[1:])))
+
+
+def _limited(image: Callable[[int], "Image.Image"], most: int, index: int) -> "Image.Image":
+    from mergekit_wise.datasets.decoding import pixel_limit  # Pillow, which this module does without
+
+    with pixel_limit(most):
+        return image(index)
 
 
 def _at(function: Callable[..., T], rows: NDArray[np.int64], index: int, *arguments: Any) -> T:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.datasets.decoding import EXTENSIONS
+from mergekit_wise.datasets.image_formats import EXTENSIONS
 from mergekit_wise.datasets.layouts import Found, open_list
 from mergekit_wise.datasets.splits import choose_part, role_of
 from mergekit_wise.errors import SuiteError

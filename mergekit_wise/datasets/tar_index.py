@@ -5,6 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 _LONGEST_READ = 1 << 20
@@ -40,6 +41,7 @@ def tar_members(path: str) -> Iterator[Member]:
     Raises SuiteError, naming `path`, if the file is not an uncompressed tar, is cut off or damaged, or holds sparse
     files or members of a kind that is not in the tar standard.
     """
+    refuse_web_page(path)
     try:
         with _Headers(io.FileIO(path)) as file:
             yield from _members(file, path)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mergekit_wise.datasets.decoding import EXTENSIONS
+from mergekit_wise.datasets.image_formats import EXTENSIONS
 from mergekit_wise.datasets.tar_index import Member, tar_members
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import plural, shown

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.layouts import find_layout, first_folder, open_list, open_shards, positions, read_lines
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.datasets.webdataset import has_tars
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed
@@ -77,6 +78,7 @@ def _matlab(path: Path, variable: str) -> NDArray[np.void]:
     from scipy.io import loadmat  # takes 0.2 s, and only this data set needs it
     from scipy.io.matlab import MatReadError
 
+    refuse_web_page(path)
     try:
         found: NDArray[np.void] = loadmat(path, squeeze_me=True, variable_names=[variable])[variable]
     except (*_DAMAGE, MatReadError) as error:

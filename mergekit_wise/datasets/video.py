@@ -18,6 +18,7 @@ from mergekit_wise.datasets.class_names import imagenet_templates
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import first_folder, open_list, positions, read_json
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 
 _VID_FOLDERS = ("imagenet_vid_ytbb_robust/imagenet-vid-robust", "imagenet-vid-robust")
@@ -210,6 +211,7 @@ def _neighbours(anchor: str) -> Iterator[str]:
 
 def _ytbb_first_classes(path: Path) -> dict[str, int]:
     """The class of each anchor in YouTube-BoundingBoxes, whose last two classes, car and none, are swapped here."""
+    refuse_web_page(path)
     try:
         with path.open(encoding="utf-8", newline="") as file, _consistent(path):
             rows = list(csv.DictReader(file))

@@ -17,18 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
-from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded
+from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
 from mergekit_wise.evaluation.predictions import Predictions, choose_columns, class_logits, predict_classes
 from mergekit_wise.progress import Progress, silent
 
 _PENDING = 4
 """Batches whose predictions are not waited for, so that a GPU has work while the next ones are sent to it."""
-
-_SHOWN = 5
-"""How many unreadable images an error names."""
 
 Observe = Callable[[Sequence[NDArray[np.float32]], NDArray[np.int64], NDArray[np.int64]], None]
 
@@ -130,7 +126,7 @@ class Engine:
             columns = None if columns is None else columns.to(self.forward.device)
             found = self._part(variants, dataset, columns, same_tower, observers)
         gathered = _gathered(found, self.ranks)
-        _require_few(dataset, gathered.bad, self.max_bad)
+        require_few(dataset, gathered.bad, self.max_bad)
         return gathered
 
     def _part(
@@ -148,7 +144,7 @@ class Engine:
         with closing(self._groups(batches, len(variants), dataset)) as groups, torch.inference_mode():
             for group in groups:
                 results.bad |= {index: reason for batch in group for index, reason in batch.bad}
-                _require_few(dataset, results.bad, self.max_bad)
+                require_few(dataset, results.bad, self.max_bad)
                 sent = [_send(batch, dataset, self.forward.device) for batch in group]
                 kept: list[dict[int, Tensor]] = [{} for _ in group]
                 for variant, set_weights in enumerate(variants):
@@ -238,15 +234,3 @@ def _gathered(found: Predictions, ranks: Ranks) -> Predictions:
         bad |= part
     top5 = ranks.maximum(found.top5.astype(np.int32)).astype(np.bool_)
     return Predictions(ranks.maximum(found.classes), top5, dict(sorted(bad.items())))
-
-
-def _require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
-    if len(bad) <= allowed and len(bad) < len(dataset):
-        return
-    shown = " ".join(list(bad.values())[:_SHOWN])
-    more = f" And {len(bad) - _SHOWN} more." if len(bad) > _SHOWN else ""
-    images = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
-    raise SuiteError(
-        f"{dataset.title}: {images} unreadable, but only {allowed} may be. {shown}{more} "
-        "Replace them, or tolerate them with --max-bad."
-    )

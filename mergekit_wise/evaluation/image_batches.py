@@ -11,7 +11,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
@@ -32,6 +33,9 @@ from mergekit_wise.signals import blocked, unblock
 
 CHUNK = 16
 """Images per task of a worker."""
+
+_SHOWN = 5
+"""How many unreadable images an error names."""
 
 Indices = NDArray[np.int64]
 Pixels = NDArray[np.uint8]
@@ -73,6 +77,37 @@ def decoded(
     if workers and batches:
         return _in_processes(dataset, preprocess, batches, batch_size, workers, hold)
     return _in_process(dataset, preprocess, batches, batch_size)
+
+
+def require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
+    """Raise SuiteError if more than `allowed` images of a data set are unreadable, or all; `bad` says why, by index."""
+    if len(bad) <= allowed and len(bad) < len(dataset):
+        return
+    shown = " ".join(list(bad.values())[:_SHOWN])
+    more = f" And {len(bad) - _SHOWN} more." if len(bad) > _SHOWN else ""
+    images = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
+    raise SuiteError(
+        f"{dataset.title}: {images} unreadable, but only {allowed} may be. {shown}{more} "
+        "Replace them, or tolerate them with --max-bad."
+    )
+
+
+def is_taken_as_stored(dataset: Dataset, preprocess: Preprocess) -> bool:
+    """Whether the images are neither resized nor cropped, because they are stored cropped to the size of the model's.
+
+    The size is that of the first image that can be read.
+    """
+    for index in range(len(dataset) if dataset.is_cropped else 0):
+        try:
+            return _is_input(dataset.image(index), preprocess)
+        except SuiteError:
+            continue
+    return False
+
+
+def notes_on_bad(dataset: Dataset, bad: Mapping[int, str]) -> list[str]:
+    """A note for each unreadable image that was tolerated."""
+    return [f"{dataset.title}: {reason} It is not counted." for _, reason in sorted(bad.items())]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +194,7 @@ def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pi
     for row, index in zip(rows, map(int, indices), strict=False):
         row[...] = 0
         try:
-            pixels = preprocess.pixels(dataset.image(index)).numpy()
+            pixels = _pixels(dataset, preprocess, index)
         except SuiteError as error:
             bad.append((index, str(error)))
             continue
@@ -168,6 +203,17 @@ def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pi
             continue
         row[...] = _corrupted(dataset, index, pixels)
     return tuple(bad)
+
+
+def _pixels(dataset: Dataset, preprocess: Preprocess, index: int) -> Pixels:
+    image = dataset.image(index)
+    if dataset.is_cropped and _is_input(image, preprocess):
+        return np.asarray(image).transpose(2, 0, 1)
+    return preprocess.pixels(image).numpy()
+
+
+def _is_input(image: Image.Image, preprocess: Preprocess) -> bool:
+    return image.size == preprocess.size[::-1]
 
 
 def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:

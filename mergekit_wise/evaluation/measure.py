@@ -17,11 +17,12 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, limited
+from mergekit_wise.datasets.subsets import companions, limited, with_pixel_limit
 from mergekit_wise.errors import Interrupted, SuiteError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
+from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_details, notes_on
 from mergekit_wise.evaluation.variants import Variant
@@ -39,7 +40,7 @@ from mergekit_wise.results import (
     require_writable,
     writing_details,
 )
-from mergekit_wise.wording import plural
+from mergekit_wise.wording import listed, plural
 
 Draft = Mapping[str, Any]
 """All attributes of a record that are not counted."""
@@ -88,6 +89,7 @@ def measure(
         evaluator.heads.require(parts)
         notes += [note for dataset in suite.datasets for note in dataset.titled_notes]
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
+        notes += _notes_on_crops(parts, drafts)
         known, renamed = ranks.share(_known_records(drafts, options))
         results = options.results if ranks.rank == 0 else None
         _append(results, renamed)
@@ -102,7 +104,7 @@ def measure(
                     todo |= asked.needed
                 if todo:
                     details, found = _measure_dataset(evaluator, dataset, variants, drafts[at], sorted(todo), asked)
-                    notes += [f"{dataset.title}: {reason} It is not counted." for reason in details[0].bad.values()]
+                    notes += notes_on_bad(dataset, details[0].bad)
                     for detail in details:
                         files.write(detail)
                     measured = zip(sorted(todo), details, strict=True)
@@ -144,6 +146,7 @@ def _open_datasets(
         classnames=options.classnames,
         templates=options.templates,
     )
+    suite = with_pixel_limit(suite, options.max_pixels)
     complete = (*suite.datasets, *(companions(suite) if with_companions else ()))
     if options.limit is None:
         return suite, complete, complete
@@ -187,6 +190,7 @@ def _drafts(
         models.append({"model": variant.model, "alpha": variant.alpha, **evaluator.identity(variant)})
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
+    preprocess = evaluator.engine.forward.preprocess
     for dataset, whole, digest in zip(parts, complete, data, strict=True):
         drawn = dataset is not whole
         facts = {
@@ -205,8 +209,23 @@ def _drafts(
             "missing": tuple(part.name for part in suite.missing),
             "same_images": dataset.same_images,
         }
-        drafts.append([facts | model for model in models])
+        stored = {"stored_crops": True} if is_taken_as_stored(dataset, preprocess) else {}
+        drafts.append([facts | model | {"preprocess": model["preprocess"] | stored} for model in models])
     return drafts
+
+
+def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:
+    """Names the data sets that are stored cropped, but not to the size of the model's images."""
+    again = [
+        dataset.title
+        for dataset, row in zip(parts, drafts, strict=True)
+        if dataset.is_cropped and "stored_crops" not in row[0]["preprocess"]
+    ]
+    if again:
+        yield (
+            f"{listed(again, 3)}: stored cropped, but to another size than the model's, so images are resized and "
+            "cropped again; the results are not comparable with published ones"
+        )
 
 
 def _role(suite: Suite, dataset: Dataset) -> Role:

@@ -14,6 +14,7 @@ from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.errors import ModelError, SuiteError
 from mergekit_wise.results import Detail, Record
+from mergekit_wise.wording import plural
 
 VOCABULARIES = {"imagenet": 1000}
 """The number of columns of a head over each vocabulary."""
@@ -137,6 +138,9 @@ def notes_on(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record.limit is None and record.expected not in (None, record.total + record.bad):
             yield f"{record.title}: found {record.total + record.bad:,} of {record.expected:,} images."
+        if record.bad:
+            are = "is" if record.bad == 1 else "are"
+            yield f"{record.title}: {plural(record.bad, 'image')} could not be read and {are} not counted."
         if record.unsound:
             model = "" if record.alpha is None else f" at alpha {record.alpha:g}"
             images = "1 image" if record.unsound == 1 else f"{record.unsound:,} images"

@@ -7,10 +7,9 @@ them.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,8 +21,9 @@ from torch.optim.swa_utils import update_bn
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import ModelError, SuiteError, UsageError
-from mergekit_wise.evaluation.image_batches import decoded, default_workers
+from mergekit_wise.datasets.subsets import with_pixel_limit
+from mergekit_wise.errors import ModelError, UsageError
+from mergekit_wise.evaluation.image_batches import decoded, default_workers, notes_on_bad, require_few
 from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_backend import open_device
@@ -32,6 +32,7 @@ from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pair_notes import template
 from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.options import MergeOptions
 from mergekit_wise.progress import Progress, silent
 
 _AHEAD = 4
@@ -53,31 +54,37 @@ class Recalibration:
     model: Model
     inputs: frozenset[str]
     device: str
+    max_bad: int = 0
 
-    def with_record(self, metadata: Mapping[str, str], found: Mapping[str, NDArray[np.generic]]) -> dict[str, str]:
+    def with_record(self, metadata: Mapping[str, str], found: "Statistics") -> dict[str, str]:
         """The metadata of a merged file, with the images and the SHA-256 of each of the tensors that were `found`."""
         origin = json.loads(metadata[KEY])
         origin["recalibrated"] = {
             "dataset": self.dataset.name,
-            "images": len(self.dataset),
+            "images": len(self.dataset) - len(found.bad),
             "data": fingerprint(self.dataset),
-            "tensors": {name: sha256(np.ascontiguousarray(values).data).hexdigest() for name, values in found.items()},
+            "tensors": {
+                name: sha256(np.ascontiguousarray(values).data).hexdigest() for name, values in found.tensors.items()
+            },
         }
         return {**metadata, KEY: json.dumps(origin)}
 
-    def statistics(
-        self, mixer: Mixer, plan: Sequence[TensorPlan], progress: Progress
-    ) -> dict[str, NDArray[np.generic]]:
-        """The merged file's tensors that hold statistics, by name, flattened. Raises SuiteError."""
+    def notes(self, found: "Statistics") -> list[str]:
+        """What was decided when the images were opened and read."""
+        return [*self.dataset.titled_notes, *notes_on_bad(self.dataset, found.bad)]
+
+    def statistics(self, mixer: Mixer, plan: Sequence[TensorPlan], progress: Progress) -> "Statistics":
+        """The statistics of a merged model. Raises SuiteError."""
         model, device = self.model, open_device(self.device)
         steps = {step.info.name: step for step in plan}
         model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in self.inputs})
-        names = recalibrate(
+        names, bad = recalibrate(
             model.module.to(device),
             Preprocess.of(model.preprocess),
             self.dataset,
             device=device,
             workers=default_workers(),
+            max_bad=self.max_bad,
             progress=progress,
         )
         state, theirs = model.module.state_dict(), {module: name for name, module in model.names.items()}
@@ -88,22 +95,33 @@ class Recalibration:
                 values = state[name].cpu().numpy().reshape(-1)
                 as_stored = encode(values, step.info.dtype, Scratch()) if step.info.dtype.kind == "float" else values
                 found[step.info.name] = as_stored
-        return found
+        return Statistics(found, bad)
 
 
-def open_recalibration(
-    names: str, root: Path | None, model: str | None, device: str, pair: Pair, plan: Sequence[TensorPlan]
-) -> Recalibration:
-    """A recalibration on the data set that `names` names, or the reference of a suite.
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The merged file's `tensors` that hold statistics, by name, flattened; and why each unreadable image is, by index.
+
+    Unreadable images are in no average.
+    """
+
+    tensors: Mapping[str, NDArray[np.generic]]
+    bad: Mapping[int, str]
+
+
+def open_recalibration(options: MergeOptions, pair: Pair, plan: Sequence[TensorPlan]) -> Recalibration:
+    """A recalibration on the data set that ``--recalibrate`` names, or the reference of a suite.
 
     Raises SuiteError, UsageError or ModelError now, before anything is mixed, if the merged model cannot be run on
     these images.
     """
-    suite = open_suite(names, root, use="recalibrate", strict=True)
+    names = options.recalibrate or ""
+    suite = open_suite(names, options.data, use="recalibrate", strict=True)
+    suite = with_pixel_limit(suite, options.max_pixels)
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:
         raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
-    opened = open_model(template(pair), model)
+    opened = open_model(template(pair), options.model)
     batch_norms(opened.module)
     if not opened.has_own_head:
         opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics do not depend on the head
@@ -113,7 +131,7 @@ def open_recalibration(
             f"--recalibrate {names}: needs the whole image tower, but --only leaves out {missing[0]}. "
             "Give only one of the two options."
         )
-    return Recalibration(datasets[0], opened, frozenset(inputs), device)
+    return Recalibration(datasets[0], opened, frozenset(inputs), options.device, options.max_bad)
 
 
 def recalibrate(
@@ -124,19 +142,22 @@ def recalibrate(
     device: torch.device,
     batch_size: int = 128,
     workers: int = 0,
+    max_bad: int = 0,
     progress: Progress = silent,
-) -> list[str]:
+) -> tuple[list[str], dict[int, str]]:
     """Set the running means and variances of `module`, on `device`, to the averages over the images' batches.
 
-    This is torch's ``update_bn``, which was made for averaged weights. Returns the names of the buffers that are set.
+    This is torch's ``update_bn``, which was made for averaged weights. Returns the names of the buffers that are set,
+    and why each unreadable image is, by index.
 
-    Raises ModelError if the module has no batch norm, SuiteError if an image cannot be read.
+    Raises ModelError if the module has no batch norm, SuiteError if more than `max_bad` images cannot be read.
     """
     norms = batch_norms(module)
-    update_bn(_images(preprocess, dataset, device, batch_size, workers, progress), module)
+    images = _Images(preprocess, dataset, device, batch_size, workers, max_bad, progress)
+    update_bn(images, module)
     module.eval()
     parts = ("running_mean", "running_var", "num_batches_tracked")
-    return list(chain.from_iterable([f"{name}.{part}" for part in parts] for name in norms))
+    return list(chain.from_iterable([f"{name}.{part}" for part in parts] for name in norms)), images.bad
 
 
 def batch_norms(module: nn.Module) -> list[str]:
@@ -147,18 +168,31 @@ def batch_norms(module: nn.Module) -> list[str]:
     return norms
 
 
-def _images(
-    preprocess: Preprocess, dataset: Dataset, device: torch.device, batch_size: int, workers: int, progress: Progress
-) -> Iterator[Tensor]:
+@dataclass(frozen=True, slots=True)
+class _Images:
     """Batches in a fixed random order: in the order of the files, a batch would hold images of one class."""
-    order = np.random.default_rng(0).permutation(len(dataset))
-    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    done = 0
-    with closing(decoded(dataset, preprocess, batches, batch_size, workers=workers, hold=_AHEAD)) as stream:
-        for batch in stream:
-            if batch.bad:
-                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it, and run the command again.")
-            pixels = torch.from_numpy(np.array(batch.pixels[: len(batch.indices)]))
-            yield preprocess.normalise(pixels.to(device))
-            done += len(batch.indices)
-            progress("Recalibrating", done, len(dataset), "images")
+
+    preprocess: Preprocess
+    dataset: Dataset
+    device: torch.device
+    batch_size: int
+    workers: int
+    max_bad: int
+    progress: Progress
+    bad: dict[int, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Normalised images, float32 [n, 3, H, W], without unreadable ones, which are collected in `bad`."""
+        dataset, size, workers = self.dataset, self.batch_size, self.workers
+        order = np.random.default_rng(0).permutation(len(dataset))
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        done = 0
+        with closing(decoded(dataset, self.preprocess, batches, size, workers=workers, hold=_AHEAD)) as stream:
+            for batch in stream:
+                self.bad.update(batch.bad)
+                require_few(dataset, self.bad, self.max_bad)
+                good = np.flatnonzero(~np.isin(batch.indices, list(self.bad)))
+                if len(good):
+                    yield self.preprocess.normalise(torch.from_numpy(batch.pixels[good]).to(self.device))
+                done += len(batch.indices)
+                self.progress("Recalibrating", done, len(dataset), "images")

@@ -136,8 +136,22 @@ def _download_from_hub(repository: str) -> Path:
             folder = Path(snapshot_download(repository, allow_patterns=[*patterns, "*.bin"]))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"hf-hub:{repository}: could not be downloaded ({reason}). {_ADVICE}") from error
+        refusal = hub_refusal(error) or f"could not be downloaded ({reason}). {_ADVICE}"
+        raise CheckpointError(f"hf-hub:{repository}: {refusal}") from error
     return folder
+
+
+def hub_refusal(error: Exception) -> str:
+    """The hub's own sentence on a gated repository, and how to get access; an empty text for any other error."""
+    from huggingface_hub.errors import GatedRepoError
+
+    if not isinstance(error, GatedRepoError):
+        return ""
+    sentence = str(error.server_message or str(error).strip().splitlines()[-1]).strip()
+    return (
+        f"{shown(sentence, 300).rstrip('.')}. Ask for access on the page of the repository, log in with "
+        "'hf auth login', and run the same command again."
+    )
 
 
 def _download_pretrained(model: str, tag: str) -> Path:

@@ -85,7 +85,7 @@ def no_formula(text: str) -> str:
 
 def _open(path: Path, stack: ExitStack) -> TextIO:
     try:
-        return stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+        return stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror}. Choose another file.") from error
 

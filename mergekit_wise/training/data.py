@@ -2,6 +2,7 @@
 
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.subsets import with_pixel_limit
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.options import FinetuneOptions
 
@@ -12,6 +13,7 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
     suite = open_suite(
         name, request.data, use="train", strict=True, classnames=request.classnames, templates=request.templates
     )
+    suite = with_pixel_limit(suite, request.max_pixels)
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")

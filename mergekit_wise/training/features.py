@@ -22,17 +22,19 @@ from mergekit_wise import __version__
 from mergekit_wise.checkpoint import closing as closing_checkpoints
 from mergekit_wise.checkpoint import open_checkpoint, write_safetensors
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import CheckpointError, OutputError, SuiteError
+from mergekit_wise.errors import CheckpointError, OutputError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.forward import Precision
-from mergekit_wise.evaluation.image_batches import decoded
+from mergekit_wise.evaluation.image_batches import decoded, require_few
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress
 from mergekit_wise.training.checkpointer import as_stored, as_tensor
+from mergekit_wise.training.images import InMemory
 
 NAME = "features"
 SUM = "sha256"
+BAD = "unreadable"
 
 
 class _Encoder(nn.Module):
@@ -49,11 +51,16 @@ class _Encoder(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """How features are computed: `batch_size` images at a time, as in an evaluation."""
+    """How features are computed: `batch_size` images at a time, as in an evaluation.
+
+    Of the images, `max_bad` may be unreadable. Those of more than `max_pixels` are; None is the default limit.
+    """
 
     device: torch.device
     precision: Precision
     workers: int
+    max_bad: int
+    max_pixels: int | None
     batch_size: int
     ranks: Ranks
     progress: Progress
@@ -66,10 +73,10 @@ def cache_folder(requested: Path | None) -> Path:
     return requested or (Path(home) if home else Path.home() / ".cache") / "mergekit_wise" / "features"
 
 
-def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, how: Extraction) -> Tensor:
+def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, how: Extraction) -> InMemory:
     """Return the inputs of a model's head, float32 [N, D], from the cache or computed and then cached.
 
-    Raises SuiteError if an image cannot be read, OutputError if the cache cannot be written.
+    Raises SuiteError if more images cannot be read than may be, OutputError if the cache cannot be written.
     """
     preprocess = Preprocess.of(model.preprocess)
     facts = _facts(model, head, preprocess, dataset, how)
@@ -78,6 +85,7 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
     everywhere = all(how.ranks.gather(found is not None))
     if found is not None and everywhere:
         how.note(f"using cached features: {path}")
+        require_few(dataset, found.bad, how.max_bad)
         return found
     features = _computed(model, dataset, preprocess, how)
     if how.ranks.rank == 0:
@@ -85,36 +93,38 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
     return features
 
 
-def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extraction) -> Tensor:
+def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extraction) -> InMemory:
     forward = Forward(_Encoder(model.module), preprocess, how.device, how.precision, how.note)
-    rows, parts = [], []
+    rows, parts, bad = [], [], dict[int, str]()
     with how.ranks.agreeing():
-        for indices, features in _parts(forward, dataset, how):
+        for indices, features, unreadable in _parts(forward, dataset, how):
             rows.append(indices)
             parts.append(features)
-    together = how.ranks.gather((rows, parts))
-    columns = next(part.shape[1] for _, found in together for part in found)
+            bad |= unreadable
+            require_few(dataset, bad, how.max_bad)
+    together = how.ranks.gather((rows, parts, bad))
+    every_bad = {index: reason for _, _, theirs in together for index, reason in theirs.items()}
+    require_few(dataset, every_bad, how.max_bad)
+    columns = next(part.shape[1] for _, found, _ in together for part in found)
     features = np.zeros((len(dataset), columns), np.float32)
-    for their_rows, their_parts in together:
+    for their_rows, their_parts, _ in together:
         for indices, values in zip(their_rows, their_parts, strict=True):
             features[indices] = values
-    return torch.from_numpy(features)
+    return InMemory(torch.from_numpy(features), every_bad)
 
 
 def _parts(
     forward: Forward, dataset: Dataset, how: Extraction
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], dict[int, str]]]:
     starts = range(0, len(dataset), how.batch_size)[how.ranks.rank :: how.ranks.size]
     batches = [np.arange(start, min(start + how.batch_size, len(dataset))) for start in starts]
     preprocess, total, done = forward.preprocess, sum(map(len, batches)), 0
     with closing(decoded(dataset, preprocess, batches, how.batch_size, workers=how.workers, hold=4)) as stream:
         for batch in stream:
-            if batch.bad:
-                raise SuiteError(f"{dataset.title}: {batch.bad[0][1]} Remove it and run the command again.")
             pixels = torch.from_numpy(batch.pixels[: len(batch.indices)]).to(how.device)
             with torch.inference_mode():
                 features = forward(pixels).cpu().numpy()
-            yield batch.indices, features
+            yield batch.indices, features, dict(batch.bad)
             done += len(batch.indices)
             how.progress("features", done, total, "images")
 
@@ -129,7 +139,7 @@ def _facts(
             model.architecture.partition(" (")[0] + model.manner,
             json.dumps(model.config.get("model_cfg"), sort_keys=True),
         ],
-        "transform": asdict(preprocess),
+        "transform": {**asdict(preprocess), "is_cropped": dataset.is_cropped, "max_pixels": how.max_pixels},
         "data": digest_of_images(dataset),
         "precision": how.precision,
         "device": how.device.type,
@@ -183,7 +193,7 @@ def _identity(path: Path) -> bytes:
     return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode()
 
 
-def _read(path: Path, count: int) -> Tensor | None:
+def _read(path: Path, count: int) -> InMemory | None:
     """Read cached features; return None if there are none or the file is damaged."""
     try:
         checkpoint = open_checkpoint(path)
@@ -195,12 +205,17 @@ def _read(path: Path, count: int) -> Tensor | None:
         values = checkpoint.read(NAME)
         if hashlib.sha256(values.view(np.uint8).data).hexdigest() != checkpoint.metadata.get(SUM):
             return None
-        return as_tensor(checkpoint.info(NAME), values)
+        bad = {int(index): reason for index, reason in json.loads(checkpoint.metadata.get(BAD, "{}")).items()}
+        return InMemory(as_tensor(checkpoint.info(NAME), values), bad)
 
 
-def _write(path: Path, features: Tensor, facts: dict[str, object]) -> None:
-    info, storage = as_stored(NAME, features)
-    metadata = {SUM: hashlib.sha256(storage.view(np.uint8).data).hexdigest(), "facts": json.dumps(facts)}
+def _write(path: Path, features: InMemory, facts: dict[str, object]) -> None:
+    info, storage = as_stored(NAME, features.values)
+    metadata = {
+        SUM: hashlib.sha256(storage.view(np.uint8).data).hexdigest(),
+        BAD: json.dumps(features.bad),
+        "facts": json.dumps(facts),
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

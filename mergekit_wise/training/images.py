@@ -3,7 +3,7 @@
 Everything random follows from the seed, the epoch and the image. Knows no model and no loss.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -17,8 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.image_batches import CHUNK, decoded
+from mergekit_wise.evaluation.image_batches import CHUNK, decoded, require_few
 from mergekit_wise.models.transform import Preprocess
 
 MEMORY_LIMIT = 1 << 29
@@ -158,21 +157,25 @@ class Part:
 class Images(Protocol):
     """A source of training images (or of their features)."""
 
+    @property
+    def bad(self) -> Mapping[int, str]:
+        """Why each image that was found to be unreadable is left out, by index."""
+
     def parts(self, epoch: int, batches: Sequence[Indices]) -> Generator[Part, None, None]:
         """Yield the images of each of `batches`, in order; a part is valid until the next one is requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
-    """Images or features in memory: `values` [N, ...], without those in `unreadable`; every epoch is the same."""
+    """Images or features in memory: `values` [N, ...], without those in `bad`; every epoch is the same."""
 
     values: Tensor
-    unreadable: frozenset[int] = frozenset()
+    bad: Mapping[int, str] = field(default_factory=dict)
 
     def parts(self, epoch: int, batches: Sequence[Indices]) -> Generator[Part, None, None]:
         """See `Images`."""
         for batch in batches:
-            indices = batch[~np.isin(batch, list(self.unreadable))] if self.unreadable else batch
+            indices = batch[~np.isin(batch, list(self.bad))] if self.bad else batch
             yield Part(self.values[torch.from_numpy(indices)], indices)
 
 
@@ -205,18 +208,10 @@ class Decoded:
         with closing(decoded(dataset, self.preprocess, places, largest, workers=self.workers, hold=hold)) as stream:
             for batch, indices in zip(stream, batches, strict=True):
                 bad = {place % count: reason for place, reason in batch.bad}
-                self._tolerate(bad)
+                self.bad |= bad
+                require_few(self.dataset, self.bad, self.max_bad)
                 good = np.flatnonzero(~np.isin(indices, list(bad)))
                 yield Part(torch.from_numpy(batch.pixels[good]), indices[good])
-
-    def _tolerate(self, bad: dict[int, str]) -> None:
-        self.bad |= bad
-        if len(self.bad) > self.max_bad:
-            plural = "image" if len(self.bad) == 1 else "images"
-            raise SuiteError(
-                f"{self.dataset.title}: {len(self.bad)} {plural} cannot be read; --max-bad tolerates {self.max_bad}. "
-                f"{next(iter(self.bad.values()))}"
-            )
 
 
 def cached(source: Decoded) -> Images:
@@ -228,4 +223,4 @@ def cached(source: Decoded) -> Images:
     pixels = torch.zeros(count, 3, height, width, dtype=torch.uint8)
     for part in source.parts(0, np.array_split(np.arange(count), ceil(count / 256))):
         pixels[torch.from_numpy(part.indices)] = part.values
-    return InMemory(pixels, frozenset(source.bad))
+    return InMemory(pixels, dict(source.bad))

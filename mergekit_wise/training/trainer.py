@@ -18,6 +18,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
+from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.pair_notes import FINETUNED
@@ -27,7 +28,7 @@ from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
-from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, InMemory, cached
+from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, cached
 from mergekit_wise.training.interruption import StopRequest, deferred
 from mergekit_wise.training.learning_rate import layer_factors
 from mergekit_wise.training.log import TrainingLog
@@ -76,7 +77,7 @@ class FinetuneReport:
         output: the file that was written.
         steps: steps of the whole run.
         resumed: steps that an earlier, interrupted run took.
-        images: number of training images.
+        images: number of training images, without unreadable ones.
         classes: number of classes.
         epochs: the epochs that this run finished.
         architecture: the model's architecture, and how it was determined.
@@ -121,13 +122,15 @@ class Trainer:
         self.print = note if self.first else str
         self.notes: list[str] = []
         self.epochs: list[Epoch] = []
+        self.bad: dict[int, str] = {}
         self.device_name, self.device = device, open_device(device)
         self.preprocess = Preprocess.of(trainable.model.preprocess)
 
     def note(self, text: str) -> None:
-        """Report a note, and keep it for the final report."""
-        self.notes.append(text)
-        self.print(text)
+        """Report a note once, and keep it for the final report."""
+        if text not in self.notes:
+            self.notes.append(text)
+            self.print(text)
 
     def run(self) -> FinetuneReport:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
@@ -155,7 +158,7 @@ class Trainer:
             Path(request.output),
             self.loop.order.total,
             resumed,
-            len(self.dataset),
+            len(self.dataset) - len(self.bad),
             len(self.dataset.classnames),
             tuple(self.epochs),
             trainable.model.architecture,
@@ -205,9 +208,12 @@ class Trainer:
         request = self.request
         workers = default_workers() if request.workers is None else request.workers
         if request.linear:
-            how = Extraction(self.device, runtime.precision, workers, 128, self.ranks, self.progress, self.note)
+            how = Extraction(
+                *(self.device, runtime.precision, workers, request.max_bad, request.max_pixels, 128),
+                *(self.ranks, self.progress, self.note),
+            )
             model = self.trainable.model
-            return InMemory(features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how))
+            return features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how)
         kind = request.augmentation
         preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
         augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
@@ -229,6 +235,7 @@ class Trainer:
             precision=request.precision,
             workers=request.workers,
             max_bad=request.max_bad,
+            max_pixels=request.max_pixels,
             progress=self.progress,
         )
         with open_validator(self.trainable.source, options, self.ranks, self.device_name, self.note) as validator:
@@ -337,6 +344,7 @@ class Trainer:
 
         The log comes first: a resumed run removes lines after its state, and adds none before it.
         """
+        self._require_few_bad()
         facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
         self.log.add("epoch", **facts, seconds=round(seconds, 2))
         if self.first:
@@ -349,6 +357,14 @@ class Trainer:
         with request.at_once():
             validation = self._validated(number)
         self.epochs.append(Epoch(number, mean.loss, mean.accuracy, seconds, validation))
+
+    def _require_few_bad(self) -> None:
+        """Name the unreadable images of all processes, each of which has seen others; all of them, after an epoch."""
+        for theirs in self.ranks.gather(dict(self.loop.images.bad)):
+            self.bad |= theirs
+        require_few(self.dataset, self.bad, self.request.max_bad)
+        for text in notes_on_bad(self.dataset, self.bad):
+            self.note(text)
 
     def _validated(self, number: int) -> Validation | None:
         if self.validate is None:

@@ -10,8 +10,10 @@ from mergekit_wise.analysis import Candidate
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Suite
+from mergekit_wise.datasets.subsets import with_pixel_limit
 from mergekit_wise.evaluation import Ranks
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
+from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.predictions import as_details
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.models.pairing import match
@@ -58,6 +60,7 @@ class Validator:
     evaluator: Evaluator
     suite: Suite
     zeroshot: Checkpoint
+    note: Callable[[str], None]
 
     def __call__(self, checkpoint: Path) -> Validation:
         """Measure a fine-tuned checkpoint. Raises the errors of an evaluation."""
@@ -70,6 +73,8 @@ class Validator:
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.evaluator.predict(range(len(variants)), variants, dataset)
+                for text in notes_on_bad(dataset, found.bad):
+                    self.note(text)
                 role = "reference" if dataset is self.suite.reference else "shift"
                 facts = {"suite": self.suite.name, "dataset": dataset.name, "title": dataset.title, "role": role}
                 drafts = [{"model": "", "weights": "", "alpha": alpha, **facts} for alpha in ALPHAS]
@@ -84,13 +89,14 @@ def open_validator(
     """Open a validator for checkpoints fine-tuned from `zeroshot`. Raises SuiteError, ModelError."""
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
         suite = open_suite(options.suite or "", options.data, use="validate")
+        suite = with_pixel_limit(suite, options.max_pixels)
         evaluator.heads.require(suite.datasets)
         for dataset in suite.datasets:
             for text in dataset.titled_notes:
                 note(text)
         for missing in suite.missing:
             note(f"{missing.title}: not found, skipped in validation")
-        yield Validator(evaluator, suite, zeroshot)
+        yield Validator(evaluator, suite, zeroshot, note)
 
 
 def _pair(own: float, mixed: float) -> str:

@@ -70,6 +70,7 @@ class Hub:
     asked: list = field(default_factory=list)
     repository: str = "wds_cars"
     gone: bool = False
+    gated: bool = False
 
     def entry(self, path):
         data = self.files[path]
@@ -100,6 +101,10 @@ class Handler(BaseHTTPRequestHandler):
         hub, path = self.server.hub, self.path.partition("?")[0]
         if hub.gone or f"{OWNER}/{hub.repository}" not in path:
             self.reply(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif hub.gated:
+            sentence = f"Access to dataset {OWNER}/wds_cars is restricted. Please log in."
+            headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": sentence, "Content-Type": "application/json"}
+            self.reply(401, json.dumps({"error": sentence}).encode(), headers)
         elif path.startswith("/api/"):
             self.reply(200, json.dumps(hub.answer(path)).encode(), {"Content-Type": "application/json"})
         else:
@@ -247,6 +252,13 @@ def test_a_data_set_that_the_hub_does_not_have_is_refused(hub, tmp_path):
         fetch_data("fmow-id", tmp_path)
     with pytest.raises(UsageError, match="WISE_DATA"):
         fetch_data("cars")
+
+
+def test_a_gated_repository_shows_the_hubs_own_sentence(hub, tmp_path):
+    """It says what the hub says, and how to log in."""
+    hub.gated = True
+    with pytest.raises(SuiteError, match=r"cars: Access to dataset .* is restricted.*hf auth login"):
+        fetch_data("cars", tmp_path, endpoint=hub.url)
 
 
 def test_every_repository_belongs_to_a_data_set_of_the_catalogue():

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -488,7 +489,38 @@ def test_a_folder_of_class_folders_is_training_data(folders, tmp_path):
         with pytest.raises(SuiteError, match=f"{bad.name}"):
             finetune(source, folders, output, **options, restart=True)
         report = finetune(source, folders, output, **options, max_bad=1, restart=True)
-        assert (report.images, report.classes, report.steps) == (16, 2, 4)
+        assert (report.images, report.classes, report.steps) == (15, 2, 4)
+
+
+def test_a_bad_image_at_the_edge_of_the_limit_has_one_outcome_everywhere(folders, tmp_path):
+    """Training, a linear probe and evaluation refuse it in the same words, or name it in the same note and count 15."""
+    source = save_tiny(tmp_path / "zs.safetensors", classes=2)
+    bad = sorted(folders.glob("*/*.png"))[3]
+    bad.write_bytes(bad.read_bytes()[:100])
+    probe = {"linear": True, "cache": tmp_path / "cache"}
+
+    def trained(**options):
+        notes = []
+        options = {"epochs": 2, "batch_size": 8, "restart": True, "workers": 0, "note": notes.append, **options}
+        return finetune(source, folders, tmp_path / "ft.safetensors", **options).images, notes
+
+    def measured(**options):
+        found = evaluate(source, str(folders), workers=0, **options)
+        return found.records[0].total, found.notes
+
+    # The second probe finds its features in the cache.
+    runs = [trained, partial(trained, **probe), partial(trained, **probe), measured]
+    runs.append(partial(trained, validate=str(folders)))
+    refused, named = set(), set()
+    for run in runs:
+        with pytest.raises(SuiteError) as caught:
+            run()
+        refused.add(str(caught.value))
+        images, notes = run(max_bad=1)
+        assert images == 15
+        (about,) = [note for note in notes if bad.name in note]
+        named.add(about)
+    assert len(refused) == len(named) == 1
 
 
 def test_the_contrastive_objective_trains_both_encoders(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -110,3 +111,31 @@ def test_of_several_processes_the_first_one_prints(rank, pair):
     done = subprocess.run([*run, "inspect", "nope"], env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith("process 1: error: nope" if rank == "1" else "error: nope")
+
+
+def test_the_limit_of_pixels_is_an_option_and_its_advice_works(wise, home):
+    """An image above the limit is unreadable; with the number that the message gives, all images are counted."""
+    words = ("eval", "model.safetensors", "--suite", "pets", "--workers", 1, "--max-pixels")
+    refused = wise(*words, 359)
+    assert refused.exit_code == 1
+    advised = re.search(r"--max-pixels (\d+)", " ".join(refused.stderr.split()))[1]
+    result = wise(*words, advised)
+    assert result.exit_code == 0, result.output
+    assert json.loads((home / "results.jsonl").read_text())["total"] == 12
+
+
+def test_the_record_says_whether_stored_crops_were_cropped_again(wise, home):
+    """ImageNet-C's images of the model's size are taken as they are; of another size, a note names the data set."""
+    for severity, side in ((1, 16), (2, 20)):
+        folder = home / "imagenet-c" / "fog" / str(severity) / "n01440764"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (side, side), "red").save(folder / "a.png")
+    names = "imagenet-c-fog-1,imagenet-c-fog-2"
+    words = ("eval", "model.safetensors", "--data", home, "--workers", 0, "--templates", "plain")
+    result = wise(*words, "--suite", names)
+    assert result.exit_code == 0, result.output
+    records = map(json.loads, (home / "results.jsonl").read_text().splitlines())
+    assert [record["preprocess"].get("stored_crops") for record in records] == [True, None]
+    text = " ".join(result.stderr.split())
+    assert "Fog 2: stored cropped, but to another size" in text
+    assert "Fog 1" not in text.partition("stored cropped")[0][-60:]

@@ -9,7 +9,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import pil_loader
 
+from mergekit_wise.datasets.custom import open_folder
 from mergekit_wise.datasets.decoding import decode
+from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.errors import SuiteError
 
@@ -55,6 +57,134 @@ def test_hidden_files_and_folders_are_skipped(tree):
     assert not [path for path in images.paths if "._x" in path]
 
 
+def listed_notes(root):
+    return list_images(root, {name: label for label, name in enumerate(class_folders(root))})
+
+
+SYSTEM = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information")
+
+
+@pytest.mark.parametrize("place", ["", "a", "a/deep"])
+@pytest.mark.parametrize("name", SYSTEM)
+def test_folders_of_systems_and_tools_are_no_classes_and_hold_no_images(tree, place, name):
+    """Beside classes and inside them such a folder changes no image and no label, and one note names it."""
+    before, labels = listed_notes(tree)
+    save(tree / place / name / "x.png")
+    after, labels_after = listed_notes(tree)
+    assert after.paths == before.paths
+    assert labels_after.tolist() == labels.tolist()
+    (note,) = set(after.notes) - set(before.notes)
+    assert "1 hidden or system entry" in note
+    assert name in note
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini", "._x.jpg"])
+def test_files_of_systems_are_counted_and_named_once(tree, name):
+    """Three such files, beside classes and at two depths inside one, are one note with their number."""
+    for place in ("", "a", "a/deep"):
+        (tree / place / name).write_bytes(b"x")
+    found, _ = listed_notes(tree)
+    (note,) = [note for note in found.notes if "system" in note]
+    assert "3 hidden or system entries" in note
+    assert name in note
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("x", "JPEG"), ("x.data", "PNG"), ("v1.2", "WEBP"), ("x.img", "GIF"), ("y", "AVIF"), ("z", "TIFF")],
+)
+def test_an_image_with_another_ending_is_recognised_by_its_content(tree, name, kind):
+    """It is listed at its place in the order of names, decoded as Pillow decodes it, and a note names it."""
+    Image.new("RGB", (16, 16), (200, 30, 90)).save(tree / "a" / name, kind)
+    found, labels = listed_notes(tree)
+    path = os.path.join("a", name)
+    assert path in found.paths
+    index = found.paths.index(path)
+    assert labels[index] == 0
+    with Image.open(tree / path) as opened:
+        assert np.array_equal(np.asarray(found.image(index)), np.asarray(opened.convert("RGB")))
+    assert any("recognised 1 image" in note and name in note for note in found.notes)
+
+
+def test_endings_of_images_that_torchvision_does_not_know_are_listed(tree):
+    """Files that end with .jpe, .jfif or .avif are images."""
+    for name, kind in (("k.jpe", "JPEG"), ("k.jfif", "JPEG"), ("k.avif", "AVIF"), ("k.jp2", "JPEG2000")):
+        Image.new("RGB", (8, 8)).save(tree / "b" / name, kind)
+    found, _ = listed_notes(tree)
+    assert {"b/k.jpe", "b/k.jfif", "b/k.avif", "b/k.jp2"} < set(found.paths)
+    assert not any("recognised" in note for note in found.notes)
+
+
+def test_what_is_no_image_with_a_class_is_counted_and_named(tree):
+    """Tables and texts, images beside the classes, images that are not read, and empty classes each have a note."""
+    (tree / "a" / "boxes.csv").write_text("x,y\n")
+    (tree / "b" / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+    (tree / "d").mkdir()
+    save(tree / "stray.png")
+    found, labels = listed_notes(tree)
+    assert len(labels) == 7
+    notes = "\n".join(found.notes)
+    for count, name in (
+        ("3 files without image content", "a/boxes.csv"),
+        ("1 image beside", "stray.png"),
+        ("1 class folder without an image", "'d'"),
+        ("1 file: 'b/photo.heic'", "pillow-heif"),
+    ):
+        (note,) = [note for note in found.notes if count in note]
+        assert name in note
+    assert notes.count("boxes.csv") == 1
+
+
+def test_a_named_pipe_is_not_waited_for(tree):
+    """A pipe has no end, so nothing is read from it, whatever its name is."""
+    os.mkfifo(tree / "a" / "pipe.jpg")
+    os.mkfifo(tree / "a" / "pipe")
+    found, labels = listed_notes(tree)
+    assert len(labels) == 7
+    assert any("a/pipe.jpg" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("target", [".", "..", "deep", "../.."])
+def test_a_link_back_gives_no_image_twice(tree, target):
+    """ImageFolder lists images behind a loop dozens of times. A link to the class, above it, or beside adds nothing."""
+    before, _ = listed_notes(tree)
+    (tree / "a" / "again").symlink_to(target)
+    after, _ = listed_notes(tree)
+    assert after.paths == before.paths
+    assert any("1 link to folders" in note and "a/again" in note for note in after.notes)
+
+
+def test_links_that_lead_nowhere_are_named(tree):
+    """A broken link to an image or to a folder is no image, and a note counts and names both."""
+    (tree / "a" / "gone.jpg").symlink_to("nowhere.jpg")
+    (tree / "b" / "away").symlink_to(tree / "no such folder")
+    found, labels = listed_notes(tree)
+    assert len(labels) == 7
+    assert any("2 links to nothing" in note and "a/gone.jpg" in note and "b/away" in note for note in found.notes)
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    """The image is decoded; class name and notes are text that any file can hold."""
+    folder = os.path.join(os.fsencode(tmp_path), b"caf\xe9")
+    os.mkdir(folder)
+    os.rename(save(tmp_path / "x.png"), os.path.join(folder, b"t\xff.png"))
+    with open(os.path.join(folder, b"n\xff.txt"), "w") as file:
+        file.write("no image")
+    dataset = open_folder(tmp_path)
+    assert dataset.image(0).size == (11, 8)
+    assert dataset.classnames == ("caf\\xe9",)
+    "".join((*dataset.classnames, *dataset.notes)).encode()
+    assert len(fingerprint(dataset)) == 16
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_a_folder_that_may_not_be_listed_is_an_error(tree):
+    """Its images would be missing from the number."""
+    (tree / "a" / "deep").chmod(0)
+    with pytest.raises(SuiteError, match="deep: cannot be listed"):
+        listed_notes(tree)
+
+
 def test_linked_folders_are_followed(tree, tmp_path_factory):
     """Data sets often consist of symbolic links to other folders."""
     farm = tmp_path_factory.mktemp("farm")
@@ -70,12 +200,10 @@ def test_folders_without_images_are_refused(tmp_path):
         list_images(tmp_path, {"a": 0})
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "I;16"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1"])
 def test_every_mode_becomes_rgb_as_torchvision_does_it(tmp_path, mode):
-    """Greyscale, transparent, palette, 1-bit and 16-bit images are converted."""
-    path = save(tmp_path / "x.png", mode="L" if mode == "I;16" else mode)
-    if mode == "I;16":
-        Image.fromarray(np.arange(88, dtype=np.uint16).reshape(8, 11) * 700).save(path)
+    """Greyscale, transparent, palette and 1-bit images are converted."""
+    path = save(tmp_path / "x.png", mode=mode)
     decoded = decode(path.read_bytes(), "x")
     assert decoded.mode == "RGB"
     assert np.array_equal(np.asarray(decoded), np.asarray(pil_loader(str(path))))
@@ -119,7 +247,7 @@ def damaged(tmp_path):
         "half a png": png[: len(png) // 2],
         "png with a flipped byte": bytes(flipped),
         "half a webp": webp[: len(webp) // 2],
-        "html": b"<html>404 Not Found</html>",
+        "text": b"404 Not Found",
         "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",
     }
 

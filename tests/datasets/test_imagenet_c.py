@@ -1,5 +1,7 @@
 """ImageNet-C's 75 folders against torchvision's ImageFolder, and the mean corruption error over them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torchvision
@@ -10,6 +12,8 @@ from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, mean_corrupt
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.imagenet_c import CORRUPTIONS, ENTRIES, SEVERITIES, name_of
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation.image_batches import decoded, is_taken_as_stored
+from mergekit_wise.models.transform import Preprocess
 
 FIND = {entry.name: entry.find for entry in ENTRIES}
 WNIDS = ImageNetInfo("imagenet-1k").label_names()
@@ -35,6 +39,29 @@ def test_labels_are_those_of_all_thousand_classes(tmp_path, place):
     assert dataset.labels.tolist() == [SOME[folder] for _, folder in wanted.samples]
     assert (len(dataset.classnames), dataset.expected, dataset.columns) == (1000, 50_000, None)
     assert np.array_equal(np.asarray(dataset.image(4)), np.asarray(wanted[4][0]))
+
+
+def test_stored_crops_are_not_cropped_again(tmp_path):
+    """The authors' evaluation crops at the centre and resizes nothing, so a timm model (crop_pct) sees whole images.
+
+    Images of any other size than the model's are resized and cropped as usual.
+    """
+    folder = tmp_path / "imagenet-c" / "fog" / "4" / WNIDS[0]
+    folder.mkdir(parents=True)
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    Image.fromarray(pixels).save(folder / "a.png")
+    Image.fromarray(np.tile(pixels, (2, 2, 1))).save(folder / "b.png")
+    dataset = FIND["imagenet-c-fog-4"](tmp_path)
+    preprocess = Preprocess(size=(24, 24), crop_pct=0.9)
+    (batch,) = decoded(dataset, preprocess, [np.arange(2)], 2, workers=0, hold=1)
+    official = torchvision.transforms.Compose(
+        [torchvision.transforms.CenterCrop(24), torchvision.transforms.ToTensor()]
+    )
+    assert np.array_equal(batch.pixels[0] / np.float32(255), official(Image.open(folder / "a.png")).numpy())
+    assert np.array_equal(batch.pixels[1], preprocess.pixels(Image.open(folder / "b.png")).numpy())
+    assert is_taken_as_stored(dataset, preprocess)
+    assert not is_taken_as_stored(dataset, Preprocess(size=(32, 32)))
+    assert not is_taken_as_stored(replace(dataset, is_cropped=False), preprocess)
 
 
 def test_the_suite_lists_the_data_sets_that_are_missing(tmp_path):

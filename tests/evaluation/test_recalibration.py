@@ -22,9 +22,10 @@ def test_the_statistics_are_those_that_the_images_have(workers):
     module, dataset = convolutional(), noise(20)
     module[1].running_mean.fill_(100)
     calls = []
-    named = recalibrate(
+    named, bad = recalibrate(
         module, PREPROCESS, dataset, device=CPU, workers=workers, progress=lambda *step: calls.append(step)
     )
+    assert not bad
     assert named == ["1.running_mean", "1.running_var", "1.num_batches_tracked"]
     assert not any(part.training for part in module.modules())
     images = torch.stack([PREPROCESS.normalise(PREPROCESS.pixels(dataset.image(i))) for i in range(20)])
@@ -37,8 +38,21 @@ def test_the_statistics_are_those_that_the_images_have(workers):
 
 def test_an_image_that_cannot_be_read_stops_it():
     """Without that image the statistics would be those of other images than were named."""
-    with pytest.raises(SuiteError, match=r"Noise: images/3\.jpg: broken\. Remove it"):
+    with pytest.raises(SuiteError, match=r"Noise: .*images/3\.jpg: broken\. .*--max-bad"):
         recalibrate(convolutional(), PREPROCESS, noise(20, {3}), device=CPU)
+
+
+def test_an_image_that_is_tolerated_is_in_no_average():
+    """The statistics are those of the other images, and the reason is returned."""
+    module, dataset = convolutional(), noise(20, {3})
+    _, bad = recalibrate(module, PREPROCESS, dataset, device=CPU, max_bad=1)
+    assert bad == {3: "images/3.jpg: broken."}
+    readable = [i for i in range(20) if i != 3]
+    images = torch.stack([PREPROCESS.normalise(PREPROCESS.pixels(dataset.image(i))) for i in readable])
+    with torch.no_grad():
+        seen = module[0](images)
+    torch.testing.assert_close(module[1].running_mean, seen.mean((0, 2, 3)))
+    torch.testing.assert_close(module[1].running_var, seen.var((0, 2, 3)))
 
 
 def test_a_model_without_such_statistics_is_refused():
