@@ -42,9 +42,8 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         dataset, notes = open_training_data(options)
-        trainer = Trainer(
-            options, open_trainable(source, dataset, options), dataset, ranks, device, options.progress, options.note
-        )
-        for text in (*source.notes, *notes):
+        trainable = open_trainable(source, dataset, options)
+        trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note)
+        for text in (*source.notes, *notes, *trainable.on_classes):
             trainer.note(text)
         return trainer.run()

@@ -157,6 +157,7 @@ class _Sweep:
             if title is None:
                 own = self._measure(alphas, replace(options, suite=options.select_on), None)
                 judged, title = to_candidates(own.records), own.records[0].title
+                measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
             chosen = selected_on(judged, title)
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)

@@ -46,8 +46,14 @@ class Evaluator:
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
         interpolated = variants[0].interpolated
         same_tower = len(variants) > 1 and interpolated is not None and interpolated.only_head_varies(self.model)
-        outputs = self.heads.outputs(dataset)
-        return self.engine.predict(setters, dataset, outputs, same_tower=same_tower, observers=observers)
+        return self.engine.predict(
+            setters,
+            dataset,
+            self.heads.outputs(dataset),
+            names=self.model.class_names,
+            same_tower=same_tower,
+            observers=observers,
+        )
 
     def identity(self, variant: Variant) -> dict[str, Any]:
         """The attributes of a variant's records that are the same for all data sets and that numbers depend on."""
@@ -109,7 +115,7 @@ def open_evaluator(
         ranks,
         options.progress,
     )
-    yield Evaluator(model, Heads(model, name, options.progress), engine)
+    yield Evaluator(model, Heads(model, name, options.progress, note), engine)
 
 
 @contextmanager

@@ -12,11 +12,9 @@ from torch import Tensor
 
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.errors import ModelError, SuiteError
+from mergekit_wise.datasets.head_columns import head_columns
+from mergekit_wise.errors import SuiteError
 from mergekit_wise.results import Detail, Record
-
-VOCABULARIES = {"imagenet": 1000}
-"""The number of columns of a head over each vocabulary."""
 
 _TOP = 5
 
@@ -47,25 +45,19 @@ class Predictions:
         return np.delete(np.arange(self.classes.shape[1]), list(self.bad))
 
 
-def choose_columns(dataset: Dataset, outputs: int) -> Tensor | None:
+def choose_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None = None) -> Tensor | None:
     """The columns of a head with `outputs` for each class of a data set: int64 [K, M], -1 where a class has fewer.
 
-    None if each output is a class. Raises ModelError if neither the classes nor the vocabulary of the data set are as
-    many, SuiteError if there are no images or a label is not one of the classes.
+    `names` are those of the head's classes, if it knows them; see `head_columns`. None if each output is a class.
+    Raises what `head_columns` raises, and SuiteError if there are no images or a label is not one of the classes.
     """
     _require_labels(dataset)
-    classes, vocabulary = len(dataset.classnames), VOCABULARIES.get(dataset.vocabulary)
-    if dataset.columns is not None and outputs == vocabulary:
-        widest = max(map(len, dataset.columns))
-        rows = [(*columns, *[-1] * (widest - len(columns))) for columns in dataset.columns]
-        return torch.tensor(rows, dtype=torch.int64)
-    if outputs == classes:
+    columns = head_columns(dataset, outputs, names).columns
+    if columns is None:
         return None
-    alternative = f" (or {vocabulary}, those of {dataset.vocabulary})" if vocabulary else ""
-    raise ModelError(
-        f"{dataset.title}: the data has {classes} classes{alternative}, the model's head {outputs}. Evaluate on "
-        "data with the head's classes, or make a head for these classes: wise zeroshot CHECKPOINT --classes FILE."
-    )
+    widest = max(map(len, columns))
+    rows = [(*several, *[-1] * (widest - len(several))) for several in columns]
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def class_logits(logits: Tensor, columns: Tensor | None) -> Tensor:

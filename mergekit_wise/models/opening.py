@@ -19,6 +19,7 @@ from mergekit_wise.models.architecture import ResolvedConfig, normalizes, resolv
 from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_destinations, read_names
@@ -108,6 +109,7 @@ def _clip_model(
         destinations=destinations,
         has_own_head=classes is not None,
         create_tokenizer=partial(create_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
+        class_names=None if classes is None else declared_class_names(checkpoint),
     )
 
 
@@ -117,7 +119,15 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
     _require_fit(checkpoint, _shapes(module), destinations, found)
     architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
-    return Model(module.eval(), preprocess, architecture, {}, destinations, has_own_head=True)
+    return Model(
+        module=module.eval(),
+        preprocess=preprocess,
+        architecture=architecture,
+        config={},
+        destinations=destinations,
+        has_own_head=True,
+        class_names=declared_class_names(checkpoint),
+    )
 
 
 def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
@@ -150,7 +160,7 @@ def _with_head(model: Model, head: Checkpoint) -> Model:
     model.use_head(torch.zeros(shape))
     model.module.normalize &= normalizes(head, weight.removesuffix("weight"))
     fill(model.module, destinations, {name: (head.info(name), head.read(name)) for name in destinations})
-    return replace(model, has_own_head=True)
+    return replace(model, has_own_head=True, class_names=declared_class_names(head))
 
 
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:
