@@ -5,7 +5,7 @@ A module with data sets defines ``ENTRIES``, a tuple of :class:`Entry`, and is l
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -105,9 +105,12 @@ def open_suite(
     missing = tuple(_missing(ENTRIES[member], root) for member, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(names, missing, root))
-    new_classnames = None if classnames is None else read_classnames(classnames)
-    new_templates = None if templates is None else read_templates(templates)
+    notes: list[str] = []
+    new_classnames = None if classnames is None else read_classnames(classnames, notes.append)
+    new_templates = None if templates is None else read_templates(templates, notes.append)
     datasets = {m: with_names(d, new_classnames, new_templates) for m, d in opened.items() if d is not None}
+    first, dataset = next(iter(datasets.items()))
+    datasets[first] = replace(dataset, notes=(*dataset.notes, *notes))  # once, not for each data set
     _require_unique_names(datasets)
     shifts = tuple(dataset for member, dataset in datasets.items() if member != reference)
     return Suite(names, datasets.get(reference or ""), shifts, missing)

@@ -13,8 +13,8 @@ This module knows nothing of the data sets that the catalogue names.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeGuard
 
@@ -33,7 +33,7 @@ from mergekit_wise.datasets.folders import class_folders, list_images
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
 from mergekit_wise.datasets.webdataset import has_tars, open_tars
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.wording import did_you_mean, plural
+from mergekit_wise.wording import did_you_mean, listed, plural
 
 KEYS = ("root", "title", "classnames", "templates", "class_map", "metric")
 """The keys that a TOML file may have."""
@@ -85,11 +85,14 @@ def open_toml(path: Path) -> Dataset:
     table = _read(path)
     classnames, templates = (_texts(table, key, path) for key in ("classnames", "templates"))
     title = _text(table, "title", path)
+    notes: list[str] = []
     description = Description(
         name=path.stem,
         title=title or path.stem,
-        classnames=None if classnames is None else read_classnames(_relative_to(path, classnames, CLASSNAMES)),
-        templates=None if templates is None else read_templates(_relative_to(path, templates, TEMPLATES)),
+        classnames=None
+        if classnames is None
+        else read_classnames(_relative_to(path, classnames, CLASSNAMES), notes.append),
+        templates=None if templates is None else read_templates(_relative_to(path, templates, TEMPLATES), notes.append),
         class_map=_class_map(table, path),
         metric=_metric(table, path),
         vocabulary="imagenet" if classnames == "imagenet" else "",
@@ -97,7 +100,8 @@ def open_toml(path: Path) -> Dataset:
     root = _text(table, "root", path)
     if root is None:
         raise SuiteError(f"{path}: the key 'root' is missing; expected the folder that holds the images.")
-    return open_folder(path.parent / root, description)
+    dataset = open_folder(path.parent / root, description)
+    return replace(dataset, notes=(*dataset.notes, *notes))
 
 
 def _from_tars(root: Path, description: Description) -> Dataset:
@@ -172,7 +176,10 @@ def _from_class_map(root: Path, description: Description) -> Dataset:
     names = description.classnames or tuple(sorted(targets))
     label_of = {folder: _label(root, folder, target, names) for folder, target in class_map.items()}
     images, labels = list_images(root, label_of)
-    return _dataset(Found(labels, images.image, images.sample, images.size, str(root)), names, description)
+    left_out = [folder for folder in folders if folder not in class_map]
+    note = f"class_map does not name {plural(len(left_out), 'folder')}, left out: {listed(map(repr, left_out), 5)}"
+    notes = (note,) if left_out else ()
+    return _dataset(Found(labels, images.image, images.sample, images.size, str(root), notes=notes), names, description)
 
 
 def _label(root: Path, folder: str, target: str | int, names: tuple[str, ...]) -> int:
@@ -249,9 +256,13 @@ def _is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
-def _relative_to(path: Path, source: str | tuple[str, ...], known: Collection[str]) -> Path | str | tuple[str, ...]:
-    """Resolve the name of a file relative to the TOML file; lists and known names stay as they are."""
-    return path.parent / source if isinstance(source, str) and source not in known else source
+def _relative_to(
+    path: Path, source: str | tuple[str, ...], known: Mapping[str, Callable[[], tuple[str, ...]]]
+) -> Path | tuple[str, ...]:
+    """Resolve the name of a file relative to the TOML file, and the name of a known list whatever lies there."""
+    if not isinstance(source, str):
+        return source
+    return known[source]() if source in known else path.parent / source
 
 
 def _class_map(table: Mapping[str, object], path: Path) -> dict[str, str | int]:

@@ -107,6 +107,8 @@ def _by_name(dataset: Dataset, names: Sequence[str]) -> HeadColumns:
     if keys == head_keys:
         return HeadColumns(None)
     counts, where = Counter(head_keys), {name: column for column, name in enumerate(head_keys)}
+    if not where.keys() >= set(keys):
+        raise ModelError(_refusal(dataset, names, [name for name, k in zip(own, keys, strict=True) if k not in where]))
     twice = [name for name, used in zip(own, keys, strict=True) if counts[used] > 1 or keys.count(used) > 1]
     if twice:
         raise ModelError(
@@ -114,8 +116,6 @@ def _by_name(dataset: Dataset, names: Sequence[str]) -> HeadColumns:
             "the head's, cannot be found by name. Give every class a name of its own, with --classnames FILE for the "
             "data, and 'wise zeroshot' for the head."
         )
-    if not where.keys() >= set(keys):
-        raise ModelError(_refusal(dataset, names, [name for name, k in zip(own, keys, strict=True) if k not in where]))
     columns = tuple((where[name],) for name in keys)
     return HeadColumns(columns, by_name=True, notes=(_mapped(len(own), len(names)),))
 

@@ -42,11 +42,12 @@ def with_declared_names(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, metadata={**checkpoint.metadata, CLASSNAMES_KEY: json.dumps(list(names))})
 
 
-def with_one_order(zeroshot: Checkpoint, finetuned: Checkpoint, mixed: frozenset[str]) -> Checkpoint:
+def with_one_order(zeroshot: Checkpoint, finetuned: Checkpoint, mixed: frozenset[str], *, can_keep: bool) -> Checkpoint:
     """The zero-shot checkpoint with the rows of its head in the order of the fine-tuned one's classes; a note says so.
 
     `mixed` are the tensors of which the output takes a part from both. Raises MismatchError if a head among them has
-    other classes than the other checkpoint's, since rows of different classes would be mixed.
+    other classes than the other checkpoint's, since rows of different classes would be mixed; it proposes --keep where
+    the command has it (`can_keep`).
     """
     first, second = declared_class_names(zeroshot), declared_class_names(finetuned)
     heads = [name for name in head_names(finetuned) if name in zeroshot.tensors and name in finetuned.tensors]
@@ -57,7 +58,10 @@ def with_one_order(zeroshot: Checkpoint, finetuned: Checkpoint, mixed: frozenset
         return zeroshot  # of other heads than those that are named, or a mismatch of shapes
     order = same_order(second, first)
     if order is None:
-        _require_renamed(zeroshot, finetuned, (first, second), [name for name in heads if name in mixed])
+        layers = [name.removesuffix("weight") for name in heads if name in mixed]
+        if layers and in_place(first, second) < len(first) / 2:
+            advice = f", or add --keep 'ft:{layers[0]}*', which leaves the head out of the mixture" if can_keep else ""
+            raise MismatchError(f"{_difference(zeroshot, finetuned, layers[0])}{advice}.")
         return zeroshot
     if order == tuple(range(len(first))):
         return zeroshot
@@ -74,23 +78,15 @@ def with_one_order(zeroshot: Checkpoint, finetuned: Checkpoint, mixed: frozenset
     return replace(zeroshot, tensors=changed, metadata=metadata, notes=(*zeroshot.notes, note))
 
 
-def _require_renamed(
-    zeroshot: Checkpoint,
-    finetuned: Checkpoint,
-    names: tuple[tuple[str, ...], tuple[str, ...]],
-    mixed: list[str],
-) -> None:
-    """Raise MismatchError for a head that is mixed, unless its classes differ in names alone: most are in place."""
-    first, second = names
-    if not mixed or in_place(first, second) >= len(first) / 2:
-        return
-    layer = mixed[0].removesuffix("weight")
-    others = ([repr(name) for name in one if name not in other] for one, other in (names, names[::-1]))
-    theirs, own = (listed(unknown, 3) or "none" for unknown in others)
-    raise MismatchError(
+def _difference(zeroshot: Checkpoint, finetuned: Checkpoint, layer: str) -> str:
+    """What only one of two heads has, and the way out."""
+    names = [declared_class_names(checkpoint) or () for checkpoint in (zeroshot, finetuned)]
+    own, theirs = (
+        listed([repr(name) for name in one if name not in other], 3) or "none" for one, other in (names, names[::-1])
+    )
+    return (
         f"The heads ({layer}weight) have different classes, so that mixing them row by row makes no sense: only "
-        f"{zeroshot.path.name} has {theirs}; only {finetuned.path.name} has {own}. Make both heads for the same "
-        f"classes, or merge with --keep 'ft:{layer}*', which leaves the head out of the mixture."
+        f"{zeroshot.path.name} has {own}; only {finetuned.path.name} has {theirs}. Make both heads for the same classes"
     )
 
 

@@ -81,7 +81,8 @@ def match(
     if found := unresolved(zeroshot, finetuned, names, rules):
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
-    zeroshot = with_one_order(zeroshot, finetuned, frozenset(name for name in names if not rules.kept(name)))
+    mixed = frozenset(name for name in names if not rules.kept(name))
+    zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command == "merge")
     return Pair(zeroshot, finetuned, names, naming)
 
 

@@ -19,9 +19,10 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
     """Open the training set; return it and notes on it. Raises SuiteError."""
     name = str(request.train)
     if name == "digits":
-        names = None if request.classnames is None else read_classnames(request.classnames)
-        prompts = None if request.templates is None else read_templates(request.templates)
-        return with_names(_digits(), names, prompts), ()
+        notes: list[str] = []
+        names = None if request.classnames is None else read_classnames(request.classnames, notes.append)
+        prompts = None if request.templates is None else read_templates(request.templates, notes.append)
+        return with_names(_digits(), names, prompts), tuple(notes)
     suite = open_suite(name, request.data, strict=True, classnames=request.classnames, templates=request.templates)
     if len(suite.datasets) != 1:
         listed = ", ".join(dataset.name for dataset in suite.datasets)
