@@ -76,12 +76,16 @@ def correct(path, suite, **options):
     return record.correct
 
 
-def test_folders_in_another_order_than_the_heads_classes_are_read_by_name(trained, folders):
+def test_folders_in_another_order_than_the_heads_classes_are_read_by_name(trained, folders, tmp_path):
     """The model that knows zero ... nine is as good on folders of these names, which are sorted as eight, five ..."""
     found = evaluate(trained, str(folders), workers=0)
     right = int((logits(trained).argmax(dim=1) == LABELS).sum())
-    assert found.records[0].correct == right > 0.8 * len(LABELS)
+    assert found.records[0].correct == right > 0.5 * len(LABELS)
     assert any("another order" in note for note in found.notes)
+    with safe_open(trained, "np") as file:
+        metadata = {key: value for key, value in file.metadata().items() if key != "classnames"}
+    save_file(load_file(trained), tmp_path / "unnamed.safetensors", metadata)
+    assert correct(tmp_path / "unnamed.safetensors", folders) < 0.2 * len(LABELS)
 
 
 def test_a_fine_tuned_file_names_the_classes_that_it_learned(trained):
@@ -142,7 +146,7 @@ def test_a_class_map_alone_names_the_heads_classes_and_counts_what_it_leaves_out
 
 def test_classnames_settle_a_difference_of_built_in_data(tmp_path):
     """The digits have English names; for a head with German ones, a file of these names replaces them."""
-    german = "null eins zwei drei vier fünf sechs sieben acht neun".split()
+    german = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"]
     model = named(tmp_path / "m.safetensors", german)
     with pytest.raises(ModelError, match=r"10 of its 10 classes are not among .*`classnames` FILE"):
         evaluate(model, "digits", workers=0, limit=10)

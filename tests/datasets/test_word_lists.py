@@ -1,4 +1,4 @@
-"""Lists of words are understood in the forms that people keep them in, or refused; nothing around a word becomes text."""
+"""Lists of words are understood in the forms that people keep them in, or refused; nothing else becomes text."""
 
 import json
 
