@@ -98,10 +98,10 @@ class Prompts:
         for name, row in zip(self._classnames, rows, strict=False):
             other = seen.setdefault(row, name)
             if other != name:
+                why = "which are cut off where its context ends" if self.cut else "whose tokens they share"
                 raise ModelError(
                     f"The classes {shown(other)!r} and {shown(name)!r} have the same prompts for the text encoder, "
-                    f"{'which are cut off where its context ends' if self.cut else 'for which their spelling is one'}. "
-                    "Give them shorter or other names in a file of class names."
+                    f"{why}. Give them shorter or other names in a file of class names."
                 )
 
     def remark(self) -> str:
