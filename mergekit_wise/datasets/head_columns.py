@@ -169,7 +169,7 @@ def _refusal(dataset: Dataset, names: Sequence[str], unknown: Sequence[str]) -> 
     key = comparable(names, dataset.classnames)
     own = {key(name) for name in dataset.classnames}
     unused = [name for name in names if key(name) not in own]
-    rest = f"the head's other classes are {_some(unused)}" if unused else "the head has no other classes"
+    rest = f"not in the data: {_some(unused)}" if unused else "the head has no other classes"
     return (
         f"{dataset.title}: {len(unknown)} of its {plural(len(dataset.classnames), 'class')} "
         f"{'is' if len(unknown) == 1 else 'are'} not among the head's {len(names)}: {_some(unknown)}; {rest}. "

@@ -188,6 +188,17 @@ def test_two_heads_of_one_order_are_not_mixed_row_by_row_in_another(folders, tmp
     assert counts[0] == counts[1]
 
 
+def test_one_side_of_a_pair_names_the_classes_for_both(folders, tmp_path):
+    """Another tool's fine-tuned file has no names, but its rows are those of the zero-shot head that it began with."""
+    zeroshot, tuned = named(tmp_path / "zs.safetensors", NAMES), named(tmp_path / "ft.safetensors", NAMES, seed=1)
+    unnamed = named(tmp_path / "un.safetensors", None, seed=1)
+    counts = [
+        [(r.alpha, r.correct) for r in sweep(*pair, suite=str(folders), alphas="0,0.5,1", workers=0).records]
+        for pair in ((zeroshot, tuned), (zeroshot, unnamed), (named(tmp_path / "z.safetensors", None), tuned))
+    ]
+    assert counts[0] == counts[1] == counts[2]
+
+
 def test_heads_of_other_classes_are_not_mixed(tmp_path):
     """A head of cats and one of numbers are refused; --keep leaves the head out, and renamed classes are mixed."""
     first = named(tmp_path / "zs.safetensors", NAMES)

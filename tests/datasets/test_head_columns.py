@@ -168,13 +168,13 @@ def test_a_head_of_imagenets_classes_in_another_order_is_mapped():
 
 
 def test_a_few_unknown_names_among_imagenets_are_noted():
-    """With 20 names in other words, all others in their places show the order; with 200, nothing does."""
+    """With 20 names in other words, all others in their places show the order; with 220, nothing does."""
     names = list(IMAGENET)
     names[500:520] = [f"etwas {number}" for number in range(20)]
     found = head_columns(data(*IMAGENET, vocabulary="imagenet"), 1000, names)
     assert found.columns is None
     assert found.notes[0].startswith("20 of the head's 1000 names")
-    with pytest.raises(ModelError, match="200 of its 1,000 classes"):
+    with pytest.raises(ModelError, match="220 of its 1,000 classes"):
         head_columns(data(*IMAGENET, vocabulary="imagenet"), 1000, [*names[:800], *(f"x {n}" for n in range(200))])
 
 
