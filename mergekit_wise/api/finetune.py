@@ -48,11 +48,9 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         dataset, notes = open_training_data(options)
-        start = _with_head(source, dataset, options)
-        trainer = Trainer(
-            options, open_trainable(start, dataset, options), dataset, ranks, device, options.progress, options.note
-        )
-        for text in (*start.notes, *notes):
+        trainable = open_trainable(_with_head(source, dataset, options), dataset, options)
+        trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note)
+        for text in (*trainable.source.notes, *notes, *trainable.on_classes):
             trainer.note(text)
         return trainer.run()
 

@@ -158,6 +158,7 @@ class _Sweep:
                 held_out = replace(options, suite=options.select_on, reference=None)
                 own = self._measure(alphas, held_out, None)
                 judged, title = to_candidates(own.records), own.records[0].title
+                measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
             chosen = selected_on(judged, title)
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)

@@ -15,7 +15,7 @@ from mergekit_wise.checkpoint import (
     write_checkpoint,
 )
 from mergekit_wise.checkpoint.formats import planner_of
-from mergekit_wise.datasets.class_names import read_classnames, read_templates
+from mergekit_wise.datasets.class_names import imagenet_classnames, notes_on_prompts, read_classnames, read_templates
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.destinations import StorageArray, converted_tensors
@@ -25,9 +25,6 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import ZeroshotOptions
-from mergekit_wise.progress import Progress
-
-IMAGENET = "imagenet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +52,20 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     output = Path(options.output)
     require_folder(output)
     planner_of(output)
-    names = read_classnames(options.classes)
-    prompts = read_templates(options.templates or ("openai" if options.classes == IMAGENET else "plain"))
+    notes: list[str] = []
+    names = read_classnames(options.classes, notes.append)
+    default = "openai" if names == imagenet_classnames() else "plain"
+    prompts = read_templates(options.templates or default, notes.append)
+    notes += notes_on_prompts(names)
     open_device(options.device)
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         refuse_overwriting(output, tuple(file.path for file in source.files))
         opened = open_model(source, options.model, own_head=False, image_size=options.image_size)
-        head = _head(source, opened, names, prompts, options.device, options.progress)
+        head = _head(source, opened, names, prompts, options, notes)
         metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
         write_checkpoint(output, _tower(source, opened) | head, metadata)
-        return ZeroShotReport(output, opened.architecture, names, prompts, source.notes)
+        return ZeroShotReport(output, opened.architecture, names, prompts, (*source.notes, *notes))
 
 
 Tensors = dict[str, tuple[TensorInfo, StorageArray]]
@@ -82,12 +82,12 @@ def _head(
     opened: Model,
     classnames: Sequence[str],
     templates: Sequence[str],
-    device: str,
-    progress: Progress,
+    options: ZeroshotOptions,
+    notes: list[str],
 ) -> Tensors:
     asked = (name for name, place in opened.destinations.items() if not place.name.startswith(TOWER))
     opened.set_weights({name: (source.info(name), source.read(name)) for name in asked})
-    opened.module.to(device)
-    weight = opened.zeroshot_head(classnames, templates, progress).cpu().numpy()
+    opened.module.to(options.device)
+    weight = opened.zeroshot_head(classnames, templates, options.progress, notes.append).cpu().numpy()
     arrays = {f"{HEAD}weight": weight, f"{HEAD}bias": 0 * weight[:, 0]}
     return {name: (TensorInfo(name, BY_NAME["F32"], array.shape), array) for name, array in arrays.items()}

@@ -5,7 +5,7 @@ file in the folder ``suites`` (`suite_file`), which may also describe data sets.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -132,8 +132,9 @@ def open_suite(
     missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(names, missing, root))
-    new_classnames = None if classnames is None else read_classnames(classnames)
-    new_templates = None if templates is None else read_templates(templates)
+    notes: list[str] = []
+    new_classnames = None if classnames is None else read_classnames(classnames, notes.append)
+    new_templates = None if templates is None else read_templates(templates, notes.append)
     chosen = selection.references[0] if len(selection.references) == 1 else ""
     found = opened.get(chosen)
     datasets: dict[str, Dataset] = {}
@@ -141,7 +142,9 @@ def open_suite(
         if dataset is not None:
             ordered = dataset if found is None else in_order_of(found, dataset)
             datasets[key] = with_names(ordered, new_classnames, new_templates, found)
-    datasets = _with_notes_on_folders(names, datasets)
+    first = next(iter(datasets))  # said once, not for each data set
+    notes += _notes_on_folders(names, datasets.values())
+    datasets[first] = replace(datasets[first], notes=(*notes, *datasets[first].notes))
     _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
     return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
@@ -304,18 +307,15 @@ def _open(entry: Entry, root: Path | None, part: str) -> Dataset | None:
     return found if found or root is None or not entry.places else known_at(root, part, {entry.name: entry})
 
 
-def _with_notes_on_folders(names: str, datasets: Mapping[str, Dataset]) -> dict[str, Dataset]:
-    """Note on the first data set each built-in name that is also that of a folder here, which is not read."""
+def _notes_on_folders(names: str, datasets: Iterable[Dataset]) -> list[str]:
+    """A note for each built-in name that is also that of a folder here, which is not read."""
     here = [name for name in map(str.strip, names.split(",")) if name in {*ENTRIES, *SUITES} and Path(name).is_dir()]
-    notes = tuple(
+    places = [Path(dataset.location).absolute() for dataset in datasets]
+    return [
         f"{name} is the built-in name; the folder here of this name is ./{name}"
         for name in here
-        if not any(Path(d.location).absolute().is_relative_to(Path(name).absolute()) for d in datasets.values())
-    )
-    return {
-        key: replace(dataset, notes=(*notes, *dataset.notes)) if number == 0 else dataset
-        for number, (key, dataset) in enumerate(datasets.items())
-    }
+        if not any(place.is_relative_to(Path(name).absolute()) for place in places)
+    ]
 
 
 def _missing(entry: Entry, root: Path | None) -> Missing:

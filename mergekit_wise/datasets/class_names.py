@@ -6,42 +6,96 @@ imported, and nothing in the files is executed. This module knows nothing of ima
 
 import ast
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from mergekit_wise.datasets.web_pages import refuse_web_page
+from mergekit_wise.datasets.word_lists import WNID, parse_words, string_of, unquoted
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.wording import did_you_mean
+from mergekit_wise.wording import did_you_mean, listed, plural, shown
 
 PLAIN = ("a photo of a {}.",)
+Note = Callable[[str], object]
+"""Is called with a sentence for the user."""
+
 _MAX_BYTES = 1 << 24
+_PLACE = re.compile(r"\{(?:0|[A-Za-z_]\w*)\}|%s|[\[<](?:class|classname|class_name|name|label)[\]>]", re.IGNORECASE)
+"""The place for a class name as other tools write it."""
 
 
-def read_classnames(source: str | Path | Sequence[str]) -> tuple[str, ...]:
-    """Read class names: a list, a name in `CLASSNAMES`, or a UTF-8 text file with one class name per line.
+def unheard(_: str) -> None:
+    """For callers that need no notes."""
 
-    Raises SuiteError if the file does not exist or holds no class names.
+
+def read_classnames(source: str | Path | Sequence[str], note: Note = unheard) -> tuple[str, ...]:
+    """Read class names: a list, a name in `CLASSNAMES`, or a UTF-8 text file (see `parse_words`).
+
+    `note` is called with a sentence on what was removed around the names, and on names that several classes have.
+    Raises SuiteError if the file does not exist, or holds anything but class names.
     """
     if not isinstance(source, (str, Path)):
-        return tuple(source)
-    if str(source) in CLASSNAMES and not Path(source).exists():
-        return CLASSNAMES[str(source)]()
-    return _lines(Path(source), "class names", CLASSNAMES)
+        names, where = tuple(source), "class names"
+    elif str(source) in CLASSNAMES and not Path(source).is_file():
+        names, where = CLASSNAMES[str(source)](), str(source)
+    else:
+        names, where = _read(Path(source), "class names", CLASSNAMES, note), str(source)
+    _require_names(names, where)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        verb = "is" if len(repeated) == 1 else "are"
+        note(
+            f"{where}: {plural(len(repeated), 'name')} {verb} that of several classes, "
+            f"which zero-shot heads cannot tell apart: {listed(map(repr, repeated), 3)}"
+        )
+    return names
 
 
-def read_templates(source: str | Path | Sequence[str]) -> tuple[str, ...]:
-    """Read prompt templates: a list, a name in `TEMPLATES`, or a UTF-8 text file with one template per line.
+def read_templates(source: str | Path | Sequence[str], note: Note = unheard) -> tuple[str, ...]:
+    """Read prompt templates: a list, a name in `TEMPLATES`, or a UTF-8 text file (see `parse_words`).
 
-    Each template has one ``{}`` for the class name. Files may also write ``{c}``, as clip-benchmark does. Raises
-    SuiteError if the file does not exist, or if a template has no place for a class name or more than one.
+    Each template has one place for the class name: ``{}``, or as other tools write it ``{c}``, ``{name}``, ``%s`` or
+    ``[CLASS]``, of which `note` is told once. Raises SuiteError if the file does not exist, or if a template has no
+    place for a class name or more than one.
     """
     if not isinstance(source, (str, Path)):
-        return tuple(_template(text, "a template") for text in source)
-    if str(source) in TEMPLATES and not Path(source).exists():
+        texts, where = tuple(source), "a template"
+    elif str(source) in TEMPLATES and not Path(source).is_file():
         return TEMPLATES[str(source)]()
-    return tuple(_template(text, str(source)) for text in _lines(Path(source), "templates", TEMPLATES))
+    else:
+        texts, where = _read(Path(source), "templates", TEMPLATES, note), str(source)
+    templates = tuple(_template(text, where) for text in texts)
+    changed = [pair for pair in zip(texts, templates, strict=True) if pair[0].replace("{c}", "{}") != pair[1]]
+    if changed:
+        note(f"{where}: {plural(len(changed), 'template')} rewritten with {{}}, such as {changed[0][0]!r}")
+    return templates
+
+
+def prompt_names(classnames: Sequence[str]) -> tuple[str, ...]:
+    """What prompts call the classes: blanks for underscores, and ImageNet's names for its WordNet ids."""
+    named = _names_of_wnids() if any(map(WNID.fullmatch, classnames)) else {}
+    return tuple(named.get(name, name.replace("_", " ").strip() or name) for name in classnames)
+
+
+def notes_on_prompts(classnames: Sequence[str]) -> Iterator[str]:
+    """Sentences on class names that are no words, for whoever makes a zero-shot head of them."""
+    total = plural(len(classnames), "class name")
+    ids = [name for name in classnames if WNID.fullmatch(name)]
+    named = _names_of_wnids() if ids else {}
+    known = [name for name in ids if name in named]
+    if known:
+        yield (
+            f"{len(known)} of {total} {'is a WordNet id' if len(known) == 1 else 'are WordNet ids'} of ImageNet's; "
+            f"prompts have ImageNet's {'name' if len(known) == 1 else 'names'} ({known[0]}: {named[known[0]]!r})"
+        )
+    if meaningless := [name for name in classnames if name.isdecimal() or (WNID.fullmatch(name) and name not in named)]:
+        yield (
+            f"{len(meaningless)} of {total} {'is no word' if len(meaningless) == 1 else 'are no words'} "
+            f"({listed(map(repr, meaningless), 3)}), so that the zero-shot head knows nothing of these classes; "
+            "give their names in a file of class names"
+        )
 
 
 @cache
@@ -64,16 +118,17 @@ def imagenet_real_labels() -> tuple[frozenset[int], ...]:
     return tuple(frozenset(labels) for labels in lists)
 
 
-def imagenet_lemmas() -> tuple[str, ...]:
-    """WordNet's names of ImageNet's 1000 classes: the synonyms of each, separated by a comma and a blank (timm)."""
-    lines = _library_file("timm", Path("data", "_info", "imagenet_synset_to_lemma.txt")).splitlines()
-    lemma_of = dict(line.split("\t", 1) for line in lines if "\t" in line)
-    return tuple(lemma_of[wnid].strip() for wnid in imagenet_wnids())
-
-
 def imagenet_classnames() -> tuple[str, ...]:
     """The names of the 1000 classes of ImageNet (open_clip)."""
     return _open_clip_texts("IMAGENET_CLASSNAMES")
+
+
+@cache
+def imagenet_lemmas() -> tuple[str, ...]:
+    """WordNet's words for the 1000 classes of ImageNet, such as "tench, Tinca tinca" (timm)."""
+    lines = _library_file("timm", Path("data", "_info", "imagenet_synset_to_lemma.txt")).splitlines()
+    lemma_of = dict(line.split("\t", 1) for line in lines if "\t" in line)
+    return tuple(lemma_of.get(wnid, wnid) for wnid in imagenet_wnids())
 
 
 def imagenet_templates() -> tuple[str, ...]:
@@ -98,7 +153,7 @@ TEMPLATES: Mapping[str, Callable[[], tuple[str, ...]]] = {
 """Templates that are known by name. A file of that name in the working folder takes precedence."""
 
 
-def _lines(path: Path, content: str, known: Collection[str]) -> tuple[str, ...]:
+def _read(path: Path, content: str, known: Collection[str], note: Note) -> tuple[str, ...]:
     refuse_web_page(path)
     try:
         if path.stat().st_size > _MAX_BYTES:
@@ -113,18 +168,40 @@ def _lines(path: Path, content: str, known: Collection[str]) -> tuple[str, ...]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: expected {content} in UTF-8, one per line: {error}.") from error
-    lines = tuple(line.strip() for line in text.rstrip().splitlines())
-    if not lines or "" in lines:
-        found = f"that line {lines.index('') + 1} is empty" if lines else "an empty file"
-        raise SuiteError(f"{path}: expected {content}, one per line, found {found}.")
-    return lines
+    try:
+        found = parse_words(text, content)
+    except SuiteError as error:
+        raise SuiteError(f"{path}: {error}") from error
+    for sentence in found.notes:
+        note(f"{path}: {sentence}")
+    return found.words
+
+
+def _require_names(names: Sequence[str], where: str) -> None:
+    """Raise SuiteError if a name is no name: a template, a piece of code, or several names on the only line."""
+    for name in names:
+        if not name.strip() or set("{}\n\r\0") & set(name) or re.match(r"lambda\b.*:", name):
+            raise SuiteError(f"{where}: expected class names, found {shown(name)!r}.")
+    if len(names) == 1 and names[0].count(",") > 1:
+        raise SuiteError(
+            f"{where}: expected class names, one per line, found a single line with commas: {shown(names[0])!r}."
+        )
 
 
 def _template(text: str, location: str) -> str:
-    template = text.replace("{c}", "{}")
+    try:
+        template = unquoted(text.strip()) if text.lstrip().startswith("lambda") else text
+    except SuiteError as error:
+        raise SuiteError(f"{location}: {error}") from error
+    template = _PLACE.sub("{}", template)
     if template.count("{}") != 1 or set("{}") & set(template.replace("{}", "")):
         raise SuiteError(f"{location}: expected one {{}} for the class name in each template, found {text!r}.")
     return template
+
+
+@cache
+def _names_of_wnids() -> Mapping[str, str]:
+    return dict(zip(imagenet_wnids(), imagenet_classnames(), strict=True))
 
 
 def _timm_lines(name: str, count: int) -> tuple[str, ...]:
@@ -143,21 +220,11 @@ def _open_clip_texts(variable: str) -> tuple[str, ...]:
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [variable]:
             assert isinstance(node.value, (ast.Tuple, ast.List))
-            return tuple(_string(element) for element in node.value.elts)
+            return tuple(string_of(element) for element in node.value.elts)
     raise SuiteError(
         f"open_clip's zero_shot_metadata.py does not define {variable}. "
         "Install a version of open_clip_torch that mergekit-wise supports."
     )
-
-
-def _string(node: ast.expr) -> str:
-    if isinstance(node, ast.Lambda):
-        return _string(node.body)
-    if isinstance(node, ast.JoinedStr):
-        return "".join("{}" if isinstance(part, ast.FormattedValue) else _string(part) for part in node.values)
-    assert isinstance(node, ast.Constant)
-    assert isinstance(node.value, str)
-    return node.value
 
 
 def _library_file(library: str, path: Path) -> str:

@@ -27,7 +27,7 @@ This module knows nothing of the data sets that the catalogue names.
 """
 
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -140,11 +140,14 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
     """The data set in `folder` with all else that the table states."""
     classnames, templates = (_texts(table, key, where) for key in ("classnames", "templates"))
     groups, labels = text_of(table, "groups", where), text_of(table, "labels", where)
+    notes: list[str] = []
+    names = None if classnames is None else read_classnames(_relative_to(path, classnames, CLASSNAMES), notes.append)
+    prompts = None if templates is None else read_templates(_relative_to(path, templates, TEMPLATES), notes.append)
     description = Description(
         name=name,
         title=text_of(table, "title", where) or name,
-        classnames=None if classnames is None else read_classnames(_relative_to(path, classnames, CLASSNAMES)),
-        templates=None if templates is None else read_templates(_relative_to(path, templates, TEMPLATES)),
+        classnames=names,
+        templates=prompts,
         class_map=_class_map(table, where),
         metric=_metric(table, where),
         vocabulary="imagenet" if classnames == "imagenet" else "",
@@ -163,7 +166,8 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
         raise SuiteError(
             f"{where}: metric = 'worst-group' needs the key 'groups', as in groups = \"metadata.csv:place\"."
         )
-    return replace(dataset, expected=_expected(table, where) if table.get("verified", True) else None)
+    expected = _expected(table, where) if table.get("verified", True) else None
+    return replace(dataset, expected=expected, notes=(*dataset.notes, *notes))
 
 
 def read_toml(path: Path) -> Mapping[str, object]:
@@ -208,9 +212,13 @@ def is_text(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and value != "" and "\0" not in value
 
 
-def _relative_to(path: Path, source: str | tuple[str, ...], known: Collection[str]) -> Path | str | tuple[str, ...]:
-    """Resolve the name of a file relative to the TOML file; lists and known names stay as they are."""
-    return path.parent / source if isinstance(source, str) and source not in known else source
+def _relative_to(
+    path: Path, source: str | tuple[str, ...], known: Mapping[str, Callable[[], tuple[str, ...]]]
+) -> Path | tuple[str, ...]:
+    """Resolve the name of a file relative to the TOML file, and the name of a known list whatever lies there."""
+    if not isinstance(source, str):
+        return source
+    return known[source]() if source in known else path.parent / source
 
 
 def _class_map(table: Mapping[str, object], where: str) -> dict[str, str | int]:

@@ -427,8 +427,10 @@ def _from_class_map(root: Path, description: Description) -> Dataset:
     names = description.classnames or tuple(sorted(targets))
     label_of = {folder: _label(root, folder, target, names) for folder, target in class_map.items()}
     images, labels = list_images(root, label_of)
-    found = Found(labels, images.image, images.sample, images.size, str(root), notes=images.notes)
-    return _dataset(found, names, description)
+    left_out = [folder for folder in folders if folder not in class_map]
+    note = f"class_map does not name {plural(len(left_out), 'folder')}, left out: {listed(map(repr, left_out), 5)}"
+    notes = (*images.notes, *((note,) if left_out else ()))
+    return _dataset(Found(labels, images.image, images.sample, images.size, str(root), notes=notes), names, description)
 
 
 def _label(root: Path, folder: str, target: str | int, names: tuple[str, ...]) -> int:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mergekit_wise.datasets.class_names import notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
 from mergekit_wise.evaluation.predictions import choose_columns
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
@@ -29,29 +31,45 @@ class Heads:
         model: has its own head, or a text tower.
         name: of the head in records.
         progress: called while zero-shot heads are built.
-        built: rows of zero-shot heads, by the number of the variant; a class name is encoded once.
+        note: called with a sentence if prompts of a zero-shot head are cut off.
+        built: rows of zero-shot heads, by the number of the variant, for the data sets that have the same classes.
     """
 
     model: Model
     name: str
     progress: Progress
+    note: Callable[[str], object] = str
     built: dict[int, Rows] = field(default_factory=dict)
 
     def outputs(self, dataset: Dataset) -> int:
         """The number of logits of the head for a data set."""
         return self.model.classes if self.model.has_own_head and self.model.classes else len(dataset.classnames)
 
-    def require(self, datasets: Sequence[Dataset]) -> None:
-        """Raise ModelError or SuiteError now if a data set has no images, or other classes than the head."""
+    def require(self, datasets: Sequence[Dataset]) -> tuple[str, ...]:
+        """Notes on how the classes of data sets are read off the head.
+
+        Raises ModelError or SuiteError now if a data set has no images, or classes that the head has not.
+        """
+        notes: list[str] = []
         for dataset in datasets:
-            choose_columns(dataset, self.outputs(dataset))
+            choose_columns(dataset, self.outputs(dataset), self.model.class_names)
+            found = self._columns(dataset).notes if self.model.has_own_head else notes_on_prompts(dataset.classnames)
+            notes += [f"{dataset.title}: {note}" for note in found]
+        return tuple(notes)
 
     def prompts(self, dataset: Dataset) -> str:
-        """A digest of the class names and templates that a zero-shot head depends on; else empty."""
-        if self.model.has_own_head:
-            return ""
-        prompts = json.dumps([dataset.classnames, dataset.templates]).encode()
-        return hashlib.sha256(prompts).hexdigest()[:16]
+        """A digest of what a number depends on besides weights and images; empty if that is nothing.
+
+        Of a zero-shot head, these are the class names in its prompts and the templates; of another one, the columns of
+        the data set's classes if they were found by name.
+        """
+        if not self.model.has_own_head:
+            return _digest([prompt_names(dataset.classnames), dataset.templates])
+        found = self._columns(dataset)
+        return _digest(["columns", found.columns]) if found.by_name else ""
+
+    def _columns(self, dataset: Dataset) -> HeadColumns:
+        return head_columns(dataset, self.outputs(dataset), self.model.class_names)
 
     def setters(self, numbers: Sequence[int], set_weights: Sequence[Setter], dataset: Dataset) -> list[Setter]:
         """Functions that set weights and head, given the variants' `numbers` and functions that set their weights."""
@@ -61,15 +79,21 @@ class Heads:
 
     def _with_head(self, number: int, set_weights: Setter, dataset: Dataset) -> Setter:
         rows = self.built.setdefault(number, {})
-        missing = [name for name in dict.fromkeys(dataset.classnames) if (name, dataset.templates) not in rows]
-        if missing:
+        names, templates = tuple(dict.fromkeys(dataset.classnames)), dataset.templates
+        if any((name, templates) not in rows for name in names):
             set_weights()
-            built = self.model.zeroshot_head(missing, dataset.templates, self.progress).cpu()
-            rows |= {(name, dataset.templates): row for name, row in zip(missing, built, strict=True)}
-        head = torch.stack([rows[name, dataset.templates] for name in dataset.classnames])
+            note = self.note if next(iter(self.built)) == number else str  # all variants have the same prompts
+            # All of them, so that classes with the same prompts are noticed.
+            built = self.model.zeroshot_head(names, templates, self.progress, note).cpu()
+            rows |= {(name, templates): row for name, row in zip(names, built, strict=True)}
+        head = torch.stack([rows[name, templates] for name in dataset.classnames])
 
         def set_both() -> None:
             set_weights()
             self.model.use_head(head)
 
         return set_both
+
+
+def _digest(facts: object) -> str:
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -105,6 +105,7 @@ class Engine:
         dataset: Dataset,
         outputs: int,
         *,
+        names: Sequence[str] | None = None,
         same_tower: bool = False,
         observers: Observers = NO_OBSERVERS,
     ) -> Predictions:
@@ -114,6 +115,7 @@ class Engine:
             variants: functions that set the weights; each is called once for every group of batches.
             dataset: the images.
             outputs: the number of the module's logits.
+            names: of the classes of the module's own head, if it knows them.
             same_tower: whether variants differ only in the head: then features are computed once for all.
             observers: what else is computed from the variants' logits.
 
@@ -121,7 +123,7 @@ class Engine:
             SuiteError: there are more unreadable images than `max_bad`, no images, or labels that are not a class.
             ModelError: the head has other classes than the data set, or memory does not hold one image.
         """
-        columns = choose_columns(dataset, outputs)
+        columns = choose_columns(dataset, outputs, names)
         with self.ranks.agreeing():
             columns = None if columns is None else columns.to(self.forward.device)
             found = self._part(variants, dataset, columns, same_tower, observers)

@@ -44,9 +44,14 @@ class Evaluator:
     ) -> Predictions:
         """The predictions of `variants`, which `heads` knows by their `numbers`; see `Engine.predict`."""
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
-        same_tower = len(variants) > 1 and self._only_head_varies(variants[0])
-        outputs = self.heads.outputs(dataset)
-        return self.engine.predict(setters, dataset, outputs, same_tower=same_tower, observers=observers)
+        return self.engine.predict(
+            setters,
+            dataset,
+            self.heads.outputs(dataset),
+            names=self.model.class_names,
+            same_tower=len(variants) > 1 and self._only_head_varies(variants[0]),
+            observers=observers,
+        )
 
     def _only_head_varies(self, first: Variant) -> bool:
         """Whether the features of all mixtures are the same, and logits are one linear layer of them."""
@@ -124,7 +129,7 @@ def open_evaluator(
         ranks,
         options.progress,
     )
-    yield Evaluator(model, Heads(model, name, options.progress), engine)
+    yield Evaluator(model, Heads(model, name, options.progress, note), engine)
 
 
 @contextmanager

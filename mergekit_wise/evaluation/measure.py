@@ -86,8 +86,9 @@ def measure(
         open_evaluator(template, options, ranks, device, notes.append) as evaluator,
     ):
         suite, complete, parts = _open_datasets(options, with_companions=pair is not None and pair.analyze)
-        evaluator.heads.require(parts)
+        on_classes = evaluator.heads.require(parts)
         notes += [note for dataset in suite.datasets for note in dataset.titled_notes]
+        notes += on_classes
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
         notes += _notes_on_crops(parts, drafts)
         known, renamed = ranks.share(_known_records(drafts, options))

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset, Metric
-from mergekit_wise.errors import ModelError, SuiteError
+from mergekit_wise.datasets.head_columns import head_columns
+from mergekit_wise.errors import SuiteError
 from mergekit_wise.results import Detail, Record
 from mergekit_wise.wording import plural
-
-VOCABULARIES = {"imagenet": 1000}
-"""The number of columns of a head over each vocabulary."""
 
 _TOP = 5
 
@@ -48,33 +46,19 @@ class Predictions:
         return np.delete(np.arange(self.classes.shape[1]), list(self.bad))
 
 
-def choose_columns(dataset: Dataset, outputs: int) -> Tensor | None:
+def choose_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None = None) -> Tensor | None:
     """The columns of a head with `outputs` for each class of a data set: int64 [K, M], -1 where a class has fewer.
 
-    None if each output is a class. A class that is no answer has no column, unless it has some in the data set's
-    vocabulary. Raises ModelError if neither the classes nor the vocabulary of the data set are as
-    many, SuiteError if there are no images or a label is not one of the classes.
+    `names` are those of the head's classes, if it knows them; see `head_columns`. None if each output is a class.
+    Raises what `head_columns` raises, and SuiteError if there are no images or a label is not one of the classes.
     """
     _require_labels(dataset)
-    classes, vocabulary = len(dataset.classnames), VOCABULARIES.get(dataset.vocabulary)
-    if dataset.columns is not None and outputs == vocabulary:
-        return _padded(dataset.columns)
-    if outputs == classes and not dataset.no_answers:
+    columns = head_columns(dataset, outputs, names).columns
+    if columns is None:
         return None
-    answers = [label for label in range(classes) if label not in dataset.no_answers]
-    if outputs in (classes, len(answers)):
-        column_of = dict(zip(answers, answers if outputs == classes else range(outputs), strict=True))
-        return _padded([(column_of[label],) if label in column_of else () for label in range(classes)])
-    alternative = f" (or {vocabulary}, those of {dataset.vocabulary})" if vocabulary else ""
-    raise ModelError(
-        f"{dataset.title}: the data has {classes} classes{alternative}, the model's head {outputs}. Evaluate on "
-        "data with the head's classes, or make a head for these classes: wise zeroshot CHECKPOINT --classes FILE."
-    )
-
-
-def _padded(columns: Sequence[Sequence[int]]) -> Tensor:
     widest = max(map(len, columns))
-    return torch.tensor([(*some, *[-1] * (widest - len(some))) for some in columns], dtype=torch.int64)
+    rows = [(*several, *[-1] * (widest - len(several))) for several in columns]
+    return torch.tensor(rows, dtype=torch.int64)
 
 
 def class_logits(logits: Tensor, columns: Tensor | None) -> Tensor:

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mergekit_wise.checkpoint import TensorInfo
+from mergekit_wise.datasets.class_names import prompt_names
 from mergekit_wise.errors import ModelError
 from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.timm_classifier import TimmClassifier
-from mergekit_wise.models.zero_shot_head import Tokenizer, encode_texts, zero_shot_head
+from mergekit_wise.models.zero_shot_head import Prompts, Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.progress import Progress, silent
 
 
@@ -38,6 +39,7 @@ class Model:
             config.json would ("architecture", "pretrained_cfg"), and its source.
         destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
+        class_names: the names of the own head's classes; None if its file does not declare them.
         create_tokenizer: creates the tokenizer; None without a text tower.
         notes: how a head from a file was read.
     """
@@ -49,6 +51,7 @@ class Model:
     destinations: Mapping[str, Destination]
     has_own_head: bool
     create_tokenizer: Callable[[], Tokenizer] | None = None
+    class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -106,23 +109,34 @@ class Model:
             raise ModelError(f"{self.architecture}: has its own classifier, which cannot be replaced.")
         self.module.use_head(weight)
 
-    def zeroshot_head(self, classnames: Sequence[str], templates: Sequence[str], progress: Progress = silent) -> Tensor:
+    def zeroshot_head(
+        self,
+        classnames: Sequence[str],
+        templates: Sequence[str],
+        progress: Progress = silent,
+        note: Callable[[str], object] = str,
+    ) -> Tensor:
         """The weight of the head that the text tower makes of class names: float32 [C, D] on its device.
 
-        It includes ``exp(logit_scale)``; its bias is zero. Raises ModelError without a text tower.
+        It includes ``exp(logit_scale)``; its bias is zero. Prompts call the classes what `prompt_names` gives. `note`
+        is called with a sentence if prompts are cut off. Raises ModelError without a text tower, or if two classes with
+        different names have the same prompts once these are cut off.
         """
-        tokenize = self.tokenizer
+        prompts = Prompts(self.tokenizer, classnames, len(templates))
         assert isinstance(self.module, Classifier)
         tower, scale = self.module.text, self.module.logit_scale
         assert tower is not None
         assert scale is not None
         weight, _ = zero_shot_head(
-            lambda texts: encode_texts(tower, tokenize(texts).to(scale.device)).float(),
-            classnames,
+            lambda texts: encode_texts(tower, prompts.tokens(texts).to(scale.device)).float(),
+            prompt_names(classnames),
             templates,
             scale.float(),
             progress,
         )
+        prompts.require_distinct()
+        if prompts.cut:
+            note(prompts.remark())
         return weight
 
 

@@ -20,6 +20,7 @@ from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.head_files import AS_DECLARED, HeadReading, read_head
+from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.huggingface import CLASSIFIER
 from mergekit_wise.models.model import Model, fill
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT, TOWER, Reading, read_names
@@ -127,6 +128,7 @@ def _clip_model(
         destinations=destinations,
         has_own_head=classes is not None,
         create_tokenizer=partial(create_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
+        class_names=None if classes is None else declared_class_names(checkpoint),
     )
 
 
@@ -138,7 +140,15 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     _require_image_size(checkpoint, module, preprocess["size"][0])
     architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
     recorded = replace(resolved, config={"architecture": name, "pretrained_cfg": recorded_settings(module)})
-    return Model(module.eval(), preprocess, architecture, recorded.with_source(), destinations, has_own_head=True)
+    return Model(
+        module=module.eval(),
+        preprocess=preprocess,
+        architecture=architecture,
+        config=recorded.with_source(),
+        destinations=destinations,
+        has_own_head=True,
+        class_names=declared_class_names(checkpoint),
+    )
 
 
 def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
@@ -168,18 +178,18 @@ def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
     model.module.normalize &= normalizes(head, HEAD)
     tensors = {name: (head.info(name), head.read(name)) for name in head.tensors}
     fill(model.module, {name: Destination(name) for name in tensors}, tensors)
-    return replace(model, has_own_head=True, notes=head.notes)
+    return replace(model, has_own_head=True, class_names=declared_class_names(file), notes=head.notes)
 
 
 def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
     """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
     for part in module.modules():
-        if getattr(part, "strict_img_size", False) and isinstance(size, int) and (own := part.img_size) is not None:
-            if own[0] != size:
-                raise ModelError(
-                    f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
-                    f"--image-size {own[0]}."
-                )
+        own: Any = getattr(part, "img_size", None) if getattr(part, "strict_img_size", False) else None
+        if own is not None and isinstance(size, int) and own[0] != size:
+            raise ModelError(
+                f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
+                f"--image-size {own[0]}."
+            )
 
 
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:

@@ -1,10 +1,11 @@
 """The pair of a merge: notes on its two checkpoints, and the one that the model is built from. Imports no torch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mergekit_wise.checkpoint import Checkpoint, DType
 from mergekit_wise.merging import Pair, Rules, TensorPlan
-from mergekit_wise.models.architecture import declared_config, with_declared_config
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, declared_config, with_declared_config
 from mergekit_wise.wording import plural
 
 FINETUNED = "mergekit_wise_finetune"
@@ -60,7 +61,14 @@ def differ_in_dtype(pair: Pair, name: str) -> bool:
 
 
 def template(pair: Pair) -> Checkpoint:
-    """The fine-tuned checkpoint, which has the head; with the zero-shot one's configuration if it declares none."""
-    if declared_config(pair.finetuned):
-        return pair.finetuned
-    return with_declared_config(pair.finetuned, declared_config(pair.zeroshot))
+    """The fine-tuned checkpoint, which has the head.
+
+    What it does not declare is the zero-shot one's: the configuration, and the names of the classes, whose rows are
+    mixed with its own.
+    """
+    finetuned, names = pair.finetuned, pair.zeroshot.metadata.get(CLASSNAMES_KEY)
+    if names is not None and CLASSNAMES_KEY not in finetuned.metadata:
+        finetuned = replace(finetuned, metadata={**finetuned.metadata, CLASSNAMES_KEY: names})
+    if declared_config(finetuned):
+        return finetuned
+    return with_declared_config(finetuned, declared_config(pair.zeroshot))

@@ -13,6 +13,7 @@ from mergekit_wise.merging.rules import Side
 from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
+from mergekit_wise.models.head_names import with_one_order
 from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.wording import fold_names, listed, plural
@@ -62,7 +63,8 @@ def match(
 ) -> Pair:
     """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
-    Buffers that only one of them holds are taken from there. Raises MismatchError that explains every difference that
+    Buffers that only one of them holds are taken from there. If both know the names of their head's classes, the rows
+    of the zero-shot one are put in the fine-tuned one's order. Raises MismatchError that explains every difference that
     no rule resolves, and proposes what `command` can do: by default a merge's options where there are `rules`. Raises
     UsageError if a pattern of `rules` matches no tensor.
     """
@@ -79,6 +81,8 @@ def match(
     if found := unresolved(zeroshot, finetuned, names, rules):
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
+    mixed = frozenset(name for name in names if not rules.kept(name))
+    zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command == "merge")
     return Pair(zeroshot, finetuned, names, naming)
 
 

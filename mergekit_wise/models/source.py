@@ -13,6 +13,7 @@ from mergekit_wise.checkpoint.quantized import dequantized, require_no_parts
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
+from mergekit_wise.models.head_names import with_declared_names
 from mergekit_wise.models.open_clip_configs import configs
 from mergekit_wise.wording import did_you_mean, shown
 
@@ -56,14 +57,15 @@ def open_file(source: str | Path, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint as it is; nothing in it is dequantized or refused.
 
     It is downloaded if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``. ``FILE::state.model_ema`` names
-    an entry of a file of torch's. A path that exists is always that path. The configuration that the source declares
-    is put into the checkpoint's metadata, which merged files inherit. Raises CheckpointError.
+    an entry of a file of torch's. A path that exists is always that path. The configuration and the class names that
+    the source declares are put into the checkpoint's metadata, which merged files inherit. Raises CheckpointError.
     """
     source, entry = split_entry(source)
     path = locate(source)
     pretrained = path != Path(source) and not str(source).startswith(HUB)
     checkpoint = open_checkpoint(path, mmap=mmap, entry=entry)
-    return with_declared_config(checkpoint, named_config(str(source)) if pretrained else None)
+    configured = with_declared_config(checkpoint, named_config(str(source)) if pretrained else None)
+    return with_declared_names(configured)
 
 
 def remarks(checkpoint: Checkpoint) -> tuple[str, ...]:

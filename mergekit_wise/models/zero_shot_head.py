@@ -3,6 +3,7 @@
 Knows nothing of images, of files of weights, and of which classes there are.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,55 @@ def zero_shot_head(
     progress("zero-shot head", len(classnames), len(classnames), "classes")
     weight_CD = torch.stack(rows) * logit_scale.exp()
     return weight_CD, weight_CD.new_zeros(len(classnames))
+
+
+class Prompts:
+    """The prompts of a head's classes as tokens, and what is lost of them where a text is too long for the tower.
+
+    Args:
+        tokenize: texts -> tokens int64 [len(texts), L]; longer texts are cut off.
+        classnames: C of them, the prompts of which are tokenized in this order.
+        templates: how many prompts a class has.
+    """
+
+    def __init__(self, tokenize: Tokenizer, classnames: Sequence[str], templates: int) -> None:
+        self._tokenize, self._classnames, self._templates = tokenize, classnames, templates
+        self._digests: list[bytes] = []
+        self._padding = int(tokenize([""])[0, -1])
+        self.cut = 0
+        self._example = ""
+
+    def tokens(self, texts: Sequence[str]) -> Tensor:
+        """The tokens of the next texts."""
+        tokens = self._tokenize(texts)
+        self._digests += [hashlib.sha256(row.numpy().tobytes()).digest() for row in tokens]
+        for row in (tokens[:, -1] != self._padding).nonzero().flatten().tolist():
+            # A text that is cut off has the same tokens without its last character.
+            if torch.equal(self._tokenize([texts[row][:-1]])[0], tokens[row]):
+                self.cut += 1
+                self._example = self._example or texts[row]
+        return tokens
+
+    def require_distinct(self) -> None:
+        """Raise ModelError if two classes with different names have the same tokens in all their prompts."""
+        step, seen = self._templates, dict[bytes, str]()
+        rows = (b"".join(self._digests[start : start + step]) for start in range(0, len(self._digests), step))
+        for name, row in zip(self._classnames, rows, strict=False):
+            other = seen.setdefault(row, name)
+            if other != name:
+                why = "which are cut off where its context ends" if self.cut else "whose tokens they share"
+                raise ModelError(
+                    f"The classes {shown(other)!r} and {shown(name)!r} have the same prompts for the text encoder, "
+                    f"{why}. Give them shorter or other names in a file of class names."
+                )
+
+    def remark(self) -> str:
+        """A sentence on the prompts that are cut off."""
+        total, are = len(self._digests), "is" if self.cut == 1 else "are"
+        return (
+            f"{self.cut:,} of {total:,} prompts {are} longer than the text encoder's context and cut off, such as "
+            f"{shown(self._example)!r}"
+        )
 
 
 def _class_direction(features_TD: Tensor) -> Tensor:

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo
+from mergekit_wise.datasets.class_names import imagenet_classnames, notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
+from mergekit_wise.datasets.name_matching import are_numbers
 from mergekit_wise.errors import ModelError, UsageError
-from mergekit_wise.evaluation.predictions import VOCABULARIES
 from mergekit_wise.merging.provenance import KEY as MERGED
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY, TIMM_KEY, config_entry
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination, StorageArray
+from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, TOWER, read_names
 from mergekit_wise.models.opening import has_text_tower, open_model
@@ -73,10 +76,11 @@ class Trainable:
         model: the model of the checkpoint, with its weights.
         module: the trained part: the classifier, its head, or both towers.
         parameters: the trained parameters, by their names in the model's module.
-        labels: index of each image's class in the head, int64 [N].
+        labels: index of each image's class in the head, or for the contrastive objective in the data set, int64 [N].
         dataset: the training images.
         declares_config: whether the model's configuration replaces what the source's metadata says: the user chose
             another one, or its head or images are others.
+        head: which of the head's classes those of the data set are.
     """
 
     source: Checkpoint
@@ -85,7 +89,14 @@ class Trainable:
     parameters: Mapping[str, nn.Parameter]
     labels: Tensor
     dataset: Dataset
+    head: HeadColumns
     declares_config: bool = False
+
+    @property
+    def on_classes(self) -> tuple[str, ...]:
+        """Notes on how the classes of the data set are those of the head."""
+        notes = [*self.head.notes, *(notes_on_prompts(self.dataset.classnames) if self.contrastive else ())]
+        return tuple(f"{self.dataset.title}: {note}" for note in notes)
 
     @property
     def contrastive(self) -> bool:
@@ -124,7 +135,7 @@ class Trainable:
 
     def _captions(self) -> Tensor:
         """Return the tokens of each class in each template, int64 [C, T, L]."""
-        names, templates = self.dataset.classnames, self.dataset.templates
+        names, templates = prompt_names(self.dataset.classnames), self.dataset.templates
         texts = [template.replace("{}", name) for name in names for template in templates]
         return self.model.tokenizer(texts).view(len(names), len(templates), -1)
 
@@ -141,9 +152,19 @@ class Trainable:
             places |= (head := _head_places(self.source))
             if head:
                 with _holding(self.parameters, weights):
-                    weight = self.model.zeroshot_head(self.dataset.classnames, self.dataset.templates)
+                    weight = self.model.zeroshot_head(self._head_classes(), self.dataset.templates)
                 values |= {f"{HEAD}weight": weight, f"{HEAD}bias": weight.new_zeros(len(weight))}
         return {name: self._stored(name, places.get(name), values) for name in self.source.tensors}
+
+    def _head_classes(self) -> tuple[str, ...]:
+        """Return the names of the head's classes in its order: the data set's, and its own for all others."""
+        own, columns = self.dataset.classnames, self.head.columns
+        if columns is None:
+            return own
+        names = list(declared_class_names(self.source) or imagenet_classnames())
+        for name, (column,) in zip(own, columns, strict=True):
+            names[column] = name
+        return tuple(names)
 
     def _stored(
         self, name: str, place: Destination | None, values: Mapping[str, Tensor]
@@ -161,7 +182,14 @@ class Trainable:
         kept = {key: value for key, value in self.source.metadata.items() if key != MERGED}
         if self.declares_config:
             kept = {key: value for key, value in kept.items() if key not in (CONFIG_KEY, TIMM_KEY)}
-        return {"format": "pt", **config_entry(self.model.config), **kept, **facts}
+        return {"format": "pt", **config_entry(self.model.config), **self._names(), **kept, **facts}
+
+    def _names(self) -> dict[str, str]:
+        """Return the metadata entry with the names of the classes that the head was trained for, if all were."""
+        names = self.dataset.classnames
+        if self.contrastive or self.head.columns is not None or len(names) != self.model.classes or are_numbers(names):
+            return {}
+        return {CLASSNAMES_KEY: json.dumps(list(names))}
 
 
 def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOptions) -> Trainable:
@@ -174,16 +202,22 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     model = open_model(source, request.model, own_head=not contrastive, image_size=request.image_size)
     if not contrastive and not model.has_own_head:
         raise ModelError(f"{source.path}: has no classification head. {_advice(source, dataset)}")
+    head = HeadColumns(None)
     if contrastive:
         _require_loss(source, model)
         for name in _head_places(source):  # made anew for the same classes
-            _require_classes(source, source.info(name).shape[0], dataset)
-    labels = torch.from_numpy(dataset.labels) if contrastive else _labels(source, model, dataset)
+            head = _columns(source, source.info(name).shape[0], declared_class_names(source), dataset)
+    else:
+        head = _columns(source, model.classes, model.class_names, dataset)
+    labels = torch.from_numpy(dataset.labels)
+    if head.columns is not None and not contrastive:
+        labels = torch.tensor([column for (column,) in head.columns])[labels]
     model.set_weights({name: (source.info(name), source.read(name)) for name in model.names})
     module = _trained_module(model, request)
     chosen = request.model is not None or request.image_size is not None or request.new_head
     parameters = _parameters(source, model, module, request.freeze)
-    return Trainable(source, model, module, parameters, labels, dataset, chosen or _another_size(source, model))
+    declares = chosen or _another_size(source, model)
+    return Trainable(source, model, module, parameters, labels, dataset, head, declares)
 
 
 def _another_size(source: Checkpoint, model: Model) -> bool:
@@ -254,39 +288,23 @@ def _matches(pattern: str, *names: str) -> bool:
     return any(fnmatchcase(name, pattern) for name in names)
 
 
-def _labels(source: Checkpoint, model: Model, dataset: Dataset) -> Tensor:
-    """Return the index of each image's class in the head, int64 [N]."""
-    labels, outputs = torch.from_numpy(dataset.labels), model.classes
-    columns = dataset.columns
-    if columns is not None and outputs == VOCABULARIES.get(dataset.vocabulary):
-        if any(len(several) != 1 for several in columns):
-            raise ModelError(
-                f"{dataset.title}: some of its classes are several of the head's classes, so it cannot be trained on."
-            )
-        return torch.tensor([column for (column,) in columns])[labels]
-    _require_classes(source, outputs, dataset)
-    return labels
-
-
-def _require_classes(source: Checkpoint, outputs: int | None, dataset: Dataset) -> None:
-    """Require as many classes, and the same order if the head names the same classes.
-
-    Different names are accepted: "oxeye daisy" in a prompt may be "oxeye" as a folder.
-    """
-    if outputs != len(dataset.classnames):
+def _columns(source: Checkpoint, outputs: int | None, names: Sequence[str] | None, dataset: Dataset) -> HeadColumns:
+    """How the data set's classes are read off the head; each must be one class of the head, and none another's."""
+    found = HeadColumns(None)
+    if outputs is not None and (names is not None or dataset.columns is not None):
+        found = head_columns(dataset, outputs, names)
+    elif outputs != len(dataset.classnames):
         raise ModelError(
             f"{dataset.title} has {len(dataset.classnames)} classes, the head of {source.path} has {outputs}. "
             f"{_advice(source, dataset)}"
         )
-    stored = source.metadata.get(CLASSNAMES_KEY)
-    names = json.loads(stored) if stored else None
-    if names is None or names == list(dataset.classnames) or sorted(names) != sorted(dataset.classnames):
-        return
-    first = next(place for place, pair in enumerate(zip(names, dataset.classnames, strict=True)) if pair[0] != pair[1])
-    raise ModelError(
-        f"{dataset.title}: class {first} is {dataset.classnames[first]!r}, but that of the head of "
-        f"{source.path} is {names[first]!r}. {_advice(source, dataset)}"
-    )
+    else:
+        found = head_columns(dataset, outputs, None)
+    if any(len(several) != 1 for several in found.columns or ()):
+        raise ModelError(
+            f"{dataset.title}: some of its classes are several of the head's classes, so it cannot be trained on."
+        )
+    return found
 
 
 def _advice(source: Checkpoint, dataset: Dataset) -> str:

@@ -250,6 +250,7 @@ class Trainer:
             "architecture": trainable.model.architecture.partition(" (from")[0],
             "zeroshot": checkpoint_fingerprint(trainable.source, trainable.model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
+            **({"columns": trainable.head.columns} if trainable.head.by_name else {}),
             **({"classnames": data.classnames, "templates": data.templates} if trainable.contrastive else {}),
         }
         facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in a saved state

@@ -90,10 +90,9 @@ def open_validator(
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
         suite = open_suite(options.suite or "", options.data, use="validate")
         suite = with_pixel_limit(suite, options.max_pixels)
-        evaluator.heads.require(suite.datasets)
-        for dataset in suite.datasets:
-            for text in dataset.titled_notes:
-                note(text)
+        on_classes = evaluator.heads.require(suite.datasets)
+        for text in (*(text for dataset in suite.datasets for text in dataset.titled_notes), *on_classes):
+            note(text)
         for missing in suite.missing:
             note(f"{missing.title}: not found, skipped in validation")
         yield Validator(evaluator, suite, zeroshot, note)

@@ -50,7 +50,7 @@ def test_the_class_name_may_be_written_as_clip_benchmark_does(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "template", ["no place", "{} and {}", "{c} {}", "{name}", "{0}", "{} {", "}{}", "{{}}", "{!r}"]
+    "template", ["no place", "{} and {}", "{c} {}", "{name} {}", "{1}", "{} {", "}{}", "{{}}", "{!r}"]
 )
 def test_a_template_without_exactly_one_place_is_refused(tmp_path, template):
     """The message names the file and the template, because str.format would fail or give another text."""

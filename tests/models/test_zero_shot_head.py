@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.zero_shot_head import create_tokenizer, encode_texts, zero_shot_head
+from mergekit_wise.models.zero_shot_head import Prompts, create_tokenizer, encode_texts, zero_shot_head
 
 TEXTS = ["a photo of a cat", "Ünïcode & <end_of_text>", "word " * 50, ""]
 
@@ -141,3 +141,31 @@ def test_the_head_carries_no_gradient():
     """It is stored, and not trained through."""
     scale = torch.tensor(1.0, requires_grad=True)
     assert not zero_shot_head(encode, NAMES, TEMPLATES, scale)[0].requires_grad
+
+
+def test_prompts_that_are_cut_off_are_counted():
+    """A prompt counts if open_clip's tokenizer gives it more tokens in a longer context; a full one is not cut off."""
+    short, long = (open_clip.SimpleTokenizer(context_length=length) for length in (8, 77))
+    texts = [f"a photo of {'very ' * count}cat." for count in range(8)]
+    prompts = Prompts(lambda texts: short(list(texts)), texts, 1)
+    assert torch.equal(prompts.tokens(texts), short(texts))
+    assert prompts.cut == int((long(texts)[:, 8:] != 0).any(dim=1).sum())
+    assert 0 < prompts.cut < len(texts) - 1
+    assert prompts.remark().startswith(f"{prompts.cut} of 8 prompts")
+
+
+def test_classes_with_the_same_tokens_are_an_error_unless_they_have_one_name():
+    """Names that differ only behind the end of the context make the same rows, as do names that differ in case."""
+    short = open_clip.SimpleTokenizer(context_length=6)
+
+    def check(names, templates=("a {}", "the {}")):
+        prompts = Prompts(lambda texts: short(list(texts)), names, len(templates))
+        prompts.tokens([template.replace("{}", name) for name in names for template in templates])
+        prompts.require_distinct()
+
+    check(["cat", "dog", "cat"])
+    check(["a b c d e f", "x b c d e f"])
+    with pytest.raises(ModelError, match="'b c d e f one' and 'b c d e f two' .* cut off"):
+        check(["cat", "b c d e f one", "b c d e f two"])
+    with pytest.raises(ModelError, match="'cat' and 'Cat' .* share"):
+        check(["cat", "Cat"])
