@@ -50,8 +50,12 @@ class Heads:
         """A digest of the class names and templates that a zero-shot head depends on; else empty."""
         if self.model.has_own_head:
             return ""
-        prompts = json.dumps([dataset.classnames, dataset.templates]).encode()
-        return hashlib.sha256(prompts).hexdigest()[:16]
+        return _digest([dataset.classnames, dataset.templates])
+
+    def columns(self, dataset: Dataset) -> str:
+        """A digest of the outputs of the head that stand for each class; empty if each output is a class."""
+        chosen = choose_columns(dataset, self.outputs(dataset))
+        return "" if chosen is None else _digest(chosen.tolist())
 
     def setters(self, numbers: Sequence[int], set_weights: Sequence[Setter], dataset: Dataset) -> list[Setter]:
         """Functions that set weights and head, given the variants' `numbers` and functions that set their weights."""
@@ -73,3 +77,7 @@ class Heads:
             self.model.use_head(head)
 
         return set_both
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

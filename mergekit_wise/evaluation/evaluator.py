@@ -26,8 +26,7 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.source import open_source
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
-
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
+from mergekit_wise.results.identity import GENERATING, LIBRARIES, MEASUREMENT
 
 
 @dataclass(slots=True)
@@ -57,7 +56,11 @@ class Evaluator:
             "preprocess": dict(self.model.preprocess),
             "head": self.heads.name,
             "precision": self.engine.forward.precision,
-            "versions": {"mergekit_wise": __version__, **{name: version(name) for name in _LIBRARIES}},
+            "versions": {
+                "mergekit_wise": __version__,
+                "measurement": MEASUREMENT,
+                **{name: version(name) for name in (*LIBRARIES, GENERATING)},
+            },
         }
 
     @property
