@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from mergekit_wise import __version__
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
@@ -26,7 +24,7 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.source import open_source
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
-from mergekit_wise.results.identity import GENERATING, LIBRARIES, MEASUREMENT
+from mergekit_wise.results.identity import installed_versions
 
 
 @dataclass(slots=True)
@@ -56,11 +54,7 @@ class Evaluator:
             "preprocess": dict(self.model.preprocess),
             "head": self.heads.name,
             "precision": self.engine.forward.precision,
-            "versions": {
-                "mergekit_wise": __version__,
-                "measurement": MEASUREMENT,
-                **{name: version(name) for name in (*LIBRARIES, GENERATING)},
-            },
+            "versions": installed_versions(),
         }
 
     @property

@@ -104,8 +104,8 @@ class Series:
         shared = [name for name in self._sets if name in main._sets]
         for place, name in enumerate(OF_A_SET):
             values = {self._sets[each][place] for each in shared if self._sets[each][place] != main._sets[each][place]}
-            # A subset has other images; its --limit says so.
-            if values and not (name == "data" and here["limit"] != there["limit"]):
+            # Another subset has other images, of course.
+            if values and not (name == "data" and any(here[each] != there[each] for each in DRAWN)):
                 yield _named(name, ", ".join(sorted(values)))
         if self.pair != main.pair or any(main._weights.get(a, w) != w for a, w in self._weights.items()):
             known = [weights for alpha, weights in self._weights.items() if main._weights.get(alpha) != weights]
@@ -145,10 +145,10 @@ def divided(rows: Sequence[Measurement]) -> tuple[Series, ...]:
 def described(name: str, series: Iterable[tuple[str, int]]) -> str:
     """A sentence on series under one name; of each its label, which is empty for the main one, and its images."""
     (_, images), *others = series
-    listed = "; ".join(f"'{label}' ({plural(count, 'image')})" for label, count in others)
+    listed = ", ".join(f"'{name} ({label})' ({plural(count, 'image')})" for label, count in others)
     return (
-        f"{name} was measured in several ways, which are never mixed. Without an addition, its name stands for the "
-        f"largest whole measurement ({plural(images, 'image')}); in parentheses follow: {listed}."
+        f"{name} was measured in {1 + len(others)} ways, which are never mixed: '{name}' is the largest whole "
+        f"measurement ({plural(images, 'image')}), shown beside {listed}."
     )
 
 
@@ -167,8 +167,8 @@ def _detail(row: Measurement, name: str) -> str:
 
 
 def _is_implied(name: str, here: Mapping[str, str], there: Mapping[str, str]) -> bool:
-    """Whether a seed or a draw need not be named, because only one of the two drew images at all."""
-    return name in ("seed", "draw") and not there["limit"]
+    """Whether a seed or a draw need not be named: it is the usual one, and only one of the two drew images at all."""
+    return here[name] == {"seed": "0", "draw": "proportional"}.get(name) and not there["limit"]
 
 
 def _named(name: str, value: str) -> str:
@@ -176,8 +176,13 @@ def _named(name: str, value: str) -> str:
 
 
 def _repeats(series: Series, row: Measurement) -> bool:
-    """Whether the series holds the same measurement."""
-    return series.setting == _of_run(row) and (row.alpha, row.dataset) in series.rows and series.agrees(row)
+    """Whether the series of a known pair holds the same measurement."""
+    return (
+        series.pair != ""
+        and series.setting == _of_run(row)
+        and (row.alpha, row.dataset) in series.rows
+        and series.agrees(row)
+    )
 
 
 def _add_small_sets(series: Series, found: Sequence[Series]) -> None:

@@ -58,14 +58,22 @@ def corruption_error(records: Sequence[Record]) -> float | None:
 
 def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
     """A row per alpha: the reference, every shift, the shifts' average, and the average of reference and shifts."""
-    titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
-    rows = []
-    for candidate in candidates:
-        cells = {r.title: percent(r.value, "") for r in records if r.alpha == candidate.alpha}
-        averages = (percent(candidate.shift_accuracy, ""), percent(candidate.average, ""))
-        rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
+    measured = measured_table(records)
+    rows = [
+        (*row, percent(candidate.shift_accuracy, ""), percent(candidate.average, ""))
+        for row, candidate in zip(measured.rows, candidates, strict=True)
+    ]
     marked = [candidate.alpha == recommended for candidate in candidates]
-    return Table.of_texts(("alpha", *titles.values(), "Avg shifts", "Avg both"), rows, marked)
+    return Table.of_texts((*measured.columns, "Avg shifts", "Avg both"), rows, marked)
+
+
+def measured_table(records: Sequence[Record]) -> Table:
+    """A row per alpha, a column per data set; empty where an alpha was not measured."""
+    titles = {r.dataset: "Ref." if r.role == "reference" else r.title for r in records}
+    values = {(r.alpha, r.dataset): percent(r.value, "") for r in records}
+    alphas = sorted({r.alpha for r in records if r.alpha is not None})
+    rows = [(f"{alpha:g}", *(values.get((alpha, name), "") for name in titles)) for alpha in alphas]
+    return Table.of_texts(("alpha", *titles.values()), rows)
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:
@@ -107,10 +115,10 @@ def ensemble_table(analyses: Sequence[Analysis], records: Sequence[Record]) -> T
 def connectivity_table(records: Sequence[Record]) -> Table:
     """A row per data set: whether the paper's observations 1 and 2 hold, and by which margin in percentage points."""
     rows = []
-    for title in dict.fromkeys(r.title for r in records):
+    for name, title in {r.dataset: r.title for r in records}.items():
         try:
             found = connectivity(
-                [(r.alpha, r.correct, r.total) for r in records if r.title == title and r.alpha is not None]
+                [(r.alpha, r.correct, r.total) for r in records if r.dataset == name and r.alpha is not None]
             )
         except ResultsError:  # no mixture between the two models
             continue

@@ -7,7 +7,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from typing import Any
+
+from mergekit_wise import __version__
 
 MEASUREMENT = "2"
 """Raised whenever this tool would get another number from the same weights, images and settings. Its own version is no
@@ -41,7 +44,7 @@ NumPy handles labels and counts, which are exact; see `GENERATING`."""
 GENERATING = "numpy"
 """The library whose random numbers images are made of, where they are made rather than read."""
 
-_NAMES = {"preprocess": "preprocessing", "versions": ""}
+_NAMES = {"preprocess": "preprocessing", "versions": "", "limit": "--limit", "seed": "--seed"}
 """What a message calls an attribute, if not by its name."""
 
 _DIGESTS = {
@@ -52,7 +55,16 @@ _DIGESTS = {
 }
 """What a message says if an attribute differs whose value means nothing to people."""
 
+_DRAWN = ("limit", "seed", "draw")
+"""How images were drawn: if that differs, the images do, which need not be said as well."""
+
 Key = tuple[str, ...]
+
+
+def installed_versions() -> dict[str, str]:
+    """The versions that records hold: of this tool and of its measurement, and of the libraries that compute."""
+    libraries = {name: version(name) for name in (*LIBRARIES, GENERATING)}
+    return {"mergekit_wise": __version__, "measurement": MEASUREMENT, **libraries}
 
 
 def key_of(facts: Mapping[str, Any]) -> Key:
@@ -83,11 +95,14 @@ def comparable(name: str, value: Any) -> Any:
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     """What differs between the identities of two measurements, for people: ``precision fp32 -> bf16``."""
     found: list[str] = []
+    from_whole_or_to = (before["limit"] is None) != (after["limit"] is None)
     for name in IDENTITY:
+        if name in _DRAWN[1:] and from_whole_or_to:
+            continue
         old, new = comparable(name, before[name]), comparable(name, after[name])
         if name not in _DIGESTS:
             found += _changes(_NAMES.get(name, name), old, new)
-        elif old != new and not (name == "data" and before["limit"] != after["limit"]):  # which says enough
+        elif old != new and not (name == "data" and any(before[each] != after[each] for each in _DRAWN)):
             found.append(_DIGESTS[name])
     return tuple(found)
 
@@ -104,6 +119,6 @@ def _shown(value: Any) -> str:
     return "none" if value in (None, "", (), []) else str(value)
 
 
-def _release(version: str) -> str:
+def _release(text: str) -> str:
     """``2.7`` of ``2.7.1+cu126``."""
-    return ".".join(re.findall(r"\d+", version)[:2])
+    return ".".join(re.findall(r"\d+", text)[:2])

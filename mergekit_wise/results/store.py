@@ -39,8 +39,8 @@ def append_records(path: Path, records: Iterable[Record | Analysis]) -> None:
                 text = text[os.write(file, text) :]
     except OSError as error:
         raise ResultsError(
-            f"{path}: results cannot be written: {error.strerror}. Run the same command again when that is settled, or "
-            "with another file for --results; results in a file are not measured again."
+            f"{path}: results cannot be written: {error.strerror}. Choose another file with --results, or run the same "
+            "command again when this is settled."
         ) from error
 
 

@@ -144,7 +144,7 @@ def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen,
     found = evaluate(tmp_path / "merged.safetensors", suite, results=results, workers=0)
     assert found.added == 0
     assert [r.model for r in found.records] == ["merged.safetensors"] * 2
-    assert [replace(r, model=swept.records[0].model) for r in found.records] == [
+    assert [replace(r, model=swept.records[0].model, pair=swept.records[0].pair) for r in found.records] == [
         r for r in swept.records if r.alpha == 0.25
     ]
     assert len(read_records(results)) == 8
@@ -185,12 +185,16 @@ def test_an_unreadable_image_is_named_and_left_out(run, home):
         path.write_bytes(whole)
 
 
-def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
+def test_a_limit_and_its_draw_are_recorded(run):
     """A limit that is larger than the data set is not recorded."""
     (record,) = run("one", limit=8, seed=3).records
-    assert (record.total, record.limit, record.seed) == (8, 8, 3)
+    assert (record.total, record.limit, record.seed, record.draw) == (8, 8, 3, "proportional")
+    (record,) = run("one", limit=8, seed=3, balanced=True).records
+    assert (record.total, record.limit, record.seed, record.draw) == (8, 8, 3, "balanced")
     (record,) = run("one", limit=500).records
-    assert (record.total, record.limit, record.seed) == (20, None, None)
+    assert (record.total, record.limit, record.seed, record.draw) == (20, None, None, "")
+    with pytest.raises(UsageError, match="balanced"):
+        run("one", balanced=True)
 
 
 def test_a_head_from_a_file_is_used_and_recorded(run, home, tmp_path):
