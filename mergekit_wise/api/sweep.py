@@ -31,7 +31,7 @@ from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
-from mergekit_wise.results.record import to_candidates
+from mergekit_wise.results.record import column_names, to_candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +157,11 @@ class _Sweep:
         if options.select_on is None:
             chosen = recommend(judged, self.prefer)
         else:
-            title = next((r.title for r in measured.records if r.dataset == options.select_on), None)
-            if title is None:
+            name = column_names(measured.records).get(options.select_on)
+            if name is None:
                 own = self._measure(alphas, replace(options, suite=options.select_on), None)
-                judged, title = to_candidates(own.records), own.records[0].title
-            chosen = selected_on(judged, title)
+                judged, name = to_candidates(own.records), own.records[0].title
+            chosen = selected_on(judged, name)
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)
 

@@ -60,7 +60,13 @@ def known_records(
 
 def _reason(draft: Draft, records: Sequence[Record]) -> str:
     """Why no record of the same model on the same data set can be used; empty if there is none."""
-    named = [r for r in records if all(getattr(r, name) == draft[name] for name in ("model", "alpha", "dataset"))]
+    named = [
+        record
+        for record in records
+        if all(getattr(record, name) == draft[name] for name in ("model", "alpha", "dataset"))
+        # Folders in two places may have the same name.
+        and (record.suite == draft["suite"] or record.location == draft["location"])
+    ]
     found: list[tuple[str, ...]] = [
         changes({name: getattr(record, name) for name in IDENTITY}, draft)
         or (f"it lacks {plural(record.bad, 'unreadable image')}, more than --max-bad allows",)

@@ -9,6 +9,7 @@ from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.report.table import Table, interval, percent
 from mergekit_wise.results import ENSEMBLE, Analysis, Record
+from mergekit_wise.results.record import column_names
 from mergekit_wise.wording import fold
 
 ACTIONS = {
@@ -69,7 +70,8 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
 
 def measured_table(records: Sequence[Record]) -> Table:
     """A row per alpha, a column per data set; empty where an alpha was not measured."""
-    titles = {r.dataset: "Ref." if r.role == "reference" else r.title for r in records}
+    references = {r.dataset: "Ref." for r in records if r.role == "reference"}
+    titles = column_names(records) | references
     values = {(r.alpha, r.dataset): percent(r.value, "") for r in records}
     alphas = sorted({r.alpha for r in records if r.alpha is not None})
     rows = [(f"{alpha:g}", *(values.get((alpha, name), "") for name in titles)) for alpha in alphas]

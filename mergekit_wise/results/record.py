@@ -3,7 +3,7 @@
 A record carries everything that its number depends on. Knows no file and no model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, Protocol
@@ -177,5 +177,14 @@ def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:
             for role in ("reference", "shift")
         )
         rows = [*references, *shifts]
-        found.append(as_candidate(alpha, [row.title for row in rows], rows, with_reference=bool(references)))
+        names = column_names(records)
+        found.append(as_candidate(alpha, [names[row.dataset] for row in rows], rows, with_reference=bool(references)))
     return tuple(found)
+
+
+def column_names(records: Iterable[Record]) -> dict[str, str]:
+    """What the data sets of records are called in tables: their titles, with their names where titles are the same."""
+    titles = {record.dataset: record.title for record in records}
+    return {
+        name: f"{title} ({name})" if list(titles.values()).count(title) > 1 else title for name, title in titles.items()
+    }
