@@ -8,7 +8,8 @@
     ├── OutputError            the output cannot be written
     ├── ModelError             no model can be built from a checkpoint, or it lacks a head
     ├── SuiteError             a data set or suite is unknown, missing or damaged
-    └── ResultsError           a results file cannot be read or written
+    ├── ResultsError           a results file cannot be read or written
+    └── Unsaved                numbers are measured, and a file for them cannot be written; a Results- and OutputError
 
     Interrupted                Ctrl-C or SIGTERM, no error of either side; a KeyboardInterrupt
 
@@ -16,6 +17,7 @@ A message says what is wrong, what was found and where, and how to fix it, in on
 """
 
 import signal
+from typing import Any
 
 
 class WiseError(Exception):
@@ -52,6 +54,17 @@ class SuiteError(WiseError):
 
 class ResultsError(WiseError):
     """A results file cannot be read or appended to."""
+
+
+class Unsaved(ResultsError, OutputError):
+    """Something is measured, and a file for it cannot be written; `found` is what the function would have returned.
+
+    If the work was not complete, `found` is what was measured before.
+    """
+
+    def __init__(self, text: str, found: Any) -> None:
+        super().__init__(text)
+        self.found = found
 
 
 class Interrupted(KeyboardInterrupt):

@@ -241,7 +241,11 @@ Reference = Annotated[
 Strict = Annotated[bool, Option("Fail if a data set of the suite is missing.", group=DATA)]
 Limit = Annotated[
     int | None,
-    Option("Evaluate a class-balanced random subset of N images per data set.", metavar="N", group=DATA, minimum=1),
+    Option("Evaluate a random subset of N images per data set.", metavar="N", group=DATA, minimum=1),
+]
+Balanced = Annotated[
+    bool,
+    Option("For --limit, draw equally many images of every class, not in proportion to its size.", group=DATA),
 ]
 LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group=DATA, minimum=0)]
 Head = Annotated[
@@ -699,6 +703,7 @@ class EvalOptions(Options):
     classnames: ClassNames = None
     templates: Templates = None
     limit: Limit = None
+    balanced: Balanced = False
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None
@@ -775,6 +780,7 @@ class SweepOptions(Options):
     classnames: ClassNames = None
     templates: Templates = None
     limit: Limit = None
+    balanced: Balanced = False
     seed: LimitSeed = 0
     model: Model = None
     head: Head = None

@@ -14,9 +14,10 @@ from mergekit_wise.checkpoint import (
     TensorInfo,
     closing,
     open_checkpoint,
+    require_output,
     write_safetensors,
 )
-from mergekit_wise.errors import CheckpointError, OutputError
+from mergekit_wise.errors import CheckpointError, OutputError, Unsaved
 from mergekit_wise.models.architecture import CONFIG_KEY
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
@@ -79,6 +80,8 @@ def demo(options: DemoOptions) -> DemoReport:
     folder, seed = Path(options.folder), options.seed
     zeroshot, finetuned, results, plot, page, file = (folder / name for name in LEFT)
     _make(folder, RECIPE.format(seed=seed))
+    for path in (zeroshot, finetuned, results, plot, page):
+        require_output(path)
     reused: tuple[Path, ...] = (zeroshot,) if _is_trained(zeroshot, seed) else ()
     if not reused:
         from mergekit_wise.training.demo_model import pretrain
@@ -87,7 +90,10 @@ def demo(options: DemoOptions) -> DemoReport:
     done = run(recipe, RecipeOptions(file, progress=options.progress, note=options.note))
     if "finetune" not in done.done:
         reused += (finetuned,)
-    draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)
+    try:
+        draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)
+    except OutputError as error:
+        raise Unsaved(str(error), done.sweep) from error
     return DemoReport(zeroshot, finetuned, results, plot, page, file, reused, done.sweep)
 
 

@@ -17,6 +17,7 @@ def evaluate(options: EvalOptions) -> Measured:
 
     Raises:
         CheckpointError, ModelError, SuiteError, ResultsError, UsageError: what is wrong, and what to do.
+        Unsaved: a file cannot be written; `found` is what was measured before, as it would be returned.
     """
     if options.suite is None and options.reference is None:
         options = replace(options, suite=DIGITS)

@@ -19,20 +19,20 @@ Keys are the options of the commands. ``wise.toml`` is such a file too, with ``f
 tables for other commands are ignored.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__, config, launcher
-from mergekit_wise.analysis import as_preference, losses, recommend
 from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.merge import sweep_alphas
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import report, require_outputs
 from mergekit_wise.api.sweep import SweepReport, sweep
 from mergekit_wise.api.zeroshot import zeroshot
 from mergekit_wise.checkpoint import closing
-from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite, suite_name
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite
 from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
@@ -47,8 +47,8 @@ from mergekit_wise.options import (
     ZeroshotOptions,
     options_of,
 )
-from mergekit_wise.results import read_records
-from mergekit_wise.results.record import to_candidates
+from mergekit_wise.results import comparable, require_writable
+from mergekit_wise.results.identity import installed_versions
 from mergekit_wise.results.step_cache import Step, StepCache, digest_of_file
 from mergekit_wise.training.data import open_training_data
 
@@ -163,11 +163,15 @@ class _Recipe:
 
     def run(self) -> RecipeReport:
         cache, done = StepCache(self.folder / STATE), []
+        require_writable(self.results)
+        if "report" in self.steps:
+            require_outputs(self._report_options())
+        found: list[SweepReport] = []
         # Each step is planned when those before it are done: it depends on what they wrote.
         for name, plan in (
             ("zeroshot", self._zeroshot),
             ("finetune", self._finetune),
-            ("sweep", self._sweep),
+            ("sweep", partial(self._sweep, found.append)),
             ("report", self._report),
         ):
             if name not in self.steps:
@@ -178,23 +182,13 @@ class _Recipe:
             else:
                 self.options.note(f"{name}: up to date, skipped")
         page = self._output("report", "report.html") if "report" in self.steps else None
-        return RecipeReport(Path(self.zeroshot), self.finetuned, self.results, page, tuple(done), self._found())
+        swept = found[0] if found else self._swept_earlier()
+        return RecipeReport(Path(self.zeroshot), self.finetuned, self.results, page, tuple(done), swept)
 
-    def _found(self) -> SweepReport:
-        """What the sweep found, from its records; with a held-out data set, by running it again on its results."""
-        options = self._sweep_options()
-        if options.select_on:
-            return run(sweep, options)
-        suite = suite_name(options.suite or "", options.reference)
-        alphas = None if options.refine else set(sweep_alphas(options))
-        records = tuple(
-            record
-            for record in read_records(self.results)
-            if record.suite == suite and record.alpha is not None and (not alphas or record.alpha in alphas)
-        )
-        candidates = to_candidates(records)
-        chosen = recommend(candidates, as_preference(options.prefer))
-        return SweepReport(records, candidates, chosen, losses(candidates), (), (), 0, ())
+    def _swept_earlier(self) -> SweepReport:
+        """What the sweep found, by running it again on its results, which may hold those of other options, too."""
+        again = replace(self._sweep_options(), save=None, per_class=None, per_sample=None, redo=False)
+        return run(sweep, again)
 
     @property
     def zeroshot(self) -> str | Path:
@@ -244,7 +238,7 @@ class _Recipe:
 
         return Step("finetune", inputs, (self.finetuned,), train)
 
-    def _sweep(self) -> Step:
+    def _sweep(self, keep: Callable[[SweepReport], None]) -> Step:
         options = self._sweep_options()
         suite = open_suite(options.suite or "", options.data, reference=options.reference)
         sets = suite.datasets
@@ -259,12 +253,13 @@ class _Recipe:
                 self.steps["sweep"], "alphas", "suite", "results", "data", "device", "batch_size", "workers"
             ),
             "version": __version__,
+            "libraries": comparable("versions", installed_versions()),
         }
 
         def measure(again: bool) -> None:
             if not again:  # results of other weights or images do not belong with the new ones
                 self.results.unlink(missing_ok=True)
-            run(sweep, options)
+            keep(run(sweep, options))
 
         return Step("sweep", inputs, (self.results,), measure, basis=("checkpoints", "data", "version"))
 
@@ -273,10 +268,14 @@ class _Recipe:
         return SweepOptions(self.zeroshot, self.finetuned, **values)
 
     def _report(self) -> Step:
+        options = self._report_options()
         given = _without(self.steps["report"], "output")
-        options = ReportOptions([self.results], output=self._output("report", "report.html"), **given)
         inputs = {"results": digest_of_file(self.results), "options": given, "version": __version__}
         return Step("report", inputs, (Path(options.output),), lambda again: run(report, options))
+
+    def _report_options(self) -> ReportOptions:
+        given = _without(self.steps["report"], "output")
+        return ReportOptions([self.results], output=self._output("report", "report.html"), **given)
 
 
 def _digest_of_checkpoint(source: str | Path) -> list[str]:

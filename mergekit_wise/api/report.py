@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.analysis import Baseline, fit_baselines
-from mergekit_wise.checkpoint import require_folder, write_atomically
+from mergekit_wise.checkpoint import require_output, require_output_folder, write_atomically
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.option_types import files_of, takes
 from mergekit_wise.options import ReportOptions
@@ -53,8 +53,7 @@ def report(options: ReportOptions) -> ReportFiles:
     kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
     folders = {kind: path for kind, path in kinds.items() if path is not None}
     output = Path(options.output)
-    for path in (output, *wanted.values(), *folders.values()):
-        require_folder(path)
+    require_outputs(options)
     reading = _of_suite(read_results(paths), options.suite)
     baselines = {} if options.baseline is None else _read_baselines(options.baseline, options.axis)
     comparisons = compare(reading, baselines)
@@ -67,6 +66,14 @@ def report(options: ReportOptions) -> ReportFiles:
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
+
+
+def require_outputs(options: ReportOptions) -> None:
+    """Raise OutputError, before any work is done, if an output cannot be written."""
+    for path in filter(None, (Path(options.output), options.csv, options.markdown, options.latex)):
+        require_output(path)
+    for folder in filter(None, (options.png, options.svg, options.pdf)):
+        require_output_folder(folder)
 
 
 def _read_baselines(path: Path, axis: str) -> dict[str, Baseline]:

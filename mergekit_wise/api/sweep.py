@@ -18,9 +18,9 @@ from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
-from mergekit_wise.errors import OutputError, SuiteError, UsageError
+from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation import joined
-from mergekit_wise.evaluation.measure import Measured, measure
+from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
@@ -31,7 +31,7 @@ from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
-from mergekit_wise.results.record import to_candidates
+from mergekit_wise.results.record import column_names, to_candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     without evaluating them.
 
     Raises:
-        WiseError: as `merge` and `evaluate` do.
+        WiseError: as `merge` and `evaluate` do; Unsaved also if the plot cannot be written, with the whole report.
     """
     if options.suite is None and options.reference is None:
         raise UsageError(
@@ -111,9 +111,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
-    if options.plot is not None and saves:
-        draw_scatter(candidates, found.recommendation.alpha, options.plot)
-    return SweepReport(
+    report = SweepReport(
         measured.records,
         candidates,
         found.recommendation,
@@ -124,6 +122,12 @@ def sweep(options: SweepOptions) -> SweepReport:
         (*notes, *measured.notes),
         saved,
     )
+    if options.plot is not None and saves:
+        try:
+            draw_scatter(candidates, found.recommendation.alpha, options.plot)
+        except OutputError as error:
+            raise Unsaved(str(error), report) from error
+    return report
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +157,13 @@ class _Sweep:
         if options.select_on is None:
             chosen = recommend(judged, self.prefer)
         else:
-            title = next((r.title for r in measured.records if r.dataset == options.select_on), None)
-            if title is None:
+            name = column_names(measured.records).get(options.select_on)
+            if name is None:
                 held_out = replace(options, suite=options.select_on, reference=None)
                 own = self._measure(alphas, held_out, None)
-                judged, title = to_candidates(own.records), own.records[0].title
+                judged, name = to_candidates(own.records), own.records[0].title
                 measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
-            chosen = selected_on(judged, title)
+            chosen = selected_on(judged, name)
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)
 
@@ -182,6 +186,7 @@ def _require_plot(path: Path, options: SweepOptions) -> None:
     if suite.reference is None or not suite.shifts:
         lacks = "has no shift" if suite.reference else "has no reference; name one with --reference"
         raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} {lacks}.")
+    require_outside([path], suite.datasets)
 
 
 def _require_set(name: str, options: SweepOptions) -> None:

@@ -5,7 +5,13 @@ from mergekit_wise.checkpoint.opening import open_checkpoint
 from mergekit_wise.checkpoint.safetensors import write_safetensors
 from mergekit_wise.checkpoint.shards import OutputPlan, plan_output, write_checkpoint, writing_output
 from mergekit_wise.checkpoint.tensors import BY_NAME, BY_TORCH, DType, TensorInfo
-from mergekit_wise.checkpoint.writing import refuse_overwriting, require_folder, write_atomically
+from mergekit_wise.checkpoint.writing import (
+    refuse_overwriting,
+    require_folder,
+    require_output,
+    require_output_folder,
+    write_atomically,
+)
 
 __all__ = [
     "BY_NAME",
@@ -19,6 +25,8 @@ __all__ = [
     "plan_output",
     "refuse_overwriting",
     "require_folder",
+    "require_output",
+    "require_output_folder",
     "write_atomically",
     "write_checkpoint",
     "write_safetensors",

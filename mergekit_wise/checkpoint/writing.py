@@ -110,6 +110,27 @@ def require_folder(output: Path) -> None:
         raise OutputError(f"{output}: the folder {folder} does not exist. Create it first.")
 
 
+def require_output(output: Path) -> None:
+    """Raise OutputError, before any work is done, unless a file can be written; nothing is created or changed."""
+    require_folder(output)
+    if output.is_dir():
+        raise OutputError(f"{output}: is a folder, and a file is to be written. Give another name.")
+    _require_access(output if _is_special(output) else Path(os.path.realpath(output)).parent, output)
+
+
+def require_output_folder(folder: Path) -> None:
+    """Raise OutputError, before any work is done, unless a folder exists or can be created, and be written into."""
+    require_folder(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file, and a folder is needed. Give another name.")
+    _require_access(folder if folder.exists() else Path(os.path.realpath(folder)).parent, folder)
+
+
+def _require_access(written: Path, output: Path) -> None:
+    if not os.access(written, os.W_OK):
+        raise OutputError(f"{output}: cannot be written: {written} is not writable. Choose another place.")
+
+
 def partial_name(target: Path) -> Path:
     """A hidden path next to `target` that no other run uses."""
     return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")

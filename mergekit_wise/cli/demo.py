@@ -12,9 +12,14 @@ def demo(options: "DemoOptions") -> None:
     from mergekit_wise.api.demo import demo
     from mergekit_wise.cli.console import out, say
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.cli.sweep import show_sweep
+    from mergekit_wise.cli.sweep import show_sweep, show_unsaved
+    from mergekit_wise.errors import Unsaved
 
-    report = perform(demo, options)
+    try:
+        report = perform(demo, options)
+    except Unsaved as error:
+        show_unsaved(error, "digits")
+        raise
     if report.reused:
         say(f"Reused from an earlier run: {', '.join(map(str, report.reused))}.")
     show_sweep(report.sweep, "digits")

@@ -15,17 +15,26 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     from mergekit_wise.api.evaluate import evaluate
     from mergekit_wise.cli.console import notes, say, show, show_json
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.errors import Unsaved
     from mergekit_wise.report.terminal_tables import accuracy_table
     from mergekit_wise.results import as_entry
 
-    measured = perform(evaluate, options)
-    notes(measured.notes)
-    first = measured.records[0]
-    say(f"{first.architecture}; head: {first.head}; {first.precision} on {first.device}.")
-    if json:
-        show_json([as_entry(record) for record in measured.records])
-    else:
-        show(accuracy_table(measured.records, len(measured.missing)), f"{options.checkpoint} on {first.suite} (%)")
+    def show_all(measured: "Measured") -> None:
+        notes(measured.notes)
+        first = measured.records[0]
+        say(f"{first.architecture}; head: {first.head}; {first.precision} on {first.device}.")
+        if json:
+            show_json([as_entry(record) for record in measured.records])
+        else:
+            title = f"{options.checkpoint} on {first.suite} (%)"
+            show(accuracy_table(measured.records, len(measured.missing)), title)
+
+    try:
+        measured = perform(evaluate, options)
+    except Unsaved as error:
+        show_all(error.found)
+        raise
+    show_all(measured)
     say_rest(measured, options)
 
 

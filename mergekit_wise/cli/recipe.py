@@ -11,9 +11,14 @@ def recipe(options: "RecipeOptions") -> None:
     from mergekit_wise.api.recipe import recipe
     from mergekit_wise.cli.console import out
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.cli.sweep import show_sweep
+    from mergekit_wise.cli.sweep import show_sweep, show_unsaved
+    from mergekit_wise.errors import Unsaved
 
-    report = perform(recipe, options)
+    try:
+        report = perform(recipe, options)
+    except Unsaved as error:
+        show_unsaved(error, "the suite of the recipe")
+        raise
     show_sweep(report.sweep, report.sweep.records[0].suite)
     out.print("")
     for file in filter(None, (report.zeroshot, report.finetuned, report.results, report.page)):

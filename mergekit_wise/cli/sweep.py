@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.errors import Unsaved
+    from mergekit_wise.evaluation.measure import Measured
     from mergekit_wise.options import SweepOptions
 
 
@@ -17,20 +19,54 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     if options.suite is None and options.reference is None and options.save is not None:
         _save(options)
         return
-    from mergekit_wise.api.sweep import sweep
+    from mergekit_wise.api.sweep import SweepReport, sweep
+    from mergekit_wise.errors import Unsaved
 
-    report = perform(sweep, options)
-    notes(report.notes)
-    for path in report.saved:
-        say(f"Wrote {path}.")
-    if json:
-        _print_json(report)
-    else:
-        show_sweep(report, report.records[0].suite)
-        _show_more(report)
+    def show_all(report: SweepReport) -> None:
+        notes(report.notes)
+        for path in report.saved:
+            say(f"Wrote {path}.")
+        if json:
+            _print_json(report)
+        else:
+            show_sweep(report, report.records[0].suite)
+            _show_more(report)
+
+    try:
+        report = perform(sweep, options)
+    except Unsaved as error:
+        if isinstance(error.found, SweepReport):
+            show_all(error.found)
+        else:
+            _show_measured(error.found, error.found.records[0].suite, json=json)
+        raise
+    show_all(report)
     say_rest(report, options)
     if options.plot is not None:
         say(f"Wrote {options.plot}.")
+
+
+def show_unsaved(error: "Unsaved", suite: str) -> None:
+    """Print what a sweep found although a file could not be written."""
+    from mergekit_wise.api.sweep import SweepReport
+
+    if isinstance(error.found, SweepReport):
+        show_sweep(error.found, suite)
+    else:
+        _show_measured(error.found, suite, json=False)
+
+
+def _show_measured(measured: "Measured", suite: str, *, json: bool) -> None:
+    """Print what a sweep measured before it failed."""
+    from mergekit_wise.cli.console import notes, show, show_json
+    from mergekit_wise.report.terminal_tables import measured_table
+    from mergekit_wise.results import as_entry
+
+    notes(measured.notes)
+    if json:
+        show_json({"records": [as_entry(record) for record in measured.records]})
+    else:
+        show(measured_table(measured.records), f"Measured on {suite} before the error (%)")
 
 
 def _save(options: "SweepOptions") -> None:

@@ -1,4 +1,4 @@
-"""Data sets made from others: a class-balanced subset, the reference restricted to a shift's classes, other names.
+"""Data sets made from others: a random subset, the reference restricted to a shift's classes, other names.
 
 This module knows nothing of where images come from.
 """
@@ -6,26 +6,38 @@ This module knows nothing of where images come from.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import listed, plural
 
 if TYPE_CHECKING:
     from PIL import Image
 
 T = TypeVar("T")
 
+Draw = Literal["proportional", "balanced"]
+"""How many images of each class a subset has."""
 
-def limited(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
-    """A class-balanced random subset of `count` images, in their old order; `dataset` itself if it has no more.
 
-    Images are drawn class by class in turn, where `seed` decides the order of the classes and of the images in each.
-    Class sizes therefore differ by at most one, unless a class has no more images, and a smaller subset is contained
-    in a larger one with the same seed.
+def limited(dataset: Dataset, count: int, seed: int = 0, draw: Draw = "proportional") -> Dataset:
+    """A random subset of `count` images, in their old order; `dataset` itself if it has no more.
+
+    `seed` decides the order in which images are drawn, so a smaller subset is contained in a larger one with the same
+    seed. How many are drawn of each class, `draw` decides:
+
+    - proportional: as large a share of every class as of the whole data set, apart from rounding up or down at random.
+      Every image has the same chance to be drawn, so the subset's top-1 estimates that of the whole data set, with less
+      variance than a simple random subset's (stratified sampling with proportional allocation; Cochran, Sampling
+      Techniques, chapter 5).
+    - balanced: the same number, unless a class has no more images. Where classes differ in size, the subset's top-1
+      estimates another number than that of the whole data set.
+
+    Notes of the subset say which classes or groups of images its metric misses.
 
     Raises SuiteError if `count` is not positive, or if the metric needs all frames of a video.
     """
@@ -38,7 +50,9 @@ def limited(dataset: Dataset, count: int, seed: int = 0) -> Dataset:
             f"{dataset.title}: no subset can be evaluated, because the metric needs all frames of a group. "
             "Leave out --limit for this data set."
         )
-    return subset(dataset, _balanced_rows(dataset.labels, count, seed))
+    rows = np.sort(_ORDERS[draw](dataset.labels, seed)[:count]).astype(np.int64)
+    drawn = subset(dataset, rows)
+    return replace(drawn, notes=(*drawn.notes, *_notes_on_part(dataset, drawn, draw)))
 
 
 def subset(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
@@ -132,18 +146,64 @@ def _at(function: Callable[..., T], rows: NDArray[np.int64], index: int, *argume
     return function(int(rows[index]), *arguments)
 
 
-def _balanced_rows(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Ascending row numbers, int64 [count]."""
-    # Sorted by raw random bits: NumPy promises the same ones in all its versions, but not the same permutations.
+def _proportional_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Row numbers, int64 [N], of which any first part has about the same share of every class.
+
+    The images of a class with n images are placed at (u + 0) / n, (u + 1) / n ... on the line from 0 to 1, with u in
+    [0, 1) drawn for the class. Each image is therefore as likely as any other to lie below a bound.
+    """
+    by_class, classes, rank, bits = _shuffled(labels, seed)
+    # The upper 53 bits of a number as a fraction are exact in float64.
+    position = (rank + (bits[classes] >> np.uint64(11)) * 2.0**-53) / np.bincount(labels)[classes]
+    return by_class[np.argsort(position, kind="stable")]
+
+
+def _balanced_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Row numbers, int64 [N]: an image of each class in turn, as long as it has any."""
+    by_class, classes, rank, bits = _shuffled(labels, seed)
+    return by_class[np.lexsort((np.argsort(bits, kind="stable")[classes], rank))]
+
+
+def _shuffled(
+    labels: NDArray[np.int64], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.uint64]]:
+    """Row numbers class by class, shuffled in each; the class of each and its place in that; random bits by class."""
+    # Raw random bits: NumPy promises the same ones in all its versions, but not the same permutations.
     bits = np.random.PCG64(seed)
     shuffled = np.argsort(bits.random_raw(len(labels)), kind="stable")
-    class_order = np.argsort(bits.random_raw(int(labels.max()) + 1), kind="stable")
+    of_classes = bits.random_raw(int(labels.max()) + 1)
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     classes = labels[by_class]
-    # The number of images of the same class that come before each.
-    rank = np.arange(len(labels)) - np.searchsorted(classes, classes)
-    chosen: NDArray[np.int64] = np.sort(by_class[np.lexsort((class_order[classes], rank))[:count]]).astype(np.int64)
-    return chosen
+    return by_class, classes, np.arange(len(labels)) - np.searchsorted(classes, classes), of_classes
+
+
+_ORDERS: Mapping[Draw, Callable[[NDArray[np.int64], int], NDArray[np.int64]]] = {
+    "proportional": _proportional_order,
+    "balanced": _balanced_order,
+}
+
+
+def _notes_on_part(whole: Dataset, part: Dataset, draw: Draw) -> Iterator[str]:
+    """What a metric of a part does not say about the whole."""
+    occurring, drawn = (len(np.unique(dataset.labels)) for dataset in (whole, part))
+    match whole.metric.kind:
+        case "mean-per-class" | "macro-f1" if drawn < occurring:
+            yield (
+                f"--limit {len(part)} drew images of {drawn} of {plural(occurring, 'class')}; {whole.metric.kind} is "
+                "the mean over these." + (" --balanced draws rare classes first." if draw == "proportional" else "")
+            )
+        case "worst-group":
+            if lost := [
+                name for name, rows in whole.metric.groups.items() if rows.size and name not in part.metric.groups
+            ]:
+                yield f"--limit {len(part)} drew no image of {listed(lost)}, which cannot be the worst group."
+        case "top-1" if draw == "balanced":
+            sizes = np.bincount(whole.labels)
+            if len(set(sizes[sizes > 0].tolist())) > 1:
+                yield (
+                    "its classes differ in size, and --balanced draws as many images of each, so the result is not an "
+                    "estimate of the whole data set's."
+                )
 
 
 def _metric_of_rows(metric: Metric, rows: NDArray[np.int64]) -> Metric:

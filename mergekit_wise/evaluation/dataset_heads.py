@@ -58,15 +58,15 @@ class Heads:
         return tuple(notes)
 
     def prompts(self, dataset: Dataset) -> str:
-        """A digest of what a number depends on besides weights and images; empty if that is nothing.
+        """A digest of the class names and templates that a zero-shot head depends on; else empty."""
+        if self.model.has_own_head:
+            return ""
+        return _digest([prompt_names(dataset.classnames), dataset.templates])
 
-        Of a zero-shot head, these are the class names in its prompts and the templates; of another one, the columns of
-        the data set's classes if they were found by name.
-        """
-        if not self.model.has_own_head:
-            return _digest([prompt_names(dataset.classnames), dataset.templates])
-        found = self._columns(dataset)
-        return _digest(["columns", found.columns]) if found.by_name else ""
+    def columns(self, dataset: Dataset) -> str:
+        """A digest of the outputs of the head that stand for each class; empty if each output is a class."""
+        chosen = choose_columns(dataset, self.outputs(dataset), self.model.class_names)
+        return "" if chosen is None else _digest(chosen.tolist())
 
     def _columns(self, dataset: Dataset) -> HeadColumns:
         return head_columns(dataset, self.outputs(dataset), self.model.class_names)
@@ -95,5 +95,5 @@ class Heads:
         return set_both
 
 
-def _digest(facts: object) -> str:
-    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

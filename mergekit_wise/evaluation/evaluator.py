@@ -4,12 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from mergekit_wise import __version__
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
@@ -26,8 +24,7 @@ from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
-
-_LIBRARIES = ("torch", "torchvision", "open_clip_torch", "timm", "numpy", "pillow")
+from mergekit_wise.results.identity import installed_versions
 
 
 @dataclass(slots=True)
@@ -68,7 +65,7 @@ class Evaluator:
             "preprocess": dict(self.model.preprocess),
             "head": self.heads.name,
             "precision": self.engine.forward.precision,
-            "versions": {"mergekit_wise": __version__, **{name: version(name) for name in _LIBRARIES}},
+            "versions": installed_versions(),
         }
 
     @property

@@ -5,24 +5,24 @@ complete, so that an interrupted run resumes where it stopped.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
-from typing import Any
 
 from mergekit_wise.analysis import LogitDisagreement
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, limited, with_pixel_limit
-from mergekit_wise.errors import Interrupted, SuiteError
+from mergekit_wise.datasets.subsets import Draw, companions, limited, with_pixel_limit
+from mergekit_wise.errors import Interrupted, OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
+from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_details, notes_on
 from mergekit_wise.evaluation.variants import Variant
@@ -30,26 +30,15 @@ from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.results import (
     Analysis,
     Detail,
-    Key,
     Record,
     Role,
     append_records,
-    key_of,
-    read_analyses,
     read_records,
     require_writable,
     writing_details,
 )
+from mergekit_wise.results.identity import GENERATING
 from mergekit_wise.wording import listed, plural
-
-Draft = Mapping[str, Any]
-"""All attributes of a record that are not counted."""
-
-Place = tuple[int, int]
-"""The number of a data set and that of a variant."""
-
-_LABELS = ("model", "alpha", "suite", "title", "role", "same_images")
-"""Attributes of a record that name it or place it among others; the measurement does not depend on them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +65,12 @@ def measure(
 ) -> Measured:
     """A record of every variant on every data set of the suite, and the analyses that `pair` asks for.
 
-    The architecture is that of `template`. Raises SuiteError, ModelError, ResultsError or UsageError.
+    The architecture is that of `template`. Raises SuiteError, ModelError, ResultsError, OutputError or UsageError;
+    Unsaved, with what was measured before, if a file cannot be written.
     """
-    for path in filter(None, (options.results, options.per_class, options.per_sample)):
-        require_writable(path)
+    if options.balanced and options.limit is None:
+        raise UsageError("--balanced decides how --limit draws images, and no --limit is given. Leave one out.")
+    _require_outputs(options)
     notes: list[str] = []
     with (
         joined(options.device) as (ranks, device),
@@ -87,37 +78,82 @@ def measure(
     ):
         suite, complete, parts = _open_datasets(options, with_companions=pair is not None and pair.analyze)
         on_classes = evaluator.heads.require(parts)
-        notes += [note for dataset in suite.datasets for note in dataset.titled_notes]
+        require_outside((options.per_class, options.per_sample), suite.datasets)
+        notes += [note for dataset in parts[: len(suite.datasets)] for note in dataset.titled_notes]
         notes += on_classes
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
         notes += _notes_on_crops(parts, drafts)
-        known, renamed = ranks.share(_known_records(drafts, options))
+        known, renamed, reasons = ranks.share(known_records(drafts, options))
+        notes += reasons
         results = options.results if ranks.rank == 0 else None
-        _append(results, renamed)
-        added, analyses = 0, []
+        added: list[Place] = []
+        analyses: list[Analysis] = []
+
+        def found_so_far() -> Measured:
+            order = sorted(known, key=lambda place: (-1.0 if (a := variants[place[1]].alpha) is None else a, place))
+            records = tuple(known[place] for place in order)
+            said = tuple(dict.fromkeys([*notes, *notes_on(records)]))
+            return Measured(records, tuple(analyses), suite.missing, len(added), said)
+
         details_files = (options.per_class, options.per_sample) if ranks.rank == 0 else (None, None)
-        with writing_details(*details_files) as files, _telling_what_is_saved(results, known, options):
+        with (
+            _keeping(found_so_far),
+            writing_details(*details_files) as files,
+            _telling_what_is_saved(results, known, options),
+        ):
+            _append(results, renamed)
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
-                analysis = None if pair is None else ranks.share(_known_analysis(pair, drafts[at], options))
+                analysis = None if pair is None else ranks.share(known_analysis(pair, drafts[at], options))
                 asked = pair if analysis is None else None
                 if asked is not None:
                     todo |= asked.needed
                 if todo:
                     details, found = _measure_dataset(evaluator, dataset, variants, drafts[at], sorted(todo), asked)
                     notes += notes_on_bad(dataset, details[0].bad)
-                    for detail in details:
-                        files.write(detail)
                     measured = zip(sorted(todo), details, strict=True)
                     new = {(at, n): detail.record for n, detail in measured if (at, n) not in known}
-                    _append(results, [*new.values(), *([found] if found is not None else [])])
                     known |= new
-                    added += len(new)
+                    # Records first: details can be made again from nothing but time.
+                    _append(results, [*new.values(), *([found] if found is not None else [])])
+                    added += new
+                    for detail in details:
+                        files.write(detail)
                     analysis = analysis or found
                 analyses += [analysis] if analysis is not None else []
-    order = sorted(known, key=lambda place: (-1.0 if (a := variants[place[1]].alpha) is None else a, place))
-    records = tuple(known[place] for place in order)
-    return Measured(records, tuple(analyses), suite.missing, added, tuple(dict.fromkeys([*notes, *notes_on(records)])))
+    return found_so_far()
+
+
+def require_outside(outputs: Iterable[Path | None], datasets: Iterable[Dataset]) -> None:
+    """Raise OutputError if an output would replace a file in the folder of a data set."""
+    existing = [path for path in outputs if path is not None and path.is_file()]
+    for path in existing:
+        for dataset in datasets:
+            if dataset.location and path.resolve().is_relative_to(Path(dataset.location).resolve()):
+                raise OutputError(
+                    f"{path}: exists in the folder of the data set {dataset.title} and would be replaced. Choose "
+                    "another file."
+                )
+
+
+def _require_outputs(options: EvaluationOptions) -> None:
+    """Raise ResultsError now if a file cannot be written, or if the results file holds something else."""
+    for path in filter(None, (options.results, options.per_class, options.per_sample)):
+        require_writable(path)
+    if options.results is not None and options.results.is_file():
+        read_records(options.results)
+
+
+@contextmanager
+def _keeping(found: Callable[[], Measured]) -> Iterator[None]:
+    """Let an error of a file that cannot be written carry what was measured."""
+    try:
+        yield
+    except ResultsError as error:
+        measured = found()
+        if not measured.records:
+            raise
+        raise Unsaved(str(error), measured) from error
 
 
 @contextmanager
@@ -130,7 +166,7 @@ def _telling_what_is_saved(
     except KeyboardInterrupt as error:
         if results is None or not known:
             raise
-        advice = "." if _measures_all(options) else "; run the same command to continue."
+        advice = "." if measures_all(options) else "; run the same command to continue."
         number = error.number if isinstance(error, Interrupted) else SIGINT
         raise Interrupted(f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}", number) from error
 
@@ -151,7 +187,11 @@ def _open_datasets(
     complete = (*suite.datasets, *(companions(suite) if with_companions else ()))
     if options.limit is None:
         return suite, complete, complete
-    return suite, complete, tuple(limited(dataset, options.limit, options.seed) for dataset in complete)
+    return suite, complete, tuple(limited(each, options.limit, options.seed, _draw(options)) for each in complete)
+
+
+def _draw(options: EvaluationOptions) -> Draw:
+    return "balanced" if options.balanced else "proportional"
 
 
 def _measure_dataset(
@@ -189,6 +229,7 @@ def _drafts(
     for number, variant in enumerate(variants):
         options.progress("hashing weights", number, len(variants), "models")
         models.append({"model": variant.model, "alpha": variant.alpha, **evaluator.identity(variant)})
+    pair = _pair(evaluator, variants, models)
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
     preprocess = evaluator.engine.forward.preprocess
@@ -207,11 +248,24 @@ def _drafts(
             "expected": dataset.expected,
             "limit": options.limit if drawn else None,
             "seed": options.seed if drawn else None,
+            "draw": _draw(options) if drawn else "",
+            "columns": evaluator.heads.columns(dataset),
+            "pair": pair,
             "missing": tuple(part.name for part in suite.missing),
             "same_images": dataset.same_images,
         }
         stored = {"stored_crops": True} if is_taken_as_stored(dataset, preprocess) else {}
-        drafts.append([facts | model | {"preprocess": model["preprocess"] | stored} for model in models])
+        drafts.append(
+            [
+                model
+                | facts
+                | {
+                    "preprocess": model["preprocess"] | stored,
+                    "versions": _versions(model["versions"], dataset),
+                }
+                for model in models
+            ]
+        )
     return drafts
 
 
@@ -229,6 +283,21 @@ def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]])
         )
 
 
+def _pair(evaluator: Evaluator, variants: Sequence[Variant], models: Sequence[Draft]) -> str:
+    """The fingerprints of the two models whose mixtures the variants are; empty for a single checkpoint."""
+    if variants[0].interpolated is None:
+        return ""
+    known = {model["alpha"]: model["weights"] for model in models}
+    ends = (known.get(a) or evaluator.identity(replace(variants[0], alpha=a))["weights"] for a in (0.0, 1.0))
+    return "+".join(ends)
+
+
+def _versions(versions: Mapping[str, str], dataset: Dataset) -> dict[str, str]:
+    """The versions that a number depends on: that of random numbers only where images are made of them."""
+    generated = dataset.size is None or dataset.corrupt is not None
+    return {name: version for name, version in versions.items() if generated or name != GENERATING}
+
+
 def _role(suite: Suite, dataset: Dataset) -> Role:
     if dataset is suite.reference:
         return "reference"
@@ -242,42 +311,6 @@ def _require_same_data(ranks: Ranks, data: Sequence[str]) -> None:
                 f"Process {rank} finds other images than process {ranks.rank}. Give --data the same data sets on "
                 "every machine."
             )
-
-
-def _measures_all(options: EvaluationOptions) -> bool:
-    """Whether earlier results are not reused."""
-    return options.redo or options.per_class is not None or options.per_sample is not None
-
-
-def _known_records(
-    drafts: Sequence[Sequence[Draft]], options: EvaluationOptions
-) -> tuple[dict[Place, Record], list[Record]]:
-    """Records that the results file holds, under their present names; and those that had other names there."""
-    if _measures_all(options) or options.results is None or not options.results.exists():
-        return {}, []
-    held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
-    for record in read_records(options.results):
-        if record.bad <= options.max_bad:
-            held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
-    known: dict[Place, Record] = {}
-    renamed: list[Record] = []
-    for at, row in enumerate(drafts):
-        for number, draft in enumerate(row):
-            labels = {label: draft[label] for label in _LABELS}
-            if same := held.get(key_of(draft)):
-                same_name = same.get(tuple(labels.values()))
-                known[at, number] = same_name or replace(list(same.values())[-1], **labels)
-                renamed += [] if same_name else [known[at, number]]
-    return known, renamed
-
-
-def _known_analysis(pair: PairAnalysis, drafts: Sequence[Draft], options: EvaluationOptions) -> Analysis | None:
-    """The last analysis of the same pair with the same options that the results file holds."""
-    if options.redo or options.results is None or not options.results.exists():
-        return None
-    identity = pair.identity(drafts)
-    held = [a for a in read_analyses(options.results) if all(getattr(a, k) == v for k, v in identity.items())]
-    return held[-1] if held else None
 
 
 def _append(results: Path | None, records: Sequence[Record | Analysis]) -> None:

@@ -14,7 +14,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
 from mergekit_wise.evaluation.predictions import Predictions, metric_of_part
-from mergekit_wise.results import ENSEMBLE, Analysis, comparable
+from mergekit_wise.results import ENSEMBLE, Analysis, setting_of
 
 MIDDLE = 0.5
 """Alpha of the mixture that overrides and agreement are about (the paper, section 5)."""
@@ -96,14 +96,12 @@ class PairAnalysis:
     def identity(self, drafts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """All attributes of the analysis that are known beforehand."""
         zeroshot, finetuned = (drafts[self.alphas.index(alpha)] for alpha in (0.0, 1.0))
-        rest = {
-            key: comparable(key, zeroshot[key])
-            for key in ("architecture", "preprocess", "head", "prompts", "precision", "limit")
-        }
+        measurement = setting_of(zeroshot)
         options = [self.analyze, self._ensemble_alphas, sorted(self.alphas[number] for number in self.needed)]
-        setting = hashlib.sha256(json.dumps([rest, options], sort_keys=True).encode()).hexdigest()[:16]
+        setting = hashlib.sha256(json.dumps([measurement, options]).encode()).hexdigest()[:16]
         same = {key: zeroshot[key] for key in ("model", "suite", "dataset", "title", "role", "data")}
-        return {**same, "zeroshot": zeroshot["weights"], "finetuned": finetuned["weights"], "setting": setting}
+        weights = {"zeroshot": zeroshot["weights"], "finetuned": finetuned["weights"]}
+        return {**same, **weights, "setting": setting, "measurement": measurement}
 
 
 def ensemble_name(alpha: float) -> str:

@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis import Baseline, Estimate
 from mergekit_wise.analysis.estimate import combined
+from mergekit_wise.report.series import Place, Series, divided
 from mergekit_wise.results import Finding, Measurement, Reading
 
 Key = tuple[str, str]
-"""A curve's file and model."""
+"""A file and a model in it."""
+
+Images = tuple[tuple[str, str, int], ...]
+"""Name, digest and number of images of data sets."""
 
 SHIFTS, BOTH = "average-shifts", "average-both"
 """Names of the columns that are averages."""
@@ -31,22 +35,26 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One model along alpha.
+    """One model along alpha, measured in one way.
 
     Attributes:
-        name: its name in legends: the model, or the file if that identifies it.
+        name: its name in legends: the model, or the file if that identifies it, and the label if there is one.
+        label: what distinguishes it from the main measurement of the same model in the same file; empty for that one.
         source, model: as in its measurements.
         alphas: ascending; None, which comes first, is a model of unknown alpha.
         rows: the measurements that are shown, by alpha and data set.
         findings: the analyses of its two models, by data set.
+        repeated: where an earlier measurement of the same had another result.
     """
 
     name: str
+    label: str
     source: str
     model: str
     alphas: tuple[float | None, ...]
     rows: Mapping[tuple[float | None, str], Measurement]
     findings: Mapping[str, Finding]
+    repeated: tuple[Place, ...]
 
     @property
     def mixtures(self) -> tuple[float, ...]:
@@ -60,6 +68,11 @@ class Curve:
         same_images = [row.same_images for row, _ in found if row is not None]
         return None if len(parts) < len(found) else combined(parts, same_images)
 
+    def images(self, alpha: float | None, column: Column) -> Images:
+        """What a number in a column was measured on: only numbers on the same images can be compared."""
+        rows = (self.rows.get((alpha, name)) for name in column.parts)
+        return tuple((row.dataset, row.details.get("data", ""), row.total) for row in rows if row is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -67,8 +80,8 @@ class Comparison:
 
     Attributes:
         columns: the reference, the shifts, other data sets, then averages.
-        averaged: the names of the shifts that averages are over: those on which every model with any shift was
-            measured.
+        averaged: the names of the shifts that averages are over: those on which the main measurement of every model
+            with any shift was made.
         baselines: the user's own baselines of effective robustness, by shift.
     """
 
@@ -91,7 +104,11 @@ class Comparison:
 
 
 def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -> tuple[Comparison, ...]:
-    """One comparison per suite, in the order in which suites appear; of repeated measurements the latest is used."""
+    """One comparison per suite, in the order in which suites appear.
+
+    Of each model in a file, the largest whole measurement is the main one; see `divided`. Others have curves of their
+    own after it. Of repeated measurements the latest is used.
+    """
     suites: dict[str, list[Measurement]] = {}
     for row in reading.measurements:
         suites.setdefault(row.suite, []).append(row)
@@ -101,24 +118,40 @@ def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -
 def _comparison(
     suite: str, rows: Sequence[Measurement], findings: Sequence[Finding], baselines: Mapping[str, Baseline]
 ) -> Comparison:
-    averaged = _shared_shifts(rows)
     curves = _curves(rows, [finding for finding in findings if finding.suite == suite])
+    averaged = _shared_shifts(curve for curve in curves if not curve.label)
     return Comparison(suite, _columns(rows, averaged), averaged, curves, baselines)
 
 
 def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:
-    groups: dict[Key, dict[tuple[float | None, str], Measurement]] = {}
+    groups: dict[Key, list[Measurement]] = {}
     for row in rows:
-        groups.setdefault((row.source, row.model), {})[row.alpha, row.dataset] = row
+        groups.setdefault((row.source, row.model), []).append(row)
     return tuple(
         Curve(
-            _name(key, list(groups)),
+            _name(key, list(groups)) + (f" ({series.label})" if series.label else ""),
+            series.label,
             *key,
-            tuple(sorted({alpha for alpha, _ in group}, key=lambda a: -math.inf if a is None else a)),
-            group,
-            _merged(finding for finding in findings if finding.source == key[0] and finding.model in (key[1], "")),
+            tuple(sorted({alpha for alpha, _ in series.rows}, key=lambda a: -math.inf if a is None else a)),
+            series.rows,
+            _merged(found for found in findings if found.source == key[0] and _is_of(found, key[1], series)),
+            series.repeated,
         )
         for key, group in groups.items()
+        for series in divided(group)
+    )
+
+
+def _is_of(finding: Finding, model: str, series: Series) -> bool:
+    """Whether an analysis is of the models of a series, on the same images."""
+    if finding.model not in (model, ""):
+        return False
+    ends = {0.0: finding.zeroshot, 1.0: finding.finetuned}
+    rows = [row for (_, name), row in series.rows.items() if name == finding.dataset]
+    return (
+        any(finding.measurement in ("", row.setting) for row in rows)
+        and all(row.weights in ("", ends[row.alpha]) for row in rows if row.alpha is not None and ends.get(row.alpha))
+        and all(finding.data in ("", row.details.get("data", "")) for row in rows)
     )
 
 
@@ -159,11 +192,8 @@ def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column
     return (*measured, *averages)
 
 
-def _shared_shifts(rows: Iterable[Measurement]) -> tuple[str, ...]:
+def _shared_shifts(curves: Iterable[Curve]) -> tuple[str, ...]:
     """The shifts on which every model with any shift was measured."""
-    seen: dict[Key, dict[str, None]] = {}
-    for row in rows:
-        if row.role == "shift":
-            seen.setdefault((row.source, row.model), {})[row.dataset] = None
-    models = list(seen.values())
+    shifts = [dict.fromkeys(row.dataset for row in curve.rows.values() if row.role == "shift") for curve in curves]
+    models = [names for names in shifts if names]
     return tuple(name for name in models[0] if all(name in other for other in models)) if models else ()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mergekit_wise.analysis import Candidate
-from mergekit_wise.checkpoint import require_folder
+from mergekit_wise.checkpoint import require_output, write_atomically
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.matplotlib_folder import choose_folder
 from mergekit_wise.report.plots import Mark, Plot, Trace, candidates_plot
@@ -44,10 +44,10 @@ def draw_plots(plots: Sequence[Plot], kind: Format) -> dict[str, bytes]:
 
 
 def require_drawable(output: Path) -> None:
-    """Raise OutputError, before any work is done, if `output` has no picture's suffix or its folder does not exist."""
+    """Raise OutputError, before any work is done, if `output` has no picture's suffix or cannot be written."""
     if output.suffix.lower().removeprefix(".") not in UNDATED:
         raise OutputError(f"{output}: expected a name that ends in {', '.join(f'.{kind}' for kind in UNDATED)}.")
-    require_folder(output)
+    require_output(output)
 
 
 def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:
@@ -59,11 +59,7 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Pa
     if not (candidates[0].has_reference and candidates[0].shifts):
         raise OutputError(f"{output}: the plot needs a reference and a shift, and one of the two was not measured.")
     kind = output.suffix.lower().removeprefix(".")
-    content = _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended)
-    try:
-        output.write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"{output}: the plot cannot be written: {error.strerror}.") from error
+    write_atomically(output, _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended))
 
 
 def _draw(plot: Plot, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:

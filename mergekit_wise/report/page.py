@@ -74,7 +74,7 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
         suites=", ".join(summary.comparison.suite for summary in summaries),
         models=listed(dict.fromkeys(curve.model for curve in curves), most=3),
         sources=", ".join(dict.fromkeys(curve.source for curve in curves)),
-        records=sum(len(curve.rows) for curve in curves),
+        records=len({id(row) for curve in curves for row in curve.rows.values()}),  # curves may share some
         notes=notes,
         slider=slider,
         sections=[_section(summary, slider, f"s{index}") for index, summary in enumerate(summaries)],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mergekit_wise.analysis.connectivity import Observation
-from mergekit_wise.report.comparison import Column, Comparison, Curve
+from mergekit_wise.report.comparison import Column, Comparison, Curve, Images
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.table import (
     EMPTY,
@@ -43,8 +43,10 @@ def results_table(summary: Summary) -> Table:
     def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
         results = {column.name: curve.result(alpha, column) for column in comparison.columns}
         return {
-            name: EMPTY if result is None else Cell(percent(result.value), interval(result), result.value)
-            for name, result in results.items()
+            column.name: EMPTY
+            if (result := results[column.name]) is None
+            else Cell(percent(result.value), interval(result), result.value, images=curve.images(alpha, column))
+            for column in comparison.columns
         }
 
     table = _table_of_mixtures(
@@ -54,6 +56,12 @@ def results_table(summary: Summary) -> Table:
         f"Results on {comparison.suite}",
         "Percentages with 95 % intervals; the best of each column in bold.",
     )
+    if any(len(images) > 1 for images in _compared(table.body, table.names)):
+        table = replace(
+            table,
+            caption="Percentages with 95 % intervals; the best of each column in bold, among the results on the same, "
+            "largest set of images.",
+        )
     below = tuple(row for index in range(len(comparison.curves)) for row in _losses(summary, index))
     starred = any("*" in cell.text for row in below for cell in row.cells[table.names :])
     caption = f"{table.caption} *: significant (the 95 % intervals do not overlap)." if starred else table.caption
@@ -117,18 +125,36 @@ def _alpha_cell(alpha: float | None) -> Cell:
 
 
 def _best_marked(rows: Sequence[Row], first: int) -> tuple[Row, ...]:
-    """The rows with the largest number of each column from `first` on marked as the best, if there are two or more."""
-    best: dict[int, float] = {}
-    for place in range(first, max((len(row.cells) for row in rows), default=0)):
-        numbers = [row.cells[place].number for row in rows if not math.isnan(row.cells[place].number)]
-        if len(numbers) > 1:
-            best[place] = max(numbers)
+    """The rows with the largest number of each column from `first` on marked as the best, if there are two or more.
+
+    Numbers on other images are not compared: those on the most images are, and of these the most numerous.
+    """
+    best: dict[int, tuple[Images, float]] = {}
+    for place, found in enumerate(_compared(rows, first), first):
+        if found:
+            images = max(found, key=lambda each: (sum(count for _, _, count in each), len(found[each])))
+            if len(found[images]) > 1:
+                best[place] = images, max(found[images])
 
     def marked(place: int, cell: Cell) -> Cell:
-        is_best = place in best and math.isclose(cell.number, best[place], abs_tol=1e-12)
-        return replace(cell, best=True) if is_best else cell
+        if place not in best or math.isnan(cell.number):
+            return cell
+        images, number = best[place]
+        return replace(cell, best=cell.images == images and math.isclose(cell.number, number, abs_tol=1e-12))
 
     return tuple(replace(row, cells=tuple(marked(*each) for each in enumerate(row.cells))) for row in rows)
+
+
+def _compared(rows: Sequence[Row], first: int) -> list[dict[Images, list[float]]]:
+    """The numbers of each column from `first` on, by the images that they were measured on."""
+    found: list[dict[Images, list[float]]] = []
+    for place in range(first, max((len(row.cells) for row in rows), default=0)):
+        numbers: dict[Images, list[float]] = {}
+        for cell in (row.cells[place] for row in rows):
+            if not math.isnan(cell.number):
+                numbers.setdefault(cell.images, []).append(cell.number)
+        found.append(numbers)
+    return found
 
 
 def _losses(summary: Summary, index: int) -> Iterable[Row]:
@@ -153,11 +179,16 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
 def _robustness(comparison: Comparison) -> Table:
     def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
         shifts = [column for column in comparison.columns if column.role == "shift"]
+
+        def images(shift: Column) -> Images:
+            reference = comparison.reference
+            return curve.images(alpha, shift) + (() if reference is None else curve.images(alpha, reference))
+
         found = {column.name: robustness(comparison, curve, alpha, column) for column in shifts}
         return {
-            name: Cell(points(result.value), points_interval(result), result.value)
-            for name, result in found.items()
-            if result is not None
+            column.name: Cell(points(result.value), points_interval(result), result.value, images=images(column))
+            for column in shifts
+            if (result := found[column.name]) is not None
         }
 
     return _table_of_mixtures(
@@ -245,7 +276,8 @@ def _ensembles(comparison: Comparison) -> Table:
             outputs = None if finding is None or alpha is None else finding.ensembles.get(alpha)
             if outputs is not None:
                 note = "" if weights is None else f"weights {points(weights.value - outputs)}"
-                found[column.name] = Cell(percent(outputs), note, outputs)
+                images = () if weights is None else curve.images(alpha, column)
+                found[column.name] = Cell(percent(outputs), note, outputs, images=images)
         return found
 
     return _table_of_mixtures(
@@ -270,10 +302,10 @@ def _metrics(comparison: Comparison) -> Table:
     }
 
     def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
-        rows = [curve.rows.get((alpha, column.name)) for column in comparison.columns]
+        rows = [(column, curve.rows.get((alpha, column.name))) for column in comparison.columns]
         return {
-            f"{row.dataset} {key}": Cell(percent(value), number=value)
-            for row in rows
+            f"{row.dataset} {key}": Cell(percent(value), number=value, images=curve.images(alpha, column))
+            for column, row in rows
             if row is not None
             for key, value in row.values.items()
         }

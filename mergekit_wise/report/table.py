@@ -15,12 +15,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text, a smaller text beside it, the number behind it (NaN if there is none), and whether it is the best."""
+    """A text, a smaller text beside it, the number behind it (NaN if there is none), and whether it is the best.
+
+    `images` says what the number was measured on, with the number of images last in each entry: only numbers with the
+    same images are compared.
+    """
 
     text: str
     note: str = ""
     number: float = math.nan
     best: bool = False
+    images: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

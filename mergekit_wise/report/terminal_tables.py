@@ -10,6 +10,7 @@ from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.report.table import Table, interval, percent
 from mergekit_wise.results import ENSEMBLE, Analysis, Record
+from mergekit_wise.results.record import column_names
 from mergekit_wise.wording import fold
 
 ACTIONS = {
@@ -79,16 +80,24 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
 
     Averages that would repeat another column are left out: those of a single shift, or without a reference.
     """
-    titles = {r.title: "Ref." if r.role == "reference" else r.title for r in records}
+    measured = measured_table(records)
     rows = []
-    for candidate in candidates:
-        cells = {r.title: percent(r.value, "") for r in records if r.alpha == candidate.alpha}
+    for row, candidate in zip(measured.rows, candidates, strict=True):
         found = dict(columns(candidate))
-        averages = [percent(found[name].value, "") for name in AVERAGES if name in found]
-        rows.append((f"{candidate.alpha:g}", *(cells[title] for title in titles), *averages))
+        rows.append((*row, *(percent(found[name].value, "") for name in AVERAGES if name in found)))
     marked = [candidate.alpha == recommended for candidate in candidates]
     names = [title for name, title in AVERAGES.items() if name in dict(columns(candidates[0]))]
-    return Table.of_texts(("alpha", *titles.values(), *names), rows, marked)
+    return Table.of_texts((*measured.columns, *names), rows, marked)
+
+
+def measured_table(records: Sequence[Record]) -> Table:
+    """A row per alpha, a column per data set; empty where an alpha was not measured."""
+    references = {r.dataset: "Ref." for r in records if r.role == "reference"}
+    titles = column_names(records) | references
+    values = {(r.alpha, r.dataset): percent(r.value, "") for r in records}
+    alphas = sorted({r.alpha for r in records if r.alpha is not None})
+    rows = [(f"{alpha:g}", *(values.get((alpha, name), "") for name in titles)) for alpha in alphas]
+    return Table.of_texts(("alpha", *titles.values()), rows)
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:
@@ -130,10 +139,10 @@ def ensemble_table(analyses: Sequence[Analysis], records: Sequence[Record]) -> T
 def connectivity_table(records: Sequence[Record]) -> Table:
     """A row per data set: whether the paper's observations 1 and 2 hold, and by which margin in percentage points."""
     rows = []
-    for title in dict.fromkeys(r.title for r in records):
+    for name, title in {r.dataset: r.title for r in records}.items():
         try:
             found = connectivity(
-                [(r.alpha, r.correct, r.total) for r in records if r.title == title and r.alpha is not None]
+                [(r.alpha, r.correct, r.total) for r in records if r.dataset == name and r.alpha is not None]
             )
         except ResultsError:  # no mixture between the two models
             continue

@@ -3,19 +3,18 @@
 Knows measurements and comparisons; changes nothing.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 from mergekit_wise.report.comparison import Comparison, Curve
+from mergekit_wise.report.series import described
 from mergekit_wise.report.table import ENDPOINTS, listed
-from mergekit_wise.results import Measurement, Reading, comparable
+from mergekit_wise.results import Measurement, Reading
 
-SAME_EVERYWHERE = {"data": "images", "limit": "numbers of images", "seed": "random seeds for --limit"}
-SAME_IN_A_CURVE = {
-    "prompts": "class names or templates",
-    "head": "heads",
-    "architecture": "architectures",
-    "precision": "precisions",
+SAME_EVERYWHERE = {
+    "data": "images",
+    "limit": "numbers of images",
+    "seed": "random seeds for --limit",
+    "draw": "draws of images (proportional or --balanced)",
 }
 """Details that must agree for numbers to be comparable, and what to call them if they differ."""
 
@@ -27,8 +26,10 @@ DEFECTS = {
 
 def warnings(reading: Reading, comparisons: Sequence[Comparison]) -> tuple[str, ...]:
     """Sentences, the most important first."""
-    measurements = reading.measurements
-    found = [*_mixed_sources(comparisons), *_repeated(measurements), *_versions(measurements), *_unmatched(reading)]
+    shown = [row for comparison in comparisons for curve in comparison.curves for row in curve.rows.values()]
+    curves = [curve for comparison in comparisons for curve in comparison.curves]
+    found = [*_mixed_sources(comparisons), *_series(curves), *_repeated(curves)]
+    found += [*_versions(shown), *_unmatched(reading, curves)]
     for comparison in comparisons:
         found += _of_suite(comparison)
         where = f"{comparison.suite}, " if len(comparisons) > 1 else ""
@@ -50,18 +51,29 @@ def _mixed_sources(comparisons: Sequence[Comparison]) -> Iterable[str]:
                 yield f"{source} holds {kinds} on {comparison.suite}, shown separately."
 
 
-def _repeated(measurements: Sequence[Measurement]) -> Iterable[str]:
-    counts = Counter((m.source, m.model, m.suite, m.alpha, m.dataset) for m in measurements)
-    twice = [key for key, count in counts.items() if count > 1]
+def _series(curves: Sequence[Curve]) -> Iterable[str]:
+    """Models that were measured in more than one way."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    name = ""
+    for curve in curves:
+        name = name if curve.label else curve.name
+        images = {row.dataset: row.total for row in curve.rows.values()}
+        found.setdefault(name, []).append((curve.label, sum(images.values())))
+    yield from (described(name, series) for name, series in found.items() if len(series) > 1)
+
+
+def _repeated(curves: Sequence[Curve]) -> Iterable[str]:
+    twice = dict.fromkeys(f"{_alpha(alpha)} on {name}" for curve in curves for alpha, name in curve.repeated)
     if twice:
-        shown = listed(f"{_alpha(key[3])} on {key[4]}" for key in twice)
-        yield f"Measured more than once; the latest record is used: {shown}."
+        yield f"Measured more than once with different results; the latest record is used: {listed(twice)}."
 
 
-def _unmatched(reading: Reading) -> Iterable[str]:
-    """Analyses without a record of the same data set."""
-    known = {(row.source, row.suite, row.dataset) for row in reading.measurements}
-    lost = [f for f in reading.findings if (f.source, f.suite, f.dataset) not in known]
+def _unmatched(reading: Reading, curves: Sequence[Curve]) -> Iterable[str]:
+    """Analyses without a record of the same models and images."""
+    used = [finding for curve in curves for finding in curve.findings.values()]
+    known = {(f.source, f.suite, f.dataset, f.zeroshot, f.finetuned, f.data) for f in used}
+    found = reading.findings
+    lost = [f for f in found if (f.source, f.suite, f.dataset, f.zeroshot, f.finetuned, f.data) not in known]
     if lost:
         yield f"The analysis of {listed(dict.fromkeys(f.title for f in lost))} has no matching record and is left out."
 
@@ -78,6 +90,7 @@ def _versions(measurements: Sequence[Measurement]) -> Iterable[str]:
 
 def _of_suite(comparison: Comparison) -> Iterable[str]:
     rows = [row for curve in comparison.curves for row in curve.rows.values()]
+    main = [row for curve in comparison.curves if not curve.label for row in curve.rows.values()]
     if comparison.reference is None:
         yield f"{comparison.suite}: no reference was measured, so there are no plots of shifts against it."
     references = [column.title for column in comparison.columns if column.role == "reference"]
@@ -86,15 +99,15 @@ def _of_suite(comparison: Comparison) -> Iterable[str]:
     left_out = [c.title for c in comparison.columns if c.role == "shift" and c.name not in comparison.averaged]
     if left_out:
         yield f"{comparison.suite}: not every model was measured on {listed(left_out)}; left out of averages."
-    yield from _differences(rows, lambda row: str(row.total), "numbers of images")
-    yield from _differences(rows, lambda row: row.metric, "metrics")
+    yield from _differences(main, lambda row: str(row.total), "numbers of images")
+    yield from _differences(main, lambda row: row.metric, "metrics")
     for field, name in SAME_EVERYWHERE.items():
-        yield from _differences(rows, _detail(field), name)
+        yield from _differences(main, _detail(field), name)
     yield from _incomplete(rows)
 
 
 def _detail(field: str) -> Callable[[Measurement], str]:
-    return lambda row: str(comparable(field, row.details.get(field, "")))
+    return lambda row: row.details.get(field, "")
 
 
 def _differences(rows: Iterable[Measurement], value_of: Callable[[Measurement], str], name: str) -> Iterable[str]:
@@ -143,12 +156,6 @@ def _of_curve(curve: Curve) -> Iterable[str]:
     missing = [f"{_alpha(a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows]
     if missing:
         yield f"{curve.name}: not measured: {listed(missing)}."
-    for alpha in curve.alphas:
-        weights = {row.weights for row in rows if row.alpha == alpha and row.weights}
-        if len(weights) > 1:
-            yield f"{curve.name}: {_alpha(alpha)} was measured with different weights ({listed(sorted(weights))})."
-    for field, name in SAME_IN_A_CURVE.items():
-        yield from (f"{curve.name}: {warning}" for warning in _differences(rows, _detail(field), name))
 
 
 def _alpha(alpha: float | None) -> str:

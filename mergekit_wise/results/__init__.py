@@ -1,17 +1,15 @@
 """One record per (model, alpha, data set), in JSON Lines. Knows no model and no terminal."""
 
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
+from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
 from mergekit_wise.results.measurement import Finding, Measurement
 from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
 from mergekit_wise.results.record import (
     ENSEMBLE,
     Analysis,
-    Key,
     Record,
     Role,
     as_candidate,
-    comparable,
-    key_of,
     to_candidates,
 )
 from mergekit_wise.results.store import append_records, as_entry, require_writable
@@ -30,6 +28,7 @@ __all__ = [
     "append_records",
     "as_candidate",
     "as_entry",
+    "changes",
     "comparable",
     "key_of",
     "no_formula",
@@ -37,6 +36,7 @@ __all__ = [
     "read_records",
     "read_results",
     "require_writable",
+    "setting_of",
     "to_candidates",
     "writing_details",
 ]

@@ -6,7 +6,7 @@ Knows no model and no image.
 import csv
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,14 +54,14 @@ class DetailFiles:
     per_sample: TextIO | None
 
     def write(self, detail: Detail) -> None:
-        """Write a row per class and a line per image."""
+        """Write a row per class and a line per image. Raises ResultsError if a file cannot be written."""
         right = is_right(detail.dataset.metric, detail.classes, detail.dataset.labels)
         if self.per_class is not None:
-            csv.writer(self.per_class, lineterminator="\n").writerows(_class_rows(detail, right))
-            self.per_class.flush()
+            with _reporting(self.per_class):
+                csv.writer(self.per_class, lineterminator="\n").writerows(_class_rows(detail, right))
         if self.per_sample is not None:
-            self.per_sample.writelines(json.dumps(line) + "\n" for line in _sample_lines(detail, right))
-            self.per_sample.flush()
+            with _reporting(self.per_sample):
+                self.per_sample.writelines(json.dumps(line) + "\n" for line in _sample_lines(detail, right))
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def writing_details(per_class: Path | None, per_sample: Path | None) -> Iterator
     with ExitStack() as stack:
         files = DetailFiles(*(_open(path, stack) if path else None for path in (per_class, per_sample)))
         if files.per_class is not None:
-            csv.writer(files.per_class, lineterminator="\n").writerow(COLUMNS)
+            with _reporting(files.per_class):
+                csv.writer(files.per_class, lineterminator="\n").writerow(COLUMNS)
         yield files
 
 
@@ -85,9 +86,27 @@ def no_formula(text: str) -> str:
 
 def _open(path: Path, stack: ExitStack) -> TextIO:
     try:
-        return stack.enter_context(path.open("w", encoding="utf-8", errors="backslashreplace", newline=""))
+        file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise ResultsError(f"{path}: cannot be written: {error.strerror}. Choose another file.") from error
+    stack.callback(_close, file)
+    return file
+
+
+def _close(file: TextIO) -> None:
+    """Close a file whose writes have all been flushed, so that an error here is one that was reported before."""
+    with suppress(OSError):
+        file.close()
+
+
+@contextmanager
+def _reporting(file: TextIO) -> Iterator[None]:
+    """Flush what is written in the block, and raise ResultsError if that fails."""
+    try:
+        yield
+        file.flush()
+    except OSError as error:
+        raise ResultsError(f"{file.name}: cannot be written: {error.strerror}. Choose another file.") from error
 
 
 def _class_rows(detail: Detail, right: NDArray[np.bool_]) -> Iterator[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergekit_wise.analysis import Estimate
+from mergekit_wise.results.identity import setting_of
 from mergekit_wise.results.record import ENSEMBLE
 
 MAX_TEXT = 400
@@ -18,7 +19,7 @@ MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
 
 DRAWN = frozenset(
-    """accuracy alpha correct dataset interval kind location metric model role same_images seconds suite title top5
+    """accuracy alpha correct dataset interval kind location metric model pair role same_images seconds suite title top5
     total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
@@ -33,6 +34,8 @@ class Measurement:
         model: the model's name in the record.
         weights: fingerprint of the weights, shortened; "" if it is not recorded.
         alpha: the mixing coefficient; None if it is not known.
+        pair: fingerprints of the models that were mixed in a sweep; "" otherwise.
+        setting: `setting_of` the record.
         suite, dataset, title, role: as in a `Record`.
         metric: name of the reported number.
         result: the reported number, in [0, 1]; its bounds are NaN if no interval is known.
@@ -48,6 +51,8 @@ class Measurement:
     model: str
     weights: str
     alpha: float | None
+    pair: str
+    setting: str
     suite: str
     dataset: str
     title: str
@@ -69,6 +74,9 @@ class Finding:
 
     Attributes:
         source, model, suite, dataset, title: as in a `Measurement`.
+        zeroshot, finetuned: fingerprints of the weights of both models.
+        data: a digest of the images.
+        measurement: `setting` of the measurements that it belongs to; "" if it is not recorded.
         values: numbers, or short texts, by name.
         ensembles: accuracies of the output-space ensemble, in [0, 1], by alpha.
     """
@@ -78,6 +86,10 @@ class Finding:
     suite: str
     dataset: str
     title: str
+    zeroshot: str
+    finetuned: str
+    data: str
+    measurement: str
     values: Mapping[str, float | str]
     ensembles: Mapping[float, float]
 
@@ -90,6 +102,8 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         raise ValueError("not a record of this tool (it names no data set)")
     correct, total = _counts(entry)
     alpha = as_number(entry.get("alpha"))
+    if alpha is None and entry.get("alpha") is not None:
+        raise ValueError("an impossible alpha")
     if alpha is not None and abs(alpha) > MAX_ALPHA:
         raise ValueError("an impossible alpha")
     return Measurement(
@@ -98,6 +112,8 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         weights=as_text(entry.get("weights") or ""),
         # Alphas are keys of rows here: 0.1 + 0.2 is 0.3.
         alpha=None if alpha is None else round(alpha, 9),
+        pair=as_text(entry.get("pair") or ""),
+        setting=setting_of(entry),
         suite=as_text(entry.get("suite") or "unnamed suite"),
         dataset=as_text(entry["dataset"]),
         title=as_text(entry.get("title") or entry["dataset"]),
@@ -133,6 +149,7 @@ def as_finding(source: str, entry: Mapping[str, Any]) -> Finding:
         suite=as_text(entry.get("suite") or "unnamed suite"),
         dataset=dataset,
         title=as_text(entry.get("title") or dataset),
+        **{name: as_text(entry.get(name) or "") for name in ("zeroshot", "finetuned", "data", "measurement")},
         values=values,
         ensembles=ensembles,
     )
@@ -184,8 +201,10 @@ def _counts(entry: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _result(entry: Mapping[str, Any], counted: Estimate) -> Estimate:
-    """The reported number, by default the counts' share. The record's interval is used if it is valid."""
+    """The reported number, by default for top-1 the counts' share. The record's interval is used if it is valid."""
     value = as_number(entry.get("value"))
+    if value is None and (entry.get("value") is not None or as_text(entry.get("metric") or "top-1") != "top-1"):
+        raise ValueError("an impossible value")
     value = counted.value if value is None else value
     if not 0 <= value <= 1:
         raise ValueError("an impossible value")
@@ -209,6 +228,8 @@ def _values(entry: Mapping[str, Any], total: int) -> dict[str, float]:
 def _details(entry: Mapping[str, Any]) -> dict[str, str]:
     """All other fields that are not empty; images that are bad or unsound only if there are any."""
     empty: tuple[object, ...] = (None, "", [], {})
+    if entry.get("limit") is not None:
+        entry = {"draw": "balanced", **entry}  # as earlier versions drew
     kept = {key: value for key, value in entry.items() if key not in DRAWN and value not in empty}
     return {
         as_text(key): as_text(value) for key, value in kept.items() if not (key in ("bad", "unsound") and value == 0)

@@ -7,7 +7,7 @@ and notes the others. Knows nothing of curves and pages.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -124,6 +124,11 @@ def _strict(path: Path, line: _Line) -> Record | Analysis:
         known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
         for key in {"interval", "missing"} & known.keys():
             known[key] = tuple(known[key])
+        for key in ("value", "interval"):
+            # NaN, which JSON does not have, would be taken for a number that was not given.
+            numbers = known.get(key, ())
+            if not all(map(isfinite, numbers if isinstance(numbers, tuple) else (numbers,))):
+                raise ValueError(f"{key} is not finite")
         record = Record(**known)
         _require_types(record)
         if not 0 <= record.correct <= record.total or not 0 <= record.value <= 1:

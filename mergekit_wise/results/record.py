@@ -3,37 +3,16 @@
 A record carries everything that its number depends on. Knows no file and no model.
 """
 
-import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, Protocol
 
 from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, clopper_pearson
+from mergekit_wise.results.identity import IDENTITY, Key, key_of
 
 Role = Literal["reference", "shift", "companion"]
 """A companion is the reference restricted to the classes of a shift, and is part of no average."""
-Key = tuple[str, ...]
-
-SOURCE = re.compile(r" \((?:from|told by) .*\)$")
-"""Who declared an architecture; earlier versions wrote "told by"."""
-
-IDENTITY = (
-    "weights",
-    "architecture",
-    "preprocess",
-    "head",
-    "prompts",
-    "precision",
-    "versions",
-    "dataset",
-    "data",
-    "metric",
-    "limit",
-    "seed",
-)
-"""Names of the attributes that the number depends on."""
 
 ANALYSIS = "analysis"
 """Value of ``kind`` in an analysis' line of a results file; a record's line has no ``kind``."""
@@ -65,6 +44,9 @@ class Record:
         data: a digest of the data set's images and labels.
         location: where the images were; `expected`: how many the complete data set has.
         limit, seed: how many images were drawn of the data set, and with which seed; None if all were used.
+        draw: how they were drawn, "proportional" or "balanced" (as earlier versions did); empty if all were used.
+        columns: a digest of the head's outputs that stand for the data set's classes; empty if each output is a class.
+        pair: of a mixture in a sweep, the fingerprints of the weights of both models, joined by a plus sign.
         bad: images that could not be read and are not in the counts.
         unsound: images whose logits were infinite or NaN; they count as wrong.
         missing: data sets of the suite that were not found.
@@ -103,8 +85,13 @@ class Record:
     unsound: int = 0
     missing: tuple[str, ...] = ()
     same_images: str = ""
+    draw: str = ""
+    columns: str = ""
+    pair: str = ""
 
     def __post_init__(self) -> None:
+        if self.limit is not None and not self.draw:
+            object.__setattr__(self, "draw", "balanced")
         if isnan(self.value):
             object.__setattr__(self, "value", self.accuracy)
         if isnan(self.interval[0]):
@@ -135,6 +122,7 @@ class Analysis:
         zeroshot, finetuned: fingerprints of their weights.
         suite, dataset, title, role, data: the data set, as in a `Record`.
         setting: a digest of everything else that the numbers depend on.
+        measurement: `setting_of` the records on the same data set; empty in analyses of earlier versions.
         images: how many.
         values: the numbers by name; NaN if the predictions leave a number undefined.
     """
@@ -150,21 +138,12 @@ class Analysis:
     setting: str
     images: int
     values: Mapping[str, float]
+    measurement: str = ""
 
     @property
     def key(self) -> Key:
         """Equal for two analyses of the same thing."""
         return (self.zeroshot, self.finetuned, self.dataset, self.data, self.setting, *sorted(self.values))
-
-
-def key_of(facts: Mapping[str, Any]) -> Key:
-    """The key of the record that will have these attributes, among them all of `IDENTITY`."""
-    return tuple(json.dumps(comparable(name, facts[name]), sort_keys=True) for name in IDENTITY)
-
-
-def comparable(name: str, value: Any) -> Any:
-    """What a number depends on of an attribute: of an architecture, not who declared it, which is in parentheses."""
-    return SOURCE.sub("", value) if name == "architecture" and isinstance(value, str) else value
 
 
 class Measured(Protocol):
@@ -206,5 +185,14 @@ def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:
             for role in ("reference", "shift")
         )
         rows = [*references, *shifts]
-        found.append(as_candidate(alpha, [row.title for row in rows], rows, with_reference=bool(references)))
+        names = column_names(records)
+        found.append(as_candidate(alpha, [names[row.dataset] for row in rows], rows, with_reference=bool(references)))
     return tuple(found)
+
+
+def column_names(records: Iterable[Record]) -> dict[str, str]:
+    """What the data sets of records are called in tables: their titles, with their names where titles are the same."""
+    titles = {record.dataset: record.title for record in records}
+    return {
+        name: f"{title} ({name})" if list(titles.values()).count(title) > 1 else title for name, title in titles.items()
+    }

@@ -21,13 +21,15 @@ def as_entry(record: Record | Analysis) -> dict[str, object]:
     if isinstance(record, Analysis):
         # JSON has no NaN, which stands for numbers that the predictions leave undefined.
         return {"kind": ANALYSIS, **entry, "values": {k: v if isfinite(v) else None for k, v in record.values.items()}}
-    return {**entry, "accuracy": record.accuracy, "interval": list(record.interval), "missing": list(record.missing)}
+    values = {name: value for name, value in record.values.items() if isfinite(value)}
+    lists = {"interval": list(record.interval), "missing": list(record.missing)}
+    return {**entry, "accuracy": record.accuracy, "values": values, **lists}
 
 
 def append_records(path: Path, records: Iterable[Record | Analysis]) -> None:
     """Append a line per record, all in one write, after removing an incomplete last line that a killed run left.
 
-    Raises ResultsError if the file cannot be written.
+    Raises ResultsError if the file cannot be written; complete lines that it got before are kept.
     """
     text = "".join(json.dumps(as_entry(record)) + "\n" for record in records).encode()
     try:
@@ -37,7 +39,8 @@ def append_records(path: Path, records: Iterable[Record | Analysis]) -> None:
                 text = text[os.write(file, text) :]
     except OSError as error:
         raise ResultsError(
-            f"{path}: results cannot be written: {error.strerror}. Choose another file with --results."
+            f"{path}: results cannot be written: {error.strerror}. Choose another file with --results, or run the same "
+            "command again when this is settled."
         ) from error
 
 

@@ -9,7 +9,7 @@ import torch
 
 from mergekit_wise.api.finetune import Stopped
 from mergekit_wise.api.recipe import read_recipe, recipe
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.results import read_records
 from mergekit_wise.results.step_cache import Step, StepCache
 from tests.training.fakes import save_tiny
@@ -94,6 +94,28 @@ def test_only_steps_whose_inputs_changed_run_again(home, monkeypatch):
 
     (home / "classes.txt").write_text("\n".join((*NAMES[:-1], "niner")))
     assert recipe(home / "recipe.toml").done == ("zeroshot", "finetune", "sweep", "report")
+
+
+def test_results_of_other_options_in_the_same_file_are_not_taken_for_those_of_the_recipe(home):
+    """After the limit was changed, the results file holds both measurements, and only the new one is recommended on."""
+    recipe(home / "recipe.toml")
+    edit(home, "limit = 40", "limit = 60")
+    changed = recipe(home / "recipe.toml")
+    again = recipe(home / "recipe.toml")
+    assert (changed.done, again.done) == (("sweep", "report"), ())
+    assert len(read_records(home / "out" / "results.jsonl")) == 12
+    for report in (changed, again):
+        assert {record.total for record in report.sweep.records} == {60}
+        assert [len(candidate.shifts) for candidate in report.sweep.candidates] == [2, 2, 2]
+    assert again.sweep.candidates == changed.sweep.candidates
+
+
+def test_outputs_are_checked_before_the_first_step(home):
+    """A folder in place of the page is an error before anything is trained."""
+    (home / "out" / "report.html").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"report\.html: is a folder"):
+        recipe(home / "recipe.toml")
+    assert [path.name for path in (home / "out").iterdir()] == ["report.html"]
 
 
 def test_an_interrupted_recipe_resumes(home):

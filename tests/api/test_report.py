@@ -117,6 +117,19 @@ def test_an_output_that_cannot_be_written_is_an_error(results, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "results.jsonl"]
 
 
+@pytest.mark.parametrize("option", ["output", "csv", "markdown", "latex", "png", "svg", "pdf"])
+def test_every_output_is_checked_before_anything_is_written(option, results, tmp_path):
+    """A folder in place of a file, a file in place of a folder, or a missing folder: nothing else is written."""
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    wrong = tmp_path / ("file" if option in ("png", "svg", "pdf") else "folder")
+    for path in (wrong, tmp_path / "missing" / "x"):
+        with pytest.raises(OutputError, match=re.escape(str(path))):
+            report([results], **{"output": tmp_path / "r.html", "csv": tmp_path / "r.csv", option: path})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "results.jsonl"]
+    assert (tmp_path / "file").read_text() == "kept"
+
+
 def test_no_records_leave_no_page(tmp_path):
     """Results files without a record are an error, and an earlier page stays."""
     (tmp_path / "r.jsonl").write_text("{}\n")

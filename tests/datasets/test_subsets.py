@@ -1,12 +1,14 @@
-"""Data sets made from others: class-balanced subsets, the reference on a shift's classes, and other class names."""
+"""Data sets made from others: random subsets, the reference on a shift's classes, and other class names."""
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.subsets import companions, limited, with_names
@@ -50,9 +52,9 @@ def rows(part):
 
 
 @pytest.mark.parametrize("count", [1, 7, 9, 10, 50, 100, 225])
-def test_classes_are_as_equal_as_they_can_be(count):
+def test_classes_of_a_balanced_draw_are_as_equal_as_they_can_be(count):
     """No class has two images more than a class that has images left."""
-    part = limited(labelled(), count, seed=3)
+    part = limited(labelled(), count, seed=3, draw="balanced")
     assert len(part) == count
     taken, there = np.bincount(part.labels, minlength=10), np.bincount(LABELS, minlength=10)
     open_classes = taken[taken < there]
@@ -74,23 +76,92 @@ def test_everything_of_an_image_goes_with_it(count):
         assert part.corrupt(index, np.zeros(1, np.uint8))[0] == row
 
 
-def test_the_seed_decides_the_subset():
+@pytest.mark.parametrize("draw", ["proportional", "balanced"])
+def test_the_seed_decides_the_subset(draw):
     """The same seed gives the same subset, another seed another, and a smaller subset is part of a larger one."""
-    assert rows(limited(labelled(), 40, 1)) == rows(limited(labelled(), 40, 1))
-    assert rows(limited(labelled(), 40, 1)) != rows(limited(labelled(), 40, 2))
-    assert set(rows(limited(labelled(), 40, 1))) < set(rows(limited(labelled(), 41, 1)))
+    assert rows(limited(labelled(), 40, 1, draw)) == rows(limited(labelled(), 40, 1, draw))
+    assert rows(limited(labelled(), 40, 1, draw)) != rows(limited(labelled(), 40, 2, draw))
+    parts = [set(rows(limited(labelled(), count, 1, draw))) for count in range(1, 226)]
+    assert all(smaller < larger for smaller, larger in pairwise(parts))
 
 
-def test_results_of_two_people_can_be_compared():
+@pytest.mark.parametrize(
+    ("draw", "found"), [("balanced", [11, 92, 108, 113, 117, 214]), ("proportional", [11, 55, 108, 113, 150, 196])]
+)
+def test_results_of_two_people_can_be_compared(draw, found):
     """The rows are fixed here; if they change, results on subsets are no longer comparable."""
-    assert rows(limited(labelled(labels=np.arange(226) % 10), 6, 0)) == [11, 92, 108, 113, 117, 214]
+    assert rows(limited(labelled(labels=np.arange(226) % 10), 6, 0, draw)) == found
+
+
+@pytest.mark.parametrize("count", [1, 9, 45, 113, 225])
+def test_a_proportional_draw_has_the_same_share_of_every_class(count):
+    """No class differs by more than one image from its share, give or take the rounding of the other nine classes."""
+    there = np.bincount(LABELS, minlength=10)
+    for seed in range(20):
+        taken = np.bincount(limited(labelled(), count, seed).labels, minlength=10)
+        assert taken.sum() == count
+        assert np.abs(taken - there * count / 226).max() < 2
+
+
+def test_every_image_has_the_same_chance_in_a_proportional_draw():
+    """Over many seeds, images of rare and of common classes are drawn equally often."""
+    times = np.zeros(226)
+    for seed in range(3000):
+        times[rows(limited(labelled(), 45, seed))] += 1
+    by_class = np.bincount(labelled().labels, times, 10)[[0, 1, 2, 3, 5]] / np.array([50, 5, 20, 1, 30]) / 3000
+    # Of the only image of a class, 3000 draws give the chance with a standard error of 0.0073.
+    assert by_class == pytest.approx(45 / 226, abs=0.03)
+    assert times.min() > 400
+
+
+def covered(draw, count, seeds):
+    """How often the interval of a subset's top-1 holds the whole set's, for a set with a long tail of hard classes."""
+    sizes = np.round(np.geomspace(20, 600, 60)).astype(int)
+    labels = np.repeat(np.arange(60), sizes)
+    right = np.random.default_rng(0).random(len(labels)) < np.linspace(0.9, 0.4, 60)[labels]
+    whole = replace(labelled(labels=labels), classnames=tuple(map(str, range(60))))
+    found = 0
+    for seed in seeds:
+        chosen = right[rows(limited(whole, count, seed, draw))]
+        low, high = clopper_pearson(int(chosen.sum()), count)
+        found += low <= right.mean() <= high
+    return found / len(seeds)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [100, 500, 2000])
+def test_the_interval_of_a_subset_holds_the_accuracy_of_the_whole(count):
+    """At least 94 % of the intervals of proportional draws do, and hardly any of balanced draws, which were used."""
+    seeds = range(1000)
+    assert covered("proportional", count, seeds) >= 0.94
+    assert covered("balanced", count, seeds) < 0.5
+
+
+def noted(metric, draw="proportional", count=20, **more):
+    """The notes of a subset, in one text."""
+    return " ".join(limited(labelled(metric, **more), count, draw=draw).notes)
+
+
+def test_a_subset_says_what_its_metric_misses():
+    """Classes without an image, groups without an image, and a balanced draw of unequal classes are noted."""
+    for kind in ("mean-per-class", "macro-f1"):
+        missing = len(set(LABELS.tolist()) - set(limited(labelled(), 20).labels.tolist()))
+        assert f"{9 - missing} of 9 classes" in noted(Metric(kind))
+        assert "--balanced" in noted(Metric(kind))
+        assert noted(Metric(kind), "balanced") == ""
+    chosen = rows(limited(labelled(), 20))
+    left_out = np.setdiff1d(np.arange(226), chosen)[:3]
+    groups = {"seen": np.array(chosen), "unseen": left_out, "empty": np.array([], int)}
+    assert "no image of unseen, which" in noted(Metric("worst-group", groups))
+    assert "not an estimate" in noted(None, "balanced")
+    assert noted(None) == noted(None, "balanced", labels=np.arange(220) % 10) == ""
 
 
 def test_images_are_drawn_from_all_of_a_class():
     """Over many seeds, each image of a class has the same chance to be drawn."""
     times = np.zeros(226)
     for seed in range(300):
-        times[rows(limited(labelled(), 45, seed))] += 1
+        times[rows(limited(labelled(), 45, seed, "balanced"))] += 1
     labels = labelled().labels
     fives = times[labels == 5]
     assert fives.mean() == pytest.approx(300 * 5.25 / 30, rel=0.1)

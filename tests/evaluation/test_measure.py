@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import open_clip
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
-from mergekit_wise.errors import ModelError, ResultsError, SuiteError, UsageError
+from mergekit_wise.errors import ModelError, OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.results import read_records
 
 CONFIG = {
@@ -125,6 +126,79 @@ def test_another_measurement_is_made(change, run, predicted, tmp_path):
     assert len(predicted) == 2
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"model": "ft"}, ""),
+        ({"precision": "bf16"}, "one: measured again: precision fp32 -> bf16."),
+        ({"limit": 9}, "one: measured again: --limit none -> 9."),
+        ({"head": "zero-shot"}, "head own, 4 classes -> zero-shot, the class names or templates changed."),
+    ],
+)
+def test_why_it_is_measured_again_is_said(change, said, run):
+    """A note names what differs from the earlier result of the same model, and is missing for another model."""
+    assert not any("measured again" in note for note in run("one").notes)
+    found = [note for note in run("one", **change).notes if "measured again" in note]
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+def test_results_of_an_earlier_version_are_measured_again_and_kept(run, predicted, tmp_path):
+    """A record without the version of the measurement is of the first; a patch of a library changes nothing."""
+    run("one")
+    path = tmp_path / "results.jsonl"
+    record = json.loads(path.read_text())
+    record["versions"] |= {"torch": f"{record['versions']['torch']}.post9", "mergekit_wise": "99"}
+    path.write_text(json.dumps(record) + "\n")
+    assert run("one").added == 0
+    del record["versions"]["measurement"]
+    path.write_text(json.dumps(record) + "\n")
+    found = run("one")
+    assert found.added == 1
+    assert any("measurement 1 -> 2" in note for note in found.notes)
+    assert len(read_records(path)) == 2
+
+
+def test_a_results_file_of_another_kind_is_never_touched(run, tmp_path):
+    """Neither --redo nor details, which read no results, append to a file of something else or repair its end."""
+    path = tmp_path / "notes.txt"
+    path.write_text("first line\nno line feed")
+    for options in ({"redo": True}, {"per_class": tmp_path / "classes.csv"}, {}):
+        with pytest.raises(ResultsError, match="line 1 is not a record"):
+            run("one", results=path, **options)
+    assert path.read_text() == "first line\nno line feed"
+
+
+def test_no_file_of_a_data_set_is_replaced(run, home):
+    """An output that exists in the folder of a data set is refused before anything is predicted."""
+    image = home / "one" / "ant" / "1.jpg"
+    before = image.read_bytes()
+    for option in ("per_class", "per_sample"):
+        with pytest.raises(OutputError, match="exists in the folder of the data set one"):
+            run("two", "one", **{option: image})
+    assert image.read_bytes() == before
+
+
+def test_numbers_come_with_the_error_of_a_full_disk(run, predicted, tmp_path):
+    """The error carries what was measured; the next run measures what the file does not hold."""
+    run("one")
+    results, full = tmp_path / "results.jsonl", Path("/dev/full")
+    with pytest.raises(Unsaved, match="No space left on device") as caught:
+        run("one", "two", results=full)
+    assert [record.title for record in caught.value.found.records] == ["one"]
+    predicted.clear()
+    with pytest.raises(ResultsError, match="No space left on device"):  # for the heading of the table
+        run("two", per_class=full)
+    assert predicted == []
+    with pytest.raises(Unsaved, match="No space left on device") as caught:
+        run("two", per_sample=full)
+    assert [record.title for record in caught.value.found.records] == ["two"]
+    assert [record.title for record in read_records(results)] == ["one", "two"]
+    predicted.clear()
+    assert run("one", "two").added == 0
+    assert predicted == []
+
+
 def test_a_file_that_changed_is_measured_again(run, predicted, home, tmp_path):
     """The fingerprint of the data has changed."""
     run("one")
@@ -144,7 +218,7 @@ def test_what_names_do_not_change_is_not_measured_again(home, predicted, listen,
     found = evaluate(tmp_path / "merged.safetensors", suite, results=results, workers=0)
     assert found.added == 0
     assert [r.model for r in found.records] == ["merged.safetensors"] * 2
-    assert [replace(r, model=swept.records[0].model) for r in found.records] == [
+    assert [replace(r, model=swept.records[0].model, pair=swept.records[0].pair) for r in found.records] == [
         r for r in swept.records if r.alpha == 0.25
     ]
     assert len(read_records(results)) == 8
@@ -185,12 +259,16 @@ def test_an_unreadable_image_is_named_and_left_out(run, home):
         path.write_bytes(whole)
 
 
-def test_a_limit_takes_a_balanced_part_and_is_recorded(run):
+def test_a_limit_and_its_draw_are_recorded(run):
     """A limit that is larger than the data set is not recorded."""
     (record,) = run("one", limit=8, seed=3).records
-    assert (record.total, record.limit, record.seed) == (8, 8, 3)
+    assert (record.total, record.limit, record.seed, record.draw) == (8, 8, 3, "proportional")
+    (record,) = run("one", limit=8, seed=3, balanced=True).records
+    assert (record.total, record.limit, record.seed, record.draw) == (8, 8, 3, "balanced")
     (record,) = run("one", limit=500).records
-    assert (record.total, record.limit, record.seed) == (20, None, None)
+    assert (record.total, record.limit, record.seed, record.draw) == (20, None, None, "")
+    with pytest.raises(UsageError, match="balanced"):
+        run("one", balanced=True)
 
 
 def test_a_head_from_a_file_is_used_and_recorded(run, home, tmp_path):

@@ -70,11 +70,13 @@ def test_an_average_over_the_same_images_has_the_interval_of_one_of_them(compare
 
 
 def test_the_latest_of_equal_measurements_counts(compared, lines):
-    """Of repeated measurements the latest is used, and a warning names them."""
-    again = lines.entry("imagenet", 0.5, correct=1, total=10)
+    """Of repeated measurements the latest is used, and a warning names them if their results differ."""
+    again = lines.entry("imagenet", 0.5, correct=5000)
     ((comparison,), warned) = compared([*lines.sweep([0, 0.5, 1]), again])
     assert comparison.curves[0].result(0.5, comparison.reference).value == 0.1
     assert any("more than once" in each and "alpha 0.5 on imagenet" in each for each in warned)
+    (_, warned) = compared([*lines.sweep([0, 0.5, 1]), *lines.sweep([0.5])])
+    assert warned == ()
 
 
 def test_alphas_that_differ_by_rounding_are_one(compared, lines):
@@ -137,12 +139,16 @@ def test_a_missing_model_is_reported(compared, lines, end, name):
     ("change", "warning"),
     [
         ({"versions": {"torch": "2.7.0"}}, "torch 2.15.0, 2.7.0"),
-        ({"weights": "ff"}, "zs.pt + ft.pt: alpha 1 was measured with different weights"),
-        ({"total": 12345, "correct": 12000}, "ImageNet have different numbers of images (50000, 12345)"),
-        ({"metric": "macro-f1"}, "ImageNet have different metrics (top-1, macro-f1)"),
-        ({"data": "0a"}, "ImageNet have different images (none, 0a)"),
-        ({"prompts": "0a"}, "ImageNet have different class names or templates (none, 0a)"),
-        ({"precision": "bf16"}, "ImageNet have different precisions (none, bf16)"),
+        ({"weights": "ff"}, "'zs.pt + ft.pt (other weights ff)'"),
+        ({"total": 12345, "correct": 12000}, "'zs.pt + ft.pt (other images)' (12,345 images)"),
+        ({"metric": "macro-f1", "value": 0.5}, "'zs.pt + ft.pt (macro-f1)'"),
+        ({"data": "0a"}, "'zs.pt + ft.pt (other images)'"),
+        ({"prompts": "0a"}, "'zs.pt + ft.pt (other class names or templates)'"),
+        ({"precision": "bf16"}, "'zs.pt + ft.pt (bf16)'"),
+        ({"head": "zero-shot"}, "'zs.pt + ft.pt (head zero-shot)'"),
+        ({"preprocess": {"size": 9}}, "'zs.pt + ft.pt (other preprocessing)'"),
+        ({"columns": "0a"}, "'zs.pt + ft.pt (another mapping of classes)'"),
+        ({"limit": 50, "seed": 0, "total": 50, "correct": 9}, "(--limit 50, balanced draw)' (50 images)"),
         ({"expected": 50001}, "ImageNet: 50,000 images; the complete data set has 50,001"),
         ({"limit": 50000, "expected": 90000}, "--limit 50000): ImageNet"),
         ({"bad": 3}, "ImageNet: 3 images could not be read"),

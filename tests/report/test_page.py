@@ -88,7 +88,13 @@ def test_names_are_text_everywhere(page, lines):
     """Names with markup stay text in the title, tables, plots, notes and announcements."""
     finding = {"kind": "analysis", "suite": HOSTILE, "dataset": HOSTILE, "values": {HOSTILE: HOSTILE}}
     content = lines.sweep(
-        model=HOSTILE, suite=HOSTILE, title=HOSTILE, weights=HOSTILE, metric=HOSTILE, versions={HOSTILE: HOSTILE}
+        model=HOSTILE,
+        suite=HOSTILE,
+        title=HOSTILE,
+        weights=HOSTILE,
+        metric=HOSTILE,
+        value=0.5,
+        versions={HOSTILE: HOSTILE},
     )
     content += lines.sweep([0, 1], model="other", suite=HOSTILE, architecture=HOSTILE, **{HOSTILE: HOSTILE})
     html, reader = page([*content, finding, *content[:2]])
@@ -176,7 +182,8 @@ def test_analysis_is_tables(tmp_path, page, lines):
     """The page shows what `wise sweep --analyze` found and what follows from the records alone."""
     values = {"prediction diversity": 0.1234, "overrides: zeroshot": 0.75}
     ensembles = {f"output-space ensemble at {alpha:g}": 0.8 for alpha in (0.25, 0.5)}
-    about = {"model": "zs.pt + ft.pt", "zeroshot": "0", "finetuned": "1", "suite": "imagenet-shifts", "images": 50000}
+    about = {"model": "zs.pt + ft.pt", "suite": "imagenet-shifts", "images": 50000}
+    about |= {"zeroshot": f"{0:016x}", "finetuned": f"{1000:016x}"}
     about |= {"dataset": "imagenet", "title": "ImageNet", "role": "reference", "data": "", "setting": ""}
     append_records(tmp_path / "found.jsonl", [Analysis(**about, values=values), Analysis(**about, values=ensembles)])
     html, reader = page([*lines.sweep(), *(tmp_path / "found.jsonl").read_text().splitlines()])

@@ -5,8 +5,8 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
-from mergekit_wise.report.terminal_tables import accuracy_table
-from mergekit_wise.results import Record
+from mergekit_wise.report.terminal_tables import accuracy_table, sweep_table
+from mergekit_wise.results import Record, to_candidates
 
 REFERENCE = Record("m", "w", None, "s", "imagenet", "ImageNet", "reference", 38000, 50000, top5=47000)
 SHIFT = replace(REFERENCE, title="ImageNet-Sketch", role="shift", correct=25000, total=50889, value=0.25)
@@ -57,3 +57,17 @@ def test_imagenet_9_has_the_background_gap():
     rows = {row[0]: row[1] for row in accuracy_table([same, random]).rows}
     assert rows["Background gap (mixed same - mixed rand)"] == "30.0"
     assert not [row for row in accuracy_table([same]).rows if "gap" in row[0]]
+
+
+def test_two_data_sets_with_one_title_have_two_columns():
+    """Titles may be the same, as of two TOML files; data sets are told apart by their names."""
+    made = [
+        replace(SHIFT, alpha=alpha, dataset=name, title="Birds", correct=correct, total=100, value=correct / 100)
+        for alpha in (0.0, 0.5)
+        for name, correct in (("north", 20), ("south", 80))
+    ]
+    candidates = to_candidates(made)
+    assert candidates[0].names[1:] == ("Birds (north)", "Birds (south)")
+    table = sweep_table(candidates, made, 0.5)
+    assert table.columns == ("alpha", "Birds (north)", "Birds (south)", "Avg shifts", "Avg both")
+    assert table.rows[0] == ("0", "20.0", "80.0", "50.0", "50.0")

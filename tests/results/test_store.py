@@ -147,13 +147,17 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         {"metric": "x"},
         {"limit": 7},
         {"seed": 7},
-        {"versions": {"torch": "3"}},
+        {"draw": "proportional"},
+        {"columns": "x"},
+        {"versions": {"torch": "2.1"}},
+        {"versions": {"torch": "2", "measurement": "2"}},
     ],
 )
 def test_everything_that_the_number_depends_on_is_in_the_key(change):
     """The key changes with everything that the number depends on, and with nothing else."""
     assert FULL.key != replace(FULL, **change).key
-    assert FULL.key == replace(FULL, model="x", alpha=0.1, suite="x", role="reference", seconds=9.0, device="x").key
+    same = {"model": "x", "alpha": 0.1, "suite": "x", "role": "reference", "seconds": 9.0, "device": "x", "pair": "x"}
+    assert FULL.key == replace(FULL, **same).key
 
 
 def test_who_declared_the_architecture_does_not_make_another_measurement():
@@ -196,6 +200,9 @@ def test_what_is_undefined_is_null(tmp_path):
         ("alpha", 10**400),
         ("value", 1.5),
         ("value", [0.5]),
+        ("value", math.nan),
+        ("interval", [0.1, math.nan]),
+        ("interval", [-math.inf, 0.9]),
         ("interval", []),
         ("interval", [0.1]),
         ("interval", {"a": 1}),

@@ -1,0 +1,88 @@
+"""What the results file holds of the measurements that a run needs, and why it does not hold the others.
+
+Knows records and drafts of them; measures nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mergekit_wise.evaluation.pair_analysis import PairAnalysis
+from mergekit_wise.options import EvaluationOptions
+from mergekit_wise.results import Analysis, Key, Record, changes, key_of, read_analyses, read_records
+from mergekit_wise.results.identity import IDENTITY
+from mergekit_wise.wording import listed, plural
+
+Draft = Mapping[str, Any]
+"""All attributes of a record that are not counted."""
+
+Place = tuple[int, int]
+"""The number of a data set and that of a variant."""
+
+_LABELS = ("model", "alpha", "suite", "title", "role", "pair", "same_images")
+"""Attributes of a record that name it; the measurement does not depend on them."""
+
+
+def measures_all(options: EvaluationOptions) -> bool:
+    """Whether earlier results are not reused."""
+    return options.redo or options.per_class is not None or options.per_sample is not None
+
+
+def known_records(
+    drafts: Sequence[Sequence[Draft]], options: EvaluationOptions
+) -> tuple[dict[Place, Record], list[Record], list[str]]:
+    """Records that the results file holds, under their present names, and those of them that had other names there.
+
+    Also sentences that say why records of the same models on the same data sets are not used.
+    """
+    if measures_all(options) or options.results is None or not options.results.is_file():
+        return {}, [], []
+    records = read_records(options.results)
+    held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
+    for record in records:
+        if record.bad <= options.max_bad:
+            held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
+    known: dict[Place, Record] = {}
+    renamed: list[Record] = []
+    reasons: dict[str, dict[str, int]] = {}
+    for at, row in enumerate(drafts):
+        for number, draft in enumerate(row):
+            labels = {label: draft[label] for label in _LABELS}
+            if same := held.get(key_of(draft)):
+                same_name = same.get(tuple(labels.values()))
+                known[at, number] = same_name or replace(list(same.values())[-1], **labels)
+                renamed += [] if same_name else [known[at, number]]
+            elif reason := _reason(draft, records):
+                titles = reasons.setdefault(reason, {})
+                titles[draft["title"]] = titles.get(draft["title"], 0) + 1
+    return known, renamed, [f"{listed(titles)}: measured again: {reason}." for reason, titles in reasons.items()]
+
+
+def _reason(draft: Draft, records: Sequence[Record]) -> str:
+    """Why no record of the same model on the same data set can be used; empty if there is none."""
+    named = [
+        record
+        for record in records
+        if all(getattr(record, name) == draft[name] for name in ("model", "alpha", "dataset"))
+        # Folders in two places may have the same name.
+        and (record.suite == draft["suite"] or record.location == draft["location"])
+    ]
+    found: list[tuple[str, ...]] = [
+        changes({name: getattr(record, name) for name in IDENTITY}, draft)
+        or (f"it lacks {plural(record.bad, 'unreadable image')}, more than --max-bad allows",)
+        for record in reversed(named)
+        if record.data
+    ]
+    if not found:
+        return "the earlier result does not say what it depends on" if named else ""
+    fewest = min(found, key=len)
+    return ", ".join(fewest)
+
+
+def known_analysis(pair: PairAnalysis, drafts: Sequence[Draft], options: EvaluationOptions) -> Analysis | None:
+    """The last analysis of the same pair with the same options that the results file holds."""
+    if options.redo or options.results is None or not options.results.is_file():
+        return None
+    identity = pair.identity(drafts)
+    held = [a for a in read_analyses(options.results) if all(getattr(a, k) == v for k, v in identity.items())]
+    return held[-1] if held else None
