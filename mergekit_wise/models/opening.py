@@ -25,6 +25,7 @@ from mergekit_wise.models.names import HEAD, SCALE, TEXT, TOWER, Reading, head_d
 from mergekit_wise.models.open_clip_configs import name_of
 from mergekit_wise.models.timm_classifier import build_timm
 from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
+from mergekit_wise.models.transform import OWN_KEYS
 from mergekit_wise.models.zero_shot_head import create_tokenizer
 
 Shape = tuple[int, ...]
@@ -113,17 +114,18 @@ def _clip_model(
 
 def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     name, settings = resolved.config["architecture"], resolved.config["pretrained_cfg"]
-    module, preprocess, destinations = build_timm(checkpoint, name, settings)
+    module, preprocess, destinations, remark = build_timm(checkpoint, name, settings)
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
     _require_fit(checkpoint, _shapes(module), destinations, found)
-    architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
+    architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source}{remark})"
     return Model(module.eval(), preprocess, architecture, {}, destinations, has_own_head=True)
 
 
 def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
     """``preprocess_cfg`` with open_clip's defaults filled in, and the size of the tower's images."""
     filled: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
-    return filled | {"size": image_size}
+    own = {key: preprocess_cfg[key] for key in OWN_KEYS if preprocess_cfg.get(key) is not None}
+    return filled | own | {"size": image_size}
 
 
 def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:

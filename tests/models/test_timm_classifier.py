@@ -29,7 +29,7 @@ def test_logits_are_timms(name, classes, save, filled):
         torch.testing.assert_close(model.module(images), own(images))
         torch.testing.assert_close(own.get_classifier()(model.module.encode(images)), own(images))
     assert (model.head, model.has_text_tower, model.classes) == (f"own, {classes} classes", False, classes)
-    assert model.architecture == f"timm:{name} (from --model)"
+    assert model.architecture == f"timm:{name} (from --model; preprocessing: timm's for {name}.r160_in1k)"
 
 
 def test_preprocessing_is_that_of_timms_table(save):
