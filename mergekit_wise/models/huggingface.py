@@ -121,8 +121,8 @@ def hugging_face_config(
 ) -> dict[str, Any]:
     """open_clip's ``model_cfg`` and ``preprocess_cfg`` from config.json and preprocessor_config.json.
 
-    The latter is empty if there is no file, whose name is `name`: then images are brought to the model's size as those of
-    CLIP usually are.
+    The latter is empty if there is no file, whose name is `name`: then images are brought to the model's size as CLIP's
+    usually are.
 
     Raises ModelError if open_clip cannot build such a model, or for preprocessing that cannot be done.
     """
