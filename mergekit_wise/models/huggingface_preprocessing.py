@@ -247,11 +247,15 @@ def changes_when_written(preprocess_cfg: Mapping[str, Any], to: str) -> tuple[st
     """A note if the library `to` ("hf" or "open_clip") preprocesses images differently from the ``preprocess_cfg``."""
     is_theirs = preprocess_cfg.get("library") == "transformers"
     if to == "open_clip" and is_theirs:
-        settings = [f"{key} {preprocess_cfg[key]}" for key in ("resize",) if preprocess_cfg.get(key)]
-        extra = f", and it does not know {settings[0]}" if settings else ""
+        lacking = [f"resize {preprocess_cfg['resize']}"] if preprocess_cfg.get("resize") else []
+        if preprocess_cfg["interpolation"] not in _OPEN_CLIP_FILTERS:
+            lacking.append(f"interpolation {preprocess_cfg['interpolation']}")
+        if preprocess_cfg["resize_mode"] in ("none", "longest"):
+            lacking.append(f"resize_mode {preprocess_cfg['resize_mode']}")
+        lacking.append("the offsets of crops, by up to one pixel")
         return (
-            "the preprocessing is that of transformers, which wise reads from the output; open_clip rounds the offsets "
-            f"of crops differently (by up to one pixel){extra}",
+            "the output keeps the preprocessing of transformers, with which wise evaluates it; what open_clip itself "
+            f"does with the folder differs in {', '.join(lacking)}",
         )
     if to == "hf" and not is_theirs and (preprocess_cfg.get("resize_mode") or "shortest") != "squash":
         return (

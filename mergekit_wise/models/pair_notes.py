@@ -39,7 +39,7 @@ def notes_on_preprocessing(pair: Pair, kept: Side) -> Iterator[str]:
     found = _timm_differences(first, second) if first.is_timm else _differences(first, second)
     if found:
         used = {"zeroshot": pair.zeroshot, "finetuned": pair.finetuned}[kept]
-        yield f"preprocessing differs ({'; '.join(found)}): every alpha is evaluated with that of {used.path.name}"
+        yield f"preprocessing differs ({'; '.join(found)}): that of {used.path.name} is used"
 
 
 def _declared(checkpoint: Checkpoint) -> ResolvedConfig | None:

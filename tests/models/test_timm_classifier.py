@@ -118,7 +118,7 @@ def test_images_have_timms_test_size(save):
     ids=str,
 )
 def test_a_folders_configuration_gives_the_pixels_of_timms_validation(changes, save, tmp_path):
-    """Test sizes that timm has for other weights of the architecture play no part; a border has the colour of the mean."""
+    """Test sizes of timm's other weights of the architecture play no part; a border has the colour of the mean."""
     save(random_model("test_mambaout", 9).state_dict(), name="hub/model.safetensors")
     settings = {"input_size": [3, 128, 128], "crop_pct": 0.875, "mean": [0.5] * 3, "std": [0.5] * 3, **changes}
     config = {"architecture": "test_mambaout", "num_classes": 9, "pretrained_cfg": settings}
