@@ -20,7 +20,14 @@ from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON
 from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.errors import ModelError
 from mergekit_wise.merging import blocks
-from mergekit_wise.models.architecture import CONFIG_KEY, ResolvedConfig, declared_config, named_config, resolve_config
+from mergekit_wise.models.architecture import (
+    CONFIG_KEY,
+    ResolvedConfig,
+    declared_config,
+    declared_preprocessing,
+    named_config,
+    resolve_config,
+)
 from mergekit_wise.models.families import (
     HF_CLIP,
     HF_SIGLIP,
@@ -34,6 +41,7 @@ from mergekit_wise.models.families import (
     translated,
 )
 from mergekit_wise.models.huggingface_export import image_model_config, to_hugging_face
+from mergekit_wise.models.huggingface_preprocessing import changes_when_written
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import ConvertOptions
@@ -73,6 +81,10 @@ def convert(options: ConvertOptions) -> ConvertReport:
         converted = _converted(source, options.to)
         config = named_config(options.model) if options.model else _known_config(source, converted)
         notes = converted.notes
+        if config is not None and not config.is_timm:
+            if "/" not in (options.model or ""):
+                config = _with_own_preprocessing(config, source)
+            notes += changes_when_written(config.config["preprocess_cfg"], options.to if not output.suffix else "file")
         if output.suffix:
             metadata = _metadata(converted, config)
             if config is None:
@@ -134,6 +146,19 @@ def _known_config(source: Checkpoint, converted: Checkpoint) -> ResolvedConfig |
         return resolve_config(converted)
     except ModelError:
         return None
+
+
+def _with_own_preprocessing(config: ResolvedConfig, source: Checkpoint) -> ResolvedConfig:
+    """The configuration with the preprocessing that a folder declares, although its architecture has to be named."""
+    model_cfg = config.config["model_cfg"]
+    own = declared_preprocessing(source, model_cfg["vision_cfg"].get("image_size", 224))
+    if own is None:
+        return config
+    preprocess_cfg, name = own
+    origin = config.source.partition("; preprocessing: ")[0]
+    return ResolvedConfig(
+        {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}, f"{origin}; preprocessing: {name}"
+    )
 
 
 def _metadata(converted: Checkpoint, config: ResolvedConfig | None) -> dict[str, str]:

@@ -25,6 +25,7 @@ from mergekit_wise.merging import (
     TensorPlan,
     check_alpha,
     describe,
+    described_by,
     make_plan,
     open_backend,
     open_fishers,
@@ -35,7 +36,14 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.architecture import with_named_config
-from mergekit_wise.models.pair_notes import SAME, differ_in_dtype, notes_on_order, notes_on_plan, notes_on_reading
+from mergekit_wise.models.pair_notes import (
+    SAME,
+    differ_in_dtype,
+    notes_on_order,
+    notes_on_plan,
+    notes_on_preprocessing,
+    notes_on_reading,
+)
 from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
@@ -285,6 +293,7 @@ def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers |
     metadata, disputed = describe(pair, plan, rules, fishers)
     notes = (
         *(*notes_on_reading(pair), *disputed, *notes_on_order(pair)),
+        *notes_on_preprocessing(pair, described_by(pair, plan)),
         *(*place.notes, *notes_on_plan(pair, rules, plan)),
     )
     return _Merge(options, pair, fishers, plan, place, metadata, notes)

@@ -25,7 +25,14 @@ from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.models.pair_notes import SAME, notes_on_order, notes_on_plan, notes_on_reading, template
+from mergekit_wise.models.pair_notes import (
+    SAME,
+    notes_on_order,
+    notes_on_plan,
+    notes_on_preprocessing,
+    notes_on_reading,
+    template,
+)
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
@@ -106,6 +113,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         notes = (
             *notes_on_reading(work.pair),
             *notes_on_order(work.pair),
+            *(() if options.model else notes_on_preprocessing(work.pair, "finetuned")),
             *notes_on_plan(work.pair, rules, make_plan(work.pair, rules)),
         )
     measured, candidates = found.measured, to_candidates(found.measured.records)

@@ -21,15 +21,18 @@ from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.checkpoint.folder import OPEN_CLIP_JSON, WEIGHTS, weights_folder_in
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.huggingface import CLASSIFIER, classifier_config, hugging_face_config
+from mergekit_wise.models.huggingface_preprocessing import read_preprocessor
 from mergekit_wise.models.names import HEAD, OPENAI, TEXT, TOWER, Reading, read_names
 from mergekit_wise.models.open_clip_configs import (
     VISION_DEFAULTS,
     compute_the_same,
+    ignored_settings,
     name_of,
     pretrained_config,
     require_config,
     usual_preprocessing,
 )
+from mergekit_wise.models.torchvision_weights import torchvision_settings
 from mergekit_wise.models.training_run import arguments_config, run_files_config
 from mergekit_wise.models.weight_shapes import Guess, describe, fitting, image_facts, position_grid, text_facts
 
@@ -41,6 +44,9 @@ CONFIG_KEY = "open_clip_config"
 
 TIMM_KEY = "timm_config"
 """The metadata entry that holds what timm's repositories have as config.json."""
+
+PREPROCESSOR_JSON = "preprocessor_config.json"
+PROCESSOR_JSON = "processor_config.json"
 
 TIMM = "timm:"
 """The prefix of a timm model's name in ``--model`` and in records."""
@@ -100,7 +106,7 @@ def resolve_config(
         ModelError: there is no such model, the checkpoint holds no image tower, its configuration is unreadable,
             its shapes fit no architecture or several ones, or its position embedding is for another `image_size`.
     """
-    declared = named_config(model) if model is not None else declared_config(checkpoint)
+    declared = _named_for(checkpoint, model) if model is not None else declared_config(checkpoint)
     if declared is not None and declared.is_timm:
         return declared if image_size is None else _sized_timm(declared, image_size)
     reading = read_names(checkpoint)
@@ -177,6 +183,7 @@ def declared_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
         or _side_file_config(checkpoint)
         or _training_config(checkpoint)
         or _layout_config(checkpoint)
+        or _torchvision_config(checkpoint)
     )
 
 
@@ -192,6 +199,36 @@ def named_config(model: str) -> ResolvedConfig:
     return ResolvedConfig(
         {"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg}, f"--model; preprocessing: {origin}"
     )
+
+
+def _named_for(checkpoint: Checkpoint, model: str) -> ResolvedConfig:
+    """The configuration that ``--model`` names; torchvision's preprocessing for a file of its weights."""
+    named, known = named_config(model), _torchvision_config(checkpoint)
+    if known is None or not named.is_timm or named.config["architecture"] != known.config["architecture"]:
+        return named
+    return replace(known, source=f"{named.source}; preprocessing: {known.source}")
+
+
+def _torchvision_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    """The configuration of torchvision's pretrained weights under timm's name, which has the same network."""
+    found = torchvision_settings(checkpoint.path.name)
+    if found is None:
+        return None
+    architecture, settings, weights = found
+    config = {"architecture": architecture, "pretrained_cfg": settings}
+    return ResolvedConfig(config, f"the file's name: torchvision's {weights}")
+
+
+def declared_preprocessing(checkpoint: Checkpoint, image_size: Any) -> tuple[dict[str, Any], str] | None:
+    """The ``preprocess_cfg`` that a folder of a SigLIP of Hugging Face's declares, and its origin, for people.
+
+    None if there is none, or where `declared_config` gives it. Raises ModelError if it cannot be read.
+    """
+    folder = weights_folder(checkpoint)
+    if folder is None or _side_file(folder, "config.json").get("model_type") != "siglip":
+        return None
+    content, name = _preprocessor(folder)
+    return (read_preprocessor(content, image_size, family="Siglip", name=name), name) if content else None
 
 
 def with_declared_config(checkpoint: Checkpoint, declared: ResolvedConfig | None = None) -> Checkpoint:
@@ -213,7 +250,7 @@ def with_named_config(checkpoint: Checkpoint, model: str) -> Checkpoint:
 
     Raises ModelError if there is no such model, or if the image tower has other tensors than the checkpoint's.
     """
-    named = named_config(model)
+    named = _named_for(checkpoint, model)
     if not named.is_timm:
         reading = read_names(checkpoint)
         named = named if reading.missing_tower else _sized(checkpoint, reading, named, None)
@@ -261,7 +298,7 @@ def _metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
     if text is None:
         return _timm_metadata_config(checkpoint)
     config = _open_clip_config(text, f"{checkpoint.path}: its metadata entry {CONFIG_KEY!r}")
-    return ResolvedConfig(_both(config), _metadata_source(CONFIG_KEY, config))
+    return ResolvedConfig(_both(config), _metadata_source(CONFIG_KEY, config) + _remark(config))
 
 
 def _timm_metadata_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
@@ -299,16 +336,17 @@ def _side_file_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
         return None
     if config := _side_file(folder, OPEN_CLIP_JSON):
         text = json.dumps({"preprocess_cfg": {}, **config})
-        return ResolvedConfig(_both(_open_clip_config(text, str(folder / OPEN_CLIP_JSON))), OPEN_CLIP_JSON)
+        config = _open_clip_config(text, str(folder / OPEN_CLIP_JSON))
+        return ResolvedConfig(_both(config), OPEN_CLIP_JSON + _remark(config))
     config = _side_file(folder, "config.json")
     if isinstance(config.get("architecture"), str) and isinstance(config.get("pretrained_cfg"), dict):
         return ResolvedConfig({key: config[key] for key in ("architecture", "pretrained_cfg")}, "config.json")
     if config.get("model_type") != "clip":
         return None
-    preprocessor = _side_file(folder, "preprocessor_config.json")
-    preprocessor = preprocessor or _side_file(folder, "processor_config.json").get("image_processor", {})
+    preprocessor, name = _preprocessor(folder)
+    origin = name if preprocessor else f"CLIP's default is assumed, because there is no {name}"
     try:
-        return ResolvedConfig(hugging_face_config(config, preprocessor), "config.json")
+        return ResolvedConfig(hugging_face_config(config, preprocessor, name), f"config.json; preprocessing: {origin}")
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise ModelError(f"{folder / 'config.json'}: does not describe a CLIPModel ({error!r}).") from error
 
@@ -369,8 +407,25 @@ def _open_clip_config(text: str, where: str) -> dict[str, Any]:
     return config
 
 
+def _remark(config: Mapping[str, Any]) -> str:
+    """What is ignored of the configuration, for people; empty if nothing is."""
+    found = ignored_settings(config["preprocess_cfg"])
+    return f"; ignored in preprocess_cfg, as by open_clip: {', '.join(found)}" if found else ""
+
+
 def _both(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: config[key] for key in ("model_cfg", "preprocess_cfg")}
+
+
+def _preprocessor(folder: Path) -> tuple[dict[str, Any], str]:
+    """The settings of an image processor of transformers, {} if there are none, and the name of their file.
+
+    As in transformers, those within processor_config.json come first.
+    """
+    whole = _side_file(folder, PROCESSOR_JSON).get("image_processor")
+    if isinstance(whole, dict):
+        return whole, PROCESSOR_JSON
+    return _side_file(folder, PREPROCESSOR_JSON), PREPROCESSOR_JSON
 
 
 def _side_file(folder: Path, name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.huggingface_preprocessing import read_preprocessor
 
 CLIP = "Hugging Face's CLIPModel"
 CLASSIFIER = "Hugging Face's CLIPForImageClassification"
@@ -83,8 +84,6 @@ _ACTIVATIONS: Mapping[str, tuple[bool, dict[str, Any]]] = {
     "gelu": (False, {}),
     "gelu_pytorch_tanh": (False, {"act_kwargs": {"approximate": "tanh"}}),
 }
-_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
-"""open_clip's names of Pillow's resampling filters, by their numbers."""
 
 
 def hugging_face_models(names: Collection[str]) -> dict[str, str]:
@@ -117,12 +116,18 @@ def _before(mark: str, names: Collection[str]) -> set[str]:
     return {name.removesuffix(mark) for name in names if name == mark or name.endswith("." + mark)}
 
 
-def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, Any]) -> dict[str, Any]:
-    """open_clip's ``model_cfg`` and ``preprocess_cfg`` from config.json and preprocessor_config.json ({} if missing).
+def hugging_face_config(
+    config: Mapping[str, Any], preprocessor: Mapping[str, Any], name: str = "preprocessor_config.json"
+) -> dict[str, Any]:
+    """open_clip's ``model_cfg`` and ``preprocess_cfg`` from config.json and preprocessor_config.json.
 
-    Raises ModelError if open_clip cannot build such a model.
+    The latter is empty if there is no file, whose name is `name`: then images are brought to the model's size as CLIP's
+    usually are.
+
+    Raises ModelError if open_clip cannot build such a model, or for preprocessing that cannot be done.
     """
     vision, text = ({**defaults, **_section(config, name)} for name, defaults in (("vision", _VISION), ("text", _TEXT)))
+    usual = {"size": {"shortest_edge": vision["image_size"]}, "crop_size": vision["image_size"]}
     quick_gelu, _ = _activation(vision)
     if _activation(text)[0] != quick_gelu:
         raise ModelError("config.json: the two towers have different activations, which open_clip cannot build.")
@@ -144,7 +149,7 @@ def hugging_face_config(config: Mapping[str, Any], preprocessor: Mapping[str, An
                 **_pooling(text),
             },
         },
-        "preprocess_cfg": _preprocess(preprocessor),
+        "preprocess_cfg": read_preprocessor(preprocessor or usual, vision["image_size"], name=name),
     }
 
 
@@ -192,38 +197,3 @@ def _pooling(text: Mapping[str, Any]) -> dict[str, Any]:
     """Where a text ends. For the end token 2 transformers takes the largest token, as open_clip does."""
     end = text["eos_token_id"]
     return {} if end in (2, text["vocab_size"] - 1) else {"pool_type": "eos", "eos_id": end}
-
-
-def _preprocess(preprocessor: Mapping[str, Any]) -> dict[str, Any]:
-    """open_clip's ``preprocess_cfg``. Raises ModelError for steps that open_clip does not have."""
-    size, crop = _edge(preprocessor.get("size")), _edge(preprocessor.get("crop_size"))
-    squashed = isinstance(preprocessor.get("size"), dict) and "shortest_edge" not in preprocessor["size"]
-    cropped, normalized = preprocessor.get("do_center_crop", True), preprocessor.get("do_normalize", True)
-    resample, factor = preprocessor.get("resample", 3), preprocessor.get("rescale_factor", 1 / 255)
-    problems = {
-        "do_resize: false": not preprocessor.get("do_resize", True),
-        f"size {size} and crop_size {crop}": bool(cropped and size and crop and size != crop),
-        "do_center_crop: false": not cropped and not squashed,
-        f"resample: {resample}": resample not in _INTERPOLATIONS,
-        f"rescale_factor: {factor}": not preprocessor.get("do_rescale", True) or abs(factor * 255 - 1) > 1e-3,
-    }
-    if found := [text for text, wrong in problems.items() if wrong]:
-        raise ModelError(
-            f"preprocessor_config.json: open_clip has no such preprocessing ({', '.join(found)}). To evaluate with "
-            "that of one of open_clip's models, name it: --model NAME/TAG."
-        )
-    known = {
-        "mean": preprocessor.get("image_mean") if normalized else [0.0, 0.0, 0.0],
-        "std": preprocessor.get("image_std") if normalized else [1.0, 1.0, 1.0],
-        "interpolation": _INTERPOLATIONS[resample],
-        "resize_mode": "squash" if squashed else "shortest",
-    }
-    return {key: value for key, value in known.items() if value is not None}
-
-
-def _edge(size: Any) -> Any:
-    """The length of an edge, as a number or in one of the forms of transformers; None if it is not given."""
-    if not isinstance(size, dict):
-        return size
-    height, width = size.get("height"), size.get("width")
-    return size.get("shortest_edge", height if height == width else (height, width))

@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.huggingface_preprocessing import write_preprocessor
 from mergekit_wise.models.open_clip_configs import TEXT_DEFAULTS, VISION_DEFAULTS
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-_RESAMPLE = {"bilinear": 2, "bicubic": 3}
-"""Pillow's numbers of resampling filters."""
 
 _SUPPORTED_VISION = frozenset(
     (
@@ -38,7 +34,8 @@ def to_hugging_face(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     is_siglip = bool(model_cfg["vision_cfg"].get("timm_model_name"))
     model = _siglip(model_cfg) if is_siglip else _clip(model_cfg)
     size = model["vision_config"]["image_size"]
-    return {"config.json": model, "preprocessor_config.json": _preprocessor(config["preprocess_cfg"], size, is_siglip)}
+    preprocessor = write_preprocessor(config["preprocess_cfg"], size, is_siglip=is_siglip)
+    return {"config.json": model, "preprocessor_config.json": preprocessor}
 
 
 def image_model_config(config: Mapping[str, Any], *, has_projection: bool) -> dict[str, Any]:
@@ -135,21 +132,3 @@ def _require_only(section: str, settings: Mapping[str, Any], supported: frozense
     if unknown or not fits:
         what = ", ".join(unknown) or f"pool_type {settings.get('pool_type')}"
         raise ModelError(f"transformers has no class for a model with {section}: {what}. It cannot be converted.")
-
-
-def _preprocessor(preprocess: Mapping[str, Any], image_size: int, is_siglip: bool) -> dict[str, Any]:
-    squash = preprocess.get("resize_mode", "squash" if is_siglip else "shortest") == "squash"
-    square = {"height": image_size, "width": image_size}
-    return {
-        "image_processor_type": "SiglipImageProcessor" if is_siglip else "CLIPImageProcessor",
-        "do_resize": True,
-        "size": square if squash else {"shortest_edge": image_size},
-        "do_center_crop": not squash,
-        "crop_size": square,
-        "resample": _RESAMPLE.get(preprocess.get("interpolation", "bicubic"), 3),
-        "do_rescale": True,
-        "do_normalize": True,
-        "do_convert_rgb": True,
-        "image_mean": list(preprocess.get("mean") or _CLIP_MEAN),
-        "image_std": list(preprocess.get("std") or _CLIP_STD),
-    }

@@ -21,6 +21,18 @@ UNUSED = (
 )
 """Settings that change training, or outputs other than the features."""
 
+_PREPROCESS_DEFAULTS: Config = {
+    "mode": "RGB",
+    "mean": [0.48145466, 0.4578275, 0.40821073],
+    "std": [0.26862954, 0.26130258, 0.27577711],
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+    "library": "open_clip",
+    "resize": None,
+}
+"""Those of open_clip's PreprocessCfg, and of the entries that `Preprocess.of` adds; the size is the model's."""
+
 # The defaults of CLIPVisionCfg and CLIPTextCfg that are not empty.
 VISION_DEFAULTS = {
     "layers": 12,
@@ -118,6 +130,31 @@ def usual_preprocessing(model: str) -> tuple[dict[str, Any], str]:
     if shared:
         return {}, f"open_clip's default; its {base} weights differ, choose with --model {base}/TAG"
     return {}, "open_clip's default"
+
+
+def ignored_settings(preprocess_cfg: Config) -> list[str]:
+    """Entries of a ``preprocess_cfg`` that open_clip does not know and ignores, in their order."""
+    known = {*_PREPROCESS_DEFAULTS, "size"}
+    return sorted(key for key, value in preprocess_cfg.items() if key not in known and value is not None)
+
+
+def preprocess_differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:
+    """What two ``preprocess_cfg`` differ in: the entry, with its value in each."""
+    complete = [_complete(preprocess_cfg) for preprocess_cfg in (first, second)]
+    return [(key, complete[0][key], complete[1][key]) for key in complete[0] if complete[0][key] != complete[1][key]]
+
+
+def _complete(preprocess_cfg: Config) -> dict[str, Any]:
+    given = {key: value for key, value in preprocess_cfg.items() if key in _PREPROCESS_DEFAULTS and value is not None}
+    complete = {**_PREPROCESS_DEFAULTS, **given}
+    if complete["interpolation"] == "random":  # for training; bicubic in evaluation
+        complete["interpolation"] = "bicubic"
+    if complete["resize_mode"] != "longest":
+        complete["fill_color"] = 0
+    for key in ("mean", "std"):
+        value = complete[key]
+        complete[key] = [value] * 3 if isinstance(value, (int, float)) else list(value)
+    return complete
 
 
 def _preprocess(entry: Config) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT, TOWER, Reading, 
 from mergekit_wise.models.open_clip_configs import name_of
 from mergekit_wise.models.timm_classifier import build_timm, recorded_settings
 from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
+from mergekit_wise.models.transform import OWN_KEYS
 from mergekit_wise.models.zero_shot_head import create_tokenizer
 
 Shape = tuple[int, ...]
@@ -134,11 +135,11 @@ def _clip_model(
 
 def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
     name, settings = resolved.config["architecture"], resolved.config["pretrained_cfg"]
-    module, preprocess, destinations = build_timm(checkpoint, name, settings)
+    module, preprocess, destinations, remark = build_timm(checkpoint, name, settings)
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
     _require_fit(checkpoint, _shapes(module), destinations, found)
     _require_image_size(checkpoint, module, preprocess["size"][0])
-    architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source})"
+    architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source}{remark})"
     recorded = replace(resolved, config={"architecture": name, "pretrained_cfg": recorded_settings(module)})
     return Model(
         module=module.eval(),
@@ -154,7 +155,8 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
 def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
     """``preprocess_cfg`` with open_clip's defaults filled in, and the size of the tower's images."""
     filled: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
-    return filled | {"size": image_size}
+    own = {key: preprocess_cfg[key] for key in OWN_KEYS if preprocess_cfg.get(key) is not None}
+    return filled | own | {"size": image_size}
 
 
 def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:

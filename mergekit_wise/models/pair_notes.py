@@ -4,8 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mergekit_wise.checkpoint import Checkpoint, DType
+from mergekit_wise.errors import ModelError
 from mergekit_wise.merging import Pair, Rules, TensorPlan
-from mergekit_wise.models.architecture import CLASSNAMES_KEY, declared_config, with_declared_config
+from mergekit_wise.merging.rules import Side
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, ResolvedConfig, declared_config, with_declared_config
+from mergekit_wise.models.open_clip_configs import preprocess_differences
 from mergekit_wise.wording import plural
 
 FINETUNED = "mergekit_wise_finetune"
@@ -27,6 +30,44 @@ def notes_on_order(pair: Pair) -> Iterator[str]:
             f"{first.path.name}, given as the zero-shot checkpoint, records that it was fine-tuned, and "
             f"{second.path.name} does not: if they are swapped, alpha 0 is the fine-tuned model and 1 the zero-shot one"
         )
+
+
+def notes_on_preprocessing(pair: Pair, kept: Side) -> Iterator[str]:
+    """A note if both checkpoints declare how images are preprocessed, and differ; that of the side `kept` is used."""
+    first, second = _declared(pair.zeroshot), _declared(pair.finetuned)
+    if first is None or second is None or first.is_timm != second.is_timm:
+        return
+    found = _timm_differences(first, second) if first.is_timm else _differences(first, second)
+    if found:
+        used = {"zeroshot": pair.zeroshot, "finetuned": pair.finetuned}[kept]
+        yield f"preprocessing differs ({'; '.join(found)}): that of {used.path.name} is used"
+
+
+def _declared(checkpoint: Checkpoint) -> ResolvedConfig | None:
+    try:
+        return declared_config(checkpoint)
+    except ModelError:  # where it is needed, it is reported
+        return None
+
+
+def _differences(first: ResolvedConfig, second: ResolvedConfig) -> list[str]:
+    sizes = [side.config["model_cfg"]["vision_cfg"].get("image_size", 224) for side in (first, second)]
+    found = preprocess_differences(first.config["preprocess_cfg"], second.config["preprocess_cfg"])
+    if sizes[0] != sizes[1]:
+        found = [("image_size", *sizes), *found]
+    return [_difference(*each) for each in found]
+
+
+def _timm_differences(first: ResolvedConfig, second: ResolvedConfig) -> list[str]:
+    """Of what both declare; the rest is the same, because it is timm's."""
+    one, other = first.config["pretrained_cfg"], second.config["pretrained_cfg"]
+    keys = ("input_size", "test_input_size", "interpolation", "mean", "std", "crop_pct", "test_crop_pct", "crop_mode")
+    both = [(key, one[key], other[key]) for key in keys if key in one and key in other]
+    return [_difference(*each) for each in both if each[1] != each[2]]
+
+
+def _difference(key: str, zeroshot: object, finetuned: object) -> str:
+    return f"{key}: {zeroshot} and {finetuned}"
 
 
 def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Iterator[str]:

@@ -21,6 +21,11 @@ _RECORDED = (
     *("crop_mode", "classifier"),
 )
 
+_DATA = frozenset(
+    ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "test_input_size", "test_crop_pct")
+)
+"""Entries of timm's ``pretrained_cfg`` that are about images."""
+
 _RESIZE_MODES = {"center": "shortest", "squash": "squash", "border": "longest"}
 """open_clip's ``resize_mode`` for each ``crop_mode`` of timm."""
 
@@ -74,8 +79,8 @@ class TimmClassifier(nn.Module):
 
 def build_timm(
     checkpoint: Checkpoint, name: str, settings: Mapping[str, Any]
-) -> tuple[TimmClassifier, dict[str, Any], dict[str, Destination]]:
-    """The module with uninitialised weights, its preprocessing, and where each tensor of the checkpoint goes.
+) -> tuple[TimmClassifier, dict[str, Any], dict[str, Destination], str]:
+    """The module with uninitialised weights, its preprocessing, where each tensor goes, and a remark for people.
 
     The module has as many classes as the checkpoint's head.
 
@@ -98,7 +103,8 @@ def build_timm(
         with uninitialized():
             model.reset_classifier(classes)
     destinations = {tensor: Destination(f"model.{tensor}") for tensor in checkpoint.tensors}
-    return TimmClassifier(model), _preprocess(model), destinations
+    preprocess, remark = _data_config(model, name, settings)
+    return TimmClassifier(model), preprocess, destinations, remark
 
 
 def recorded_settings(module: TimmClassifier) -> dict[str, Any]:
@@ -130,11 +136,13 @@ def _plausible(checkpoint: Checkpoint, settings: Mapping[str, Any]) -> Mapping[s
     require_plausible(
         settings, {name: tensor.info.shape for name, tensor in checkpoint.tensors.items()}, str(checkpoint.path)
     )
-    size = settings.get("input_size")
-    if isinstance(size, (list, tuple)) and any(isinstance(side, (int, float)) and side > MAX_IMAGE for side in size):
-        raise ModelError(
-            f"{checkpoint.path}: the configuration asks for images of {list(size)}; {MAX_IMAGE} is the limit."
-        )
+    for size in (settings.get("input_size"), settings.get("test_input_size")):
+        if isinstance(size, (list, tuple)) and any(
+            isinstance(side, (int, float)) and side > MAX_IMAGE for side in size
+        ):
+            raise ModelError(
+                f"{checkpoint.path}: the configuration asks for images of {list(size)}; {MAX_IMAGE} is the limit."
+            )
     return settings
 
 
@@ -144,11 +152,11 @@ def _create(name: str, settings: Mapping[str, Any]) -> Any:
 
         close = ", ".join(get_close_matches(name, timm.list_models(), 3)) or "see timm.list_models()"
         raise ModelError(f"--model {TIMM}{name}: timm has no such model. Close to it: {close}.")
-    known = {
-        key: value
-        for key, value in settings.items()
-        if key in ("input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "num_classes", "classifier")
-    }
+    known = {key: value for key, value in settings.items() if key in _DATA | {"num_classes", "classifier"}}
+    # Timm's own entry is for weights whose other sizes may differ from those of the settings.
+    for key in ("input_size", "crop_pct"):
+        if key in settings:
+            known.setdefault(f"test_{key}", None)
     try:
         with uninitialized():
             return timm.create_model(name, pretrained=False, pretrained_cfg_overlay=known)
@@ -156,15 +164,32 @@ def _create(name: str, settings: Mapping[str, Any]) -> Any:
         raise ModelError(f"timm cannot build {name}: {str(error).strip().splitlines()[0]}") from error
 
 
-def _preprocess(model: Any) -> dict[str, Any]:
-    data = resolve_data_config({}, model=model)  # type: ignore[no-untyped-call]
+def _data_config(model: Any, name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Timm's preprocessing in validation, as `Preprocess.of` takes it, and a remark on what was assumed.
+
+    As in timm's validate.py, images have the size for tests, where the weights have another one than for training.
+    Raises ModelError if timm's names are not known.
+    """
+    cfg = model.pretrained_cfg
+    data = resolve_data_config({}, model=model, use_test_size=not cfg.get("fixed_input_size"))  # type: ignore[no-untyped-call]
+    mode, trained = data["crop_mode"], cfg["input_size"]
+    if mode not in _RESIZE_MODES:
+        raise ModelError(f"timm has no crop_mode {mode!r}; it has {', '.join(_RESIZE_MODES)}.")
+    remark = ""
+    if "." not in name and not settings.keys() & _DATA:
+        tag = cfg.get("tag")
+        remark = (
+            f"; preprocessing: timm's for {cfg['architecture']}.{tag}" if tag else "; preprocessing: timm's default"
+        )
+    if tuple(data["input_size"]) != tuple(trained):
+        remark += f"; images of timm's test size {data['input_size'][-1]} (training: {trained[-1]})"
     return {
         "size": list(data["input_size"][1:]),
         "mode": "RGB",
         "mean": list(data["mean"]),
         "std": list(data["std"]),
         "interpolation": data["interpolation"],
-        "resize_mode": _RESIZE_MODES[data["crop_mode"]],
-        "fill_color": 0,
+        "resize_mode": _RESIZE_MODES[mode],
+        "fill_color": [round(255 * value) for value in data["mean"]] if mode == "border" else 0,
         "crop_pct": data["crop_pct"],
-    }
+    }, remark

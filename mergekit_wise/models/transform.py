@@ -1,32 +1,49 @@
-"""Preprocessing of images for a model, by open_clip's own steps, so that accuracies are comparable.
+"""Preprocessing of images for a model, by the steps of the library that the model is from, so that numbers compare.
 
 Images are resized and cropped on the CPU, in integers, and normalised on the model's device. Knows no model.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import floor
 from typing import Any
 
 import numpy as np
 import torch
-from open_clip.transform import CenterCropOrPad, PreprocessCfg, image_transform_v2, merge_preprocess_dict
+from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from PIL import Image
 from torch import Tensor
 
 from mergekit_wise.errors import ModelError
 
+MAX_RESIZED = 8192
+"""Pixels along a side that a configuration may resize images to."""
+
+OWN_KEYS = ("library", "resize")
+"""Entries of ``preprocess_cfg`` that open_clip does not know; it ignores them."""
+
+Resizing = Callable[[Image.Image], Image.Image]
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """The steps of ``open_clip.image_transform_v2(cfg, is_train=False)``, in two halves; byte for byte the same.
+    """How an image becomes a model's input: one resize, one crop in the centre, and a linear map of the values.
+
+    With one `library` or another the steps differ by a pixel, so each library's own are taken, byte for byte: those of
+    ``open_clip.image_transform_v2(cfg, is_train=False)``, of ``timm.data.create_transform``, or of transformers' image
+    processors that use Pillow.
 
     Attributes:
         size: height and width of the model's images, in pixels.
         mean, std: of each channel, for pixels between 0 and 1.
-        interpolation, resize_mode, fill_color: as in open_clip's ``preprocess_cfg``.
-        crop_pct: `size` as a share of the size that images are resized to, as in timm; 1 for open_clip's models.
+        interpolation: a filter of Pillow's in lower case. open_clip has bilinear and bicubic; "random" is bicubic.
+        resize_mode: what is resized to the size: the "shortest" side, the "longest" one, or both ("squash"); "none" for
+            images that are only cropped.
+        fill_color: where an image is padded, of all channels or of each.
+        crop_pct: `size` as a share of the size that images are resized to, as in timm; 1 for others.
+        resize: height and width that images are resized to; None for `size` divided by `crop_pct`.
+        library: "open_clip", "timm" or "transformers".
     """
 
     size: tuple[int, int] = (224, 224)
@@ -34,25 +51,50 @@ class Preprocess:
     std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
     interpolation: str = "bicubic"
     resize_mode: str = "shortest"
-    fill_color: int = 0
+    fill_color: int | tuple[int, ...] = 0
     crop_pct: float = 1.0
+    resize: tuple[int, int] | None = None
+    library: str = "open_clip"
 
     @classmethod
     def of(cls, preprocess_cfg: Mapping[str, Any]) -> "Preprocess":
         """From the ``preprocess_cfg`` of an open_clip_config.json; missing entries have open_clip's defaults.
 
-        It may also hold timm's ``crop_pct``. Raises ModelError if open_clip would refuse it.
+        It may also hold the entries of `OWN_KEYS`, and timm's ``crop_pct``, which makes it timm's. Other entries that
+        open_clip does not know are ignored, as open_clip does. Raises ModelError for what the library would refuse.
         """
         try:
             cfg = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(preprocess_cfg)))
-            size = (cfg.size, cfg.size) if isinstance(cfg.size, int) else (int(cfg.size[0]), int(cfg.size[-1]))
             mean, std = (tuple(map(float, np.broadcast_to(value, 3))) for value in (cfg.mean, cfg.std))
-            crop_pct = float(preprocess_cfg.get("crop_pct") or 1)
-            preprocess = cls(size, mean, std, cfg.interpolation, cfg.resize_mode, cfg.fill_color, crop_pct)
+            fill: Any = cfg.fill_color
+            resize = preprocess_cfg.get("resize")
+            preprocess = cls(
+                size=_pair(cfg.size),
+                mean=mean,
+                std=std,
+                interpolation=cfg.interpolation,
+                resize_mode=cfg.resize_mode,
+                fill_color=fill if isinstance(fill, int) else tuple(map(int, fill)),
+                crop_pct=float(preprocess_cfg.get("crop_pct") or 1),
+                resize=None if resize is None else _pair(resize),
+                library=preprocess_cfg.get("library") or ("timm" if "crop_pct" in preprocess_cfg else "open_clip"),
+            )
+            if not all(0 < side <= MAX_RESIZED for side in (*preprocess.size, *preprocess.resized)):
+                raise ValueError(f"images would be resized to {preprocess.resized}")
             _resizing(preprocess)
-        except (AssertionError, TypeError, ValueError, LookupError, OverflowError) as error:
-            raise ModelError(f"open_clip has no such preprocessing: {dict(preprocess_cfg)}.") from error
+        except (AssertionError, TypeError, ValueError, LookupError, OverflowError, ZeroDivisionError) as error:
+            library = preprocess_cfg.get("library") or "open_clip"
+            raise ModelError(f"{library} has no such preprocessing: {dict(preprocess_cfg)}.") from error
         return preprocess
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """Height and width that images are resized to, before they are cropped to `size`."""
+        return self.resize or (floor(self.size[0] / self.crop_pct), floor(self.size[1] / self.crop_pct))
+
+    def without_margin(self) -> "Preprocess":
+        """The same for images that are cropped already: they are resized to `size`, and no margin is cut off."""
+        return replace(self, crop_pct=1.0, resize=None)
 
     def pixels(self, image: Image.Image) -> Tensor:
         """Resized and cropped: uint8 [3, H, W]. Raises ValueError for an image too narrow to be resized."""
@@ -69,25 +111,85 @@ class Preprocess:
         return pixels.float().div_(full).sub_(mean).div_(std)
 
 
-@cache
-def _resizing(preprocess: Preprocess) -> Callable[[Image.Image], Image.Image]:
-    """open_clip's steps without the last two, which convert the image to a tensor and normalise it."""
-    from torchvision.transforms import CenterCrop, Compose, Normalize, ToTensor
+def _pair(size: Any) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[-1]))
 
+
+@cache
+def _resizing(preprocess: Preprocess) -> Resizing:
+    """The steps of the library without the last two, which convert the image to a tensor and normalise it."""
+    return {"open_clip": _open_clip, "timm": _timm, "transformers": _transformers}[preprocess.library](preprocess)
+
+
+def _open_clip(preprocess: Preprocess) -> Resizing:
+    if preprocess.resized != preprocess.size:
+        raise ValueError("open_clip resizes images to the model's size")
     cfg = PreprocessCfg(
-        size=tuple(floor(side / preprocess.crop_pct) for side in preprocess.size),
+        size=preprocess.size,
         interpolation=preprocess.interpolation,
         resize_mode=preprocess.resize_mode,
         fill_color=preprocess.fill_color,
     )
-    resize, *crops, convert, to_tensor, normalize = image_transform_v2(cfg, is_train=False).transforms
+    return _without_normalising(image_transform_v2(cfg, is_train=False).transforms)
+
+
+def _timm(preprocess: Preprocess) -> Resizing:
+    from timm.data.transforms_factory import create_transform
+
+    modes = {"shortest": "center", "longest": "border", "squash": "squash"}
+    transform = create_transform(  # its filling colour is the mean, rounded
+        (3, *preprocess.size),
+        crop_pct=preprocess.crop_pct,
+        crop_mode=modes[preprocess.resize_mode],
+        interpolation=preprocess.interpolation,
+        mean=preprocess.mean,
+        std=preprocess.std,
+    )
+    steps = _without_normalising(transform.transforms)
+    return lambda image: steps(_rgb(image))
+
+
+def _without_normalising(steps: list[Any]) -> Resizing:
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    *resizing, to_tensor, normalize = steps
     assert isinstance(to_tensor, ToTensor)
     assert isinstance(normalize, Normalize)
-    if cfg.size != preprocess.size:
-        padded = preprocess.resize_mode == "longest"
-        crops = [CenterCropOrPad(preprocess.size, preprocess.fill_color) if padded else CenterCrop(preprocess.size)]
-    resizing: Callable[[Image.Image], Image.Image] = Compose([resize, *crops, convert])
+    composed: Resizing = Compose(resizing)
+    return composed
+
+
+def _transformers(preprocess: Preprocess) -> Resizing:
+    """Sizes and offsets are rounded down, and a crop that is larger than the image adds black."""
+    names = {Image.Resampling(number).name.lower(): Image.Resampling(number) for number in range(6)}
+    resample, mode = names[preprocess.interpolation], preprocess.resize_mode
+    crop_height, crop_width = preprocess.size
+    if mode not in ("shortest", "longest", "squash", "none"):
+        raise ValueError(mode)
+
+    def resizing(image: Image.Image) -> Image.Image:
+        image = _rgb(image)
+        if mode != "none":
+            image = image.resize(_resized(image.width, image.height, mode, preprocess.resized), resample)
+        left, top = (image.width - crop_width) // 2, (image.height - crop_height) // 2
+        return image.crop((left, top, left + crop_width, top + crop_height))
+
     return resizing
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _resized(width: int, height: int, mode: str, target: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of a resized image, in floating-point numbers as transformers computes them."""
+    if mode == "squash":
+        return target[1], target[0]
+    if mode == "longest":
+        scale = min(target[0] / height, target[1] / width)
+        return int(width * scale), int(height * scale)
+    short, long = target[0], int(target[0] * max(width, height) / min(width, height))
+    return (short, long) if width <= height else (long, short)
 
 
 def create_transform(preprocess_cfg: Mapping[str, Any]) -> Callable[[Image.Image], Tensor]:

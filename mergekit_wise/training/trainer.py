@@ -215,7 +215,7 @@ class Trainer:
             model = self.trainable.model
             return features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how)
         kind = request.augmentation
-        preprocess = self.preprocess if kind == "none" else replace(self.preprocess, crop_pct=1.0)
+        preprocess = self.preprocess if kind == "none" else self.preprocess.without_margin()
         augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
         return cached(Decoded(self.dataset, preprocess, augmentation, workers, request.max_bad))
 

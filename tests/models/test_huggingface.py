@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file
 
 from mergekit_wise.api.merge import merge
@@ -15,6 +16,7 @@ from mergekit_wise.models.architecture import guess_architecture
 from mergekit_wise.models.huggingface import hugging_face_config
 from mergekit_wise.models.names import read_names
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.weight_shapes import fitting
 
 transformers.utils.logging.set_verbosity_error()
@@ -23,7 +25,8 @@ PREPROCESSOR = {
     "image_mean": [0.5, 0.4, 0.3],
     "image_std": [0.2, 0.3, 0.4],
     "resample": 2,
-    "size": {"shortest_edge": 32},
+    "size": {"shortest_edge": 36},
+    "crop_size": {"height": 32, "width": 32},
 }
 
 
@@ -106,16 +109,27 @@ def test_each_of_these_settings_matters(folder, filled, images):
 
 
 def test_the_preprocessor_file_declares_the_preprocessing(folder):
-    """It is translated to open_clip's settings; newer versions store it in processor_config.json."""
+    """Newer versions store it in processor_config.json, which comes first if there are both, as in transformers."""
     path = folder(random_clip(config()))
     wanted = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4], "interpolation": "bilinear", "resize_mode": "shortest"}
-    wanted |= {"size": 32, "mode": "RGB", "fill_color": 0}
+    wanted |= {"size": 32, "mode": "RGB", "fill_color": 0, "library": "transformers", "resize": [36, 36]}
     assert open_model(open_checkpoint(path)).preprocess == wanted
-    (path / "preprocessor_config.json").unlink()
+    (path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR | {"resample": 3}))
     (path / "processor_config.json").write_text(json.dumps({"image_processor": PREPROCESSOR}))
     assert open_model(open_checkpoint(path)).preprocess == wanted
-    squashed = hugging_face_config({}, {"size": {"height": 32, "width": 32}})["preprocess_cfg"]
-    assert squashed["resize_mode"] == "squash"
+
+
+def test_a_missing_preprocessor_file_is_reported(folder):
+    """CLIP's usual preprocessing is assumed at the model's size, and where the configuration is from says so."""
+    path = folder(random_clip(config()))
+    (path / "preprocessor_config.json").unlink()
+    model = open_model(open_checkpoint(path))
+    assert "CLIP's default is assumed" in model.architecture
+    theirs = transformers.CLIPImageProcessorPil(size=32, crop_size=32)
+    image = Image.effect_noise((47, 40), 90).convert("RGB")
+    preprocess = Preprocess.of(model.preprocess)
+    ours = preprocess.normalise(preprocess.pixels(image))
+    assert torch.equal(ours, theirs(image, return_tensors="pt").pixel_values[0])
 
 
 def test_a_state_dict_alone_is_looked_up_among_open_clips(save):
@@ -261,26 +275,3 @@ def test_siglip_is_merged_and_refused_where_images_are_seen(kind, tmp_path):
     with pytest.raises(ModelError, match="SigLIP.*wise convert.*--to open_clip"):
         open_model(open_checkpoint(tmp_path / "out"))
     assert guess_architecture(open_checkpoint(tmp_path / "out")).reason.startswith("Hugging Face's SigLIP")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"size": {"shortest_edge": 36}, "crop_size": {"height": 32, "width": 32}},
-        {"size": {"shortest_edge": 32}, "do_center_crop": False},
-        {"resample": 1},
-        {"do_resize": False},
-        {"do_rescale": False},
-        {"rescale_factor": 1.0},
-    ],
-)
-def test_preprocessing_that_open_clip_does_not_have_is_refused(settings):
-    """It is never replaced by the usual one."""
-    with pytest.raises(ModelError, match="no such preprocessing"):
-        hugging_face_config({}, settings)
-
-
-def test_images_that_are_not_normalized_have_mean_0_and_deviation_1():
-    found = hugging_face_config({}, {"do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3})
-    assert found["preprocess_cfg"]["mean"] == [0.0] * 3
-    assert found["preprocess_cfg"]["std"] == [1.0] * 3

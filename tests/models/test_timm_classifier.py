@@ -5,11 +5,13 @@ import json
 import pytest
 import timm
 import torch
-from timm.data import resolve_data_config
+from PIL import Image
+from timm.data import create_transform, resolve_data_config
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.opening import open_model
+from mergekit_wise.models.transform import Preprocess
 
 
 def random_model(name, classes):
@@ -29,7 +31,7 @@ def test_logits_are_timms(name, classes, save, filled):
         torch.testing.assert_close(model.module(images), own(images))
         torch.testing.assert_close(own.get_classifier()(model.module.encode(images)), own(images))
     assert (model.head, model.has_text_tower, model.classes) == (f"own, {classes} classes", False, classes)
-    assert model.architecture == f"timm:{name} (from --model)"
+    assert model.architecture == f"timm:{name} (from --model; preprocessing: timm's for {name}.r160_in1k)"
 
 
 def test_preprocessing_is_that_of_timms_table(save):
@@ -89,3 +91,50 @@ def test_another_head_has_no_place(save):
         model.zeroshot_head(["cat"], ["a {}"])
     with pytest.raises(ModelError, match="cannot be replaced"):
         model.use_head(torch.zeros(2, 64))
+
+
+def test_images_have_timms_test_size(save):
+    """timm's validate.py takes the size and share for tests where they differ from those of training."""
+    own = random_model("test_mambaout", 5)
+    model = open_model(save(own.state_dict()), "timm:test_mambaout")
+    wanted = resolve_data_config({}, model=own, use_test_size=True)
+    assert wanted["input_size"] != own.pretrained_cfg["input_size"]
+    assert ((3, *model.preprocess["size"]), model.preprocess["crop_pct"]) == (wanted["input_size"], wanted["crop_pct"])
+    assert (
+        f"test size {wanted['input_size'][-1]} (training: {own.pretrained_cfg['input_size'][-1]})" in model.architecture
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"test_input_size": [3, 192, 192], "test_crop_pct": 1.0},
+        {"crop_mode": "border", "mean": [0.2, 0.5, 0.7]},
+        {"crop_mode": "squash", "interpolation": "bilinear"},
+        {"crop_mode": "border", "crop_pct": 1.0, "interpolation": "nearest"},
+        {"input_size": [3, 96, 160], "interpolation": "bilinear"},
+    ],
+    ids=str,
+)
+def test_a_folders_configuration_gives_the_pixels_of_timms_validation(changes, save, tmp_path):
+    """Test sizes of timm's other weights of the architecture play no part; a border has the colour of the mean."""
+    save(random_model("test_mambaout", 9).state_dict(), name="hub/model.safetensors")
+    settings = {"input_size": [3, 128, 128], "crop_pct": 0.875, "mean": [0.5] * 3, "std": [0.5] * 3, **changes}
+    config = {"architecture": "test_mambaout", "num_classes": 9, "pretrained_cfg": settings}
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
+    preprocess = Preprocess.of(open_model(open_checkpoint(tmp_path / "hub")).preprocess)
+    data = resolve_data_config({}, pretrained_cfg=settings, use_test_size=True)
+    for size in ((200, 171), (90, 240), (131, 160)):
+        image = Image.effect_noise(size, 80).convert("RGB")
+        wanted = create_transform(**data)(image)
+        torch.testing.assert_close(preprocess.normalise(preprocess.pixels(image)), wanted)
+
+
+def test_an_unknown_way_of_cropping_is_refused(save, tmp_path):
+    """It is not taken for a centre crop, which timm would do."""
+    save(random_model("test_vit", 5).state_dict(), name="hub/model.safetensors")
+    config = {"architecture": "test_vit", "pretrained_cfg": {"crop_mode": "corner"}}
+    (tmp_path / "hub" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="crop_mode 'corner'"):
+        open_model(open_checkpoint(tmp_path / "hub"))

@@ -105,9 +105,33 @@ def test_what_a_config_leaves_out_or_says_with_none_is_open_clips_default():
         {"size": "x"},
         {"std": [1, 2]},
         {"crop_pct": "x"},
+        {"crop_pct": 1e-6},
+        {"library": "unheard_of"},
+        {"resize": 40},
+        {"library": "transformers", "resize": [40, 10**6]},
+        {"library": "transformers", "resize_mode": "crop"},
     ],
 )
 def test_a_config_that_open_clip_refuses_is_refused(config):
     """The error is a ModelError."""
     with pytest.raises(ModelError, match="no such preprocessing"):
         Preprocess.of(config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"crop_pct": 0.8},
+        {"library": "transformers", "resize": [40, 40]},
+        {"library": "transformers", "resize_mode": "squash", "resize": [40, 50]},
+        {"library": "transformers", "resize_mode": "none"},
+    ],
+    ids=str,
+)
+def test_images_that_are_cropped_already_lose_no_margin(config):
+    """An augmented image, which has the model's size, stays as it is; with the margin it would not."""
+    preprocess = Preprocess.of({"size": 32, **config})
+    image = drawn("RGB", 32, 32, 0)
+    kept = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    assert torch.equal(preprocess.without_margin().pixels(image), kept)
+    assert torch.equal(preprocess.pixels(image), kept) == (config.get("resize_mode") == "none")
