@@ -387,7 +387,7 @@ def _refuse_nearly_imagenet(root: Path, folders: tuple[str, ...]) -> None:
 
 def _require_classes(root: Path, folders: tuple[str, ...]) -> None:
     """Raise SuiteError if the folders are no classes, but hold the folders of classes or of parts."""
-    if len(folders) == 1 and folders[0].casefold() in _UNSORTED:
+    if len(folders) == 1 and folders[0].casefold() in _UNSORTED and _holds_images(root / folders[0]):
         raise SuiteError(
             f"{root}: has the single folder {folders[0]!r}, whose name is no class. List the images in a CSV file with "
             "the columns path and label, and give its path; or give the folder a class with class_map in a TOML file."
