@@ -6,7 +6,7 @@ file in the folder ``suites`` (`suite_file`), which may also describe data sets.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -99,6 +99,8 @@ def open_suite(
     new_templates = None if templates is None else read_templates(templates)
     chosen = selection.references[0] if len(selection.references) == 1 else ""
     found = opened.get(chosen)
+    if use == "train":
+        opened |= {key: _noted(names, dataset) for key, dataset in opened.items() if dataset is not None}
     datasets: dict[str, Dataset] = {}
     for key, dataset in opened.items():
         if dataset is not None:
@@ -160,14 +162,26 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
             key, entry = _named(name)
             entries.setdefault(key, entry)
             continue
+        name_of: dict[str, str] = {}
         for member in _used(suite, use):
             key, entry = member_of(suite, member)
+            if name_of.setdefault(key, member) != member:
+                raise SuiteError(f"{suite.path}: {member!r} and {name_of[key]!r} are the same data set. Name it once.")
             entries.setdefault(key, entry)
             if member == suite.reference and reference is None:
                 references[key] = None
     if not entries:
         raise SuiteError(f"No suite given. Known suites: {', '.join(SUITES)}.")
     return _Selection(tuple(references), entries)
+
+
+def _noted(names: str, dataset: Dataset) -> Dataset:
+    """Training data, with a note if its suite is evaluated on the same data set."""
+    suite = _own_suite(names.strip())
+    if suite is None or suite.train not in suite.members:
+        return dataset
+    note = f"is also evaluated in {suite.path.name}; after training on it, accuracy on it says little"
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
@@ -215,7 +229,7 @@ def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     if name in SUITES or _own_suite(str(path)):
         raise SuiteError(f"{suite.path}: {name!r} is a suite; a suite consists of data sets. Name these.")
     if not path.exists():
-        known = (*suite.entries, *ENTRIES)
+        known = (*suite.entries, *ENTRIES, *sorted(os.listdir(suite.path.parent)))
         raise SuiteError(
             f"{suite.path}: {name!r} is not one of its tables ([data.{name}]), no known data set, and there is no "
             f"{path}.{did_you_mean(name, known)}"
