@@ -776,6 +776,17 @@ class SuitesOptions(Options):
 
     data: DataRoot = ABSENT
     _: KW_ONLY
+    names: Annotated[
+        OptionalNames,
+        Option(
+            "Suites, data sets, folders or TOML files to list.",
+            metavar="NAMES",
+            is_argument=True,
+            default="all that are built in",
+            path="input",
+            completes="suites",
+        ),
+    ] = ABSENT
     progress: Progress = silent
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root, find_entries, member_of
 from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.option_types import takes
@@ -23,6 +23,7 @@ class DatasetStatus:
         problem: what is wrong with a damaged data set; None otherwise.
         places: the folders that are looked for, relative to the data folder.
         hint: what to download, and where to put it.
+        notes: what was left out, mapped or guessed when it was opened.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DatasetStatus:
     problem: str | None
     places: tuple[str, ...]
     hint: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class SuiteStatus:
 
 @dataclass(frozen=True, slots=True)
 class SuitesReport:
-    """The data folder, None if there is none, and the status of every data set and suite of the catalogue."""
+    """The data folder, None if there is none, and the status of every data set and suite that is listed."""
 
     root: Path | None
     data_sets: tuple[DatasetStatus, ...]
@@ -58,14 +60,16 @@ class SuitesReport:
 
 @takes(SuitesOptions)
 def suites(options: SuitesOptions) -> SuitesReport:
-    """Look for every data set under `data`, or under the folder that ``WISE_DATA`` names.
+    """Look for every data set of the catalogue, or for those that are named, such as the ones of a suite's TOML file.
 
-    Images are counted, not decoded. Damaged data sets are listed with their problem. Raises SuiteError if the data
-    folder does not exist.
+    They are looked for under `data`, or under the folder that ``WISE_DATA`` names. Images are counted, not decoded.
+    Damaged data sets are listed with their problem. Raises SuiteError if the data folder does not exist, or a name or
+    a key of a TOML file is wrong.
     """
-    root, progress, total = data_root(options.data), options.progress, len(ENTRIES)
-    statuses = []
-    for number, entry in enumerate(ENTRIES.values()):
+    root, progress = data_root(options.data), options.progress
+    entries, listed = (ENTRIES, tuple(SUITES.values())) if options.names is None else find_entries(options.names)
+    statuses, total = [], len(entries)
+    for number, entry in enumerate(entries.values()):
         progress("Looking for data sets", number, total, "data sets")
         statuses.append(_status(entry, root))
     progress("Looking for data sets", total, total, "data sets")
@@ -74,8 +78,9 @@ def suites(options: SuitesOptions) -> SuitesReport:
         root,
         tuple(statuses),
         tuple(
-            SuiteStatus(name, suite.title, suite.members, sum(member in found for member in suite.members))
-            for name, suite in SUITES.items()
+            SuiteStatus(suite.name, suite.title, members, sum(member in found for member in members))
+            for suite in listed
+            for members in [tuple(member_of(suite, member)[1].name for member in suite.members)]
         ),
     )
 
@@ -105,4 +110,5 @@ def _status(entry: Entry, root: Path | None) -> DatasetStatus:
         problem,
         entry.places,
         entry.hint,
+        () if dataset is None else dataset.notes,
     )

@@ -25,7 +25,7 @@ def suites(options: "SuitesOptions", json: bool) -> None:
     if json:
         show_json({**asdict(report), "root": report.root and str(report.root)})
         return
-    if report.root is None:
+    if report.root is None and any(status.places for status in report.data_sets):
         say(NO_ROOT)
     _show_data_sets(report)
     _show_suites(report)
@@ -48,6 +48,9 @@ def _show_data_sets(report: "SuitesReport") -> None:
         rows,
         incomplete=[not all(status.complete for status in statuses) for statuses in found.values()],
     )
+    for status in report.data_sets:
+        for note in status.notes:
+            out.print_message(note, f"{status.name}: ", "cyan")
     damaged = [status for status in report.data_sets if status.problem]
     missing = [status for status in report.data_sets if status.images is None and not status.problem]
     for title, some in (("Damaged", damaged), ("Not found", missing)):
@@ -64,6 +67,8 @@ def _show_data_sets(report: "SuitesReport") -> None:
 def _show_suites(report: "SuitesReport") -> None:
     from mergekit_wise.cli.console import out
 
+    if not report.suites:
+        return
     out.print()
     rows = [(suite.name, f"{suite.found} of {len(suite.data_sets)}", suite.title) for suite in report.suites]
     _print_table(("Suite", "Data sets", ""), rows, incomplete=[False] * len(rows))

@@ -6,7 +6,7 @@ file in the folder ``suites`` (`suite_file`), which may also describe data sets.
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -131,6 +131,8 @@ def open_suite(
     new_templates = None if templates is None else read_templates(templates)
     chosen = selection.references[0] if len(selection.references) == 1 else ""
     found = opened.get(chosen)
+    if use == "train":
+        opened |= {key: _noted(names, dataset) for key, dataset in opened.items() if dataset is not None}
     datasets: dict[str, Dataset] = {}
     for key, dataset in opened.items():
         if dataset is not None:
@@ -139,6 +141,26 @@ def open_suite(
     _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
     return Suite(suite_name(names, reference), datasets.get(chosen), shifts, missing)
+
+
+def find_entries(names: str) -> tuple[Mapping[str, Entry], tuple[SuiteFile, ...]]:
+    """All data sets that suites, data sets and paths name, by key, and the suites among these.
+
+    Those of a suite's file are the ones to evaluate, to validate and to train on, and the rest of its tables. Raises
+    SuiteError.
+    """
+    entries: dict[str, Entry] = {}
+    suites: list[SuiteFile] = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        suite = SUITES.get(name) or _own_suite(name)
+        if suite is None:
+            entries |= [_named(name)]
+            continue
+        suites.append(suite)
+        train = () if suite.train is None else (suite.train,)
+        for member in dict.fromkeys((*suite.members, *(suite.validate or ()), *train, *suite.entries)):
+            entries |= [member_of(suite, member)]
+    return entries, tuple(suites)
 
 
 def suite_name(names: str, reference: str | Path | None = None) -> str:
@@ -172,14 +194,26 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
             key, entry = _named(name)
             entries.setdefault(key, entry)
             continue
+        name_of: dict[str, str] = {}
         for member in _used(suite, use):
-            key, entry = _member(suite, member)
+            key, entry = member_of(suite, member)
+            if name_of.setdefault(key, member) != member:
+                raise SuiteError(f"{suite.path}: {member!r} and {name_of[key]!r} are the same data set. Name it once.")
             entries.setdefault(key, entry)
             if member == suite.reference and reference is None:
                 references[key] = None
     if not entries:
         raise SuiteError(f"No suite given. Known suites: {', '.join(SUITES)}.")
     return _Selection(tuple(references), entries)
+
+
+def _noted(names: str, dataset: Dataset) -> Dataset:
+    """Training data, with a note if its suite is evaluated on the same data set."""
+    suite = _own_suite(names.strip())
+    if suite is None or suite.train not in suite.members:
+        return dataset
+    note = f"is also evaluated in {suite.path.name}; after training on it, accuracy on it says little"
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
@@ -217,7 +251,7 @@ def _own_suite(name: str) -> SuiteFile | None:
     return suite
 
 
-def _member(suite: SuiteFile, name: str) -> tuple[str, Entry]:
+def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     """Key and entry of a data set that a suite names: one of its tables, a known data set, or a path."""
     if name in ENTRIES:
         return name, ENTRIES[name]
@@ -227,7 +261,7 @@ def _member(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     if name in SUITES or _own_suite(str(path)):
         raise SuiteError(f"{suite.path}: {name!r} is a suite; a suite consists of data sets. Name these.")
     if not path.exists():
-        known = (*suite.entries, *ENTRIES)
+        known = (*suite.entries, *ENTRIES, *sorted(os.listdir(suite.path.parent)))
         raise SuiteError(
             f"{suite.path}: {name!r} is not one of its tables ([data.{name}]), no known data set, and there is no "
             f"{path}.{did_you_mean(name, known)}"
@@ -243,7 +277,7 @@ def _named(name: str) -> tuple[str, Entry]:
     if separator and (suite := _own_suite(file)):
         if table not in suite.entries:
             raise SuiteError(f"{file}: has no table [data.{table}].{did_you_mean(table, suite.entries)}")
-        return _member(suite, table)
+        return member_of(suite, table)
     if name in SUITES or _own_suite(name):
         raise SuiteError(f"{name}: is a suite; expected one data set.")
     if Path(name).exists():
@@ -261,7 +295,8 @@ def _named(name: str) -> tuple[str, Entry]:
 
 def _at(path: Path) -> tuple[str, Entry]:
     """Key and entry of the data set at a path that exists."""
-    return str(path.resolve()), Entry(path.stem, path.stem, partial(_open, path), (), None, "")
+    name = path.stem if path.suffix == ".toml" else path.resolve().name
+    return str(path.resolve()), Entry(name, name, partial(_open, path), (), None, "")
 
 
 def _open(path: Path, root: Path) -> Dataset:
