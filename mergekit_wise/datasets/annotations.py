@@ -138,9 +138,8 @@ def _rows_of_images(
     for column, name in enumerate(header):
         cells = _cells([row[column] for row in rows], [tuple(row[place] for place in used) for row in rows])
         found[name] = _matches(parts, cells)
-    matched = {name: int((row_of >= 0).sum()) for name, row_of in found.items()}
-    best = max(matched, key=matched.__getitem__)
-    if not matched[best]:
+    best = max(found, key=lambda name: (int((found[name] >= 0).sum()), int((found[name] != _NONE).sum())))
+    if not (found[best] != _NONE).any():
         raise SuiteError(
             f"{path}: none of its columns holds the paths or names of the images of {dataset.title}, such as "
             f"{'/'.join(parts[0][-2:])}. Its columns: {listed(header)}."

@@ -21,6 +21,7 @@ from mergekit_wise.datasets import (
     imagenet_9,
     imagenet_c,
     imagenet_d,
+    imagenet_hard,
     imagenet_real,
     objectnet,
     transfer,
@@ -56,6 +57,7 @@ _MODULES = (
     video,
     imagenet_d,
     imagenet_9,
+    imagenet_hard,
     cifar,
     wilds,
     wilds_binary,
@@ -136,6 +138,8 @@ def open_suite(
     new_classnames = None if classnames is None else read_classnames(classnames, notes.append)
     new_templates = None if templates is None else read_templates(templates, notes.append)
     chosen = selection.references[0] if len(selection.references) == 1 else ""
+    if use == "train":
+        opened |= {k: _noted(names, selection.entries[k], root, d) for k, d in opened.items() if d is not None}
     found = opened.get(chosen)
     datasets: dict[str, Dataset] = {}
     for key, dataset in opened.items():
@@ -201,14 +205,32 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
             key, entry = _named(name)
             entries.setdefault(key, entry)
             continue
+        name_of: dict[str, str] = {}
         for member in _used(suite, use):
             key, entry = member_of(suite, member)
+            if name_of.setdefault(key, member) != member:
+                raise SuiteError(f"{suite.path}: {member!r} and {name_of[key]!r} are the same data set. Name it once.")
             entries.setdefault(key, entry)
             if member == suite.reference and reference is None:
                 references[key] = None
     if not entries:
         raise SuiteError(f"No suite given. Known suites: {', '.join(SUITES)}.")
     return _Selection(tuple(references), entries)
+
+
+def _noted(names: str, entry: Entry, root: Path | None, dataset: Dataset) -> Dataset:
+    """Training data, with a note if its suite is evaluated on the same images."""
+    suite = _own_suite(names.strip())
+    if suite is None or suite.train not in suite.members:
+        return dataset
+    try:
+        evaluated = entry.open(root, "test")
+    except SuiteError:  # it has a training part alone
+        return dataset
+    if evaluated is None or evaluated.sample(0) != dataset.sample(0):
+        return dataset
+    note = f"is also evaluated in {suite.path.name}; after training on it, accuracy on it says little"
+    return replace(dataset, notes=(*dataset.notes, note))
 
 
 def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
@@ -256,7 +278,7 @@ def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     if name in SUITES or _own_suite(str(path)):
         raise SuiteError(f"{suite.path}: {name!r} is a suite; a suite consists of data sets. Name these.")
     if not path.exists():
-        known = (*suite.entries, *ENTRIES)
+        known = (*suite.entries, *ENTRIES, *sorted(os.listdir(suite.path.parent)))
         raise SuiteError(
             f"{suite.path}: {name!r} is not one of its tables ([data.{name}]), no known data set, and there is no "
             f"{path}.{did_you_mean(name, known)}"

@@ -136,6 +136,22 @@ def open_parquet(
     return Found(labels, images.image, images.sample, images.size, str(where), classnames=classes, notes=notes)
 
 
+def label_lists(files: Sequence[Path], where: Path, column: str) -> tuple[ParquetImages, list[list[Any]]]:
+    """The images of all `files`, and the list of labels that `column` has of each.
+
+    Raises SuiteError if pyarrow is missing, a file is damaged, or a row has no list of labels.
+    """
+    _require_pyarrow(where)
+    images = _index(files, _image_column(files[0], _features(files[0], where)))
+    labels = _labels_in(files, column)
+    if wrong := [row for row, value in enumerate(labels) if not isinstance(value, list) or not value]:
+        raise SuiteError(
+            f"{images.sample(wrong[0])}: expected a list of labels in the column {column!r}, found "
+            f"{str(labels[wrong[0]])[:80]}. Download it again."
+        )
+    return images, labels
+
+
 def _require_pyarrow(where: Path) -> None:
     try:
         import pyarrow

@@ -119,7 +119,7 @@ def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
         classnames=order,
         labels=new_label[shift.labels],
         metric=replace(shift.metric, accepted=accepted),
-        notes=(*shift.notes, f"its classes are taken in the order of {reference.title}'s, by their names."),
+        notes=(*shift.notes, f"its classes are taken in the order of those of {reference.title}, by name."),
     )
 
 

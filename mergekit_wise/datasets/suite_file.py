@@ -21,7 +21,7 @@ from mergekit_wise.datasets.custom import KEYS as DATA_KEYS
 from mergekit_wise.datasets.custom import entry_of, is_text, read_toml, require_keys, text_of
 from mergekit_wise.datasets.dataset import Entry
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import did_you_mean, listed
 
 KEYS = ("title", "reference", "shifts", "train", "validate", "data")
 """The keys that a suite may have."""
@@ -61,8 +61,9 @@ class SuiteFile:
 
 
 def is_suite(table: Mapping[str, object]) -> bool:
-    """Whether the content of a TOML file is a suite rather than one data set."""
-    return any(key in table for key in KEYS if key not in DATA_KEYS)
+    """Whether the content of a TOML file is a suite rather than one data set, perhaps with a slip in a key."""
+    own = [key for key in KEYS if key not in DATA_KEYS]
+    return any(key in own or ("root" not in table and did_you_mean(key, own)) for key in table)
 
 
 def parse_suite(table: Mapping[str, object], path: Path) -> SuiteFile:
