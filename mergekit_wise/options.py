@@ -245,7 +245,7 @@ Limit = Annotated[
 ]
 Balanced = Annotated[
     bool,
-    Option("For --limit, draw equally many images of every class, not in proportion to its size.", group=DATA),
+    Option("Draw equally many images of every class for --limit, not in proportion to its size.", group=DATA),
 ]
 LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group=DATA, minimum=0)]
 Head = Annotated[
