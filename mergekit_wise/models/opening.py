@@ -174,12 +174,12 @@ def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
 def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
     """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
     for part in module.modules():
-        if getattr(part, "strict_img_size", False) and isinstance(size, int) and (own := part.img_size) is not None:
-            if own[0] != size:
-                raise ModelError(
-                    f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
-                    f"--image-size {own[0]}."
-                )
+        own = getattr(part, "img_size", None) if getattr(part, "strict_img_size", False) else None
+        if isinstance(own, tuple) and isinstance(size, int) and own[0] != size:
+            raise ModelError(
+                f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
+                f"--image-size {own[0]}."
+            )
 
 
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:
