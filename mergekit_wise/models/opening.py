@@ -186,8 +186,8 @@ def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
 def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
     """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
     for part in module.modules():
-        own: Any = getattr(part, "img_size", None) if getattr(part, "strict_img_size", False) else None
-        if own is not None and isinstance(size, int) and own[0] != size:
+        own = getattr(part, "img_size", None) if getattr(part, "strict_img_size", False) else None
+        if isinstance(own, tuple) and isinstance(size, int) and own[0] != size:
             raise ModelError(
                 f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
                 f"--image-size {own[0]}."

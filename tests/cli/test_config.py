@@ -87,7 +87,8 @@ def sample(option):
     """A value that an option takes, as TOML holds it."""
     if option.is_flag:
         return not option.default
-    word = option.option.choices[0] if option.option.choices else "0" if option.option.maximum == 1 else "2"
+    share = 1 in (option.option.maximum, option.option.below)
+    word = option.option.choices[0] if option.option.choices else "0.5" if share else "2"
     return [word, word] if option.is_pair or option.is_repeated else word
 
 
