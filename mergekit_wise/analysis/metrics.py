@@ -29,7 +29,7 @@ class Score:
         name: the kind of the metric.
         value: the reported number, in [0, 1].
         correct, total: top-1 counts over all samples, whatever the metric.
-        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and the top-1 accuracy of each group.
+        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and the accuracy of each group.
         interval: 95 % interval of `value`, as described in :func:`score`.
         worst: the name of the worst group, if the metric is worst-group.
     """
