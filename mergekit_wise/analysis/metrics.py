@@ -29,7 +29,7 @@ class Score:
         name: the kind of the metric.
         value: the reported number, in [0, 1].
         correct, total: top-1 counts over all samples, whatever the metric.
-        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and one per group.
+        values: other numbers in [0, 1] by name: "top-1", "mean-per-class", "pm-0", and the accuracy of each group.
         interval: 95 % interval of `value`, as described in :func:`score`.
         worst: the name of the worst group, if the metric is worst-group.
     """
@@ -73,8 +73,9 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
     right = is_right(metric, predictions, labels)
     correct, total = int(right.sum()), len(labels)
     values = {"top-1": correct / total, "mean-per-class": _mean_recall(labels, right, classes)}
-    shares = {name: (int(right[rows].sum()), len(rows)) for name, rows in metric.groups.items() if len(rows)}
-    if metric.kind != "all-in-group":
+    shares: dict[str, tuple[int, int]] = {}
+    if metric.kind != "all-in-group":  # groups of frames are thousands, and no number of interest each
+        shares = {name: (int(right[rows].sum()), len(rows)) for name, rows in metric.groups.items() if len(rows)}
         values |= {name: hits / count for name, (hits, count) in shares.items()}
     match metric.kind:
         case "top-1":
@@ -84,11 +85,11 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
             value, worst = float(table.value(metric.kind, table.counts)), ""
             interval = clopper_pearson(correct, total) if correct in (0, total) else table.interval(metric.kind)
         case "worst-group":
-            _filled(metric)
+            _require_filled(metric)
             worst = min(shares, key=lambda name: shares[name][0] / shares[name][1])
             value, interval = shares[worst][0] / shares[worst][1], clopper_pearson(*shares[worst])
         case _:  # "all-in-group"
-            groups = _filled(metric).values()
+            groups = _require_filled(metric)
             whole = sum(bool(right[rows].all()) for rows in groups)
             value, interval, worst = whole / len(groups), clopper_pearson(whole, len(groups)), ""
             values["pm-0"] = sum(bool(right[rows[0]]) for rows in groups) / len(groups)
@@ -112,8 +113,8 @@ def _check(predictions: Classes, labels: Classes, classes: int) -> None:
         raise ValueError(f"labels or predictions out of the range of {classes} classes")
 
 
-def _filled(metric: Metric) -> dict[str, Classes]:
-    groups = {name: rows for name, rows in metric.groups.items() if len(rows)}
+def _require_filled(metric: Metric) -> list[Classes]:
+    groups = [rows for rows in metric.groups.values() if len(rows)]
     if not groups:
         raise ValueError(f"{metric.kind} needs groups, and none has samples")
     return groups

@@ -77,6 +77,8 @@ def test_worst_group_is_the_lowest_of_those_that_have_samples():
     assert (found.worst, found.value) == ("Europe", 1 / 3)
     assert found.values == {"top-1": 0.5, "mean-per-class": 0.5, "Asia": 0.75, "Europe": 1 / 3}
     assert found.interval == pytest.approx((wanted.low, wanted.high))
+    by_accuracy = score(Metric("top-1", groups), predictions, labels, 2)
+    assert (by_accuracy.value, by_accuracy.values["Asia"], by_accuracy.values["Europe"]) == (0.5, 0.75, 1 / 3)
 
 
 @pytest.mark.parametrize("seed", range(3))

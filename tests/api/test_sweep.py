@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.evaluate import evaluate
@@ -16,7 +16,7 @@ from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.subsets import limited
-from mergekit_wise.errors import SuiteError, UsageError
+from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pairing import match
@@ -296,3 +296,56 @@ def test_a_timm_model_with_more_than_a_last_layer_is_computed_whole(tmp_path, mo
     options = {"suite": "digits-small", "limit": 2, "batch_size": 2, "workers": 0, "model": "timm:volo_d1_224"}
     sweep(zeroshot, finetuned, alphas=(0.0, 1.0), **options)
     assert whole == [1, 2, 2]
+@pytest.fixture
+def own(tmp_path):
+    """Own data: photos of the ten digits, drawings of them whose classes are listed in another order, and a suite."""
+    digits = open_suite("digits").reference
+    for row in range(0, len(digits), 25):
+        name = digits.classnames[digits.labels[row]]
+        for folder, change in (("photos", ImageOps.grayscale), ("drawings", ImageOps.invert)):
+            path = tmp_path / folder / name / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            change(digits.image(row)).save(path)
+    order = sorted(digits.classnames, reverse=True)
+    (tmp_path / "drawn.toml").write_text(
+        f"root = 'drawings'\nclassnames = {order}\nclass_map = {{ {', '.join(f'{n} = {n!r}' for n in order)} }}\n"
+    )
+    (tmp_path / "own.toml").write_text("reference = 'photos'\nshifts = ['drawn.toml']\ntrain = 'photos'\n")
+    return tmp_path
+
+
+def test_own_data_can_be_the_reference(own):
+    """A suite's file, and a path beside --suite, give the roles, the plot, the averages and no-regret."""
+    sides = [save(own / f"{seed}", tower=seed, head=seed) for seed in (0, 1)]
+    alphas, plot = (0.0, 0.5, 1.0), own / "plot.png"
+    report = sweep(*sides, suite=own / "own.toml", alphas=alphas, prefer="no-regret", plot=plot)
+    assert [(r.suite, r.dataset, r.role) for r in report.records[:2]] == [
+        ("own", "photos", "reference"),
+        ("own", "drawn", "shift"),
+    ]
+    assert plot.exists()
+    assert report.recommendation.alpha in alphas
+    assert [loss.column for loss in report.losses] == ["photos", "drawn", "average of both"]
+    named = sweep(*sides, suite=[own / "drawn.toml"], reference=own / "photos", alphas=alphas)
+    assert [(r.role, r.correct) for r in named.records] == [(r.role, r.correct) for r in report.records]
+    # The drawings as a data set of their own have the folders' order, which is that of the photos.
+    alone = sweep(*sides, suite=own / "drawings", alphas=alphas)
+    assert [r.correct for r in alone.records] == [r.correct for r in report.records if r.role == "shift"]
+    assert alone.losses[0].column == "drawings"
+    assert len(alone.losses) == 1
+
+
+def test_the_plot_needs_a_reference_before_anything_is_measured(own):
+    """The message names the option that gives a reference."""
+    sides = [save(own / f"{seed}", tower=seed, head=seed) for seed in (0, 1)]
+    with pytest.raises(OutputError, match="has no reference; name one with `reference`"):
+        sweep(*sides, suite=own / "drawings", plot=own / "plot.png")
+    with pytest.raises(OutputError, match="photos has no shift"):
+        sweep(*sides, reference=own / "photos", plot=own / "plot.png")
+
+
+def test_choosing_on_several_data_sets_is_refused(own):
+    """A suite is no held-out data set; one of its tables is."""
+    sides = [save(own / f"{seed}", tower=seed, head=seed) for seed in (0, 1)]
+    with pytest.raises(SuiteError, match=r"select.on.*own.toml: expected one data set, found 2: photos, drawn"):
+        sweep(*sides, suite="digits", select_on=str(own / "own.toml"))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mergekit_wise.report.comparison import BOTH, SHIFTS, compare
-from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.summary import baseline_of, robustness, summarize
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import read_results
 
@@ -204,3 +204,19 @@ def test_an_unknown_interval_makes_the_averages_unknown(compared, lines):
     ]
     ((comparison,), _) = compared(odd)
     assert math.isnan(comparison.curves[0].result(0.5, column(comparison, SHIFTS)).low)
+
+
+@pytest.mark.parametrize(
+    ("reference", "metric", "known"),
+    [("imagenet", "top-1", True), ("photos", "top-1", False), ("imagenet", "macro-f1", False)],
+)
+def test_a_baseline_is_for_its_reference_and_for_accuracy(compared, lines, reference, metric, known):
+    """The published line of ImageNet-V2 predicts accuracy from ImageNet's; for other pairs there is no number."""
+    rows = [
+        row | {"dataset": reference} if row["dataset"] == "imagenet" else row | {"metric": metric}
+        for row in lines.sweep(names=("imagenet", "imagenet-v2"))
+    ]
+    (comparison,), _ = compared(rows)
+    shift = column(comparison, "imagenet-v2")
+    assert (baseline_of(comparison, shift) is not None) == known
+    assert (robustness(comparison, comparison.curves[0], 0.5, shift) is not None) == known
