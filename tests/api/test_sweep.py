@@ -296,6 +296,8 @@ def test_a_timm_model_with_more_than_a_last_layer_is_computed_whole(tmp_path, mo
     options = {"suite": "digits-small", "limit": 2, "batch_size": 2, "workers": 0, "model": "timm:volo_d1_224"}
     sweep(zeroshot, finetuned, alphas=(0.0, 1.0), **options)
     assert whole == [1, 2, 2]
+
+
 @pytest.fixture
 def own(tmp_path):
     """Own data: photos of the ten digits, drawings of them whose classes are listed in another order, and a suite."""

@@ -52,7 +52,7 @@ def test_stored_crops_are_not_cropped_again(tmp_path):
     Image.fromarray(pixels).save(folder / "a.png")
     Image.fromarray(np.tile(pixels, (2, 2, 1))).save(folder / "b.png")
     dataset = FIND["imagenet-c-fog-4"](tmp_path)
-    preprocess = Preprocess(size=(24, 24), crop_pct=0.9)
+    preprocess = Preprocess(size=(24, 24), crop_pct=0.9, library="timm")
     (batch,) = decoded(dataset, preprocess, [np.arange(2)], 2, workers=0, hold=1)
     official = torchvision.transforms.Compose(
         [torchvision.transforms.CenterCrop(24), torchvision.transforms.ToTensor()]

@@ -69,5 +69,5 @@ def test_two_data_sets_with_one_title_have_two_columns():
     candidates = to_candidates(made)
     assert candidates[0].names[1:] == ("Birds (north)", "Birds (south)")
     table = sweep_table(candidates, made, 0.5)
-    assert table.columns == ("alpha", "Birds (north)", "Birds (south)", "Avg shifts", "Avg both")
-    assert table.rows[0] == ("0", "20.0", "80.0", "50.0", "50.0")
+    assert table.columns == ("alpha", "Birds (north)", "Birds (south)", "Avg shifts")
+    assert table.rows[0] == ("0", "20.0", "80.0", "50.0")
