@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
+from mergekit_wise.datasets.name_matching import comparable, same_order
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
 
@@ -106,17 +107,17 @@ def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
     A head without names of its own is for the reference's classes in the reference's order. Data sets that are columns
     of a larger head stay as they are.
     """
-    names, order = shift.classnames, reference.classnames
+    order = same_order(shift.classnames, reference.classnames)
     is_own = shift.columns is None and reference.columns is None and shift.vocabulary == reference.vocabulary
-    if not is_own or names == order or len(set(names)) < len(names) or sorted(names) != sorted(order):
+    if not is_own or order is None or order == tuple(range(len(order))):
         return shift
-    new_label = np.array([order.index(name) for name in names], np.int64)
+    new_label = np.array(order, np.int64)
     accepted = shift.metric.accepted
     if accepted is not None:
         accepted = tuple(frozenset(int(new_label[label]) for label in labels) for labels in accepted)
     return replace(
         shift,
-        classnames=order,
+        classnames=reference.classnames,
         labels=new_label[shift.labels],
         metric=replace(shift.metric, accepted=accepted),
         notes=(*shift.notes, f"its classes are taken in the order of those of {reference.title}, by name."),
@@ -246,11 +247,14 @@ def _shared_classes(reference: Dataset, shift: Dataset) -> dict[int, int]:
     if shift.columns is not None and shift.vocabulary == reference.vocabulary and reference.columns is None:
         classes = [(label, columns) for label, columns in enumerate(shift.columns) if label not in shift.no_answers]
         return {column: label for label, columns in classes for column in columns}
-    own = {name: label for label, name in enumerate(shift.classnames)}
-    is_part = len(own) < len(reference.classnames) and own.keys() <= set(reference.classnames)
-    if not is_part or len(own) < len(shift.classnames) or len(set(reference.classnames)) < len(reference.classnames):
+    key = comparable(shift.classnames, reference.classnames)
+    own = {key(name): label for label, name in enumerate(shift.classnames)}
+    names = [key(name) for name in reference.classnames]
+    if not len(own) < len(names) or not own.keys() <= set(names):
         return {}
-    return {label: own[name] for label, name in enumerate(reference.classnames) if name in own}
+    if len(own) < len(shift.classnames) or len(set(names)) < len(names):
+        return {}
+    return {label: own[name] for label, name in enumerate(names) if name in own}
 
 
 def _fitting(dataset: Dataset, classnames: tuple[str, ...], reference: Dataset | None) -> tuple[str, ...]:

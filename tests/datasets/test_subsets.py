@@ -11,7 +11,7 @@ from PIL import Image
 from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, limited, with_names
+from mergekit_wise.datasets.subsets import companions, in_order_of, limited, with_names
 from mergekit_wise.errors import SuiteError
 
 LABELS = np.repeat(np.arange(10), [50, 5, 20, 1, 0, 30, 30, 30, 30, 30])
@@ -280,3 +280,17 @@ def test_names_that_fit_nothing_are_refused(which, names, message):
     """A number of names that fits neither the data set nor ImageNet raises SuiteError."""
     with pytest.raises(SuiteError, match=f"X: .*{message}"):
         with_names(which, names, None)
+
+
+def test_classes_follow_the_reference_by_names_that_differ_in_case_and_underscores():
+    """A shift's folders may be called otherwise than the reference's; its labels become the reference's."""
+    labels = np.array([0, 1, 2])
+    reference = Dataset("photos", "Photos", ("oxeye daisy", "Rose", "tulip"), labels, str)
+    shift = Dataset("drawings", "Drawings", ("tulip", "oxeye_daisy", "rose"), labels, str)
+    found = in_order_of(reference, shift)
+    assert found.classnames == reference.classnames
+    assert found.labels.tolist() == [2, 0, 1]
+    assert "by name" in found.notes[0]
+    part = Dataset("two", "Two", ("rose", "oxeye_daisy"), labels[:2], str)
+    (companion,) = companions(Suite("own", reference, (part,)))
+    assert companion.labels.tolist() == [1, 0]
