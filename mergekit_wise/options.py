@@ -141,7 +141,7 @@ Model = Annotated[
 ImageSize = Annotated[
     int | None,
     Option(
-        "Pixels along a side of the model's images, if no configuration says so (open_clip's --force-image-size).",
+        "Pixels along a side of the model's images, if no configuration says so (open_clip's force_image_size).",
         metavar="N",
         group=MODEL,
         minimum=1,
@@ -251,7 +251,7 @@ LimitSeed = Annotated[int, Option("Random seed for --limit.", metavar="N", group
 Head = Annotated[
     Source | None,
     Option(
-        "Use the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz), or 'zero-shot' to "
+        "Use the head in this file (a checkpoint, or scikit-learn's coefficients in .npz), or 'zero-shot' to "
         "build one from class names.",
         metavar="FILE",
         group=MODEL,
@@ -455,7 +455,7 @@ class FinetuneOptions(Options):
     head: Annotated[
         Source | None,
         Option(
-            "Start from the head in this file (a checkpoint, or scikit-learn's coef_ and intercept_ in .npz).",
+            "Start from the head in this file (a checkpoint, or scikit-learn's coefficients in .npz).",
             metavar="FILE",
             group=MODEL,
             default="the checkpoint's own head",

@@ -41,6 +41,8 @@ def parse_words(text: str, content: str) -> WordList:
     class index, a config.json with ``id2label`` or ``label_names``), lists of Python code, lines of YAML (``- cat``,
     ``0: cat``), and one word per line. Raises SuiteError with what was found; it does not name the file.
     """
+    if text.strip() == "{}":  # the template that is the class name alone, rather than an object without entries
+        return WordList(("{}",))
     if text.lstrip().startswith(("{", "[")) and (value := _json(text)) is not None:
         return WordList(_of_value(value, content), ("read as JSON",))
     if (found := _code(text)) is not None:

@@ -159,7 +159,7 @@ def bash(tmp_path):
         (("finetune", "model", "--train", "cifar100"), ["cifar100"]),
         (("finetune", "model", "--augment", "crop"), ["crop", "crop-flip"]),
         (("sweep", "zs", "ft", "--prefer", "re"), ["reference"]),
-        (("data", "fetch", "imagenet-r"), ["imagenet-r"]),
+        (("data", "fetch", "imagenet-r"), ["imagenet-r", "imagenet-real"]),
     ],
 )
 def test_bash_completes(words, found, bash, tmp_path):

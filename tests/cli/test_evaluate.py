@@ -131,7 +131,10 @@ def test_the_record_says_whether_stored_crops_were_cropped_again(wise, home):
         folder.mkdir(parents=True)
         Image.new("RGB", (side, side), "red").save(folder / "a.png")
     names = "imagenet-c-fog-1,imagenet-c-fog-2"
-    words = ("eval", "model.safetensors", "--data", home, "--workers", 0, "--templates", "plain")
+    (home / "names.txt").write_text("\n".join(f"class {number:03}" for number in range(1000)))
+    words = ("eval", "model.safetensors", "--data", home, "--workers", 0, "--classnames", "names.txt")
+    (home / "prompts.txt").write_text("{}\n")
+    words += ("--templates", "prompts.txt")
     result = wise(*words, "--suite", names)
     assert result.exit_code == 0, result.output
     records = map(json.loads, (home / "results.jsonl").read_text().splitlines())

@@ -154,3 +154,12 @@ def test_prompts_have_words_for_ids_and_underscores():
     assert known.startswith("1 of 5 class names is a WordNet id")
     assert meaningless.startswith("2 of 5 class names are no words ('n99999999', '17')")
     assert not list(notes_on_prompts(("cat", "hot_dog")))
+
+
+def test_the_class_name_alone_is_a_template(tmp_path):
+    """A file that holds `{}` is not taken for an object without entries."""
+    path = tmp_path / "prompts.txt"
+    path.write_text("{}\n")
+    assert read_templates(path) == ("{}",)
+    with pytest.raises(SuiteError):
+        read_classnames(path)
