@@ -39,7 +39,7 @@ def known_records(
         return {}, [], []
     records = read_records(options.results)
     held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: -record.bad):  # of the same measurement, the most complete
         if record.bad <= options.max_bad:
             held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
     known: dict[Place, Record] = {}
