@@ -7,6 +7,7 @@ from mergekit_wise.analysis.baseline import Point, fit_baseline, fit_baselines, 
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
 from mergekit_wise.analysis.choice import (
     PREFERENCES,
+    WARNING,
     Loss,
     Preference,
     Recommendation,
@@ -25,6 +26,7 @@ __all__ = [
     "BASELINES",
     "PREFERENCES",
     "UNMEASURED",
+    "WARNING",
     "Axis",
     "Baseline",
     "Candidate",

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from mergekit_wise.analysis import (
+    WARNING,
     Candidate,
     Loss,
     Recommendation,
@@ -165,13 +166,15 @@ class _Sweep:
         if options.select_on is None:
             chosen = recommend(judged, self.prefer)
         else:
-            name = column_names(measured.records).get(options.select_on)
+            name, judged_on = column_names(measured.records).get(options.select_on), measured.records
             if name is None:
                 held_out = replace(options, suite=options.select_on, reference=None)
                 own = self._measure(alphas, held_out, None)
-                judged, name = to_candidates(own.records), own.records[0].title
+                judged, name, judged_on = to_candidates(own.records), own.records[0].title, own.records
                 measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
             chosen = selected_on(judged, name)
+            if {record.data for record in judged_on} <= {record.data for record in measured.records}:
+                chosen = replace(chosen, warning=WARNING)  # the same images, by another name
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)
 

@@ -96,11 +96,11 @@ def _print_json(report: "SweepReport") -> None:
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
     from mergekit_wise.cli.console import out, show
-    from mergekit_wise.report.terminal_tables import loss_table, sweep_table
+    from mergekit_wise.report.terminal_tables import loss_table, sweep_table, sweep_title
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
-    show(sweep_table(report.candidates, shown, chosen.alpha), f"Accuracy on {suite} (%)")
+    show(sweep_table(report.candidates, shown, chosen.alpha), sweep_title(shown, suite))
     show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* outside the intervals)")
     out.print(f"\nRecommended alpha: {chosen.alpha:g} - {chosen.reason}.")
     if chosen.warning:

@@ -1,15 +1,23 @@
 """The fingerprint of a data set: a digest that is the same on every machine and decodes no image."""
 
 import hashlib
+from collections.abc import Iterator
+from pathlib import Path
 
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.errors import SuiteError
+
+PROBED = 64
+"""Files whose content is included where all files have the same size."""
 
 
 def fingerprint(dataset: Dataset) -> str:
     """The first 16 hex digits of a SHA-256 over every sample's name relative to the data set, its label and its size.
 
     Further labels, groups, and classes that are no answers are included if there are some, because the reported number
-    depends on them. For images that are made rather than stored, the name of the data set is included. The same images
+    depends on them. For images that are made rather than stored, the name of the data set is included. Sizes tell
+    nothing of uncompressed images (BMP, PPM), which all have the same one: then the bytes of some files, evenly spread,
+    are included, so that corruptions of the same images under the same names are told apart. The same images
     have different fingerprints as folders and as tars. Raises SuiteError if a file no longer exists.
     """
     digest = hashlib.sha256()
@@ -20,6 +28,8 @@ def fingerprint(dataset: Dataset) -> str:
         name = dataset.sample(index).removeprefix(dataset.location)
         size = "" if dataset.size is None else dataset.size(index)
         digest.update(f"{name}\0{label}\0{size}\n".encode("utf-8", "surrogateescape"))
+    for content in _probed(dataset):
+        digest.update(hashlib.sha256(content).digest())
     for name, rows in sorted(dataset.metric.groups.items()):
         digest.update(f"group {name}\0{' '.join(map(str, rows.tolist()))}\n".encode("utf-8", "surrogateescape"))
     for accepted in dataset.metric.accepted or ():
@@ -27,3 +37,18 @@ def fingerprint(dataset: Dataset) -> str:
     if dataset.no_answers:
         digest.update(f"no answers {' '.join(map(str, sorted(dataset.no_answers)))}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _probed(dataset: Dataset) -> Iterator[bytes]:
+    """The content of up to `PROBED` files, evenly spread, if all images are files of the same size."""
+    if dataset.size is None or len(dataset) < 2 or not Path(dataset.sample(0)).is_file():
+        return
+    first = dataset.size(0)
+    if any(dataset.size(index) != first for index in range(1, len(dataset))):
+        return
+    for place in range(min(PROBED, len(dataset))):
+        path = Path(dataset.sample(place * len(dataset) // min(PROBED, len(dataset))))
+        try:
+            yield path.read_bytes()
+        except OSError as error:
+            raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error

@@ -198,13 +198,13 @@ def _notes_on_part(whole: Dataset, part: Dataset, draw: Draw) -> Iterator[str]:
                 name for name, rows in whole.metric.groups.items() if rows.size and name not in part.metric.groups
             ]:
                 yield f"--limit {len(part)} drew no image of {listed(lost)}, which cannot be the worst group."
-        case "top-1" if draw == "balanced":
-            sizes = np.bincount(whole.labels)
-            if len(set(sizes[sizes > 0].tolist())) > 1:
-                yield (
-                    "its classes differ in size, and --balanced draws as many images of each, so the result is not an "
-                    "estimate of the whole data set's."
-                )
+    sizes = np.bincount(whole.labels)
+    # A mean over classes does not depend on how many images each has; precision and mixed groups do.
+    if draw == "balanced" and whole.metric.kind != "mean-per-class" and len(set(sizes[sizes > 0].tolist())) > 1:
+        yield (
+            "its classes differ in size, and --balanced draws as many images of each, so the result is not an "
+            "estimate of the whole data set's."
+        )
 
 
 def _metric_of_rows(metric: Metric, rows: NDArray[np.int64]) -> Metric:

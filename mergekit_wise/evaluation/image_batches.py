@@ -86,6 +86,8 @@ def require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
     shown = " ".join(list(bad.values())[:_SHOWN])
     more = f" And {len(bad) - _SHOWN} more." if len(bad) > _SHOWN else ""
     images = "1 image is" if len(bad) == 1 else f"{len(bad)} images are"
+    if len(bad) == len(dataset):
+        raise SuiteError(f"{dataset.title}: no image can be read, so nothing can be measured. {shown}{more}")
     raise SuiteError(
         f"{dataset.title}: {images} unreadable, but only {allowed} may be. {shown}{more} "
         "Replace them, or tolerate them with --max-bad."

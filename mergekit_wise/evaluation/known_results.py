@@ -39,7 +39,7 @@ def known_records(
         return {}, [], []
     records = read_records(options.results)
     held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: -record.bad):  # of the same measurement, the most complete
         if record.bad <= options.max_bad:
             held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
     known: dict[Place, Record] = {}
@@ -67,16 +67,18 @@ def _reason(draft: Draft, records: Sequence[Record]) -> str:
         # Folders in two places may have the same name.
         and (record.suite == draft["suite"] or record.location == draft["location"])
     ]
-    found: list[tuple[str, ...]] = [
-        changes({name: getattr(record, name) for name in IDENTITY}, draft)
-        or (f"it lacks {plural(record.bad, 'unreadable image')}, more than --max-bad allows",)
-        for record in reversed(named)
-        if record.data
-    ]
-    if not found:
+    told = [record for record in reversed(named) if record.data]
+    if not told:
         return "the earlier result does not say what it depends on" if named else ""
-    fewest = min(found, key=len)
-    return ", ".join(fewest)
+    nearest = min(told, key=lambda record: _distance(record, draft))
+    found = changes({name: getattr(nearest, name) for name in IDENTITY}, draft)
+    return ", ".join(found) or f"it lacks {plural(nearest.bad, 'unreadable image')}, more than --max-bad allows"
+
+
+def _distance(record: Record, draft: Draft) -> int:
+    """How many attributes differ that the measurement depends on."""
+    here = key_of({name: getattr(record, name) for name in IDENTITY})
+    return sum(one != other for one, other in zip(here, key_of(draft), strict=True))
 
 
 def known_analysis(pair: PairAnalysis, drafts: Sequence[Draft], options: EvaluationOptions) -> Analysis | None:

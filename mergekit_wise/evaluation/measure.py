@@ -83,6 +83,7 @@ def measure(
         notes += on_classes
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
         notes += _notes_on_crops(parts, drafts)
+        notes += _notes_on_copies(suite.datasets, drafts)
         known, renamed, reasons = ranks.share(known_records(drafts, options))
         notes += reasons
         results = options.results if ranks.rank == 0 else None
@@ -281,6 +282,16 @@ def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]])
             f"{listed(again, 3)}: stored cropped, but to another size than the model's, so images are resized and "
             "cropped again; the results are not comparable with published ones"
         )
+
+
+def _notes_on_copies(datasets: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:
+    """Names data sets that are the same one twice, as after a path was copied."""
+    titles: dict[str, list[str]] = {}
+    for dataset, row in zip(datasets, drafts, strict=False):  # companions follow, which repeat the reference on purpose
+        titles.setdefault(row[0]["data"], []).append(dataset.title)
+    for copies in titles.values():
+        if len(copies) > 1:
+            yield f"{listed(copies)}: the same images and labels, which count {len(copies)} times"
 
 
 def _pair(evaluator: Evaluator, variants: Sequence[Variant], models: Sequence[Draft]) -> str:

@@ -30,7 +30,7 @@ NAMES = {
     "prompts": "other class names or templates",
     "columns": "another mapping of classes",
     "metric": "{}",
-    "data": "other images",
+    "data": "other images or labels",
 }
 """How the name of a series says what is different in it."""
 
@@ -145,10 +145,11 @@ def divided(rows: Sequence[Measurement]) -> tuple[Series, ...]:
 def described(name: str, series: Iterable[tuple[str, int]]) -> str:
     """A sentence on series under one name; of each its label, which is empty for the main one, and its images."""
     (_, images), *others = series
+    latest = ", of equally large ones the latest" if any(count == images for _, count in others) else ""
     listed = ", ".join(f"'{name} ({label})' ({plural(count, 'image')})" for label, count in others)
     return (
         f"{name} was measured in {1 + len(others)} ways, which are never mixed: '{name}' is the largest whole "
-        f"measurement ({plural(images, 'image')}), shown beside {listed}."
+        f"measurement{latest} ({plural(images, 'image')}), shown beside {listed}."
     )
 
 

@@ -90,6 +90,12 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
     return Table.of_texts((*measured.columns, *names), rows, marked)
 
 
+def sweep_title(records: Sequence[Record], suite: str) -> str:
+    """What the numbers of a sweep's table are; metrics other than top-1 accuracy are named with their data sets."""
+    others = dict.fromkeys(f"{record.title}: {record.metric}" for record in records if record.metric != "top-1")
+    return f"Results on {suite} (%; {', '.join(others)})" if others else f"Accuracy on {suite} (%)"
+
+
 def measured_table(records: Sequence[Record]) -> Table:
     """A row per alpha, a column per data set; empty where an alpha was not measured."""
     references = {r.dataset: "Ref." for r in records if r.role == "reference"}

@@ -49,7 +49,7 @@ _NAMES = {"preprocess": "preprocessing", "versions": "", "limit": "--limit", "se
 
 _DIGESTS = {
     "weights": "the weights changed",
-    "data": "the images changed",
+    "data": "the images, their labels or groups changed",
     "prompts": "the class names or templates changed",
     "columns": "the mapping of classes changed",
 }

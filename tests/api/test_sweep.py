@@ -183,6 +183,19 @@ def test_the_alpha_can_be_chosen_on_a_held_out_set(sides):
     assert inside.recommendation.warning
 
 
+def test_a_set_of_the_suite_is_no_held_out_set_whatever_it_is_called(sides, tmp_path):
+    """Alpha that is chosen on evaluated images has the warning, also where these are named by their table or path."""
+    for folder, colour in (("photos", 40), ("night", 10)):
+        for number in range(10):
+            (tmp_path / folder / str(number)).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (colour, number, 0)).save(tmp_path / folder / str(number) / f"{colour}.png")
+    suite = tmp_path / "own.toml"
+    suite.write_text('reference = "p"\n[data.p]\nroot = "photos"\n')
+    for chosen_on, warned in (("own.toml::p", True), ("photos", True), ("night", False)):
+        report = sweep(*sides, alphas=(0, 0.5, 1), suite=str(suite), select_on=str(tmp_path / chosen_on))
+        assert bool(report.recommendation.warning) is warned, chosen_on
+
+
 def teach(path, dataset):
     """Replace the head of a checkpoint by the least-squares classifier of a data set's images."""
     checkpoint = open_checkpoint(path)

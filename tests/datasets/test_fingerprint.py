@@ -21,6 +21,8 @@ def folder(tmp_path):
     for name in ("a/1.png", "a/2.png", "b/1.png", "b/2.png"):
         (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (3, 3), (len(name), 1, 2)).save(tmp_path / "set" / name)
+    with (tmp_path / "set" / "b" / "2.png").open("ab") as file:
+        file.write(b"0")  # compressed files differ in size
     return tmp_path / "set"
 
 
@@ -29,6 +31,16 @@ def test_it_is_sixteen_hex_digits_of_a_sha_256(folder):
     rows = [("a/1.png", 0), ("a/2.png", 0), ("b/1.png", 1), ("b/2.png", 1)]
     text = "4 2\n" + "".join(f"/{name}\0{label}\0{(folder / name).stat().st_size}\n" for name, label in rows)
     assert fingerprint(open_folder(folder)) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def test_uncompressed_images_of_one_size_are_told_apart_by_their_content(tmp_path):
+    """Two corruptions as BMP, under the same names and with files of the same size, have different fingerprints."""
+    for folder, value in (("weak", 10), ("strong", 90), ("copy", 10)):
+        for name in ("a/1.bmp", "b/2.bmp"):
+            (tmp_path / folder / "test" / name).parent.mkdir(parents=True)
+            Image.new("RGB", (3, 3), (value, 1, 2)).save(tmp_path / folder / "test" / name)
+    weak, strong, copy = (fingerprint(open_folder(tmp_path / each / "test")) for each in ("weak", "strong", "copy"))
+    assert weak == copy != strong
 
 
 def test_it_does_not_depend_on_where_the_data_is(folder, tmp_path):

@@ -1,6 +1,7 @@
 """Evaluations and sweeps write, reuse, leave out and refuse what they should."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,43 @@ def test_why_it_is_measured_again_is_said(change, said, run):
     found = [note for note in run("one", **change).notes if "measured again" in note]
     assert len(found) == bool(said)
     assert said in "".join(found)
+
+
+def test_the_reason_is_the_difference_from_the_nearest_result(home, run):
+    """Images that changed are named, although a look at a part of them, which also differs, is more recent."""
+    shutil.copytree(home / "one", home / "changed" / "one")
+    run("changed/one")
+    run("changed/one", limit=9)
+    (home / "changed" / "one" / "ant" / "0.jpg").unlink()
+    (said,) = [note for note in run("changed/one").notes if "measured again" in note]
+    assert said == "one: measured again: the images, their labels or groups changed."
+
+
+def test_of_results_of_one_measurement_the_most_complete_is_used(home, run):
+    """A result that lacks images does not replace one that has them all, in whatever order they were measured."""
+    shutil.copytree(home / "one", home / "large" / "one")
+    Image.new("RGB", (100, 100)).save(home / "large" / "one" / "ant" / "large.png")
+    for options in ({"max_pixels": 5000, "max_bad": 1}, {}, {"max_bad": 1}):
+        report = run("large/one", **options)
+    assert (report.records[0].total, report.records[0].bad, report.added) == (21, 0, 0)
+
+
+def test_a_data_set_without_a_readable_image_is_no_matter_of_max_bad(home, run):
+    """The error does not advise to tolerate more images than there are."""
+    with pytest.raises(SuiteError, match="^one: no image can be read, so nothing can be measured") as error:
+        run("one", max_pixels=10, max_bad=100)
+    assert "Replace them, or tolerate" not in str(error.value)
+
+
+def test_a_data_set_that_is_named_twice_is_said_to_count_twice(home, run, tmp_path):
+    """Two tables with the same images, as after a path was copied, are named; different ones are not."""
+    suite = tmp_path / "twice.toml"
+    tables = "".join(
+        f'[data.{name}]\nroot = "{home / root}"\n' for name, root in (("a", "one"), ("b", "one"), ("c", "two"))
+    )
+    suite.write_text(f'reference = "a"\nshifts = ["b", "c"]\n{tables}')
+    assert "a, b: the same images and labels, which count 2 times" in run(suite).notes
+    assert not any("the same images" in note for note in run("one", "two").notes)
 
 
 def test_results_of_an_earlier_version_are_measured_again_and_kept(run, predicted, tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
-from mergekit_wise.report.terminal_tables import accuracy_table, sweep_table
+from mergekit_wise.report.terminal_tables import accuracy_table, sweep_table, sweep_title
 from mergekit_wise.results import Record, to_candidates
 
 REFERENCE = Record("m", "w", None, "s", "imagenet", "ImageNet", "reference", 38000, 50000, top5=47000)
@@ -71,3 +71,9 @@ def test_two_data_sets_with_one_title_have_two_columns():
     table = sweep_table(candidates, made, 0.5)
     assert table.columns == ("alpha", "Birds (north)", "Birds (south)", "Avg shifts")
     assert table.rows[0] == ("0", "20.0", "80.0", "50.0")
+
+
+def test_the_title_of_a_sweep_names_other_metrics_than_accuracy():
+    """A worst group is not called an accuracy; each data set is named once, however many alphas there are."""
+    assert sweep_title([REFERENCE, SHIFT], "s") == "Accuracy on s (%)"
+    assert sweep_title([REFERENCE, FMOW, FMOW], "s") == "Results on s (%; FMoW, out of distribution: worst-group)"

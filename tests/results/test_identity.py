@@ -40,7 +40,7 @@ def test_versions_that_cannot_change_a_number_do_not_make_it_stale(versions):
         ({"versions": FACTS["versions"] | {"measurement": "9"}}, f"measurement {MEASUREMENT} -> 9"),
         ({"limit": 10, "seed": 0, "draw": "proportional", "data": "y"}, "--limit none -> 10"),
         ({"weights": "y"}, "the weights changed"),
-        ({"data": "y"}, "the images changed"),
+        ({"data": "y"}, "the images, their labels or groups changed"),
         ({"prompts": "y"}, "the class names or templates changed"),
         ({"head": "zero-shot"}, "head x -> zero-shot"),
     ],
