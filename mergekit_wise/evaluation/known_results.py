@@ -40,7 +40,8 @@ def known_records(
     records = read_records(options.results)
     held: dict[Key | None, dict[tuple[object, ...], Record]] = {}
     for record in sorted(records, key=lambda record: -record.bad):  # of the same measurement, the most complete
-        if record.bad <= options.max_bad:
+        # Another limit may let other images be read; where all were read, it changes nothing.
+        if record.bad <= options.max_bad and (not record.bad or record.max_pixels == options.max_pixels):
             held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
     known: dict[Place, Record] = {}
     renamed: list[Record] = []

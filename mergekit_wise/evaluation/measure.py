@@ -254,6 +254,7 @@ def _drafts(
             "pair": pair,
             "missing": tuple(part.name for part in suite.missing),
             "same_images": dataset.same_images,
+            "max_pixels": options.max_pixels,
         }
         stored = {"stored_crops": True} if is_taken_as_stored(dataset, preprocess) else {}
         drafts.append(

@@ -51,6 +51,7 @@ class Record:
         unsound: images whose logits were infinite or NaN; they count as wrong.
         missing: data sets of the suite that were not found.
         same_images: equal for data sets that are made of the same images; empty for images of its own.
+        max_pixels: the limit beyond which images were unreadable; None for the usual one.
     """
 
     model: str
@@ -85,6 +86,7 @@ class Record:
     unsound: int = 0
     missing: tuple[str, ...] = ()
     same_images: str = ""
+    max_pixels: int | None = None
     draw: str = ""
     columns: str = ""
     pair: str = ""

@@ -163,6 +163,16 @@ def test_of_results_of_one_measurement_the_most_complete_is_used(home, run):
     assert (report.records[0].total, report.records[0].bad, report.added) == (21, 0, 0)
 
 
+def test_a_result_that_lacks_images_is_for_its_limit_of_pixels(home, run):
+    """With another limit the image is read; a result with all images is used whatever the limit."""
+    shutil.copytree(home / "one", home / "high" / "one")
+    Image.new("RGB", (100, 100)).save(home / "high" / "one" / "ant" / "large.png")
+    assert run("high/one", max_pixels=5000, max_bad=1).records[0].total == 20
+    assert run("high/one", max_pixels=5000, max_bad=1).added == 0
+    assert run("high/one", max_bad=1).records[0].total == 21
+    assert run("high/one", max_pixels=20_000, max_bad=1).added == 0
+
+
 def test_a_data_set_without_a_readable_image_is_no_matter_of_max_bad(home, run):
     """The error does not advise to tolerate more images than there are."""
     with pytest.raises(SuiteError, match="^one: no image can be read, so nothing can be measured") as error:
