@@ -55,6 +55,8 @@ _DIGESTS = {
 }
 """What a message says if an attribute differs whose value means nothing to people."""
 
+_OTHERWISE = "another version of wise measured it otherwise"
+
 _DRAWN = ("limit", "seed", "draw")
 """How images were drawn: if that differs, the images do, which need not be said as well."""
 
@@ -112,7 +114,7 @@ def _changes(name: str, old: Any, new: Any) -> Iterator[str]:
         for key in dict.fromkeys((*old, *new)):
             yield from _changes(f"{name} {key}".strip(), old.get(key), new.get(key))
     elif json.dumps(old) != json.dumps(new):  # lists in a file are tuples in memory
-        yield f"{name} {_shown(old)} -> {_shown(new)}"
+        yield _OTHERWISE if name == "measurement" else f"{name} {_shown(old)} -> {_shown(new)}"
 
 
 def _shown(value: Any) -> str:

@@ -203,7 +203,7 @@ def test_results_of_an_earlier_version_are_measured_again_and_kept(run, predicte
     path.write_text(json.dumps(record) + "\n")
     found = run("one")
     assert found.added == 1
-    assert any("measurement 1 -> 2" in note for note in found.notes)
+    assert any("another version of wise" in note for note in found.notes)
     assert len(read_records(path)) == 2
 
 
