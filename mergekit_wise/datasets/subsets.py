@@ -124,9 +124,10 @@ def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
     """
     names, order = shift.classnames, reference.classnames
     is_own = shift.columns is None and reference.columns is None and shift.vocabulary == reference.vocabulary
-    if not is_own or names == order or len(set(names)) < len(names) or sorted(names) != sorted(order):
+    places = same_order(names, order) if is_own else None
+    if places is None or places == tuple(range(len(order))):
         return shift
-    moved = _with_order(shift, [order.index(name) for name in names], order)
+    moved = _with_order(shift, places, order)
     note = f"its classes are taken in the order of those of {reference.title}, by name."
     return replace(moved, notes=(*shift.notes, note))
 

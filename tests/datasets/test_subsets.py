@@ -11,7 +11,7 @@ from PIL import Image
 from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, limited, with_names
+from mergekit_wise.datasets.subsets import companions, in_order_of, limited, with_names
 from mergekit_wise.errors import SuiteError
 
 LABELS = np.repeat(np.arange(10), [50, 5, 20, 1, 0, 30, 30, 30, 30, 30])
@@ -311,3 +311,11 @@ def test_names_of_other_classes_are_refused():
     ):
         with_names(animals(), ("dog", "cat", "ox"), None)
     assert with_names(animals(), ("tom", "rex", "eve"), None).classnames == ("tom", "rex", "eve")
+
+
+def test_a_shifts_classes_are_found_in_the_reference_whatever_the_case():
+    """A head without names is the reference's, so folders called EEL, Cat and dog take its order."""
+    reference = Dataset("r", "R", ("EEL", "Cat", "dog"), np.array([0, 1, 2]), lambda i: None)
+    moved = in_order_of(reference, animals())
+    assert [reference.classnames[label] for label in moved.labels] == ["Cat", "Cat", "dog", "EEL"]
+    assert "by name" in moved.notes[-1]
