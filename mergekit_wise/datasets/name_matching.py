@@ -4,6 +4,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import listed, plural
+
+IN_GIVEN_ORDER = "its classes are taken in the order of the given class names, by name"
+"""A note on data whose own names are given in another order."""
+
 _NUMBERED = re.compile(r"(?:(?:class|label)[ _-]?)?(\d{1,9})", re.IGNORECASE)
 
 
@@ -30,6 +36,27 @@ def in_place(first: Sequence[str], second: Sequence[str]) -> int:
     one, other = [key(name) for name in first], [key(name) for name in second]
     same = sum(a == b for a, b in zip(one, other, strict=False))
     return -1 if any(a != b and a in other for a, b in zip(one, other, strict=False)) else same
+
+
+def require_own_places(own: Sequence[str], given: Sequence[str], where: str) -> None:
+    """Raise SuiteError, naming `where`, if the names `given` for classes are for the most part those of other classes.
+
+    `own` are the names that the classes have in the data, as many as there are given ones.
+    """
+    key = comparable(own, given)
+    pairs = [(key(name), key(new)) for name, new in zip(own, given, strict=True)]
+    theirs = {new for _, new in pairs}
+    moved = [name for name, (old, new) in zip(own, pairs, strict=True) if old != new and old in theirs]
+    if len(moved) > sum(old == new for old, new in pairs):
+        known = {key(name) for name in own}
+        lacking = listed((repr(name) for name in own if key(name) not in theirs), 3) or "none"
+        unknown = listed((repr(name) for name in given if key(name) not in known), 3) or "none"
+        raise SuiteError(
+            f"{where}: {plural(len(moved), 'class')}, such as {moved[0]!r}, would get the name of another class: the "
+            f"given class names are in another order than the data's, and are not all the same. Only the data has "
+            f"{lacking}; only the list has {unknown}. Give one name for each class, in the data's order: "
+            f"{listed(map(repr, own), 3)}."
+        )
 
 
 def comparable(*lists: Sequence[str]) -> Callable[[str], str]:

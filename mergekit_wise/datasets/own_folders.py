@@ -34,6 +34,7 @@ from mergekit_wise.datasets.imagenet_files import (
     unnamed_folders,
 )
 from mergekit_wise.datasets.layouts import Found, open_folders, positions, require_labels
+from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, require_own_places, same_order
 from mergekit_wise.datasets.splits import part_folder, part_names, role_of
 from mergekit_wise.datasets.webdataset import COMPRESSED, TarSet, has_tars, open_tar, open_tars
 from mergekit_wise.errors import SuiteError
@@ -175,7 +176,9 @@ def _notes_beside_parts(root: Path) -> tuple[str, ...]:
                 "images without class folders. List the images in a CSV file with the columns path, label and split, "
                 "and give its path; or, if the folders are classes, assign them with class_map in a TOML file."
             )
-        return ()
+        are = "folder is" if len(unlabelled) == 1 else "folders are"
+        note = f"{len(unlabelled)} {are} called after parts of a data set and read as classes: "
+        return (note + listed(map(repr, unlabelled)),) if unlabelled else ()
     unclear = [name for name in others if not role_of(name) and _has_image(root / name)]
     if unclear:
         raise SuiteError(
@@ -242,6 +245,8 @@ def _from_labelled(found: Found, description: Description) -> Dataset:
     if names is None:
         names = _numbered(int(found.labels.max()) + 1, found.location)
     require_labels(found.labels, len(names), found.location)
+    if found.classnames is not None and len(found.classnames) == len(names):
+        found = _in_order(found, found.classnames, names)
     return _dataset(found, names, description)
 
 
@@ -342,7 +347,25 @@ def _from_named(root: Path, label_of: Mapping[str, int], description: Descriptio
             f"{root}: expected {plural(len(label_of), 'class name')}, one per class folder, found {len(names)}. "
             "Give one for each folder, or assign folders to classes with class_map."
         )
-    return _dataset(open_folders(root, label_of, "after classes"), names, description)
+    found = open_folders(root, label_of, "after classes")
+    return _dataset(
+        _in_order(found, tuple(map(as_text, sorted(label_of, key=label_of.__getitem__))), names), names, description
+    )
+
+
+def _in_order(found: Found, own: Sequence[str], names: tuple[str, ...]) -> Found:
+    """`found`, whose classes have their `own` names, with labels in the order of `names`, if these are the same names.
+
+    Raises SuiteError if most are, but not all.
+    """
+    places = same_order(own, names)
+    if places is None:
+        require_own_places(own, names, found.location)
+    if places is None or places == tuple(range(len(names))):
+        return found
+    return replace(
+        found, labels=np.array(places, np.int64)[found.labels], classnames=names, notes=(*found.notes, IN_GIVEN_ORDER)
+    )
 
 
 def _from_numbers(root: Path, folders: tuple[str, ...], description: Description) -> Dataset:

@@ -3,7 +3,7 @@
 This module knows nothing of where images come from.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
-from mergekit_wise.datasets.name_matching import comparable, same_order
+from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, comparable, require_own_places, same_order
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
 
@@ -95,10 +95,25 @@ def with_names(
 
     For a data set with some of ImageNet's classes, such as ImageNet-R, all 1000 names of ImageNet may be given; those
     of its classes are taken. So are those of a shift that has, by its own names, some of the classes of `reference`.
-    Raises SuiteError if the number of names fits neither.
+    The data set's own names in another order are no other names: its classes then take that order. Raises SuiteError
+    if the number of names fits neither, or if most names are those that other classes have.
     """
-    names = dataset.classnames if classnames is None else _fitting(dataset, classnames, reference)
-    return replace(dataset, classnames=names, templates=dataset.templates if templates is None else templates)
+    named = dataset if classnames is None else _named(dataset, classnames, reference)
+    return named if templates is None else replace(named, templates=templates)
+
+
+def _named(dataset: Dataset, names: tuple[str, ...], reference: Dataset | None) -> Dataset:
+    places = same_order(dataset.classnames, names)
+    if places is None:
+        if len(names) == len(dataset.classnames):
+            require_own_places(dataset.classnames, names, dataset.title)
+        return replace(dataset, classnames=_fitting(dataset, names, reference))
+    if places == tuple(range(len(names))):
+        return replace(dataset, classnames=names)
+    if dataset.vocabulary:
+        note = f"the given class names are its own in another order; it keeps that of {dataset.vocabulary}"
+        return replace(dataset, classnames=tuple(names[place] for place in places), notes=(*dataset.notes, note))
+    return replace(_with_order(dataset, places, names), notes=(*dataset.notes, IN_GIVEN_ORDER))
 
 
 def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
@@ -107,20 +122,27 @@ def in_order_of(reference: Dataset, shift: Dataset) -> Dataset:
     A head without names of its own is for the reference's classes in the reference's order. Data sets that are columns
     of a larger head stay as they are.
     """
-    order = same_order(shift.classnames, reference.classnames)
     is_own = shift.columns is None and reference.columns is None and shift.vocabulary == reference.vocabulary
-    if not is_own or order is None or order == tuple(range(len(order))):
+    places = same_order(shift.classnames, reference.classnames) if is_own else None
+    if places is None or places == tuple(range(len(places))):
         return shift
-    new_label = np.array(order, np.int64)
-    accepted = shift.metric.accepted
+    moved = _with_order(shift, places, reference.classnames)
+    note = f"its classes are taken in the order of those of {reference.title}, by name."
+    return replace(moved, notes=(*shift.notes, note))
+
+
+def _with_order(dataset: Dataset, new_label: Sequence[int], order: tuple[str, ...]) -> Dataset:
+    """`dataset` with the label ``new_label[i]`` in place of ``i``; `order` are its names in the new order."""
+    new = np.array(new_label, np.int64)
+    accepted = dataset.metric.accepted
     if accepted is not None:
-        accepted = tuple(frozenset(int(new_label[label]) for label in labels) for labels in accepted)
+        accepted = tuple(frozenset(int(new[label]) for label in labels) for labels in accepted)
     return replace(
-        shift,
-        classnames=reference.classnames,
-        labels=new_label[shift.labels],
-        metric=replace(shift.metric, accepted=accepted),
-        notes=(*shift.notes, f"its classes are taken in the order of those of {reference.title}, by name."),
+        dataset,
+        classnames=order,
+        labels=new[dataset.labels],
+        metric=replace(dataset.metric, accepted=accepted),
+        no_answers=frozenset(int(new[label]) for label in dataset.no_answers),
     )
 
 

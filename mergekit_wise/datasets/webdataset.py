@@ -136,8 +136,9 @@ def open_tars(
 ) -> TarSet:
     """Index the tars of the `part` of `folder` from their headers; no image is decoded.
 
-    `classnames` replace those in ``classnames.txt``; labels that are names need one of the two. Samples without an
-    image or a label are an error unless they are to be left out.
+    Labels that are names are looked up in `classnames`, or else in ``classnames.txt``; one of the two is needed. Labels
+    that are numbers are those of the latter. Samples without an image or a label are an error unless they are to be
+    left out.
 
     Raises SuiteError if a tar is missing, damaged or compressed, if a sample lacks its image or label, if there is no
     sample, or if the part is not clear.
@@ -153,7 +154,8 @@ def open_tars(
         read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete),
         place,
         border,
-        classnames or own,
+        classnames,
+        own,
         read_templates(prompts) if prompts.is_file() else None,
         (*notes, *more),
     )
@@ -163,7 +165,7 @@ def open_tar(path: Path, classnames: tuple[str, ...] | None = None, *, leave_out
     """Index one tar; see `open_tars`."""
     shards = Shards((str(path),))
     contents = read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete)
-    return _open(shards, contents, path, 0, classnames, None, ())
+    return _open(shards, contents, path, 0, classnames, None, None, ())
 
 
 def _open(
@@ -171,7 +173,8 @@ def _open(
     contents: Contents,
     place: Path,
     border: int,
-    classnames: tuple[str, ...] | None,
+    given: tuple[str, ...] | None,
+    own: tuple[str, ...] | None,
     templates: tuple[str, ...] | None,
     notes: tuple[str, ...],
 ) -> TarSet:
@@ -189,8 +192,9 @@ def _open(
         names=tuple(sample.image.name for sample in samples),
         border=border,
     )
-    labels = _labels(samples, classnames, shards, place)
-    return TarSet(images, labels, classnames, templates, (*notes, *contents.notes))
+    labels = _labels(samples, given or own, shards, place)
+    numbered = all(isinstance(sample.label, int) for sample in samples)  # these are positions in the tars' own list
+    return TarSet(images, labels, own if numbered and own else given or own, templates, (*notes, *contents.notes))
 
 
 def _labels(

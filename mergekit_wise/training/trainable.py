@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import torch
@@ -183,6 +183,11 @@ class Trainable:
         if self.declares_config:
             kept = {key: value for key, value in kept.items() if key not in (CONFIG_KEY, TIMM_KEY)}
         return {"format": "pt", **config_entry(self.model.config), **self._names(), **kept, **facts}
+
+    @property
+    def named_source(self) -> Checkpoint:
+        """The source, which also declares the names of the classes that its head is trained for."""
+        return replace(self.source, metadata={**self._names(), **self.source.metadata})
 
     def _names(self) -> dict[str, str]:
         """Return the metadata entry with the names of the classes that the head was trained for, if all were."""

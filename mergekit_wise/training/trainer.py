@@ -238,7 +238,8 @@ class Trainer:
             max_pixels=request.max_pixels,
             progress=self.progress,
         )
-        with open_validator(self.trainable.source, options, self.ranks, self.device_name, self.note) as validator:
+        source = self.trainable.named_source
+        with open_validator(source, options, self.ranks, self.device_name, self.note) as validator:
             yield validator
 
     def _facts(self) -> dict[str, Any]:

@@ -281,3 +281,13 @@ def test_prompts_of_a_zero_shot_head_have_no_underscores(folders, tmp_path):
         counts.append(found.records[0].correct)
         assert any("is no word" in note for note in found.notes) == (name == "c")
     assert counts[0] == counts[1]
+
+
+def test_validation_knows_the_names_that_a_head_without_names_learns(folders, tmp_path):
+    """The head gets the names of the training data, which are in another order than those of the built-in digits."""
+    zeroshot = save_tiny(tmp_path / "zs.safetensors")
+    tuned = tmp_path / "ft.safetensors"
+    report = finetune(zeroshot, folders, tuned, validate="digits-small", log=tmp_path / "log.jsonl", **QUICK)
+    (record,) = evaluate(tuned, "digits-small", workers=0, results=tmp_path / "r.jsonl").records
+    assert report.epochs[-1].validation.finetuned.shifts[0] == (record.correct, record.total)
+    assert any("matched by name" in note for note in report.notes)

@@ -283,3 +283,30 @@ def test_the_order_of_numbered_folders_is_named(tmp_path):
     """ImageFolder has 10 before 2, which a model that was trained with it knows."""
     assert any("as-text" in note for note in open_folder(write_folders(tmp_path / "x", *map(str, range(12)))).notes)
     assert open_folder(write_folders(tmp_path / "y", *map(str, range(10)))).notes == ()
+
+
+def test_classnames_of_a_toml_file_are_matched_with_folders_of_these_names(tmp_path):
+    """Folders are sorted as dog, eel; a list in another order gives the order, not other names. So it is for tars."""
+    write_folders(tmp_path / "a", "dog", "eel")
+    toml = tmp_path / "a.toml"
+    toml.write_text('root = "a"\nclassnames = ["eel", "dog"]')
+    found = open_toml(toml)
+    by_folder = {found.sample(i).split("/")[-2]: found.classnames[label] for i, label in enumerate(found.labels)}
+    assert by_folder == {"dog": "dog", "eel": "eel"}
+    assert any("in the order of the given class names" in note for note in found.notes)
+
+    write_tar(tmp_path / "t", [0, 0, 1])
+    (tmp_path / "t" / "classnames.txt").write_text("dog\neel\n")
+    toml.write_text('root = "t"\nclassnames = ["eel", "dog"]')
+    found = open_toml(toml)
+    assert [found.classnames[label] for label in found.labels] == ["dog", "dog", "eel"]
+    toml.write_text('root = "t"\nclassnames = ["hound", "fish"]')
+    assert open_toml(toml).labels.tolist() == [0, 0, 1]
+
+
+def test_classes_called_after_parts_are_named(tmp_path):
+    """Among others, folders called train and test hold a class each; a note says so."""
+    write_folders(tmp_path, "bus", "test", "train")
+    found = open_folder(tmp_path)
+    assert found.classnames == ("bus", "test", "train")
+    assert any("read as classes: 'test', 'train'" in note for note in found.notes)

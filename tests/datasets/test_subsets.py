@@ -295,3 +295,42 @@ def test_classes_follow_the_reference_by_names_that_differ_in_case_and_underscor
     part = Dataset("two", "Two", ("rose", "oxeye_daisy"), labels[:2], str)
     (companion,) = companions(Suite("own", reference, (part,)))
     assert companion.labels.tolist() == [1, 0]
+
+
+def animals(**more):
+    """Two images of a cat, then one of a dog and one of an eel."""
+    return Dataset("x", "X", ("cat", "dog", "eel"), np.array([0, 0, 1, 2]), lambda i: None, **more)
+
+
+def test_its_own_names_in_another_order_give_the_order_and_no_other_names():
+    """Every image keeps the name of its class, and all right answers do; a note says so."""
+    metric = Metric("top-1", accepted=(frozenset({0}), frozenset({0, 2}), frozenset({1}), frozenset({2})))
+    changed = with_names(animals(metric=metric), ("eel", "Cat", "dog"), None)
+    assert [changed.classnames[label] for label in changed.labels] == ["Cat", "Cat", "dog", "eel"]
+    assert changed.metric.accepted == (frozenset({1}), frozenset({1, 0}), frozenset({2}), frozenset({0}))
+    assert "in the order of the given class names" in changed.notes[-1]
+
+
+def test_classes_that_are_columns_of_imagenets_keep_their_order():
+    """The names go to the classes that have them, whatever the order of the list."""
+    columns = ((7,), (8,), (9,))
+    changed = with_names(animals(columns=columns, vocabulary="imagenet"), ("eel", "cat", "dog"), None)
+    assert (changed.classnames, changed.columns) == (("cat", "dog", "eel"), columns)
+    assert changed.labels.tolist() == [0, 0, 1, 2]
+
+
+def test_names_of_other_classes_are_refused():
+    """A list in another order with one name that the data has not would give classes the names of others."""
+    with pytest.raises(
+        SuiteError, match="X: 2 classes, such as 'cat'.*Only the data has 'eel'; only the list has 'ox'"
+    ):
+        with_names(animals(), ("dog", "cat", "ox"), None)
+    assert with_names(animals(), ("tom", "rex", "eve"), None).classnames == ("tom", "rex", "eve")
+
+
+def test_a_shifts_classes_are_found_in_the_reference_whatever_the_case():
+    """A head without names is the reference's, so folders called EEL, Cat and dog take its order."""
+    reference = Dataset("r", "R", ("EEL", "Cat", "dog"), np.array([0, 1, 2]), lambda i: None)
+    moved = in_order_of(reference, animals())
+    assert [reference.classnames[label] for label in moved.labels] == ["Cat", "Cat", "dog", "EEL"]
+    assert "by name" in moved.notes[-1]

@@ -37,7 +37,7 @@ def test_versions_that_cannot_change_a_number_do_not_make_it_stale(versions):
         ({"preprocess": {"size": 336, "mean": [0.5]}}, "preprocessing size 224 -> 336"),
         ({"versions": FACTS["versions"] | {"torch": "2.8.0"}}, "torch 2.7 -> 2.8"),
         ({"versions": FACTS["versions"] | {"pillow": "12.0"}}, "pillow 11.0 -> 12.0"),
-        ({"versions": FACTS["versions"] | {"measurement": "9"}}, f"measurement {MEASUREMENT} -> 9"),
+        ({"versions": FACTS["versions"] | {"measurement": "9"}}, "another version of wise measured it otherwise"),
         ({"limit": 10, "seed": 0, "draw": "proportional", "data": "y"}, "--limit none -> 10"),
         ({"weights": "y"}, "the weights changed"),
         ({"data": "y"}, "the images, their labels or groups changed"),
