@@ -36,8 +36,8 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 WISE = typer.main.get_command(app)
 RUN = ("console", "python")
 KINDS = (*RUN, "toml", "sh", "{toctree}", "{eval-rst}")
-# Of torchrun, of the benchmarks and of the fuzzer.
-OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help"}
+# Of torchrun, of the benchmarks, of the fuzzer and of open_clip.
+OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
