@@ -1,5 +1,9 @@
 """How the pages become a site: ``make docs`` writes it to docs/_build/html."""
 
+import re
+
+from sphinx.application import Sphinx
+
 from mergekit_wise import __version__
 
 project = "mergekit_wise"
@@ -20,3 +24,13 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 # Docstrings are written to be read in an editor: single backquotes name arguments and functions.
 default_role = "code"
+
+
+def _escape_names(app: Sphinx, what: str, name: str, documented: object, options: object, lines: list[str]) -> None:
+    """Escape names such as scikit-learn's coef_, whose underscore makes them links in reStructuredText."""
+    lines[:] = [re.sub(r"(?<![\w`])([A-Za-z]\w*)_(?![\w`])", r"\1\\_", line) for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx call `_escape_names` for every docstring."""
+    app.connect("autodoc-process-docstring", _escape_names)

@@ -28,15 +28,16 @@ from mergekit_wise import __version__
 from mergekit_wise.analysis import BASELINES
 from mergekit_wise.cli.app import app
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES
-from mergekit_wise.datasets.custom import KEYS
+from mergekit_wise.datasets.custom import KEYS, PLACE_KEYS
+from mergekit_wise.datasets.suite_file import KEYS as SUITE_KEYS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 WISE = typer.main.get_command(app)
 RUN = ("console", "python")
 KINDS = (*RUN, "toml", "sh", "{toctree}", "{eval-rst}")
-# Of torchrun, of the benchmarks and of the fuzzer.
-OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help"}
+# Of torchrun, of the benchmarks, of the fuzzer and of open_clip.
+OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:
@@ -65,7 +66,7 @@ def folder(demo_home, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for part in ("train", "val", "test"):
         for number in range(16):
-            path = tmp_path / "flowers" / part / ("daisy", "oxeye")[number % 2] / f"{number}.png"
+            path = tmp_path / "flowers" / part / ("daisy", "oxeye_daisy")[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     (tmp_path / "flowers.txt").write_text("daisy\noxeye daisy\n")
@@ -215,10 +216,10 @@ def test_files_that_name_a_version_name_this_one():
     assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_the_page_of_data_sets_is_complete():
-    """docs/data.md names every suite, every data set and every key of a TOML file."""
-    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    for name in (*SUITES, *ENTRIES, *KEYS):
+def test_the_pages_of_data_are_complete():
+    """docs/data.md and docs/suites.md name every suite, every data set and every key of their TOML files."""
+    page = "".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("data.md", "suites.md"))
+    for name in (*SUITES, *ENTRIES, *KEYS, *PLACE_KEYS, *SUITE_KEYS[:-1]):
         documented = name.replace("digits-", "-") if name.startswith("digits-") and name != "digits-inverted" else name
         if name.startswith("imagenet-c-"):
             documented = "imagenet-c-gaussian_noise-1"
