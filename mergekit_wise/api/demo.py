@@ -17,8 +17,9 @@ from mergekit_wise.checkpoint import (
     require_output,
     write_safetensors,
 )
+from mergekit_wise.datasets.glyphs import CLASSNAMES
 from mergekit_wise.errors import CheckpointError, OutputError, Unsaved
-from mergekit_wise.models.architecture import CONFIG_KEY
+from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
 from mergekit_wise.report.figures import draw_scatter
@@ -127,5 +128,6 @@ def _save(path: Path, state: Mapping[str, "Tensor"], seed: int) -> None:
     for name, tensor in state.items():
         dtype = BY_TORCH[str(tensor.dtype).removeprefix("torch.")]
         tensors[name] = (TensorInfo(name, dtype, tuple(tensor.shape)), tensor.contiguous().numpy())
-    metadata = {"format": "pt", CONFIG_KEY: json.dumps(OPEN_CLIP_CONFIG), MARK: _mark(seed)}
+    config, names = json.dumps(OPEN_CLIP_CONFIG), json.dumps(list(CLASSNAMES))
+    metadata = {"format": "pt", CONFIG_KEY: config, CLASSNAMES_KEY: names, MARK: _mark(seed)}
     write_safetensors(path, tensors, metadata)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_wise import launcher
+from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
     from mergekit_wise.api.finetune import FinetuneReport
@@ -32,9 +33,8 @@ def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> 
         return
     last = report.epochs[-1] if report.epochs else None
     learned = f", training accuracy {100 * last.accuracy:.1f} %" if last else ""
-    out.print(
-        f"{report.output}: {report.steps:,} steps on {report.images:,} images of {report.classes} classes{learned}"
-    )
+    images = f"{plural(report.images, 'image')} of {plural(report.classes, 'class')}"
+    out.print(f"{report.output}: {plural(report.steps, 'step')} on {images}{learned}")
     out.print(f"Try next:\n  {_next(options, report)}", soft_wrap=True)
 
 

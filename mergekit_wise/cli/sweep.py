@@ -101,7 +101,7 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
     show(sweep_table(report.candidates, shown, chosen.alpha), sweep_title(shown, suite))
-    show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* outside the intervals)")
+    show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
     out.print(f"\nRecommended alpha: {chosen.alpha:g} - {chosen.reason}.")
     if chosen.warning:
         out.print(chosen.warning)
@@ -116,5 +116,5 @@ def _show_more(report: "SweepReport") -> None:
     if any(name.startswith(ENSEMBLE) for name in names):
         show(ensemble_table(report.analyses, report.records), "Mixed weights / mixed outputs (%)")
     if any(not name.startswith(ENSEMBLE) for name in names):
-        show(connectivity_table(report.records), "Linear mode connectivity, in points (* outside the intervals)")
+        show(connectivity_table(report.records), "Linear mode connectivity, in points (* significant)")
         show(analysis_table(report.analyses), "How the two models differ")

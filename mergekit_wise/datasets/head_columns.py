@@ -92,11 +92,19 @@ def _without_column(column_of: Mapping[int, int], classes: int) -> Columns:
 
 
 def _notes_on_order(dataset: Dataset) -> tuple[str, ...]:
-    """A warning if classes are in the order of their names, and another rule of sorting gives another order."""
+    """What order is taken for a head without names of a user's own data, where it is a guess.
+
+    A warning if classes are in the order of their names, and another rule of sorting gives another order.
+    """
     names = list(dataset.classnames)
     other = sorted(names, key=str.casefold)
-    if are_numbers(names) or names != sorted(names) or names == other:
+    if are_numbers(names):
         return ()
+    if names != sorted(names) or names == other:
+        if dataset.expected is not None or dataset.size is None:  # a known data set, whose order is the usual one
+            return ()
+        few = listed((f"{number} is {name!r}" for number, name in enumerate(names)), 2)
+        return (f"the head does not name its classes; they are taken in the order of the data's ({few})",)
     at = next(number for number, pair in enumerate(zip(names, other, strict=True)) if pair[0] != pair[1])
     return (
         "the head does not know its classes' names, and the order of the data's depends on upper and lower case: "

@@ -319,10 +319,10 @@ def _metadata_source(key: str, config: Mapping[str, Any]) -> str:
     origin = config.get(_SOURCE_KEY)
     if not isinstance(origin, str):
         return f"its metadata ({key})"
-    first = (
-        origin.rpartition(", originally from ")[2].removesuffix(")") if origin.startswith("its metadata") else origin
-    )
-    return f"its metadata ({key}, originally from {first})"
+    if not origin.startswith("its metadata"):
+        return f"its metadata ({key}, originally from {origin})"
+    first = origin.partition(", originally from ")[2].removesuffix(")")
+    return f"its metadata ({key}, originally from {first})" if first else f"its metadata ({key})"
 
 
 def _training_config(checkpoint: Checkpoint) -> ResolvedConfig | None:

@@ -82,6 +82,11 @@ def load(
     classes = _classes(checkpoint, names) if own_head and head is None else None
     with_text = classes is None and head is None
     if with_text and not has_text_tower(names):
+        if not own_head:
+            raise ModelError(
+                f"{checkpoint.path}: has no complete text tower, which makes heads from class names. Give the "
+                "checkpoint that has both encoders."
+            )
         raise ModelError(
             f"{checkpoint.path}: has no classification head ({HEAD}weight), and no complete text tower to make one "
             "with. Use a checkpoint that was saved with a head, or give the file of a head with --head; training can "

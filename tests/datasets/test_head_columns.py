@@ -93,6 +93,16 @@ def test_without_names_an_order_that_depends_on_case_is_a_warning():
     assert not head_columns(data("Zebra", "ant"), 2, ["Zebra", "ant"]).notes
 
 
+def test_without_names_the_order_that_is_taken_is_said_for_data_of_ones_own():
+    """It is a guess there; the order of a known data set is the usual one, and numbers state theirs."""
+    stored = {"size": lambda index: 1}
+    own = replace(data("cat", "dog"), **stored)
+    assert "(0 is 'cat', 1 is 'dog')" in head_columns(own, 2, None).notes[0]
+    assert not head_columns(own, 2, ["cat", "dog"]).notes
+    for known in (replace(own, expected=2), replace(data("0", "1"), **stored)):
+        assert not head_columns(known, 2, None).notes
+
+
 def test_the_refusal_shows_both_lists_and_toml_that_settles_it(tmp_path):
     """The two lines are valid TOML: the folder, and a class of the head for each folder."""
     for name in ("gato", "Dog", 'a "b"'):
