@@ -92,7 +92,7 @@ def test_only_steps_whose_inputs_changed_run_again(home, monkeypatch):
     (out / "report.html").unlink()
     assert recipe(home / "recipe.toml").done == ("report",)
 
-    (home / "classes.txt").write_text("\n".join((*NAMES[:-1], "niner")))
+    (home / "classes.txt").write_text("\n".join((*NAMES[:-1], "Nine")))
     assert recipe(home / "recipe.toml").done == ("zeroshot", "finetune", "sweep", "report")
 
 
