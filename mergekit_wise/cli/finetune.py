@@ -44,14 +44,15 @@ HELD_OUT = ("val", "valid", "validation", "test")
 
 def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
     """A command that runs as it is printed: what it reads and needs is there."""
-    data = [] if options.data is None else ["--data", str(options.data)]
+    data = _reading(options)
     if options.new_head and options.linear:
         name = Path(report.output)
         end_to_end = name.with_name(f"{name.stem}-finetuned{name.suffix}")
-        return shlex.join(
-            ["wise", "finetune", str(report.output), "--train", str(options.train), "-o", str(end_to_end), *data]
-        )
+        command = ["wise", "finetune", str(report.output), "--train", str(options.train), "-o", str(end_to_end)]
+        return shlex.join([*command, *data, *_names(options)])
     suite = _evaluation_set(options)
+    if suite is not None and _folders(suite) and _folders(suite) == _folders(options.train):
+        data += _names(options)
     has_pair = not options.new_head and options.head is None
     if has_pair and suite is None:
         name = Path(report.output)
@@ -63,6 +64,24 @@ def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
     if suite is None:
         return shlex.join(["wise", "inspect", str(report.output)])
     return shlex.join(["wise", "eval", str(report.output), "--suite", suite, *data])
+
+
+def _reading(options: "FinetuneOptions") -> list[str]:
+    """How images were read, as options that every command has that reads images."""
+    names = ("data", "max_bad", "max_pixels")
+    given = [(name, getattr(options, name)) for name in names]
+    return [word for name, value in given if value for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def _names(options: "FinetuneOptions") -> list[str]:
+    """The class names of the training data, which the head has now."""
+    return ["--classnames", str(options.classnames)] if isinstance(options.classnames, str | Path) else []
+
+
+def _folders(data: "str | Path") -> list[str] | None:
+    """The class folders of a folder, which are named alike where one list of class names is right for both."""
+    path = Path(data)
+    return sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else None
 
 
 def _evaluation_set(options: "FinetuneOptions") -> str | None:

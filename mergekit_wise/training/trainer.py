@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +248,8 @@ class Trainer:
         facts = {
             "version": __version__,
             **self.request.settings(),
-            "architecture": trainable.model.architecture.partition(" (from")[0],
+            "architecture": trainable.model.architecture.partition(" (from")[0] + trainable.model.manner,
+            "preprocess": asdict(self.preprocess),
             "zeroshot": checkpoint_fingerprint(trainable.source, trainable.model.names),
             "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
             **({"columns": trainable.head.columns} if trainable.head.by_name else {}),

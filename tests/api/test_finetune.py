@@ -260,6 +260,28 @@ def test_the_state_of_another_run_is_not_resumed(zeroshot, tmp_path):
     assert finetune(zeroshot, "digits", output, **other, restart=True).resumed == 0
 
 
+def test_a_run_of_other_features_or_preprocessing_is_not_resumed(tmp_path):
+    """The same weights applied to other features, or to images prepared in another way, are another run."""
+    state = tiny_state()
+    tower = {name: tensor for name, tensor in state.items() if name.startswith("visual.")}
+    source, head, output = (tmp_path / f"{name}.safetensors" for name in ("zs", "head", "ft"))
+    save_file(tower, source, {"open_clip_config": json.dumps(CONFIG)})
+    save_file({part: state[f"classification_head.{part}"] for part in ("weight", "bias")}, head)
+
+    def interrupt(what, done, total, unit):
+        if done == 64:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        finetune(source, "digits", output, **QUICK, head=head, head_features="raw", progress=interrupt)
+    with pytest.raises(UsageError, match="features not normalised before"):
+        finetune(source, "digits", output, **QUICK, head=head, head_features="normalized")
+    other = {**CONFIG, "preprocess_cfg": {**CONFIG["preprocess_cfg"], "mean": [0.4] * 3}}
+    save_file(tower, source, {"open_clip_config": json.dumps(other)})
+    with pytest.raises(UsageError, match=r"preprocess: .*0\.5.* before, .*0\.4.* now"):
+        finetune(source, "digits", output, **QUICK, head=head, head_features="raw")
+
+
 def test_nan_stops_with_the_step_and_the_last_good_checkpoint(zeroshot, tmp_path, monkeypatch):
     """A loss of NaN stops the run; the error names the step and the usable checkpoint of the last epoch."""
     backward, calls = Supervised.backward, []
@@ -1013,3 +1035,30 @@ def test_images_of_another_size_are_told_by_the_position_embedding(tmp_path):
     assert record.preprocess["size"] == 32
     with pytest.raises(ModelError, match="`image_size` 16: the position embedding .* is for images of 32 pixels"):
         evaluate(output, "digits-small", limit=10, image_size=16)
+
+
+@pytest.mark.parametrize("kind", ["sweep", "contrastive", "probe"])
+def test_the_next_command_names_the_classes_as_the_run_did(kind, tmp_path, wise):
+    """After training with --classnames and --max-bad, the printed command has what it needs, and runs as it is."""
+    source = save_tiny(tmp_path / "zs.safetensors", classes=2, text=True)
+    for part in ("train", "test"):
+        for number, folder in enumerate(("c0", "c1")):
+            (tmp_path / part / folder).mkdir(parents=True)
+            for name in "ab":
+                Image.new("RGB", (20, 20), (99 * number, 50, 50)).save(tmp_path / part / folder / f"{name}.png")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    given = {
+        "sweep": [],
+        "contrastive": ["--objective", "contrastive", "--templates", "simple"],
+        "probe": ["--new-head", "--linear", "--cache", tmp_path / "cache"],
+    }[kind]
+    words = [source, "--train", tmp_path / "train", "-o", tmp_path / "ft.safetensors", "--epochs", 1, "--workers", 0]
+    result = wise("finetune", *words, "--classnames", tmp_path / "names.txt", "--max-bad", 1, *given)
+    assert result.exit_code == 0, result.stderr
+    command = shlex.split(result.stdout.splitlines()[-1])
+    assert command[1] == ("finetune" if kind == "probe" else "sweep")
+    assert command[command.index("--classnames") + 1] == str(tmp_path / "names.txt")
+    assert command[command.index("--max-bad") + 1] == "1"
+    quick = ["--epochs", 1, "--workers", 0] if kind == "probe" else ["--results", tmp_path / "r.jsonl", "--workers", 0]
+    done = wise(*command[1:], *quick)
+    assert done.exit_code == 0, done.stderr
