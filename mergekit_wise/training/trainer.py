@@ -27,6 +27,7 @@ from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
+from mergekit_wise.training.data import with_training_names
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
 from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, cached
 from mergekit_wise.training.interruption import StopRequest, deferred
@@ -239,7 +240,8 @@ class Trainer:
             progress=self.progress,
         )
         source = self.trainable.named_source
-        with open_validator(source, options, self.ranks, self.device_name, self.note) as validator:
+        named = with_training_names(request)
+        with open_validator(source, options, self.ranks, self.device_name, self.note, named) as validator:
             yield validator
 
     def _facts(self) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from mergekit_wise.analysis import Candidate
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.dataset import Suite
+from mergekit_wise.datasets.dataset import Dataset, Suite
 from mergekit_wise.datasets.subsets import with_pixel_limit
 from mergekit_wise.evaluation import Ranks
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
@@ -84,12 +84,22 @@ class Validator:
 
 @contextmanager
 def open_validator(
-    zeroshot: Checkpoint, options: EvalOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+    zeroshot: Checkpoint,
+    options: EvalOptions,
+    ranks: Ranks,
+    device: str,
+    note: Callable[[str], None],
+    named: Callable[[Dataset], Dataset] = lambda dataset: dataset,
 ) -> Iterator[Validator]:
-    """Open a validator for checkpoints fine-tuned from `zeroshot`. Raises SuiteError, ModelError."""
+    """Open a validator for checkpoints fine-tuned from `zeroshot`; `named` gives data sets the names of training.
+
+    Raises SuiteError, ModelError.
+    """
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
         suite = open_suite(options.suite or "", options.data, use="validate")
         suite = with_pixel_limit(suite, options.max_pixels)
+        reference = None if suite.reference is None else named(suite.reference)
+        suite = replace(suite, reference=reference, shifts=tuple(map(named, suite.shifts)))
         on_classes = evaluator.heads.require(suite.datasets)
         for text in (*(text for dataset in suite.datasets for text in dataset.titled_notes), *on_classes):
             note(text)

@@ -1037,7 +1037,7 @@ def test_images_of_another_size_are_told_by_the_position_embedding(tmp_path):
         evaluate(output, "digits-small", limit=10, image_size=16)
 
 
-@pytest.mark.parametrize("kind", ["sweep", "contrastive", "probe"])
+@pytest.mark.parametrize("kind", ["sweep", "contrastive", "probe", "validated", "validated contrastive"])
 def test_the_next_command_names_the_classes_as_the_run_did(kind, tmp_path, wise):
     """After training with --classnames and --max-bad, the printed command has what it needs, and runs as it is."""
     source = save_tiny(tmp_path / "zs.safetensors", classes=2, text=True)
@@ -1051,10 +1051,16 @@ def test_the_next_command_names_the_classes_as_the_run_did(kind, tmp_path, wise)
         "sweep": [],
         "contrastive": ["--objective", "contrastive", "--templates", "simple"],
         "probe": ["--new-head", "--linear", "--cache", tmp_path / "cache"],
+        "validated": ["--validate", tmp_path / "test"],
+        "validated contrastive": ["--objective", "contrastive", "--validate", tmp_path / "test"],
     }[kind]
     words = [source, "--train", tmp_path / "train", "-o", tmp_path / "ft.safetensors", "--epochs", 1, "--workers", 0]
     result = wise("finetune", *words, "--classnames", tmp_path / "names.txt", "--max-bad", 1, *given)
     assert result.exit_code == 0, result.stderr
+    if "validated" in kind:  # the folders c0 and c1 are the cat and the dog there, too
+        (line,) = [line for line in entries(tmp_path / "ft.log.jsonl") if line["event"] == "validation"]
+        assert line["fine-tuned"].keys() == {"test"}
+        assert "'c0'" not in result.stderr
     command = shlex.split(result.stdout.splitlines()[-1])
     assert command[1] == ("finetune" if kind == "probe" else "sweep")
     assert command[command.index("--classnames") + 1] == str(tmp_path / "names.txt")
