@@ -123,7 +123,8 @@ def test_any_text_is_a_table_or_an_error_of_ours():
     """Arbitrary text gives points in [0, 1] or a WiseError, never another exception; some of it is a table."""
     characters = st.text(st.sampled_from('a0.,1"\n\r -%\0'), max_size=60)
     cells = st.lists(st.sampled_from(["0", "0.5", "1", "50", "100", "101", "-1", "", "a", '"1"', " 1 "]), max_size=9)
-    rows = st.lists(cells.map(lambda row: ",".join(["m", *row])), max_size=4)
+    sound = st.lists(st.sampled_from(["0", "0.5", "1"]), min_size=2, max_size=2)
+    rows = st.lists(st.one_of(cells, sound).map(lambda row: ",".join(["m", *row])), max_size=4)
     tables = []
 
     @given(st.one_of(characters, rows.map(lambda lines: "\n".join(["model,ref,A", *lines]))))

@@ -140,9 +140,9 @@ def test_a_missing_model_is_reported(compared, lines, end, name):
     [
         ({"versions": {"torch": "2.7.0"}}, "torch 2.15.0, 2.7.0"),
         ({"weights": "ff"}, "'zs.pt + ft.pt (other weights ff)'"),
-        ({"total": 12345, "correct": 12000}, "'zs.pt + ft.pt (other images)' (12,345 images)"),
+        ({"total": 12345, "correct": 12000}, "'zs.pt + ft.pt (other images or labels)' (12,345 images)"),
         ({"metric": "macro-f1", "value": 0.5}, "'zs.pt + ft.pt (macro-f1)'"),
-        ({"data": "0a"}, "'zs.pt + ft.pt (other images)'"),
+        ({"data": "0a"}, "'zs.pt + ft.pt (other images or labels)'"),
         ({"prompts": "0a"}, "'zs.pt + ft.pt (other class names or templates)'"),
         ({"precision": "bf16"}, "'zs.pt + ft.pt (bf16)'"),
         ({"head": "zero-shot"}, "'zs.pt + ft.pt (head zero-shot)'"),
