@@ -101,7 +101,7 @@ DataRoot = Annotated[
 ClassNames = Annotated[
     Words | None,
     Option(
-        "Text file with one class name per line, in place of the data set's names.",
+        "File of class names (lines, JSON or YAML), in place of the data set's names.",
         metavar="FILE",
         group=DATA,
         path="input",
@@ -221,7 +221,7 @@ Rename = Annotated[
 
 # Shared by evaluations.
 SUITE = Option(
-    "Suites, data sets, folders or TOML files, separated by commas ('wise suites' lists them). May be repeated.",
+    "Suites, data sets, folders, TOML or CSV files, separated by commas ('wise suites' lists them). May be repeated.",
     metavar="NAMES",
     group=DATA,
     path="input",
@@ -321,7 +321,7 @@ class ZeroshotOptions(Options):
     classes: Annotated[
         Words,
         Option(
-            "ImageNet's class names, or a text file with one class name per line.",
+            "ImageNet's class names, or a file of class names (lines, JSON or YAML).",
             metavar="imagenet|FILE",
             group=DATA,
             path="input",
@@ -362,7 +362,7 @@ class FinetuneOptions(Options):
     train: Annotated[
         Source,
         Option(
-            "Training data: a folder with one folder per class, a TOML file, or the name of a data set.",
+            "Training data: a folder with one folder per class, a TOML or CSV file, or the name of a data set.",
             metavar="DATASET",
             group=DATA,
             path="input",

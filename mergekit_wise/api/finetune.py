@@ -50,9 +50,16 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         dataset, notes = open_training_data(options)
         trainable = open_trainable(_with_head(source, dataset, options), dataset, options)
         trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note)
-        for text in (*trainable.source.notes, *notes, *trainable.on_classes):
+        for text in (*trainable.source.notes, *notes, *trainable.on_classes, *_unused(options)):
             trainer.note(text)
         return trainer.run()
+
+
+def _unused(options: FinetuneOptions) -> tuple[str, ...]:
+    """A note on an option that changes nothing in this run; recipes may share it with other steps."""
+    if options.templates is None or options.objective == "contrastive":
+        return ()
+    return ("--templates is for the captions of --objective contrastive, and changes nothing in this training",)
 
 
 def _with_head(source: Checkpoint, dataset: Dataset, options: FinetuneOptions) -> Checkpoint:

@@ -4,7 +4,6 @@ Images are found in the file by their path or name. An image that the file lacks
 would be a guess. This module knows no model and no metric's formula.
 """
 
-import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,12 +12,12 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.datasets.csv_rows import read_table
 from mergekit_wise.datasets.dataset import Dataset, Metric
 from mergekit_wise.datasets.subsets import subset
+from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean, listed, plural, shown
-
-_TABS = (".tsv", ".tab")
 
 
 def with_groups(dataset: Dataset, source: str, folder: Path) -> Dataset:
@@ -38,12 +37,14 @@ def with_groups(dataset: Dataset, source: str, folder: Path) -> Dataset:
     if not colon or not file or not all(columns):
         raise SuiteError(f"groups = {source!r}: expected a table and one of its columns, as in metadata.csv:place.")
     path = folder / file
-    header, rows = _table(path)
+    header, rows = read_table(path)
+    if len(header) < 2 or not rows:
+        raise SuiteError(f"{path}: expected a table with a header, a column of image files, and a row per image.")
     if absent := [column for column in columns if column not in header]:
         suggestion = did_you_mean(absent[0], header, 1) or f" Its columns: {listed(header)}."
         raise SuiteError(f"{path}: has no column {absent[0]!r}.{suggestion}")
     row_of = _rows_of_images(dataset, path, header, rows, [header.index(column) for column in columns])
-    cells = [[rows[row][header.index(column)].strip() for column in columns] for row in row_of.tolist()]
+    cells = [[rows[row][header.index(column)] for column in columns] for row in row_of.tolist()]
     names = np.array([_group(columns, values) for values in cells])
     groups = {str(name): np.flatnonzero(names == name).astype(np.int64) for name in sorted(set(names.tolist()) - {""})}
     if not groups:
@@ -196,26 +197,8 @@ def _matches(images: Sequence[Parts], cells: Mapping[Parts, int]) -> NDArray[np.
     return np.array(rows, np.int64)
 
 
-def _table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The header and the rows of a comma- or tab-separated table. Raises SuiteError if the file is none."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(csv.reader(file, delimiter="\t" if path.suffix.lower() in _TABS else ",", strict=True))
-    except FileNotFoundError:
-        raise SuiteError(f"{path}: no such table; paths are relative to the TOML file.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SuiteError(f"{path}: expected a table in CSV format: {error}.") from error
-    header, *rows = [line for line in lines if line] or [[]]
-    if len(header) < 2 or not rows:
-        raise SuiteError(f"{path}: expected a table with a header, a column of image files, and a row per image.")
-    if wrong := [number for number, row in enumerate(rows) if len(row) != len(header)]:
-        raise SuiteError(
-            f"{path}: row {wrong[0] + 1} has {plural(len(rows[wrong[0]]), 'cell')}, the header {len(header)}."
-        )
-    return [name.strip() for name in header], rows
-
-
 def _json(path: Path) -> dict[str, object] | list[object]:
+    refuse_web_page(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -79,7 +79,7 @@ SUITES: Mapping[str, SuiteFile] = MappingProxyType({file.name: file for file in 
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """Data sets by key, each once, and the keys of those that are references of suites.
+    """The chosen data sets by key, and the keys of those that are references of suites.
 
     The key of a known data set is its name, that of a user's own one its path or its place in a suite's file.
     """

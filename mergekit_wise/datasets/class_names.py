@@ -57,7 +57,7 @@ def read_templates(source: str | Path | Sequence[str], note: Note = unheard) -> 
     """Read prompt templates: a list, a name in `TEMPLATES`, or a UTF-8 text file (see `parse_words`).
 
     Each template has one place for the class name: ``{}``, or as other tools write it ``{c}``, ``{name}``, ``%s`` or
-    ``[CLASS]``, of which `note` is told once. Raises SuiteError if the file does not exist, or if a template has no
+    ``[CLASS]``, which `note` is called with once. Raises SuiteError if the file does not exist, or if a template has no
     place for a class name or more than one.
     """
     if not isinstance(source, (str, Path)):

@@ -1,4 +1,4 @@
-"""Tables in CSV format that come with data sets: chosen columns of each row, and class numbers. Knows no data set."""
+"""Tables as text, of downloads and of users: their columns, rows and class numbers. Knows no data set."""
 
 import csv
 from collections.abc import Iterator
@@ -6,6 +6,38 @@ from pathlib import Path
 
 from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.wording import plural
+
+MAX_BYTES = 1 << 30
+"""The size of the largest table that is read."""
+
+
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of a user's table, separated by tabs, semicolons or commas, without blanks around cells.
+
+    The separator is the commonest of the three in the first line. Raises SuiteError if the file cannot be read, has no
+    row below the header, or has a row of another length; empty cells at a row's end are no cells.
+    """
+    refuse_web_page(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SuiteError(f"{path}: expected a table with at most {MAX_BYTES:,} bytes.")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            separator = max("\t;,", key=first.count)
+            lines = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=separator)]
+    except FileNotFoundError:
+        raise SuiteError(f"{path}: no such table.") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SuiteError(f"{path}: expected a table in UTF-8: {error}. Save it as CSV in UTF-8.") from error
+    header, *rows = [line for line in lines if any(line)] or [[]]
+    for number, row in enumerate(rows, 1):
+        while len(row) > len(header) and not row[-1]:
+            row.pop()
+        if len(row) != len(header):
+            raise SuiteError(f"{path}: its row {number} has {plural(len(row), 'cell')}, the header has {len(header)}.")
+    return header, rows
 
 
 def read_rows(path: Path, *columns: str) -> Iterator[tuple[str, ...]]:

@@ -17,7 +17,7 @@ def fingerprint(dataset: Dataset) -> str:
     Further labels, groups, and classes that are no answers are included if there are some, because the reported number
     depends on them. For images that are made rather than stored, the name of the data set is included. Sizes tell
     nothing of uncompressed images (BMP, PPM), which all have the same one: then the bytes of some files, evenly spread,
-    are included, so that corruptions of the same images under the same names are told apart. The same images
+    are included, so that corruptions of the same images under the same names are distinguished. The same images
     have different fingerprints as folders and as tars. Raises SuiteError if a file no longer exists.
     """
     digest = hashlib.sha256()

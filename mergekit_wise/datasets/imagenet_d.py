@@ -13,8 +13,8 @@ from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.datasets.folders import class_folders
 from mergekit_wise.datasets.imagenet import VOCABULARY
 from mergekit_wise.datasets.layouts import open_folders, positions
+from mergekit_wise.datasets.name_matching import joined
 from mergekit_wise.datasets.objectnet import MAPPING_PLACES, find_map
-from mergekit_wise.datasets.own_folders import plain_name
 from mergekit_wise.wording import listed
 
 VARIANTS = ("background", "texture", "material")
@@ -71,17 +71,17 @@ def _columns(folders: list[str], root: Path) -> tuple[dict[str, Columns], list[s
     mapping = find_map(root / place for place in MAPPING_PLACES)
     imagenet: dict[str, Columns] = {}
     for column, name in enumerate(imagenet_classnames()):
-        imagenet[plain_name(name)] = (*imagenet.get(plain_name(name), ()), column)
+        imagenet[joined(name)] = (*imagenet.get(joined(name), ()), column)
     kinds: list[dict[str, Columns]] = [
         {wnid: (column,) for column, wnid in enumerate(imagenet_wnids())},
-        {} if mapping is None else dict(zip(map(plain_name, mapping.names), mapping.columns, strict=True)),
+        {} if mapping is None else dict(zip(map(joined, mapping.names), mapping.columns, strict=True)),
         imagenet,
     ]
     unknown: list[str] = []
     for kind in kinds:
-        unknown = [folder for folder in folders if plain_name(folder) not in kind]
+        unknown = [folder for folder in folders if joined(folder) not in kind]
         if not unknown:
-            return {folder: kind[plain_name(folder)] for folder in folders}, []
+            return {folder: kind[joined(folder)] for folder in folders}, []
     return {}, unknown
 
 

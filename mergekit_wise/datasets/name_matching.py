@@ -71,3 +71,14 @@ def plain(name: str) -> str:
     """A name in lower case, with blanks for underscores, and one blank for several."""
     # macOS writes letters with accents in file names as two characters.
     return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").casefold().split())
+
+
+def joined(name: str) -> str:
+    """A name in lower case without blanks, hyphens and underscores: folders of one data set differ in these."""
+    return "".join(character for character in plain(name) if character not in " -")
+
+
+def labels_by_name(classnames: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
+    """The label of each folder that has the name of a class, whatever the case, the blanks and the hyphens."""
+    label_of = {joined(name): label for label, name in enumerate(classnames)}
+    return {folder: label_of[joined(folder)] for folder in folders if joined(folder) in label_of}

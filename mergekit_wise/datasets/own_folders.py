@@ -31,10 +31,10 @@ from mergekit_wise.datasets.imagenet_files import (
     named_folders,
     numbered_folders,
     open_flat,
-    unnamed_folders,
 )
-from mergekit_wise.datasets.layouts import Found, open_folders, positions, require_labels
-from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, require_own_places, same_order
+from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
+from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, labels_by_name, require_own_places, same_order
+from mergekit_wise.datasets.near_misses import nothing_in, refuse_nearly_imagenet, require_classes
 from mergekit_wise.datasets.splits import part_folder, part_names, role_of
 from mergekit_wise.datasets.webdataset import COMPRESSED, TarSet, has_tars, open_tar, open_tars
 from mergekit_wise.errors import SuiteError
@@ -45,9 +45,6 @@ MAX_NUMBERED = 100_000
 
 Numbers = Literal["from-zero", "from-one", "as-text"]
 """What folders called after numbers mean: the classes from 0 or from 1 on, or names like any others."""
-
-_UNSORTED = frozenset(("images", "image", "img", "imgs", "jpegimages", "data", "pictures", "photos"))
-"""Names of folders, in lower case, that hold images of all classes."""
 
 _EXPECTED = "class folders with images, tars, parquet files, or a CSV file"
 
@@ -153,7 +150,7 @@ def _from_place(place: Path, description: Description, part: str) -> Dataset:
     if is_flat(place):
         names = description.classnames or imagenet_classnames()
         return _dataset(open_flat(place), names, description, vocabulary="imagenet")
-    raise SuiteError(_nothing_in(place))
+    raise SuiteError(nothing_in(place))
 
 
 def _is_part(place: Path) -> bool:
@@ -191,23 +188,6 @@ def _notes_beside_parts(root: Path) -> tuple[str, ...]:
 
 def _has_image(folder: Path) -> bool:
     return any(name.lower().endswith(EXTENSIONS) for _, _, names in os.walk(folder) for name in names)
-
-
-def _nothing_in(place: Path) -> str:
-    """What is wrong with a folder without classes, and what can be done with what is in it."""
-    inside = sorted(place.iterdir())
-    lists = [path for path in inside if path.suffix.casefold() in tables.ENDINGS]
-    archives = [path for path in inside if path.suffix == ".zip" or path.name.endswith((*COMPRESSED, ".tar"))]
-    images = [path for path in inside if path.name.lower().endswith(EXTENSIONS)]
-    found = f"found {plural(len(images), 'image')} without a class" if images else "found neither"
-    start = f"{place}: expected class folders with images, or tars in test/; {found}."
-    if lists:
-        return f"{start} If {lists[0].name} lists the labels, give the path {lists[0]} in place of the folder."
-    if archives:
-        return f"{start} Unpack {archives[0].name} and give the folder with its classes."
-    if images:
-        return f"{start} List the images in a CSV file with the columns path and label, and give its path."
-    return start
 
 
 def _from_tars(root: Path, tars: TarSet, description: Description) -> Dataset:
@@ -291,7 +271,7 @@ def _numbered(count: int, where: str) -> tuple[str, ...]:
 
 def _from_folders(root: Path, description: Description) -> Dataset:
     folders = class_folders(root)
-    _require_classes(root, folders)
+    require_classes(root, folders)
     wnids = {wnid: label for label, wnid in enumerate(imagenet_wnids())}
     if description.vocabulary == "imagenet" and description.classnames and wnids.keys() >= set(folders):
         return _dataset(open_folders(root, wnids, "by WordNet ids"), description.classnames, description)
@@ -305,7 +285,7 @@ def _from_folders(root: Path, description: Description) -> Dataset:
     if not description.classnames:
         if columns := _columns_of(folders):
             return _of_imagenet(open_folders(root, label_of, "after classes"), folders, columns, description)
-        _refuse_nearly_imagenet(root, folders)
+        refuse_nearly_imagenet(root, folders)
         trained = _trained_classes(root)
         if set(folders) < set(trained):
             label_of = {folder: label for label, folder in enumerate(trained)}
@@ -318,17 +298,6 @@ def _from_folders(root: Path, description: Description) -> Dataset:
             note = f"the training part beside it lacks the classes {listed(map(repr, other), 3)}"
             return replace(dataset, notes=(note, *dataset.notes))
     return _from_named(root, label_of, description)
-
-
-def labels_by_name(classnames: Sequence[str], folders: Sequence[str]) -> dict[str, int]:
-    """The label of each folder that has the name of a class, whatever the case, and with "_" or "-" for blanks."""
-    label_of = positions([plain_name(name) for name in classnames])
-    return {folder: label_of[plain_name(folder)] for folder in folders if plain_name(folder) in label_of}
-
-
-def plain_name(name: str) -> str:
-    """A class's name without case, blanks, hyphens and underscores, to compare it with others."""
-    return "".join(character for character in name.casefold() if character not in " _-")
 
 
 def _trained_classes(place: Path) -> tuple[str, ...]:
@@ -395,48 +364,6 @@ def _from_numbers(root: Path, folders: tuple[str, ...], description: Description
         f"from {values[0]} to {values[-1]}.{devkit} Otherwise say what they mean in a TOML file:{from_one} "
         'numbers = "as-text" for the order of ImageFolder, or each folder\'s class in class_map.'
     )
-
-
-def _refuse_nearly_imagenet(root: Path, folders: tuple[str, ...]) -> None:
-    """Raise SuiteError for 1000 folders most of which have names of ImageNet's classes: their order is not the ids'."""
-    unknown = unnamed_folders(folders)
-    if len(folders) == CLASSES and len(unknown) < CLASSES // 2:
-        doubtful = unknown or ["names of several classes"]
-        raise SuiteError(
-            f"{root}: its {CLASSES} folders have names of ImageNet's classes, but not all are clear: "
-            f"{listed(doubtful, 5)}. Rename these to WordNet ids, or assign all folders with class_map in a TOML file."
-        )
-
-
-def _require_classes(root: Path, folders: tuple[str, ...]) -> None:
-    """Raise SuiteError if the folders are no classes, but hold the folders of classes or of parts."""
-    if len(folders) == 1 and folders[0].casefold() in _UNSORTED and _holds_images(root / folders[0]):
-        raise SuiteError(
-            f"{root}: has the single folder {folders[0]!r}, whose name is no class. List the images in a CSV file with "
-            "the columns path and label, and give its path; or give the folder a class with class_map in a TOML file."
-        )
-    inside = {folder: class_folders(root / folder) for folder in folders[:8]}
-    if any(not names or _holds_images(root / folder) for folder, names in inside.items()):
-        return
-    first, names = next(iter(inside.items()))
-    if len(folders) == 1:
-        raise SuiteError(f"{root}: has the single folder {first!r}, which holds folders. Give the path {root / first}.")
-    if len(names) > 1 and len(set(inside.values())) == 1:
-        if all(map(role_of, names)):
-            raise SuiteError(
-                f"{root}: each of its folders holds the parts {listed(map(repr, names))}. Move them above the classes, "
-                f"as in {root / names[0] / first}."
-            )
-        raise SuiteError(
-            f"{root}: its folders {listed(map(repr, folders), 4)} all hold the same folders, "
-            f"{listed(map(repr, names), 3)}: they seem to be data sets rather than classes. Give the path of one, such "
-            f"as {root / first}."
-        )
-
-
-def _holds_images(folder: Path) -> bool:
-    with os.scandir(folder) as entries:
-        return any(entry.name.lower().endswith(EXTENSIONS) for entry in entries)
 
 
 def _from_class_map(root: Path, description: Description) -> Dataset:

@@ -4,7 +4,6 @@ Paths are relative to the table's folder. Labels are class numbers or names; nam
 as class folders are, over all parts of the table. This module knows nothing of how folders are searched.
 """
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.datasets.csv_rows import read_table
 from mergekit_wise.datasets.image_formats import EXTENSIONS
 from mergekit_wise.datasets.layouts import Found, open_list
 from mergekit_wise.datasets.splits import choose_part, role_of
@@ -26,7 +26,6 @@ _PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "ima
 _LABELS = ("label", "class", "y", "target", "label_id", "class_id", "category", "class_name", "label_name", "classname")
 _NAMES = ("class_name", "label_name", "classname", "class", "category", "name")
 _SPLITS = ("split", "subset", "partition", "part", "set", "fold")
-_MAX_BYTES = 1 << 30
 _MAX_CLASSES = 100_000
 
 Row = Sequence[str]
@@ -86,28 +85,13 @@ def open_csv(
 
 
 def _read(path: Path) -> tuple[list[str], list[Row]]:
-    """The names of the columns, in lower case, and the rows."""
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise SuiteError(f"{path}: expected a table with at most {_MAX_BYTES:,} bytes.")
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
-            file.seek(0)
-            delimiter = max("\t;,", key=first.count)
-            rows = [row for row in csv.reader(file, delimiter=delimiter) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SuiteError(f"{path}: expected a table in UTF-8: {error}.") from error
-    header = [cell.strip().casefold() for cell in rows[0]] if rows else []
-    if len(header) == 2 and header[0].endswith(EXTENSIONS):  # no header: an image's path and its label
-        header = ["path", "label"]
-    else:
-        rows = rows[1:]
+    """The names of the columns, in lower case, and the rows; a table of paths and labels may lack the names."""
+    header, rows = read_table(path)
+    if len(header) == 2 and header[0].lower().endswith(EXTENSIONS):
+        return ["path", "label"], [header, *rows]
     if not rows:
         raise SuiteError(f"{path}: expected a header and a line for each image, found no such line.")
-    for number, row in enumerate(rows):
-        if len(row) < len(header):
-            raise SuiteError(f"{path}: its row {number + 1} has {len(row)} cells, the header has {len(header)}.")
-    return header, [[cell.strip() for cell in row] for row in rows]
+    return [name.casefold() for name in header], [*rows]
 
 
 def _column(header: list[str], known: tuple[str, ...], path: Path, content: str) -> int:

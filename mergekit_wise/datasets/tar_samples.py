@@ -133,7 +133,7 @@ class _Tar:
     def _resolved(self, key: str, by_middle: dict[str, _Fields]) -> list[tuple[str, _Fields]]:
         """Add the samples of one key; return the names for which there is no sample.
 
-        Names are told apart by what precedes the last dot if each has an image and a label. Otherwise the key is one
+        Names are distinguished by what precedes the last dot if each has an image and a label. Otherwise the key is one
         sample, as webdataset has it: its image is the one beside its label, and other images are further fields.
         """
         named = {f"{key}.{middle}" if middle else key: fields for middle, fields in by_middle.items()}

@@ -642,6 +642,15 @@ def test_a_sigmoid_model_without_its_bias_is_refused(tmp_path):
         finetune(source, "digits", tmp_path / "ft.safetensors", **QUICK, objective="contrastive")
 
 
+def test_templates_without_captions_are_said_to_change_nothing(folders, tmp_path):
+    """The bytes are those of the run without them."""
+    source, notes = save_tiny(tmp_path / "zs.safetensors", classes=2), []
+    for name, more in (("a", {}), ("b", {"templates": ["a {}"], "note": notes.append})):
+        finetune(source, folders, tmp_path / f"{name}.safetensors", **QUICK, **more)
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    assert [note for note in notes if note.startswith("--templates is for the captions")]
+
+
 def test_contrastive_training_refuses_a_head_of_other_classes(folders, tmp_path):
     """A head of other classes than the data's is refused, because contrastive training would replace it."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)

@@ -205,7 +205,7 @@ def test_an_error_in_a_suite_names_the_file_and_what_is_wrong(birds, text, messa
 
 
 def test_a_suite_named_like_a_built_in_one_is_refused(birds):
-    """Records are told apart by the suite's name."""
+    """Records are distinguished by the suite's name."""
     with pytest.raises(SuiteError, match="'digits' is the name of a built-in suite. Rename the file"):
         open_suite(str(birds.rename(birds.parent / "digits.toml")))
 
@@ -296,15 +296,32 @@ def test_labels_that_do_not_fit_are_refused(birds, labels, message):
         with_labels(birds, labels)
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_the_separator_of_a_table_of_groups_is_recognised(birds, separator):
+    """Spreadsheets write semicolons where the comma is the decimal sign; empty columns at the end do not count."""
+    names = [f"{kind}-{number}" for kind in ("crow", "gull", "wren") for number in (0, 1)]
+    rows = [
+        ["place", "image"],
+        *([("land", "water")[number % 2], f"{name}.png", ""] for number, name in enumerate(names)),
+    ]
+    (birds.parent / "m.csv").write_text("\n".join(map(separator.join, rows)))
+    birds.write_text('reference = "p"\n[data.p]\nroot = "photos"\ngroups = "m.csv:place"\n')
+    assert {name: len(g) for name, g in open_suite(str(birds)).reference.metric.groups.items()} == {
+        "land": 3,
+        "water": 3,
+    }
+
+
 @pytest.mark.parametrize(
     ("table", "groups", "message"),
     [
         ("file,place\nphotos/crow/crow-0.png,land\n", "m.csv:place", "no entry for 5 of the 6 images"),
         ("file,place\nx.png,land\n", "m.csv:place", "none of its columns holds the paths or names"),
         ("file,place\nx.png,land\n", "m.csv:plac", "no column 'plac'. Did you mean 'place'"),
-        ("file,place\nx.png\n", "m.csv:place", "row 1 has 1 cell, the header 2"),
+        ("file,place\nx.png\n", "m.csv:place", "row 1 has 1 cell, the header has 2"),
         ("", "m.csv:place", "expected a table with a header"),
         ("file,place\n", "n.csv:place", "no such table"),
+        ("<!DOCTYPE html><html></html>", "m.csv:place", "web page that was saved in place of the file"),
         ("file,place\n", "m.csv", "expected a table and one of its columns"),
         (
             "file,place\n"

@@ -100,7 +100,7 @@ def test_missing_images_are_an_error_unless_they_are_left_out(images):
         ("path,label\n", "a header and a line for each image"),
         ("where,label\nimages/a.png,1\n", "a column of paths, called path, .* found the columns where, label"),
         ("path,kind\nimages/a.png,1\n", "a column of labels, called label"),
-        ("path,label\nimages/a.png\n", "its row 1 has 1 cells, the header has 2"),
+        ("path,label\nimages/a.png\n", "its row 1 has 1 cell, the header has 2"),
         ("path,label\nimages/a.png,\n", "its row 1 has no label"),
         ("path,label\nimages/a.png,999999999\n", "class numbers below 100,000"),
         ("path,label\nimages/a.png,0\nimages/a.png,1\n", "stands in 2 rows with different labels"),

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from mergekit_wise.report.comparison import compare
+from mergekit_wise.report.warnings import warnings
+from mergekit_wise.results import read_results
+
 ALPHAS = tuple(round(step / 10, 1) for step in range(11))
 SETS = (
     # name, title, role, images; accuracy at alpha 0, 0.5 and 1
@@ -63,3 +67,16 @@ def lines():
 def results(tmp_path) -> Path:
     """A file with one sweep."""
     return write(tmp_path / "results.jsonl", sweep())
+
+
+@pytest.fixture
+def compared(tmp_path, lines):
+    """A function that returns the comparisons and the warnings of files with the given lines."""
+
+    def build(*files):
+        paths = [lines.write(tmp_path / f"file{number}.jsonl", content) for number, content in enumerate(files)]
+        reading = read_results(paths)
+        comparisons = compare(reading)
+        return comparisons, warnings(reading, comparisons)
+
+    return build

@@ -6,23 +6,8 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 
-from mergekit_wise.report.comparison import BOTH, SHIFTS, compare
+from mergekit_wise.report.comparison import BOTH, SHIFTS
 from mergekit_wise.report.summary import baseline_of, robustness, summarize
-from mergekit_wise.report.warnings import warnings
-from mergekit_wise.results import read_results
-
-
-@pytest.fixture
-def compared(tmp_path, lines):
-    """A function that returns the comparisons and the warnings of files with the given lines."""
-
-    def build(*files):
-        paths = [lines.write(tmp_path / f"file{number}.jsonl", content) for number, content in enumerate(files)]
-        reading = read_results(paths)
-        comparisons = compare(reading)
-        return comparisons, warnings(reading, comparisons)
-
-    return build
 
 
 def column(comparison, name):

@@ -60,7 +60,7 @@ def test_imagenet_9_has_the_background_gap():
 
 
 def test_two_data_sets_with_one_title_have_two_columns():
-    """Titles may be the same, as of two TOML files; data sets are told apart by their names."""
+    """Titles may be the same, as of two TOML files; data sets are distinguished by their names."""
     made = [
         replace(SHIFT, alpha=alpha, dataset=name, title="Birds", correct=correct, total=100, value=correct / 100)
         for alpha in (0.0, 0.5)
