@@ -290,6 +290,14 @@ ResultsFile = Annotated[
         path="output",
     ),
 ]
+KeepAnswers = Annotated[
+    bool,
+    Option(
+        "Do not keep the answer for each image beside the results file (in NAME.answers), where later comparisons find "
+        "it.",
+        group=OUTPUT,
+    ),
+]
 Redo = Annotated[bool, Option("Ignore earlier results and run every measurement again.", group=OUTPUT)]
 PerClass = Annotated[
     OptionalPath,
@@ -717,6 +725,7 @@ class EvalOptions(Options):
     max_bad: MaxBad = 0
     max_pixels: MaxPixels = None
     results: ResultsFile = ABSENT
+    answers: KeepAnswers = True
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
@@ -794,6 +803,7 @@ class SweepOptions(Options):
     max_bad: MaxBad = 0
     max_pixels: MaxPixels = None
     results: ResultsFile = ABSENT
+    answers: KeepAnswers = True
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT

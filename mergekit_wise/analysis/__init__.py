@@ -3,7 +3,8 @@
 Knows no torch, no files, no terminal.
 """
 
-from mergekit_wise.analysis.baseline import Point, fit_baseline, fit_baselines, parse_points
+from mergekit_wise.analysis.answers import NUMBERS, Answers, stacked
+from mergekit_wise.analysis.baseline import Accuracies, fit_baseline, fit_baselines, parse_points
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
 from mergekit_wise.analysis.choice import (
     PREFERENCES,
@@ -20,13 +21,17 @@ from mergekit_wise.analysis.choice import (
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
 from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement, output_ensemble
 from mergekit_wise.analysis.estimate import Estimate, clopper_pearson
+from mergekit_wise.analysis.point import Point
 from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effective_robustness, from_axis, to_axis
 
 __all__ = [
     "BASELINES",
+    "NUMBERS",
     "PREFERENCES",
     "UNMEASURED",
     "WARNING",
+    "Accuracies",
+    "Answers",
     "Axis",
     "Baseline",
     "Candidate",
@@ -52,5 +57,6 @@ __all__ = [
     "recommend",
     "refine",
     "select_on",
+    "stacked",
     "to_axis",
 ]

@@ -25,7 +25,7 @@ IMAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Accuracies:
     """Accuracies of one model, in [0, 1]: on the reference, and under the shift."""
 
     name: str
@@ -33,7 +33,7 @@ class Point:
     shift: float
 
 
-def fit_baseline(points: Sequence[Point], axis: Axis = "logit", *, shift: str = "a shift") -> Baseline:
+def fit_baseline(points: Sequence[Accuracies], axis: Axis = "logit", *, shift: str = "a shift") -> Baseline:
     """The least-squares line through `points` on the axis.
 
     Args:
@@ -71,7 +71,7 @@ class _Line:
     cells: list[str]
 
 
-def parse_points(text: str, where: str) -> Mapping[str, tuple[Point, ...]]:
+def parse_points(text: str, where: str) -> Mapping[str, tuple[Accuracies, ...]]:
     """The models of a comma-separated table, by shift.
 
     The first line names the columns. The first column names the model, the second is its accuracy on the reference,
@@ -101,7 +101,7 @@ def parse_points(text: str, where: str) -> Mapping[str, tuple[Point, ...]]:
     reference, shifts = columns[1], [name for name in columns[2:] if not name.startswith(OWN_REFERENCE)]
     return {
         shift: tuple(
-            Point(name, row[reference] / scale, row[shift] / scale)
+            Accuracies(name, row[reference] / scale, row[shift] / scale)
             for name, row in zip(models, rows, strict=True)
             if reference in row and shift in row
         )

@@ -1,13 +1,11 @@
-"""What one alpha achieves, and the columns of the paper's tables. Knows numbers, not where they come from."""
+"""What one mixture achieves, and the columns of the paper's tables. Knows numbers, not where they come from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mergekit_wise.analysis.estimate import UNKNOWN, Counts, Estimate, combined
+from mergekit_wise.analysis.point import Point
 from mergekit_wise.errors import ResultsError
-
-DEFAULT = 0.5
-"""The paper's recommendation if nothing else is known (section 4)."""
 
 UNMEASURED: Counts = (0, 0)
 """Counts of a reference that was not measured."""
@@ -18,10 +16,10 @@ BOTH = "average of both"
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What one alpha achieves: counts on the reference, and on each shift.
+    """What one mixture achieves: counts on the reference, and on each shift.
 
     Attributes:
-        alpha: the mixing coefficient.
+        point: where it lies in the sweep.
         reference: counts of top-1; ``UNMEASURED`` without a reference.
         shifts: counts of each shift; may be empty.
         names: of the reference, then of the shifts; generic names by default.
@@ -31,12 +29,17 @@ class Candidate:
             their own. An empty tuple: no images are shared.
     """
 
-    alpha: float
+    point: Point
     reference: Counts
     shifts: tuple[Counts, ...]
     names: tuple[str, ...] = ()
     estimates: tuple[Estimate | None, ...] = ()
     same_images: tuple[str, ...] = ()
+
+    @property
+    def alpha(self) -> float | None:
+        """The mixing coefficient if it alone was swept."""
+        return self.point.alpha
 
     @property
     def has_reference(self) -> bool:
@@ -98,27 +101,22 @@ def columns(candidate: Candidate) -> tuple[tuple[str, Estimate], ...]:
 
 
 def require_comparable(candidates: Sequence[Candidate]) -> None:
-    """Raise ResultsError unless every alpha occurs once and all were measured on the same, non-empty sets of images."""
+    """Raise ResultsError unless every mixture occurs once, and all on the same, non-empty sets of images."""
     if not candidates:
         raise ResultsError("There is no alpha to choose from. Evaluate some first: wise sweep.")
-    first, seen = candidates[0], set[float]()
+    first, seen = candidates[0], set[Point]()
     for candidate in candidates:
-        if candidate.alpha in seen:
-            raise ResultsError(f"alpha {candidate.alpha:g} occurs twice. Take the records of one run, or select them.")
-        seen.add(candidate.alpha)
+        if candidate.point in seen:
+            raise ResultsError(f"{candidate.point} occurs twice. Take the records of one run, or select them.")
+        seen.add(candidate.point)
         if _images(candidate) != _images(first) or candidate.names != first.names:
             raise ResultsError(
-                f"alpha {first.alpha:g} was measured on {_described(first)}, alpha {candidate.alpha:g} on "
+                f"{first.point} was measured on {_described(first)}, {candidate.point} on "
                 f"{_described(candidate)}; only results on the same images can be compared. Evaluate the missing data "
                 "sets, or select records."
             )
     if not any(_images(first)):
         raise ResultsError("Neither a reference nor a shift was measured. Evaluate a suite: wise sweep --suite NAME.")
-
-
-def nearest_to_default(alpha: float) -> tuple[float, float]:
-    """A key whose maximum is the alpha nearest to 0.5, and of two equally near ones the smaller."""
-    return -round(abs(alpha - DEFAULT), 9), -alpha
 
 
 def _estimate(counts: Counts, given: Estimate | None) -> Estimate:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
-from mergekit_wise.analysis.candidate import DEFAULT, Candidate, columns, nearest_to_default, require_comparable
+from mergekit_wise.analysis.candidate import Candidate, columns, require_comparable
 from mergekit_wise.analysis.estimate import Estimate
+from mergekit_wise.analysis.point import DEFAULT, Point
 from mergekit_wise.errors import ResultsError, UsageError
 
 Preference = Literal["average", "reference", "shifts", "both", "no-regret"]
@@ -27,11 +28,16 @@ Number = Callable[[Candidate], Estimate]
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """An alpha, why it was chosen, and a warning for its user or ""."""
+    """The mixture to use, why it was chosen, and a warning for its user or ""."""
 
-    alpha: float
+    point: Point
     reason: str
     warning: str = ""
+
+    @property
+    def alpha(self) -> float | None:
+        """The mixing coefficient if it alone was swept."""
+        return self.point.alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Loss:
 
     Attributes:
         column: a data set's name, "average of shifts" or "average of both".
-        alpha: the best one; of equally good ones the nearest to 0.5.
+        point: the best one; of equally good ones the nearest to 0.5.
         best: what it achieves there.
         default: what 0.5 achieves; None if 0.5 was not measured.
         loss: `best` minus `default`, at least 0; None if 0.5 was not measured.
@@ -48,11 +54,16 @@ class Loss:
     """
 
     column: str
-    alpha: float
+    point: Point
     best: Estimate
     default: Estimate | None
     loss: float | None
     significant: bool
+
+    @property
+    def alpha(self) -> float | None:
+        """The mixing coefficient if it alone was swept."""
+        return self.point.alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,7 @@ def recommend(candidates: Sequence[Candidate], prefer: Preference = "average") -
     """
     require_comparable(candidates)
     eligible = _eligible(prefer, candidates)
-    tried = any(c.alpha == DEFAULT for c in candidates)
+    tried = any(c.point.is_default for c in candidates)
     return _chosen(eligible, _goal(prefer, candidates[0]), tried=tried, warning=WARNING)
 
 
@@ -107,7 +118,7 @@ def select_on(candidates: Sequence[Candidate], dataset: str) -> Recommendation:
     return _chosen(
         candidates,
         _Goal(lambda candidate: columns(candidate)[place][1], f"result on {dataset}"),
-        tried=any(c.alpha == DEFAULT for c in candidates),
+        tried=any(c.point.is_default for c in candidates),
         warning="" if held_out else WARNING,
     )
 
@@ -121,11 +132,11 @@ def refine(candidates: Sequence[Candidate], prefer: Preference = "average") -> t
     require_comparable(candidates)
     number = _goal(prefer, candidates[0]).number
     best = _best(_eligible(prefer, candidates), number)
-    ordered = sorted(candidates, key=lambda c: c.alpha)
+    ordered = sorted(((c.point.alpha, c) for c in candidates if c.point.alpha is not None), key=lambda pair: pair[0])
     return tuple(
-        round((low.alpha + high.alpha) / 2, 9)
-        for low, high in pairwise(ordered)
-        if best in (low, high) and high.alpha - low.alpha > FINEST and number(low).differs(number(high))
+        round((low + high) / 2, 9)
+        for (low, first), (high, second) in pairwise(ordered)
+        if best in (first, second) and high - low > FINEST and number(first).differs(number(second))
     )
 
 
@@ -173,7 +184,7 @@ def _eligible(prefer: str, candidates: Sequence[Candidate]) -> list[Candidate]:
     """The alphas that may be chosen."""
     if prefer != "no-regret" or not candidates[0].has_reference:
         return list(candidates)
-    finetuned = next((c for c in candidates if c.alpha == FINETUNED), None)
+    finetuned = next((c for c in candidates if c.point.alpha == FINETUNED), None)
     if finetuned is None:
         raise ResultsError("no-regret compares with the fine-tuned model, and alpha 1 was not measured. Add alpha 1.")
     floor = finetuned.measured[0].low
@@ -182,31 +193,31 @@ def _eligible(prefer: str, candidates: Sequence[Candidate]) -> list[Candidate]:
 
 def _best(candidates: Sequence[Candidate], number: Number) -> Candidate:
     # Rounded, because sums of the same shares in another order are the same average.
-    return max(candidates, key=lambda c: (round(number(c).value, 12), *nearest_to_default(c.alpha)))
+    return max(candidates, key=lambda c: (round(number(c).value, 12), c.point.nearness))
 
 
 def _chosen(candidates: Sequence[Candidate], goal: _Goal, *, tried: bool, warning: str) -> Recommendation:
     """The best of the eligible candidates, or the default; `tried` says whether 0.5 was measured at all."""
     number = goal.number
     best = _best(candidates, number)
-    default = next((c for c in candidates if c.alpha == DEFAULT), None)
+    default = next((c for c in candidates if c.point.is_default), None)
     what = f"best {goal.name} ({100 * number(best).value:.1f} %{goal.note})"
     if default is None:
         why = f"{DEFAULT} is significantly worse there" if tried else f"{DEFAULT} was not evaluated"
-        return Recommendation(best.alpha, f"{what}; {why}", warning)
+        return Recommendation(best.point, f"{what}; {why}", warning)
     if best is default:
-        return Recommendation(DEFAULT, what, warning)
+        return Recommendation(default.point, what, warning)
     if number(best).above(number(default)):
-        return Recommendation(best.alpha, f"{what}, significantly above {DEFAULT}", warning)
-    reason = f"alpha {best.alpha:g} has the {what}, but it is not significantly above {DEFAULT}"
-    return Recommendation(DEFAULT, reason, warning)
+        return Recommendation(best.point, f"{what}, significantly above {DEFAULT}", warning)
+    reason = f"{best.point} has the {what}, but it is not significantly above {DEFAULT}"
+    return Recommendation(default.point, reason, warning)
 
 
 def _loss(candidates: Sequence[Candidate], place: int) -> Loss:
-    found = {candidate.alpha: columns(candidate)[place] for candidate in candidates}
-    alpha = max(found, key=lambda alpha: (round(found[alpha][1].value, 12), *nearest_to_default(alpha)))
-    name, best = found[alpha]
-    if DEFAULT not in found:
-        return Loss(name, alpha, best, None, None, significant=False)
-    default = found[DEFAULT][1]
-    return Loss(name, alpha, best, default, max(0.0, best.value - default.value), best.above(default))
+    found = {candidate.point: columns(candidate)[place] for candidate in candidates}
+    point = max(found, key=lambda point: (round(found[point][1].value, 12), point.nearness))
+    name, best = found[point]
+    default = next((found[point][1] for point in found if point.is_default), None)
+    if default is None:
+        return Loss(name, point, best, None, None, significant=False)
+    return Loss(name, point, best, default, max(0.0, best.value - default.value), best.above(default))

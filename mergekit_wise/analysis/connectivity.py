@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mergekit_wise.analysis.candidate import nearest_to_default
 from mergekit_wise.analysis.estimate import Estimate, combined
+from mergekit_wise.analysis.point import Point as Place
 from mergekit_wise.errors import ResultsError
 
 Point = tuple[float, int, int]
@@ -67,7 +67,7 @@ def connectivity(points: Sequence[Point]) -> Connectivity:
         alpha: combined([(1.0, found[alpha]), (-(1 - alpha), found[0.0]), (-alpha, found[1.0])]) for alpha in inner
     }
     lowest = min(inner, key=lambda alpha: (above_line[alpha].value, alpha))
-    best = max(inner, key=lambda alpha: (found[alpha].value, *nearest_to_default(alpha)))
+    best = max(inner, key=lambda alpha: (found[alpha].value, Place.of_alpha(alpha).nearness))
     better = max((0.0, 1.0), key=lambda alpha: correct[alpha])
     gain = combined([(1, found[best]), (-1, found[better])])
     # Rounding may put a mixture on the line slightly below it; a real difference is at least one image.

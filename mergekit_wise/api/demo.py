@@ -92,7 +92,7 @@ def demo(options: DemoOptions) -> DemoReport:
     if "finetune" not in done.done:
         reused += (finetuned,)
     try:
-        draw_scatter(done.sweep.candidates, done.sweep.recommendation.alpha, plot)
+        draw_scatter(done.sweep.candidates, done.sweep.recommendation.point, plot)
     except OutputError as error:
         raise Unsaved(str(error), done.sweep) from error
     return DemoReport(zeroshot, finetuned, results, plot, page, file, reused, done.sweep)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.variants import Variant, reader
@@ -24,6 +25,7 @@ def evaluate(options: EvalOptions) -> Measured:
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")
-        variant = Variant(source.path.name, alpha if isinstance(alpha, (int, float)) else None, reader(source))
+        point = Point.of_alpha(alpha) if isinstance(alpha, (int, float)) else None
+        variant = Variant(source.path.name, point, reader(source))
         measured = measure(source, [variant], options)
     return replace(measured, notes=(*source.notes, *measured.notes))

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from mergekit_wise.analysis import (
     WARNING,
     Candidate,
     Loss,
+    Point,
     Recommendation,
     as_preference,
     losses,
@@ -133,7 +133,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     )
     if options.plot is not None and saves:
         try:
-            draw_scatter(candidates, found.recommendation.alpha, options.plot)
+            draw_scatter(candidates, found.recommendation.point, options.plot)
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report
@@ -154,7 +154,7 @@ class _Sweep:
     def __init__(self, pair: Pair, options: SweepOptions) -> None:
         self.pair, self.options = pair, options
         self.prefer = as_preference(options.prefer)
-        self._weights = InterpolatedWeights(pair, options.frozen_tolerance)
+        self._weights = InterpolatedWeights(pair)
 
     def run(self, alphas: Sequence[float]) -> _Found:
         """Measure every alpha on the suite and on the data set for the choice, unless the results file holds it."""
@@ -186,7 +186,11 @@ class _Sweep:
 
     def _measure(self, alphas: Sequence[float], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        variants = [Variant(name, alpha, partial(self._weights.read, alpha), self._weights) for alpha in alphas]
+        frozen = self.options.frozen_tolerance
+        variants = [
+            Variant.mixed(name, self._weights, Point.of_alpha(alpha), Rules(alpha, frozen_tolerance=frozen))
+            for alpha in alphas
+        ]
         return measure(template(self.pair), variants, options, comparison)
 
 

@@ -100,9 +100,10 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
-    show(sweep_table(report.candidates, shown, chosen.alpha), sweep_title(shown, suite))
+    show(sweep_table(report.candidates, shown, chosen.point), sweep_title(shown, suite))
     show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
-    out.print(f"\nRecommended alpha: {chosen.alpha:g} - {chosen.reason}.")
+    what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
+    out.print(f"\nRecommended {what} - {chosen.reason}.")
     if chosen.warning:
         out.print(chosen.warning)
 

@@ -16,11 +16,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mergekit_wise.analysis.answers import NUMBERS
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
-from mergekit_wise.evaluation.predictions import Predictions, choose_columns, class_logits, predict_classes
+from mergekit_wise.evaluation.predictions import (
+    Predictions,
+    choose_columns,
+    class_logits,
+    predict_classes,
+    probability_numbers,
+)
 from mergekit_wise.progress import Progress, silent
 
 _PENDING = 4
@@ -157,14 +164,14 @@ class Engine:
                         sent = [(self.forward.features(pixels), labels) for pixels, labels in sent]
                     for batch, (inputs, labels), logits_by_variant in zip(group, sent, kept, strict=True):
                         logits = compute(inputs)
-                        results.add(variant, batch.indices, *predict_classes(class_logits(logits, columns), labels))
+                        results.add(variant, batch.indices, class_logits(logits, columns), labels)
                         if variant in observers.variants:
                             logits_by_variant[variant] = logits
                         done += len(batch.indices)
                         self.progress(dataset.title, done, total, "images")
                 for batch, (_, labels), logits_by_variant in zip(group, sent, kept, strict=True):
                     for number, logits in enumerate(observers.ensemble_logits(logits_by_variant), len(variants)):
-                        results.add(number, batch.indices, *predict_classes(class_logits(logits, columns), labels))
+                        results.add(number, batch.indices, class_logits(logits, columns), labels)
                     of_classes = {v: class_logits(logits, columns) for v, logits in logits_by_variant.items()}
                     observers.see(of_classes, labels, batch)
         return results.result()
@@ -204,15 +211,18 @@ class _Results:
 
     classes: NDArray[np.int32]
     top5: NDArray[np.bool_]
+    numbers: NDArray[np.float32]
     bad: dict[int, str] = field(default_factory=dict)
-    pending: deque[tuple[int, NDArray[np.int64], Tensor, Tensor]] = field(default_factory=deque)
+    pending: deque[tuple[int, NDArray[np.int64], Tensor, Tensor, Tensor]] = field(default_factory=deque)
 
     @classmethod
     def empty(cls, variants: int, images: int) -> "_Results":
-        return cls(np.full((variants, images), -1, np.int32), np.zeros((variants, images), np.bool_))
+        nothing = np.full((variants, len(NUMBERS), images), -1, np.int32).view(np.float32)
+        return cls(np.full((variants, images), -1, np.int32), np.zeros((variants, images), np.bool_), nothing)
 
-    def add(self, variant: int, indices: NDArray[np.int64], classes: Tensor, top5: Tensor) -> None:
-        self.pending.append((variant, indices, classes, top5))
+    def add(self, variant: int, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
+        found = (*predict_classes(logits, labels), probability_numbers(logits, labels))
+        self.pending.append((variant, indices, *found))
         if len(self.pending) > _PENDING:
             self._store()
 
@@ -220,13 +230,14 @@ class _Results:
         while self.pending:
             self._store()
         wrong = list(self.bad)
-        self.classes[:, wrong], self.top5[:, wrong] = -1, False
-        return Predictions(self.classes, self.top5, self.bad)
+        self.classes[:, wrong], self.top5[:, wrong], self.numbers[:, :, wrong] = -1, False, np.nan
+        return Predictions(self.classes, self.top5, self.numbers, self.bad)
 
     def _store(self) -> None:
-        variant, indices, classes, top5 = self.pending.popleft()
+        variant, indices, classes, top5, numbers = self.pending.popleft()
         self.classes[variant, indices] = classes[: len(indices)].cpu().numpy()
         self.top5[variant, indices] = top5[: len(indices)].cpu().numpy()
+        self.numbers[variant, :, indices] = numbers[:, : len(indices)].T.cpu().numpy()
 
 
 def _gathered(found: Predictions, ranks: Ranks) -> Predictions:
@@ -235,4 +246,6 @@ def _gathered(found: Predictions, ranks: Ranks) -> Predictions:
     for part in ranks.gather(dict(found.bad)):
         bad |= part
     top5 = ranks.maximum(found.top5.astype(np.int32)).astype(np.bool_)
-    return Predictions(ranks.maximum(found.classes), top5, dict(sorted(bad.items())))
+    # Floats that are not negative, and NaN after them, are in the order of their bits; -1 are the bits of no number.
+    numbers = ranks.maximum(found.numbers.view(np.int32)).view(np.float32)
+    return Predictions(ranks.maximum(found.classes), top5, numbers, dict(sorted(bad.items())))

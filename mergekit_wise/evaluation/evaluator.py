@@ -46,13 +46,17 @@ class Evaluator:
             dataset,
             self.heads.outputs(dataset),
             names=self.model.class_names,
-            same_tower=len(variants) > 1 and self._only_head_varies(variants[0]),
+            same_tower=len(variants) > 1 and self._only_head_varies(variants),
             observers=observers,
         )
 
-    def _only_head_varies(self, first: Variant) -> bool:
+    def _only_head_varies(self, variants: Sequence[Variant]) -> bool:
         """Whether the features of all mixtures are the same, and logits are one linear layer of them."""
-        if first.interpolated is None or not first.interpolated.only_head_varies(self.model):
+        first, model = variants[0], self.model
+        if first.interpolated is None or not model.has_own_head:
+            return False
+        varying = first.interpolated.varying(model, [variant.rules for variant in variants])
+        if not all(model.names[name] in model.head_names for name in varying):
             return False
         self._install(first)  # a model can be asked only with weights
         return self.engine.forward.splits()
@@ -79,8 +83,8 @@ class Evaluator:
         if variant is self._installed:
             return
         self._installed = None
-        if variant.interpolated is not None and variant.alpha is not None:
-            variant.interpolated.install(self.model, variant.alpha)
+        if variant.interpolated is not None:
+            variant.interpolated.install(self.model, variant.rules)
         else:
             self.model.set_weights({name: variant.read(name) for name in self.model.names})
         self._installed = variant

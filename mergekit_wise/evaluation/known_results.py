@@ -19,7 +19,7 @@ Draft = Mapping[str, Any]
 Place = tuple[int, int]
 """The number of a data set and that of a variant."""
 
-_LABELS = ("model", "alpha", "suite", "title", "role", "pair", "same_images")
+_LABELS = ("model", "alpha", "point", "rule", "suite", "title", "role", "pair", "same_images")
 """Attributes of a record that name it; the measurement does not depend on them."""
 
 
@@ -64,7 +64,7 @@ def _reason(draft: Draft, records: Sequence[Record]) -> str:
     named = [
         record
         for record in records
-        if all(getattr(record, name) == draft[name] for name in ("model", "alpha", "dataset"))
+        if all(getattr(record, name) == draft[name] for name in ("model", "alpha", "point", "rule", "dataset"))
         # Folders in two places may have the same name.
         and (record.suite == draft["suite"] or record.location == draft["location"])
     ]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
 
-from mergekit_wise.analysis import LogitDisagreement
+from mergekit_wise.analysis import Answers, LogitDisagreement, Point, stacked
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
@@ -24,11 +24,12 @@ from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
 from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
-from mergekit_wise.evaluation.predictions import as_details, notes_on
+from mergekit_wise.evaluation.predictions import as_answers, as_details, notes_on
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.results import (
     Analysis,
+    AnswerStore,
     Detail,
     Record,
     Role,
@@ -40,6 +41,9 @@ from mergekit_wise.results import (
 from mergekit_wise.results.identity import GENERATING
 from mergekit_wise.wording import listed, plural
 
+_NOWHERE = Point(())
+"""Sorts before every known place in a sweep."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -48,6 +52,7 @@ class Measured:
     Attributes:
         records: ordered by alpha, then by data set.
         analyses: of the pair of models, by data set.
+        answers: for each data set, what all variants, in their order, answered; data sets without it are left out.
         missing: data sets of the suite that were not found.
         added: the number of records that are new.
         notes: what a reader of the records should know.
@@ -55,6 +60,7 @@ class Measured:
 
     records: tuple[Record, ...]
     analyses: tuple[Analysis, ...]
+    answers: tuple[Answers, ...]
     missing: tuple[Missing, ...]
     added: int
     notes: tuple[str, ...]
@@ -87,14 +93,17 @@ def measure(
         known, renamed, reasons = ranks.share(known_records(drafts, options))
         notes += reasons
         results = options.results if ranks.rank == 0 else None
+        store = AnswerStore.beside(options.results) if options.results is not None and options.answers else None
+        answered = ranks.share({} if store is None else _known_answers(store, known))
         added: list[Place] = []
         analyses: list[Analysis] = []
 
         def found_so_far() -> Measured:
-            order = sorted(known, key=lambda place: (-1.0 if (a := variants[place[1]].alpha) is None else a, place))
+            order = sorted(known, key=lambda place: (variants[place[1]].point or _NOWHERE, place))
             records = tuple(known[place] for place in order)
             said = tuple(dict.fromkeys([*notes, *notes_on(records)]))
-            return Measured(records, tuple(analyses), suite.missing, len(added), said)
+            answers = _complete_answers(answered, len(parts), len(variants))
+            return Measured(records, tuple(analyses), answers, suite.missing, len(added), said)
 
         details_files = (options.per_class, options.per_sample) if ranks.rank == 0 else (None, None)
         with (
@@ -110,11 +119,17 @@ def measure(
                 if asked is not None:
                     todo |= asked.needed
                 if todo:
-                    details, found = _measure_dataset(evaluator, dataset, variants, drafts[at], sorted(todo), asked)
+                    details, answers, found = _measure_dataset(
+                        evaluator, dataset, variants, drafts[at], sorted(todo), asked
+                    )
                     notes += notes_on_bad(dataset, details[0].bad)
-                    measured = zip(sorted(todo), details, strict=True)
-                    new = {(at, n): detail.record for n, detail in measured if (at, n) not in known}
+                    measured = {(at, n): detail.record for n, detail in zip(sorted(todo), details, strict=True)}
+                    new = {place: record for place, record in measured.items() if place not in known}
                     known |= new
+                    for row, place in enumerate(measured):
+                        answered[place] = answers.of_models([row])
+                        if store is not None and ranks.rank == 0:
+                            store.save(known[place], answered[place])
                     # Records first: details can be made again from nothing but time.
                     _append(results, [*new.values(), *([found] if found is not None else [])])
                     added += new
@@ -123,6 +138,22 @@ def measure(
                     analysis = analysis or found
                 analyses += [analysis] if analysis is not None else []
     return found_so_far()
+
+
+def _known_answers(store: AnswerStore, known: Mapping[Place, Record]) -> dict[Place, Answers]:
+    """The answers behind known records."""
+    found = {place: store.load([record]) for place, record in known.items()}
+    return {place: answers for place, answers in found.items() if answers is not None}
+
+
+def _complete_answers(answered: Mapping[Place, Answers], datasets: int, variants: int) -> tuple[Answers, ...]:
+    """The answers of all variants, for each data set on which all of them are known."""
+    found = []
+    for at in range(datasets):
+        row = [answered[at, number] for number in range(variants) if (at, number) in answered]
+        if len(row) == variants:
+            found.append(stacked(row))
+    return tuple(found)
 
 
 def require_outside(outputs: Iterable[Path | None], datasets: Iterable[Dataset]) -> None:
@@ -202,17 +233,18 @@ def _measure_dataset(
     drafts: Sequence[Draft],
     todo: Sequence[int],
     pair: PairAnalysis | None,
-) -> tuple[list[Detail], Analysis | None]:
+) -> tuple[list[Detail], Answers, Analysis | None]:
     """One pass over a data set by the variants with the numbers `todo`."""
     began, seen = time.perf_counter(), LogitDisagreement()
     observers = NO_OBSERVERS if pair is None else pair.observers(todo, seen)
     found = evaluator.predict(todo, [variants[number] for number in todo], dataset, observers)
     seconds = round((time.perf_counter() - began) / len(todo), 3)
     details = as_details(dataset, found, [drafts[number] for number in todo], seconds)
+    answers = as_answers(dataset, found, drafts[0]["role"])
     if pair is None:
-        return details, None
+        return details, answers, None
     seen_by_all = sum(evaluator.engine.ranks.gather(seen), LogitDisagreement())
-    return details, pair.result(dataset, todo, drafts, found, seen_by_all)
+    return details, answers, pair.result(dataset, todo, drafts, found, seen_by_all)
 
 
 def _drafts(
@@ -229,8 +261,8 @@ def _drafts(
     models = []
     for number, variant in enumerate(variants):
         options.progress("hashing weights", number, len(variants), "models")
-        models.append({"model": variant.model, "alpha": variant.alpha, **evaluator.identity(variant)})
-    pair = _pair(evaluator, variants, models)
+        models.append({"model": variant.model, **_place_of(variant), **evaluator.identity(variant)})
+    pair = _pair(evaluator, variants)
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
     preprocess = evaluator.engine.forward.preprocess
@@ -295,13 +327,24 @@ def _notes_on_copies(datasets: Sequence[Dataset], drafts: Sequence[Sequence[Draf
             yield f"{listed(copies)}: the same images and labels, which count {len(copies)} times"
 
 
-def _pair(evaluator: Evaluator, variants: Sequence[Variant], models: Sequence[Draft]) -> str:
-    """The fingerprints of the two models whose mixtures the variants are; empty for a single checkpoint."""
-    if variants[0].interpolated is None:
+def _place_of(variant: Variant) -> Draft:
+    """Where a variant lies in a sweep, as records have it."""
+    point = variant.point
+    if point is None:
+        return {"alpha": None, "point": (), "rule": variant.rule}
+    return {"alpha": point.alpha, "point": () if point.alpha is not None else point.values, "rule": variant.rule}
+
+
+def _pair(evaluator: Evaluator, variants: Sequence[Variant]) -> str:
+    """The fingerprints of the two models whose mixtures the variants are; empty for a single checkpoint.
+
+    Each is that of the mixture with the sweep's rules, but alpha 0 or 1 for every tensor that is mixed.
+    """
+    first = variants[0]
+    if first.interpolated is None:
         return ""
-    known = {model["alpha"]: model["weights"] for model in models}
-    ends = (known.get(a) or evaluator.identity(replace(variants[0], alpha=a))["weights"] for a in (0.0, 1.0))
-    return "+".join(ends)
+    ends = [replace(first, rules=first.rules.at_end(alpha)) for alpha in (0.0, 1.0)]
+    return "+".join(evaluator.identity(end)["weights"] for end in ends)
 
 
 def _versions(versions: Mapping[str, str], dataset: Dataset) -> dict[str, str]:

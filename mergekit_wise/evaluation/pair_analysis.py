@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from mergekit_wise.analysis import LogitDisagreement, disagreement
+from mergekit_wise.analysis.answers import part_of_metric
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
-from mergekit_wise.evaluation.predictions import Predictions, metric_of_part
+from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.results import ENSEMBLE, Analysis, setting_of
 
 MIDDLE = 0.5
@@ -86,7 +87,7 @@ class PairAnalysis:
             middle = found.classes[rows[MIDDLE]] if MIDDLE in rows else None
             values |= disagreement(seen, dataset.labels, found.classes[rows[0.0]], found.classes[rows[1.0]], middle)
         readable = found.readable
-        metric = metric_of_part(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
+        metric = part_of_metric(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
         for row, alpha in enumerate(self._ensemble_alphas, len(todo)):
             predicted = found.classes[row].astype(np.int64)[readable]
             scored = score(metric, predicted, dataset.labels[readable], len(dataset.classnames))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, nan
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mergekit_wise.analysis.answers import Answers, part_of_metric
 from mergekit_wise.analysis.metrics import score
-from mergekit_wise.datasets.dataset import Dataset, Metric
+from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import head_columns
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.results import Detail, Record
@@ -28,11 +29,13 @@ class Predictions:
         classes: predicted classes, int32 [V, N], of the variants, then of the output ensembles; -1 where the logits are
             not finite, or the image is unreadable.
         top5: whether the label is among the best five, bool [V, N].
+        numbers: `analysis.answers.NUMBERS` of the probabilities, float32 [V, 4, N]; NaN where `classes` is -1.
         bad: for each unreadable image, by its index, what is wrong with it.
     """
 
     classes: NDArray[np.int32]
     top5: NDArray[np.bool_]
+    numbers: NDArray[np.float32]
     bad: Mapping[int, str]
 
     @property
@@ -85,12 +88,45 @@ def predict_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return logits.argmax(dim=1).masked_fill(~sound, -1).int(), (before < _TOP) & sound
 
 
+def probability_numbers(logits: Tensor, labels: Tensor) -> Tensor:
+    """`analysis.answers.NUMBERS` of the softmax of logits float32 [B, K] with labels int64 [B].
+
+    Returns float32 [4, B], none below +0; NaN for rows that hold NaN or inf.
+    """
+    logarithms = logits.log_softmax(dim=1)
+    probabilities = logarithms.exp()
+    own = labels[:, None]
+    nll = -logarithms.gather(1, own)[:, 0]
+    brier = probabilities.square().sum(dim=1) - 2 * probabilities.gather(1, own)[:, 0] + 1
+    entropy = torch.special.entr(probabilities).sum(dim=1)
+    found = torch.stack([probabilities.amax(dim=1), nll, brier, entropy])
+    sound = (logits < inf).all(dim=1)
+    return (found.clamp(min=0) + 0.0).masked_fill(~sound, nan)  # + 0.0: no -0.0
+
+
+def as_answers(dataset: Dataset, found: Predictions, role: str) -> Answers:
+    """The answers of every variant for the readable images."""
+    readable = found.readable
+    return Answers(
+        dataset=dataset.name,
+        title=dataset.title,
+        role=role,
+        metric=part_of_metric(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric,
+        outputs=len(dataset.classnames),
+        labels=dataset.labels[readable],
+        images=readable,
+        same_images=dataset.same_images,
+        classes=found.classes[:, readable],
+        numbers=found.numbers[:, :, readable],
+    )
+
+
 def as_details(
     dataset: Dataset, found: Predictions, drafts: Sequence[Mapping[str, Any]], seconds: float
 ) -> list[Detail]:
     """The record of each variant with its predictions; `drafts` hold the attributes of records that are not counted."""
     readable = found.readable
-    metric = metric_of_part(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
+    metric = part_of_metric(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
     labels, classes = dataset.labels[readable], len(dataset.classnames)
     details = []
     for number, draft in enumerate(drafts):
@@ -145,14 +181,3 @@ def _require_labels(dataset: Dataset) -> None:
             f"{dataset.title}: {len(wrong)} labels are not among its {len(dataset.classnames)} classes, the first "
             f"being {dataset.labels[first]} of {dataset.sample(first)}{where}. Check the class names."
         )
-
-
-def metric_of_part(metric: Metric, rows: NDArray[np.int64], images: int) -> Metric:
-    """The metric of the images in `rows`. A group of frames whose anchor, the first one, is missing is left out."""
-    number = np.full(images, -1)
-    number[rows] = np.arange(len(rows))
-    groups = {name: number[members] for name, members in metric.groups.items()}
-    if metric.kind == "all-in-group":
-        groups = {name: members for name, members in groups.items() if members[0] >= 0}
-    accepted = None if metric.accepted is None else tuple(metric.accepted[row] for row in rows)
-    return Metric(metric.kind, {name: members[members >= 0] for name, members in groups.items()}, accepted)

@@ -7,16 +7,20 @@ its dtype included.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.merging import Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
+from mergekit_wise.merging.rules import Side
 from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
 from mergekit_wise.models.model import Model
 
@@ -26,83 +30,97 @@ TensorData = tuple[TensorInfo, NDArray[np.generic]]
 
 @dataclass(slots=True)
 class InterpolatedWeights:
-    """Sets the weights of mixtures of `pair` in a model.
+    """Sets the weights of mixtures of `pair`, whatever their rules, in a model.
 
-    Tensors that are equal in both checkpoints are set once. Of the others both versions are kept on the model's device,
-    in the dtypes of the files. `frozen_tolerance` is that of the merge whose weights these are.
+    What is not the same in all mixtures is mixed on the model's device from both versions, which are kept there in the
+    dtypes of the files; a tensor is copied into the model only if the mixture before had another one.
     """
 
     pair: Pair
-    frozen_tolerance: float | None = None
     _model: Model | None = None
-    _endpoints: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    _plans: dict[float, Mapping[str, TensorPlan]] = field(default_factory=dict)
-    _digests: dict[str, str] = field(default_factory=dict)
+    _sides: dict[tuple[str, Side], Tensor] = field(default_factory=dict)
+    _installed: dict[str, TensorPlan] = field(default_factory=dict)
+    _plans: dict[Rules, Mapping[str, TensorPlan]] = field(default_factory=dict)
+    _digests: dict[TensorPlan, str] = field(default_factory=dict)
+    _equal: dict[str, bool] = field(default_factory=dict)
 
-    def read(self, alpha: float, name: str) -> TensorData:
-        """A tensor of the mixture at `alpha`, mixed on the CPU."""
-        step = self._plan(alpha)[name]
+    def read(self, rules: Rules, name: str) -> TensorData:
+        """A tensor of a mixture, mixed on the CPU."""
+        step = self._plan(rules)[name]
         return step.info, self._mixer.whole(step)
 
-    def digest(self, alpha: float, name: str) -> str:
-        """The digest of that tensor; a tensor that is equal in both checkpoints is hashed once for all alphas."""
-        if name in self._digests:
-            return self._digests[name]
-        digest = tensor_digest(self.read(alpha, name))
-        if self._mixer.source(self._plan(0.5)[name]) == "equal":
-            self._digests[name] = digest
-        return digest
+    def digest(self, rules: Rules, name: str) -> str:
+        """The digest of that tensor; what is the same in several mixtures is hashed once."""
+        step = self._constant(self._plan(rules)[name])
+        if step not in self._digests:
+            self._digests[step] = tensor_digest(self.read(rules, name))
+        return self._digests[step]
 
-    def install(self, model: Model, alpha: float) -> None:
-        """Set the weights of `model` to the mixture at `alpha`."""
-        self._load(model)
-        plan = self._plan(alpha)
-        model.set_weights(
-            {name: (plan[name].info, self._mixed(plan[name], *both)) for name, both in self._endpoints.items()}
-        )
+    def install(self, model: Model, rules: Rules) -> None:
+        """Set the weights of `model` to a mixture."""
+        if self._model is not model:
+            self._sides.clear()
+            self._installed.clear()
+            self._model = model
+        steps = {name: self._constant(step) for name, step in self._plan(rules).items() if name in model.names}
+        changed = {name: step for name, step in steps.items() if self._installed.get(name) != step}
+        device = next(model.module.parameters()).device
+        model.set_weights({name: (step.info, self._mixed(step, device)) for name, step in changed.items()})
+        self._installed.update(changed)
 
-    def only_head_varies(self, model: Model) -> bool:
-        """Whether the image tower is equal in both checkpoints, as after fine-tuning a linear classifier."""
-        self._load(model)
-        return model.has_own_head and all(model.names[name] in model.head_names for name in self._endpoints)
+    def varying(self, model: Model, every: Iterable[Rules]) -> set[str]:
+        """The checkpoint's names of those tensors of the model that are not the same in all of these mixtures."""
+        plans = [self._plan(rules) for rules in every]
+        return {
+            name for name in plans[0] if name in model.names and len({self._constant(plan[name]) for plan in plans}) > 1
+        }
 
     @property
     def _mixer(self) -> Mixer:
         return Mixer(self.pair, open_backend("cpu"))
 
-    def _load(self, model: Model) -> None:
-        if self._model is model:
-            return
-        device = next(model.module.parameters()).device
-        equal: dict[str, tuple[TensorInfo, Tensor]] = {}
-        # At 0.5 every tensor is mixed that can be.
-        for name, step in self._plan(0.5).items():
-            if name not in model.names:
-                continue
-            zeroshot, finetuned = self.pair.zeroshot, self.pair.finetuned
-            if self._mixer.source(step) == "equal":
-                equal[name] = (zeroshot.info(name), _tensor(zeroshot, name))
-            else:
-                self._endpoints[name] = (_tensor(zeroshot, name).to(device), _tensor(finetuned, name).to(device))
-        model.set_weights(equal)
-        self._model = model
+    def _plan(self, rules: Rules) -> Mapping[str, TensorPlan]:
+        if rules not in self._plans:
+            self._plans[rules] = {step.info.name: step for step in make_plan(self.pair, rules)}
+        return self._plans[rules]
 
-    def _plan(self, alpha: float) -> Mapping[str, TensorPlan]:
-        if alpha not in self._plans:
-            rules = Rules(alpha, frozen_tolerance=self.frozen_tolerance)
-            self._plans[alpha] = {step.info.name: step for step in make_plan(self.pair, rules)}
-        return self._plans[alpha]
+    def _constant(self, step: TensorPlan) -> TensorPlan:
+        """The same plan for all mixtures in which a tensor has the same values."""
+        if step.action == "mix" and not self._is_equal(step):
+            return step
+        action = "choose" if self._is_equal(step) else step.action
+        return replace(step, action=action, alpha=0.0, frozen_tolerance=None)
 
-    def _mixed(self, step: TensorPlan, zeroshot: Tensor, finetuned: Tensor) -> Tensor:
+    def _is_equal(self, step: TensorPlan) -> bool:
+        """Whether both checkpoints hold the tensor with the same bytes."""
+        name, sides = step.info.name, (self.pair.zeroshot, self.pair.finetuned)
+        if name not in self._equal:
+            comparable = all(name in side.tensors and side.info(name).shape == step.info.shape for side in sides)
+            self._equal[name] = comparable and self._mixer.source(replace(step, action="choose")) == "equal"
+        return self._equal[name]
+
+    def _mixed(self, step: TensorPlan, device: torch.device) -> Tensor:
+        """The tensor that a plan gives, on the device if it is mixed or was before."""
         name, out = step.info.name, step.info.dtype
-        if step.action != "mix":
-            side = zeroshot if step.action == "zeroshot" else finetuned
-            return side if side.dtype == torch_dtype(out) else as_tensor(step.info, self._mixer.whole(step))
-        dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
-        frozen = step.frozen_tolerance is not None and self._mixer.source(step) != "mixed"
-        if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen:
-            return mixture(zeroshot, finetuned, torch_dtype(out), step.alpha)
+        if step.action in ("zeroshot", "finetuned"):
+            side: Side = "zeroshot" if step.action == "zeroshot" else "finetuned"
+            if (name, side) in self._sides and self._sides[name, side].dtype == torch_dtype(out):
+                return self._sides[name, side]
+        elif step.action == "mix":
+            dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
+            frozen = step.frozen_tolerance is not None and self._mixer.source(step) != "mixed"
+            if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen:
+                first, second = self._side(name, "zeroshot", device), self._side(name, "finetuned", device)
+                return mixture(first, second, torch_dtype(out), step.alpha)
         return as_tensor(step.info, self._mixer.whole(step))
+
+    def _side(self, name: str, side: Side, device: torch.device) -> Tensor:
+        """One side's tensor, kept on the device."""
+        if (name, side) not in self._sides:
+            checkpoint = self.pair.zeroshot if side == "zeroshot" else self.pair.finetuned
+            tensor = as_tensor(checkpoint.info(name), checkpoint.read(name))
+            self._sides[name, side] = tensor.to(device)
+        return self._sides[name, side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +129,29 @@ class Variant:
 
     Attributes:
         model: its name in records.
-        alpha: the mixing coefficient, if it is known.
+        point: where it lies in a sweep, if that is known.
         read: returns the tensor of a name.
         interpolated: sets the weights of mixtures faster than reading them does; None if that is not needed.
+        rules: of the mixture that `interpolated` sets.
+        rule: the rules besides those of `point`, as options of ``wise merge``, for records.
     """
 
     model: str
-    alpha: float | None
+    point: Point | None
     read: Callable[[str], TensorData]
     interpolated: InterpolatedWeights | None = None
+    rules: Rules = field(default_factory=Rules)
+    rule: str = ""
+
+    @classmethod
+    def mixed(cls, model: str, weights: InterpolatedWeights, point: Point, rules: Rules, rule: str = "") -> "Variant":
+        """A mixture of a pair."""
+        return cls(model, point, partial(weights.read, rules), weights, rules, rule)
 
     def digest(self, name: str) -> str:
         """The digest of the tensor with this name."""
-        if self.interpolated is not None and self.alpha is not None:
-            return self.interpolated.digest(self.alpha, name)
+        if self.interpolated is not None:
+            return self.interpolated.digest(self.rules, name)
         return tensor_digest(self.read(name))
 
 
@@ -156,7 +183,3 @@ def tensor_digest(tensor: TensorData) -> str:
     digest = hashlib.sha256(f"{info.dtype} {info.shape}\n".encode())
     digest.update(np.ascontiguousarray(storage).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _tensor(side: Checkpoint, name: str) -> Tensor:
-    return as_tensor(side.info(name), side.read(name))

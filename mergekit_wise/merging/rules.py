@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from math import isfinite
@@ -63,6 +63,10 @@ class Rules:
         yield f"--alpha {self.alpha:g}", self.alpha
         yield from ((f"--alpha-for {pattern}={alpha:g}", alpha) for pattern, alpha in self.alpha_for)
         yield from ((f"--depth-alpha {':'.join(f'{end:g}' for end in self.depth or ())}", a) for a in self.depth or ())
+
+    def at_end(self, alpha: float) -> "Rules":
+        """The same rules with one alpha, 0 or 1, for every tensor that is mixed."""
+        return replace(self, alpha=alpha, alpha_for=(), depth=None)
 
     def kept(self, name: str) -> Side | None:
         """The side that a tensor is copied from, or None if no `keep` pattern matches."""

@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from mergekit_wise.analysis import Candidate
+from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.checkpoint import require_output, write_atomically
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.matplotlib_folder import choose_folder
@@ -50,7 +50,7 @@ def require_drawable(output: Path) -> None:
     require_output(output)
 
 
-def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Path) -> None:
+def draw_scatter(candidates: Sequence[Candidate], recommended: Point, output: Path) -> None:
     """Draw the average of the shifts against the reference, with alphas and 95 % intervals; mark `recommended`.
 
     Raises OutputError if the picture cannot be written, or if no reference or no shift was measured.
@@ -59,7 +59,7 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: float, output: Pa
     if not (candidates[0].has_reference and candidates[0].shifts):
         raise OutputError(f"{output}: the plot needs a reference and a shift, and one of the two was not measured.")
     kind = output.suffix.lower().removeprefix(".")
-    write_atomically(output, _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended))
+    write_atomically(output, _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended.numbers[0]))
 
 
 def _draw(plot: Plot, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:

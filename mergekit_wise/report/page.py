@@ -89,7 +89,7 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
 def _slider(summaries: Sequence[Summary]) -> Slider:
     """Every alpha of the curves; it starts at the first recommended one, or else as near to 0.5 as possible."""
     stops = sorted({alpha for summary in summaries for curve in summary.comparison.curves for alpha in curve.mixtures})
-    chosen = [each.alpha for summary in summaries for each in summary.recommendations if each is not None]
+    chosen = [each.point.numbers[0] for summary in summaries for each in summary.recommendations if each is not None]
     wanted = chosen[0] if chosen else 0.5
     start = min(range(len(stops)), key=lambda index: abs(stops[index] - wanted), default=0)
     return Slider(tuple(stops), start, chosen[0] if chosen else None)

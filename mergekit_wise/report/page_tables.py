@@ -164,7 +164,9 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
         return
     model = _model_cell(comparison, index)
     each = [losses.get(column.name) for column in comparison.columns]
-    best = (EMPTY if loss is None else Cell(f"{loss.alpha:g}", number=loss.alpha) for loss in each)
+    best = (
+        EMPTY if loss is None else Cell(f"{loss.point.numbers[0]:g}", number=loss.point.numbers[0]) for loss in each
+    )
     yield Row((*model, Cell("best α"), *best))
     if any(loss is not None and loss.loss is not None for loss in each):
         lost = (

@@ -100,7 +100,7 @@ def scatter_plots(comparison: Comparison) -> tuple[Plot, ...]:
 
 def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
     """The average of the shifts against the reference for one sweep; the candidates have both."""
-    results = [(c.alpha, c.measured[0], c.shift_average) for c in candidates]
+    results = [(c.point.numbers[0], c.measured[0], c.shift_average) for c in candidates]
     marks = tuple(_mark(alpha, x, y) for alpha, x, y in results)
     shifts = len(candidates[0].shifts)
     return Plot(

@@ -13,6 +13,7 @@ from mergekit_wise.analysis import (
     Connectivity,
     Estimate,
     Loss,
+    Point,
     Recommendation,
     connectivity,
     effective_robustness,
@@ -96,7 +97,12 @@ def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None
     shifts = [c for c in comparison.columns if c.role == "shift" and c.name in comparison.averaged]
     names = [column.name for column in ([reference] if reference else []) + shifts]
     candidates = [
-        as_candidate(alpha, names, [curve.rows[alpha, name] for name in names], with_reference=reference is not None)
+        as_candidate(
+            Point.of_alpha(alpha),
+            names,
+            [curve.rows[alpha, name] for name in names],
+            with_reference=reference is not None,
+        )
         for alpha in curve.mixtures
         if all((alpha, name) in curve.rows for name in names)
     ]

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from mergekit_wise.analysis import Candidate, Loss, connectivity
+from mergekit_wise.analysis import Candidate, Loss, Point, connectivity
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, columns
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.report.table import Table, interval, percent
-from mergekit_wise.results import ENSEMBLE, Analysis, Record
+from mergekit_wise.results import ENSEMBLE, Analysis, Record, points_of
 from mergekit_wise.results.record import column_names
 from mergekit_wise.wording import fold
 
@@ -75,8 +75,8 @@ def background_gap(records: Sequence[Record]) -> float | None:
     return None if same is None or random is None else same - random
 
 
-def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: float) -> Table:
-    """A row per alpha: the reference, every shift, the shifts' average, and the average of reference and shifts.
+def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], recommended: Point) -> Table:
+    """A row per mixture: the reference, every shift, the shifts' average, and the average of reference and shifts.
 
     Averages that would repeat another column are left out: those of a single shift, or without a reference.
     """
@@ -85,7 +85,7 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
     for row, candidate in zip(measured.rows, candidates, strict=True):
         found = dict(columns(candidate))
         rows.append((*row, *(percent(found[name].value, "") for name in AVERAGES if name in found)))
-    marked = [candidate.alpha == recommended for candidate in candidates]
+    marked = [candidate.point == recommended for candidate in candidates]
     names = [title for name, title in AVERAGES.items() if name in dict(columns(candidates[0]))]
     return Table.of_texts((*measured.columns, *names), rows, marked)
 
@@ -97,13 +97,16 @@ def sweep_title(records: Sequence[Record], suite: str) -> str:
 
 
 def measured_table(records: Sequence[Record]) -> Table:
-    """A row per alpha, a column per data set; empty where an alpha was not measured."""
+    """A row per mixture, with what varies, and a column per data set; empty where it was not measured."""
     references = {r.dataset: "Ref." for r in records if r.role == "reference"}
     titles = column_names(records) | references
-    values = {(r.alpha, r.dataset): percent(r.value, "") for r in records}
-    alphas = sorted({r.alpha for r in records if r.alpha is not None})
-    rows = [(f"{alpha:g}", *(values.get((alpha, name), "") for name in titles)) for alpha in alphas]
-    return Table.of_texts(("alpha", *titles.values()), rows)
+    values = {(r.at, r.dataset): percent(r.value, "") for r in records}
+    points = points_of(records)
+    rows = [
+        (*(f"{number:g}" for number in point.numbers), *(values.get((point, name), "") for name in titles))
+        for point in points
+    ]
+    return Table.of_texts((*points[0].names, *titles.values()), rows)
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:
@@ -111,14 +114,14 @@ def loss_table(losses: Sequence[Loss]) -> Table:
     rows = [
         (
             loss.column,
-            f"{loss.alpha:g}",
+            ", ".join(f"{number:g}" for number in loss.point.numbers),
             percent(loss.best.value, ""),
             interval(loss.best, " - "),
             "" if loss.loss is None else percent(loss.loss) + (" *" if loss.significant else ""),
         )
         for loss in losses
     ]
-    columns = ("Best for", "alpha", "Result", "95 % interval", "Loss at 0.5")
+    columns = ("Best for", ", ".join(losses[0].point.names), "Result", "95 % interval", "Loss at 0.5")
     return Table.of_texts(columns, rows, [loss.significant for loss in losses])
 
 

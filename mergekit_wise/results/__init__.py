@@ -1,5 +1,6 @@
 """One record per (model, alpha, data set), in JSON Lines. Knows no model and no terminal."""
 
+from mergekit_wise.results.answers import AnswerStore
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
 from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
 from mergekit_wise.results.measurement import Finding, Measurement
@@ -10,6 +11,7 @@ from mergekit_wise.results.record import (
     Record,
     Role,
     as_candidate,
+    points_of,
     to_candidates,
 )
 from mergekit_wise.results.store import append_records, as_entry, require_writable
@@ -17,6 +19,7 @@ from mergekit_wise.results.store import append_records, as_entry, require_writab
 __all__ = [
     "ENSEMBLE",
     "Analysis",
+    "AnswerStore",
     "Detail",
     "DetailFiles",
     "Finding",
@@ -32,6 +35,7 @@ __all__ = [
     "comparable",
     "key_of",
     "no_formula",
+    "points_of",
     "read_analyses",
     "read_records",
     "read_results",

@@ -124,6 +124,7 @@ def _strict(path: Path, line: _Line) -> Record | Analysis:
         known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
         for key in {"interval", "missing"} & known.keys():
             known[key] = tuple(known[key])
+        known["point"] = tuple((name, value) for name, value in known.get("point", ()))
         for key in ("value", "interval"):
             # NaN, which JSON does not have, would be taken for a number that was not given.
             numbers = known.get(key, ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, Protocol
 
-from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, clopper_pearson
+from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, Point, clopper_pearson
 from mergekit_wise.results.identity import IDENTITY, Key, key_of
 
 Role = Literal["reference", "shift", "companion"]
@@ -46,6 +46,8 @@ class Record:
         limit, seed: how many images were drawn of the data set, and with which seed; None if all were used.
         draw: how they were drawn, "proportional" or "balanced" (as earlier versions did); empty if all were used.
         columns: a digest of the head's outputs that stand for the data set's classes; empty if each output is a class.
+        point: the parameters that a sweep varied, with their values, unless alpha alone was varied; else empty.
+        rule: the other merging rules, as options of ``wise merge``; empty if every tensor is mixed with one alpha.
         pair: of a mixture in a sweep, the fingerprints of the weights of both models, joined by a plus sign.
         bad: images that could not be read and are not in the counts.
         unsound: images whose logits were infinite or NaN; they count as wrong.
@@ -90,6 +92,8 @@ class Record:
     draw: str = ""
     columns: str = ""
     pair: str = ""
+    point: tuple[tuple[str, float], ...] = ()
+    rule: str = ""
 
     def __post_init__(self) -> None:
         if self.limit is not None and not self.draw:
@@ -108,6 +112,13 @@ class Record:
     def result(self) -> Estimate:
         """The reported number with its interval."""
         return Estimate(self.value, *self.interval)
+
+    @property
+    def at(self) -> Point | None:
+        """Where the mixture lies in its sweep; None if that is not known."""
+        if self.point:
+            return Point(self.point)
+        return None if self.alpha is None else Point.of_alpha(self.alpha)
 
     @property
     def key(self) -> Key | None:
@@ -168,28 +179,33 @@ class Measured(Protocol):
         """Equal for data sets that are made of the same images; empty for images of its own."""
 
 
-def as_candidate(alpha: float, names: Sequence[str], rows: Sequence[Measured], *, with_reference: bool) -> Candidate:
-    """What one alpha achieves on named data sets, of which the first is the reference if there is one."""
+def as_candidate(point: Point, names: Sequence[str], rows: Sequence[Measured], *, with_reference: bool) -> Candidate:
+    """What one mixture achieves on named data sets, of which the first is the reference if there is one."""
     counts = tuple((row.correct, row.total) for row in rows)
     results = tuple(row.result for row in rows)
     same_images = tuple(row.same_images for row in rows)
     if not with_reference:
-        return Candidate(alpha, UNMEASURED, counts, ("reference", *names), (None, *results), ("", *same_images))
-    return Candidate(alpha, counts[0], counts[1:], tuple(names), results, same_images)
+        return Candidate(point, UNMEASURED, counts, ("reference", *names), (None, *results), ("", *same_images))
+    return Candidate(point, counts[0], counts[1:], tuple(names), results, same_images)
 
 
 def to_candidates(records: Sequence[Record]) -> tuple[Candidate, ...]:
-    """One candidate per known alpha, ascending, from the records of the reference and of the shifts."""
+    """One candidate per mixture of a sweep, ascending, from the records of the reference and of the shifts."""
     found = []
-    for alpha in sorted({record.alpha for record in records if record.alpha is not None}):
+    for point in points_of(records):
         references, shifts = (
-            [record for record in records if (record.alpha, record.role) == (alpha, role)]
+            [record for record in records if (record.at, record.role) == (point, role)]
             for role in ("reference", "shift")
         )
         rows = [*references, *shifts]
         names = column_names(records)
-        found.append(as_candidate(alpha, [names[row.dataset] for row in rows], rows, with_reference=bool(references)))
+        found.append(as_candidate(point, [names[row.dataset] for row in rows], rows, with_reference=bool(references)))
     return tuple(found)
+
+
+def points_of(records: Iterable[Record]) -> tuple[Point, ...]:
+    """Where the mixtures lie that were measured, each once, ascending."""
+    return tuple(sorted({record.at for record in records if record.at is not None}))
 
 
 def column_names(records: Iterable[Record]) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from mergekit_wise.analysis import Candidate
+from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Suite
@@ -16,6 +16,7 @@ from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.predictions import as_details
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
+from mergekit_wise.merging import Rules
 from mergekit_wise.models.pairing import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
@@ -68,7 +69,9 @@ class Validator:
         with closing(finetuned):
             interpolated = InterpolatedWeights(match(self.zeroshot, finetuned))
             # Read for each use: keeping both checkpoints on the device would take memory that training needs.
-            variants = [Variant("", alpha, partial(interpolated.read, alpha)) for alpha in ALPHAS]
+            variants = [
+                Variant("", Point.of_alpha(alpha), partial(interpolated.read, Rules(alpha))) for alpha in ALPHAS
+            ]
             self.evaluator.heads.built.clear()  # heads of an earlier epoch's text tower
             records: list[Record] = []
             for dataset in self.suite.datasets:

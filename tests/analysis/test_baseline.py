@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, logit
 from scipy.stats import linregress, norm
 
-from mergekit_wise.analysis import Baseline, Point, fit_baseline, fit_baselines, parse_points
+from mergekit_wise.analysis import Accuracies, Baseline, fit_baseline, fit_baselines, parse_points
 from mergekit_wise.analysis.baseline import IMAGES
 from mergekit_wise.errors import ResultsError, WiseError
 
@@ -19,7 +19,7 @@ def models(number, back=expit, a=0.92, b=-0.5, noise=0.05, seed=0):
     rng = np.random.default_rng(seed)
     x = rng.uniform(0.3, 2.0, number)
     y = a * x + b + rng.normal(0, noise, number)
-    return [Point(f"model {i}", float(back(u)), float(back(v))) for i, (u, v) in enumerate(zip(x, y, strict=True))]
+    return [Accuracies(f"model {i}", float(back(u)), float(back(v))) for i, (u, v) in enumerate(zip(x, y, strict=True))]
 
 
 @pytest.mark.parametrize(("axis", "forth", "back"), AXES)
@@ -34,22 +34,22 @@ def test_the_line_is_scipys(axis, forth, back):
 
 def test_points_on_a_line_are_found_exactly():
     """The fit returns the slope and the intercept of the line that the points are on."""
-    points = [Point(str(x), float(expit(x)), float(expit(1.5 * x - 1))) for x in (0.1, 0.5, 1.2, 2.0)]
+    points = [Accuracies(str(x), float(expit(x)), float(expit(1.5 * x - 1))) for x in (0.1, 0.5, 1.2, 2.0)]
     found = fit_baseline(points)
     assert (found.a, found.b) == pytest.approx((1.5, -1))
 
 
 def test_an_accuracy_of_zero_or_one_is_half_an_image_inside():
     """Their logits are infinite, so the fit moves them by half an image of 10,000."""
-    points = [Point("none", 0.0, 0.0), Point("half", 0.5, 0.5), Point("all", 1.0, 1.0)]
+    points = [Accuracies("none", 0.0, 0.0), Accuracies("half", 0.5, 0.5), Accuracies("all", 1.0, 1.0)]
     found = fit_baseline(points)
     assert (found.a, found.b) == pytest.approx((1, 0))
-    assert fit_baseline([Point("none", 0.5 / IMAGES, 0.5 / IMAGES), *points[1:]]) == found
+    assert fit_baseline([Accuracies("none", 0.5 / IMAGES, 0.5 / IMAGES), *points[1:]]) == found
 
 
 def test_shifts_that_are_all_the_same_give_a_flat_line():
     """The slope is zero, and the intercept is the logit of the common accuracy."""
-    found = fit_baseline([Point(str(x), x, 0.6) for x in (0.5, 0.6, 0.7)])
+    found = fit_baseline([Accuracies(str(x), x, 0.6) for x in (0.5, 0.6, 0.7)])
     assert (found.a, found.b) == pytest.approx((0, logit(0.6)), abs=1e-12)
 
 
@@ -57,11 +57,11 @@ def test_shifts_that_are_all_the_same_give_a_flat_line():
     ("points", "message"),
     [
         ([], "at least 3 models.*found 0"),
-        ([Point("a", 0.5, 0.4), Point("b", 0.6, 0.5)], "at least 3 models.*found 2"),
-        ([Point(n, 0.5, 0.4) for n in "abc"], "same accuracy.*found 3"),
-        ([Point(str(x), x, 0.4) for x in (0, 1e-9, 1e-8)], "same accuracy.*found 3"),
-        ([*models(3), Point("bad", 55.0, 0.5)], "from 0 to 1; bad has others"),
-        ([*models(3), Point("bad", 0.5, float("nan"))], "from 0 to 1; bad has others"),
+        ([Accuracies("a", 0.5, 0.4), Accuracies("b", 0.6, 0.5)], "at least 3 models.*found 2"),
+        ([Accuracies(n, 0.5, 0.4) for n in "abc"], "same accuracy.*found 3"),
+        ([Accuracies(str(x), x, 0.4) for x in (0, 1e-9, 1e-8)], "same accuracy.*found 3"),
+        ([*models(3), Accuracies("bad", 55.0, 0.5)], "from 0 to 1; bad has others"),
+        ([*models(3), Accuracies("bad", 0.5, float("nan"))], "from 0 to 1; bad has others"),
     ],
 )
 def test_what_has_no_line_is_refused(points, message):
@@ -82,14 +82,14 @@ def test_a_table_gives_points_for_each_shift():
     """Percentages become shares; models with an empty cell, and shifts with a reference of their own, are left out."""
     found = parse_points(TABLE, "mine.csv")
     assert found == {
-        "imagenet-v2": (Point("ResNet-50", 0.7613, 0.632), Point("Small", 0.605, 0.48)),
+        "imagenet-v2": (Accuracies("ResNet-50", 0.7613, 0.632), Accuracies("Small", 0.605, 0.48)),
     }
 
 
 def test_shares_stay_as_they_are():
     """A table without a number above 1 holds shares; blank lines, spaces, CR and a byte-order mark are ignored."""
     text = "\ufeffname, reference, r\r\n\r\na, 0.9, 1\r\n b ,0.8,0.00\r\n,,\r\n"
-    assert parse_points(text, "x") == {"r": (Point("a", 0.9, 1.0), Point("b", 0.8, 0.0))}
+    assert parse_points(text, "x") == {"r": (Accuracies("a", 0.9, 1.0), Accuracies("b", 0.8, 0.0))}
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,18 @@ import math
 import numpy as np
 import pytest
 
-from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, columns, losses, recommend, refine, select_on
+from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, Point, columns, losses, recommend, refine, select_on
 from mergekit_wise.analysis.choice import FINEST, PREFERENCES
 from mergekit_wise.errors import ResultsError, UsageError
 
 
 def candidate(alpha, reference, *shifts, total=1000):
-    return Candidate(alpha, (reference, total), tuple((shift, total) for shift in shifts))
+    return Candidate(Point.of_alpha(alpha), (reference, total), tuple((shift, total) for shift in shifts))
 
 
 def test_averages_count_each_shift_the_same():
     """A shift of ten images weighs as much as one of a thousand, as in the paper's tables."""
-    mixed = Candidate(0.5, (90, 100), ((5, 10), (1000, 1000)))
+    mixed = Candidate(Point.of_alpha(0.5), (90, 100), ((5, 10), (1000, 1000)))
     assert mixed.shift_accuracy == pytest.approx(0.75)
     assert mixed.average == pytest.approx((0.9 + 0.75) / 2)
 
@@ -24,19 +24,22 @@ def test_averages_count_each_shift_the_same():
 def test_averages_over_the_same_images_have_wider_intervals():
     """The mean of two equal results on the same images is as uncertain as each; the reference may be one of them."""
     sets, keys = ((800, 1000), (600, 1000)), ("a", "a", "a")
-    independent, same = Candidate(0.5, (800, 1000), sets), Candidate(0.5, (800, 1000), sets, same_images=keys)
+    independent, same = (
+        Candidate(Point.of_alpha(0.5), (800, 1000), sets),
+        Candidate(Point.of_alpha(0.5), (800, 1000), sets, same_images=keys),
+    )
     low, high = (Estimate.of_counts(counts) for counts in ((600, 1000), (800, 1000)))
     assert same.shift_average.low == pytest.approx((low.low + high.low) / 2)
     assert same.both.high == pytest.approx(0.75 * high.high + 0.25 * low.high)
     assert same.both.value == pytest.approx(independent.both.value)
     assert independent.both.high < same.both.high
-    assert Candidate(0.5, (800, 1000), sets, same_images=("", "b", "c")).both == independent.both
+    assert Candidate(Point.of_alpha(0.5), (800, 1000), sets, same_images=("", "b", "c")).both == independent.both
 
 
 def test_a_number_that_is_given_counts_in_place_of_the_share():
     """A given estimate such as macro F1 replaces the share of the counts."""
     f1 = Estimate(0.3, 0.2, 0.4)
-    mixed = Candidate(0.5, (90, 100), ((80, 100), (60, 100)), ("a", "b", "c"), (None, f1, None))
+    mixed = Candidate(Point.of_alpha(0.5), (90, 100), ((80, 100), (60, 100)), ("a", "b", "c"), (None, f1, None))
     assert mixed.measured[0] == Estimate.of_counts((90, 100))
     assert mixed.shift_accuracy == pytest.approx(0.45)
     assert mixed.average == pytest.approx(0.675)
@@ -47,12 +50,12 @@ def test_a_number_that_is_given_counts_in_place_of_the_share():
     ("mixed", "names"),
     [
         (
-            Candidate(0.5, (9, 10), ((8, 10), (7, 10))),
+            Candidate(Point.of_alpha(0.5), (9, 10), ((8, 10), (7, 10))),
             "reference, shift 1, shift 2, average of shifts, average of both",
         ),
-        (Candidate(0.5, (9, 10), ((8, 10),), ("IN", "R")), "IN, R, average of both"),
-        (Candidate(0.5, UNMEASURED, ((8, 10), (7, 10)), ("IN", "R", "A")), "R, A, average of shifts"),
-        (Candidate(0.5, (9, 10), ()), "reference"),
+        (Candidate(Point.of_alpha(0.5), (9, 10), ((8, 10),), ("IN", "R")), "IN, R, average of both"),
+        (Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10), (7, 10)), ("IN", "R", "A")), "R, A, average of shifts"),
+        (Candidate(Point.of_alpha(0.5), (9, 10), ()), "reference"),
     ],
 )
 def test_columns_are_the_papers(mixed, names):
@@ -63,10 +66,10 @@ def test_columns_are_the_papers(mixed, names):
 
 def test_what_is_missing_is_no_number():
     """A missing result is NaN, never 0, and the average is of what was measured."""
-    assert math.isnan(Candidate(0.5, UNMEASURED, ((8, 10),)).reference_accuracy)
-    assert math.isnan(Candidate(0.5, (8, 10), ()).shift_accuracy)
-    assert Candidate(0.5, UNMEASURED, ((8, 10),)).average == Candidate(0.5, (8, 10), ()).average == 0.8
-    assert math.isnan(Candidate(0.5, UNMEASURED, ()).average)
+    assert math.isnan(Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10),)).reference_accuracy)
+    assert math.isnan(Candidate(Point.of_alpha(0.5), (8, 10), ()).shift_accuracy)
+    assert Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10),)).average == Candidate(0.5, (8, 10), ()).average == 0.8
+    assert math.isnan(Candidate(Point.of_alpha(0.5), UNMEASURED, ()).average)
 
 
 def test_half_is_recommended_unless_another_alpha_is_significantly_better():
@@ -113,7 +116,7 @@ def test_equal_averages_of_other_shifts_are_equal():
     )
     assert near.average <= far.average  # equal from Python 3.12 on, whose sum compensates
     assert recommend([near, far]).alpha == 0.4
-    assert {loss.alpha for loss in losses([near, far]) if loss.column.startswith("average")} == {0.4}
+    assert {loss.point.alpha for loss in losses([near, far]) if loss.column.startswith("average")} == {0.4}
 
 
 CURVE = (
@@ -156,11 +159,11 @@ def test_no_regret_without_the_fine_tuned_model_is_an_error():
 @pytest.mark.parametrize("prefer", PREFERENCES)
 def test_without_a_reference_the_shifts_decide(prefer):
     """Without shifts the reference decides; either way the reason says what was not measured."""
-    shifts = [Candidate(c.alpha, UNMEASURED, c.shifts) for c in CURVE]
+    shifts = [Candidate(c.point, UNMEASURED, c.shifts) for c in CURVE]
     found = recommend(shifts, prefer)
     assert found.alpha == 0.4
     assert ("no reference was measured" in found.reason) == (prefer != "shifts")
-    references = [Candidate(c.alpha, c.reference, ()) for c in CURVE]
+    references = [Candidate(c.point, c.reference, ()) for c in CURVE]
     found = recommend(references, prefer)
     assert found.alpha == 1.0
     assert ("no shift was measured" in found.reason) == (prefer != "reference")
@@ -170,11 +173,11 @@ def test_without_a_reference_the_shifts_decide(prefer):
     ("candidates", "message"),
     [
         ([], "no alpha"),
-        ([Candidate(0.5, UNMEASURED, ())], "Neither a reference nor a shift"),
+        ([Candidate(Point.of_alpha(0.5), UNMEASURED, ())], "Neither a reference nor a shift"),
         ([candidate(0.5, 1, 1), candidate(0.5, 1, 1)], "alpha 0.5 occurs twice"),
         ([candidate(0.5, 1, 1), candidate(0.6, 1, 1, total=999)], "alpha 0.6 on reference \\(999 images\\)"),
         ([candidate(0.5, 1, 1), candidate(0.6, 1, 1, 1)], "alpha 0.6"),
-        ([Candidate(0.5, (1, 2), (), ("a",)), Candidate(0.6, (1, 2), (), ("b",))], "alpha 0.6"),
+        ([Candidate(Point.of_alpha(0.5), (1, 2), (), ("a",)), Candidate(0.6, (1, 2), (), ("b",))], "alpha 0.6"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(candidates, message):
@@ -192,7 +195,7 @@ def test_an_unknown_preference_is_refused():
 
 def test_a_held_out_set_chooses_without_a_warning():
     """A held-out set needs no warning, and 0.5 is its default, too."""
-    own = [Candidate(c.alpha, UNMEASURED, c.shifts, ("", "held-out")) for c in CURVE]
+    own = [Candidate(c.point, UNMEASURED, c.shifts, ("", "held-out")) for c in CURVE]
     found = select_on(own, "held-out")
     assert (found.alpha, found.warning) == (0.4, "")
     assert "held-out" in found.reason
@@ -202,7 +205,7 @@ def test_a_held_out_set_chooses_without_a_warning():
 
 def test_a_set_among_others_chooses_with_a_warning():
     """A data set that is also reported on makes the accuracy optimistic, so there is a warning."""
-    named = [Candidate(c.alpha, c.reference, c.shifts, ("IN", "R")) for c in CURVE]
+    named = [Candidate(c.point, c.reference, c.shifts, ("IN", "R")) for c in CURVE]
     assert select_on(named, "R").alpha == 0.4
     assert select_on(named, "IN").alpha == 1.0
     assert "--select-on" in select_on(named, "R").warning
@@ -237,7 +240,7 @@ def test_refining_approaches_the_peak_and_terminates():
     assert 3 < len(few) < len(many) < 20
     best = max(many, key=lambda c: c.average)
     assert best.alpha == pytest.approx(0.37, abs=0.04)
-    ordered = sorted(many, key=lambda c: c.alpha)
+    ordered = sorted(many, key=lambda c: c.point)
     place = ordered.index(best)
     assert not best.both.differs(ordered[place - 1].both)
     assert not best.both.differs(ordered[place + 1].both)
@@ -248,7 +251,7 @@ def test_refining_terminates_at_a_step():
     found = refined(lambda a: (0.9, 0.9) if a >= 0.3141 else (0.1, 0.1), np.linspace(0, 1, 11).round(1), 10_000)
     assert recommend(found).alpha == 0.5
     found = refined(lambda a: (0.9, 0.9) if 0.3141 <= a < 0.35 else (0.1, 0.1), (0.0, 0.32, 1.0), 10_000)
-    gaps = np.diff(sorted(c.alpha for c in found))
+    gaps = np.diff(sorted(c.point.alpha for c in found))
     assert FINEST / 2 < gaps.min() <= FINEST
 
 
@@ -268,14 +271,14 @@ def test_refining_follows_the_preference(prefer):
 TABLE = (
     Candidate(0.0, (6830, 10_000), ((610, 1000), (480, 1000)), ("IN", "V2", "Sketch")),
     Candidate(0.4, (8200, 10_000), ((720, 1000), (530, 1000)), ("IN", "V2", "Sketch")),
-    Candidate(0.5, (8250, 10_000), ((715, 1000), (500, 1000)), ("IN", "V2", "Sketch")),
+    Candidate(Point.of_alpha(0.5), (8250, 10_000), ((715, 1000), (500, 1000)), ("IN", "V2", "Sketch")),
     Candidate(0.8, (8410, 10_000), ((700, 1000), (400, 1000)), ("IN", "V2", "Sketch")),
 )
 
 
 def test_each_column_has_its_own_best_alpha_and_what_half_loses():
     """Best alphas and losses agree with those computed by hand."""
-    found = {loss.column: (loss.alpha, loss.best.value, loss.default.value, loss.loss) for loss in losses(TABLE)}
+    found = {loss.column: (loss.point.alpha, loss.best.value, loss.default.value, loss.loss) for loss in losses(TABLE)}
     assert found == {
         "IN": pytest.approx((0.8, 0.841, 0.825, 0.016)),
         "V2": pytest.approx((0.4, 0.72, 0.715, 0.005)),
@@ -300,13 +303,13 @@ def test_half_loses_nothing_if_it_is_as_good():
     """Of equally good alphas 0.5 is the best, and its loss is 0."""
     flat = [Candidate(alpha, (9, 10), ()) for alpha in (0.1, 0.5, 0.9)]
     (loss,) = losses(flat)
-    assert (loss.alpha, loss.loss, loss.significant) == (0.5, 0.0, False)
+    assert (loss.point.alpha, loss.loss, loss.significant) == (0.5, 0.0, False)
 
 
 def test_without_half_there_is_a_best_alpha_and_no_loss():
     """The loss is None, not 0, if 0.5 was not measured."""
     (loss,) = losses([Candidate(a, UNMEASURED, ((n, 10),)) for a, n in ((0.0, 3), (1.0, 7))])
-    assert (loss.alpha, loss.best.value, loss.default, loss.loss) == (1.0, 0.7, None, None)
+    assert (loss.point.alpha, loss.best.value, loss.default, loss.loss) == (1.0, 0.7, None, None)
     assert loss.column == "shift 1"
 
 

@@ -18,6 +18,7 @@ from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.subsets import limited
 from mergekit_wise.errors import OutputError, SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
+from mergekit_wise.merging import Rules
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pairing import match
 from mergekit_wise.models.timm_classifier import TimmClassifier
@@ -91,21 +92,29 @@ def test_a_sweep_counts_what_merging_and_evaluating_does(sides, tmp_path):
     assert len({record.correct for record in report.records}) > 1
 
 
+def same_bytes(pair, name):
+    """Whether both checkpoints hold a tensor with the same bytes."""
+    return pair.zeroshot.read(name).tobytes() == pair.finetuned.read(name).tobytes()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float8_e5m2])
 def test_weights_in_memory_are_those_of_the_merged_file(dtype, tmp_path):
     """Installed weights are rounded to the file's dtype, whatever alpha was installed before."""
     paths = [save(tmp_path / f"{seed}", tower=seed, head=seed, dtype=dtype) for seed in (0, 1)]
     pair = match(*map(open_checkpoint, paths))
     model = open_model(pair.finetuned)
-    interpolated = InterpolatedWeights(pair)
-    for alpha in (0.7, 0.0, 0.3, 1.0):
-        interpolated.install(model, alpha)
-        wanted = {name: interpolated.read(alpha, name) for name in model.names}
+    interpolated, mixtures = InterpolatedWeights(pair), [Rules(alpha) for alpha in (0.7, 0.0, 0.3, 1.0)]
+    for rules in mixtures:
+        interpolated.install(model, rules)
+        wanted = {name: interpolated.read(rules, name) for name in model.names}
         reference = open_model(pair.finetuned)
         reference.set_weights(wanted)
         state = reference.module.state_dict()
         assert all(torch.equal(tensor, state[name]) for name, tensor in model.module.state_dict().items())
-    assert not interpolated.only_head_varies(model)
+    differ = {name for name in model.names if not same_bytes(pair, name)}
+    assert interpolated.varying(model, mixtures) == differ
+    assert differ - set(model.head_names)
+    assert interpolated.varying(model, mixtures[:1]) == set()
 
 
 @pytest.mark.parametrize("tolerance", [None, 0.0])
@@ -113,9 +122,9 @@ def test_frozen_weights_in_memory_are_those_of_the_merged_file(tolerance, tmp_pa
     """A tower that was only rounded is installed as the merge with this tolerance writes it."""
     paths = [save(tmp_path / "zs", tower=0, head=0, dtype=torch.float16), save(tmp_path / "ft", tower=0, head=1)]
     pair = match(*map(open_checkpoint, paths))
-    interpolated, model = InterpolatedWeights(pair, tolerance), open_model(pair.finetuned)
+    interpolated, model = InterpolatedWeights(pair), open_model(pair.finetuned)
     for alpha in (0.7, 0.0, 0.3, 1.0):
-        interpolated.install(model, alpha)
+        interpolated.install(model, Rules(alpha, frozen_tolerance=tolerance))
         merge(*paths, tmp_path / "out", alpha=alpha, frozen_tolerance=tolerance)
         state = open_model(merged := open_checkpoint(tmp_path / "out"))
         state.set_weights({name: (merged.info(name), merged.read(name)) for name in model.names})

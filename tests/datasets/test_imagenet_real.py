@@ -79,7 +79,13 @@ def test_the_accuracy_is_that_of_timms_evaluation(root):
 def test_a_record_has_no_top_5_of_one_label_among_several(root):
     """The best five are searched for one label alone, so the number would be too low."""
     dataset = FIND(root)
-    found = Predictions(dataset.labels[None].astype(np.int32), np.ones((1, len(dataset)), bool), {})
+    numbers = np.zeros((1, 4, len(dataset)), np.float32)
+    found = Predictions(
+        dataset.labels[None].astype(np.int32),
+        np.ones((1, len(dataset)), bool),
+        numbers,
+        {},
+    )
     draft = {"model": "m", "weights": "w", "alpha": None, "suite": "s", "dataset": "d", "title": "t", "role": "shift"}
     record = as_details(dataset, found, [draft], 0.0)[0].record
     assert (record.top5, record.value) == (None, 1.0)

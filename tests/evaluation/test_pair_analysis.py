@@ -18,7 +18,9 @@ def ensemble(dataset, predictions, bad):
     """The result of the ensemble at 0.5, which predicts `predictions`."""
     pair = PairAnalysis([0.0, 0.5, 1.0], analyze=False, output_ensemble=True)
     classes = np.stack([np.zeros(len(dataset)), np.zeros(len(dataset)), np.zeros(len(dataset)), predictions])
-    found = Predictions(classes.astype(np.int32), classes > 9, bad)
+    found = Predictions(
+        classes.astype(np.int32), classes > 9, np.zeros((len(classes), 4, classes.shape[1]), np.float32), bad
+    )
     analysis = pair.result(dataset, [0, 1, 2], [DRAFT] * 3, found, LogitDisagreement())
     return analysis.values[ensemble_name(0.5)]
 

@@ -113,9 +113,9 @@ def test_a_sweep_measures_the_weights_that_a_merge_writes(alpha, tolerance, tmp_
     sides = ({"tower": tower.half(), "moved": tower}, {"tower": tower, "moved": tower + 1})
     _, out = merged(tmp_path, *sides, alpha=alpha, frozen_tolerance=tolerance)
     pair = match(open_source(tmp_path / "zs"), open_source(tmp_path / "ft"))
-    weights = InterpolatedWeights(pair, tolerance)
+    weights = InterpolatedWeights(pair)
     for name, tensor in out.items():
-        info, data = weights.read(alpha, name)
+        info, data = weights.read(Rules(alpha, frozen_tolerance=tolerance), name)
         assert info.dtype.torch == str(tensor.dtype).removeprefix("torch.")
         assert data.tobytes() == tensor.numpy().tobytes()
 

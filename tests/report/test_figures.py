@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from mergekit_wise.analysis import Candidate
+from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.figures import draw_plots, draw_scatter, require_drawable
@@ -53,7 +53,7 @@ def test_plots_of_equal_names_get_files_of_their_own(plots):
 
 
 SWEEP = tuple(
-    Candidate(alpha, (int(r * 1000), 1000), ((int(s * 1000), 1000),) * 3)
+    Candidate(Point.of_alpha(alpha), (int(r * 1000), 1000), ((int(s * 1000), 1000),) * 3)
     for alpha, r, s in ((0.0, 0.8, 0.7), (0.25, 0.9, 0.79), (0.5, 0.95, 0.8), (1.0, 0.97, 0.6))
 )
 
@@ -62,7 +62,7 @@ SWEEP = tuple(
 def test_the_picture_of_a_sweep_is_the_same_file_every_time(suffix, tmp_path):
     """The suffix chooses the format, and the same sweep gives the same bytes."""
     for name in ("a", "b"):
-        draw_scatter(SWEEP, 0.5, tmp_path / f"{name}.{suffix}")
+        draw_scatter(SWEEP, Point.of_alpha(0.5), tmp_path / f"{name}.{suffix}")
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix])
     assert content == (tmp_path / f"b.{suffix}").read_bytes()
@@ -70,7 +70,7 @@ def test_the_picture_of_a_sweep_is_the_same_file_every_time(suffix, tmp_path):
 
 def test_the_picture_of_a_sweep_names_its_alphas(tmp_path):
     """The legend names the two models and the recommended alpha, and every merged model is labelled with its alpha."""
-    draw_scatter(SWEEP, 0.5, tmp_path / "x.svg")
+    draw_scatter(SWEEP, Point.of_alpha(0.5), tmp_path / "x.svg")
     texts = re.findall(r"<!-- (.*?) -->", (tmp_path / "x.svg").read_text())  # matplotlib names the glyphs that it draws
     for text in ("zero-shot (α = 0)", "fine-tuned (α = 1)", "recommended (α = 0.5)", "0.25", "0.5"):
         assert text in texts
@@ -78,8 +78,11 @@ def test_the_picture_of_a_sweep_names_its_alphas(tmp_path):
 
 def test_a_sweep_with_accuracies_of_zero_and_one_is_drawn(tmp_path):
     """Their logits are infinite, so they are drawn just inside the axes."""
-    extremes = (Candidate(0.0, (0, 100), ((0, 100),)), Candidate(1.0, (100, 100), ((100, 100),)))
-    draw_scatter(extremes, 1.0, tmp_path / "x.png")
+    extremes = (
+        Candidate(Point.of_alpha(0.0), (0, 100), ((0, 100),)),
+        Candidate(Point.of_alpha(1.0), (100, 100), ((100, 100),)),
+    )
+    draw_scatter(extremes, Point.of_alpha(1.0), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
 
@@ -92,11 +95,11 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path):
         require_drawable(tmp_path / "x.jpg")
     (tmp_path / "x.png").mkdir()
     with pytest.raises(OutputError, match=r"x\.png"):
-        draw_scatter(SWEEP, 0.5, tmp_path / "x.png")
+        draw_scatter(SWEEP, Point.of_alpha(0.5), tmp_path / "x.png")
 
 
 def test_a_sweep_without_a_shift_cannot_be_drawn(tmp_path):
     """There is nothing to draw the reference against, and no file is left."""
     with pytest.raises(OutputError, match="a reference and a shift"):
-        draw_scatter((Candidate(0.5, (1, 2), ()),), 0.5, tmp_path / "x.png")
+        draw_scatter((Candidate(Point.of_alpha(0.5), (1, 2), ()),), Point.of_alpha(0.5), tmp_path / "x.png")
     assert list(tmp_path.iterdir()) == []
