@@ -67,6 +67,67 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """What a mixture achieves more than the default, image by image.
+
+    Attributes:
+        column: as in a `Loss`.
+        point: the mixture.
+        difference: with the paired 95 % interval of this one comparison.
+        simultaneous: with the interval that holds for all mixtures at once.
+        p: of McNemar's exact test, where the column is top-1 accuracy on one data set; else None.
+        significant: whether the two can be told apart: by that test, else by the interval of `difference`.
+    """
+
+    column: str
+    point: Point
+    difference: Estimate
+    simultaneous: Estimate
+    p: float | None
+    significant: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CrossFit:
+    """The number that decided, as it was chosen and reported on the same images, and on images that did not choose.
+
+    Attributes:
+        how: "halves" or "leave-one-out".
+        naive: of the recommended mixture on all images.
+        corrected: of mixtures that were chosen on other images.
+        points: what was chosen in each part.
+    """
+
+    how: str
+    naive: float
+    corrected: float
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a sweep concluded, and from what.
+
+    Attributes:
+        prefer, select_on, margin: the options; `margin` as a share, not in points.
+        recommendation: the mixture to use.
+        losses: of the default, by column.
+        differences: from the default, by column and mixture; empty without the answers for each image.
+        cross_fit: None if it was not asked for, or without the answers for each image.
+        paired: whether the answers for each image were compared; else only whether intervals overlap.
+    """
+
+    prefer: str
+    select_on: str
+    margin: float
+    recommendation: Recommendation
+    losses: tuple[Loss, ...]
+    differences: tuple[Difference, ...]
+    cross_fit: CrossFit | None
+    paired: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Goal:
     """The number that is maximised, its name after "best", and a note for the reason."""
 

@@ -26,6 +26,7 @@ from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
+from mergekit_wise.merging.parameters import with_point
 from mergekit_wise.models.pair_notes import (
     SAME,
     notes_on_order,
@@ -85,7 +86,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         )
     if options.plot is not None:
         _require_plot(options.plot, options)
-    tried = sweep_alphas(options)
+    tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -105,12 +106,12 @@ def sweep(options: SweepOptions) -> SweepReport:
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
-        while options.refine and (between := refinement(found.judged, work.prefer)):
+        while options.refine and (between := tuple(map(Point.of_alpha, refinement(found.judged, work.prefer)))):
             tried = tuple(sorted({*tried, *between}))
             saved += work.save(between) if saves else ()
             found = work.run(tried)
             added += found.measured.added
-        rules = Rules(frozen_tolerance=options.frozen_tolerance)
+        rules = work.rules
         notes = (
             *notes_on_reading(work.pair),
             *notes_on_order(work.pair),
@@ -149,19 +150,21 @@ class _Found:
 
 
 class _Sweep:
-    """A pair whose mixtures are measured, again whenever alphas are added."""
+    """A pair whose mixtures are measured, again whenever some are added."""
 
     def __init__(self, pair: Pair, options: SweepOptions) -> None:
         self.pair, self.options = pair, options
         self.prefer = as_preference(options.prefer)
+        self.rules = Rules(frozen_tolerance=options.frozen_tolerance)
         self._weights = InterpolatedWeights(pair)
 
-    def run(self, alphas: Sequence[float]) -> _Found:
-        """Measure every alpha on the suite and on the data set for the choice, unless the results file holds it."""
+    def run(self, points: Sequence[Point]) -> _Found:
+        """Measure every mixture on the suite and on the data set for the choice, unless the results file holds it."""
         options = self.options
         analyzed = options.analyze or options.output_ensemble
+        alphas = [point.numbers[0] for point in points]
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
-        measured = self._measure(alphas, options, comparison)
+        measured = self._measure(points, options, comparison)
         judged = to_candidates(measured.records)
         if options.select_on is None:
             chosen = recommend(judged, self.prefer)
@@ -169,7 +172,7 @@ class _Sweep:
             name, judged_on = column_names(measured.records).get(options.select_on), measured.records
             if name is None:
                 held_out = replace(options, suite=options.select_on, reference=None)
-                own = self._measure(alphas, held_out, None)
+                own = self._measure(points, held_out, None)
                 judged, name, judged_on = to_candidates(own.records), own.records[0].title, own.records
                 measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
             chosen = selected_on(judged, name)
@@ -178,19 +181,16 @@ class _Sweep:
         self.options = replace(options, redo=False)
         return _Found(measured, judged, chosen)
 
-    def save(self, alphas: Sequence[float]) -> tuple[Path, ...]:
+    def save(self, points: Sequence[Point]) -> tuple[Path, ...]:
         """Write the merged checkpoints, if requested."""
         if self.options.save is None:
             return ()
+        alphas = [point.numbers[0] for point in points]
         return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
 
-    def _measure(self, alphas: Sequence[float], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
+    def _measure(self, points: Sequence[Point], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        frozen = self.options.frozen_tolerance
-        variants = [
-            Variant.mixed(name, self._weights, Point.of_alpha(alpha), Rules(alpha, frozen_tolerance=frozen))
-            for alpha in alphas
-        ]
+        variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
         return measure(template(self.pair), variants, options, comparison)
 
 

@@ -1,0 +1,332 @@
+"""Compares mixtures image by image: all of them answered the same images, so errors that they share cancel.
+
+Whether two intervals overlap says little then. Here images are drawn again with replacement, the same ones for every
+mixture, and the differences of the results are looked at. Knows answers and numbers only.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mergekit_wise.analysis.answers import Answers
+from mergekit_wise.analysis.candidate import BOTH, SHIFTS
+from mergekit_wise.analysis.estimate import Estimate
+from mergekit_wise.analysis.metrics import score
+
+RESAMPLES = 1000
+SEED = 20220619
+PORTION = 1 << 18
+"""Weights, float32, of the resamples that are computed at once."""
+
+LEVEL = 0.95
+
+Numbers = NDArray[np.float64]
+Weights = NDArray[np.float32]
+"""How often each of N images was drawn, in each of R resamples: float32 [R, N]."""
+
+Statistic = Callable[[Weights], Numbers]
+"""Weights [R, N] -> what V mixtures achieve, float64 [R, V]."""
+
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """The two-sided p-value of McNemar's exact test: of the images that one of two models alone is right on.
+
+    Source: McNemar, Psychometrika 12, 1947. 1 if there is no such image.
+    """
+    from scipy.stats import binomtest
+
+    images = only_first + only_second
+    return float(binomtest(only_first, images, 0.5).pvalue) if images else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What V mixtures achieve in C columns, and in R resamples of the images.
+
+    Attributes:
+        columns: their names, in the order of `candidate.columns`: the reference, each shift, and the averages.
+        values: float64 [C, V].
+        draws: float32 [C, R, V]; the images of a resample are the same for all columns and mixtures.
+        steps: float64 [C], how far one answer moves a column that is made of shares of right answers; else 0.
+    """
+
+    columns: tuple[str, ...]
+    values: Numbers
+    draws: NDArray[np.float32]
+    steps: Numbers
+
+    def difference(self, column: int, one: int, other: int) -> Estimate:
+        """What mixture `one` achieves more than `other`, with its 95 % interval."""
+        return self.contrasts(column, other).pointwise(one)
+
+    def contrasts(self, column: int, base: int) -> "Contrasts":
+        """The differences of all mixtures from `base` in a column."""
+        values, draws = self.values[column], self.draws[column]
+        differences = draws - draws[:, base : base + 1]
+        return Contrasts(values - values[base], differences, float(self.steps[column]))
+
+
+@dataclass(frozen=True, slots=True)
+class Contrasts:
+    """Differences of V mixtures from one of them.
+
+    Few images that two mixtures answer differently say little, which resampling them does not see: if all four favour
+    one side, hardly any resample favours the other. So the variance counts two such images more, one for each side, as
+    if it were at least that uncertain (after Agresti and Min, Statistics in Medicine 24, 2005). Where accuracies on one
+    data set are compared, this agrees with McNemar's exact test; `tests/analysis/test_paired.py` shows how closely.
+
+    Attributes:
+        values: float64 [V].
+        draws: float32 [R, V], of each resample.
+        step: how far one answer moves a difference; 0 if that is not known.
+    """
+
+    values: Numbers
+    draws: NDArray[np.float32]
+    step: float
+
+    @property
+    def errors(self) -> Numbers:
+        """The standard error of each difference, float64 [V]; 0 where no resample differs."""
+        spread = self._spread
+        return np.where(spread > 0, np.sqrt(spread**2 + 2 * self.step**2), 0.0)
+
+    @property
+    def _spread(self) -> Numbers:
+        spread: Numbers = self.draws.std(axis=0, dtype=np.float64)
+        return spread
+
+    def pointwise(self, mixture: int) -> Estimate:
+        """The difference of one mixture with its 95 % interval, for a comparison that was planned."""
+        from scipy.special import ndtri
+
+        return self._estimate(mixture, float(ndtri(0.5 + LEVEL / 2)))
+
+    def simultaneous(self, mixture: int, among: Sequence[int]) -> Estimate:
+        """The same with an interval that holds for all mixtures in `among` at once, as after choosing one of them.
+
+        From the largest studentised difference of each resample (Hall and Wilson, Biometrics 47, 1991).
+        """
+        return self._estimate(mixture, self._quantile(among, two_sided=True))
+
+    def lower(self, mixture: int, among: Sequence[int]) -> float:
+        """The lower bound of the difference that holds for all mixtures in `among` at once, one-sided, at 95 %."""
+        bound = self._quantile(among, two_sided=False)
+        return float(self.values[mixture] - bound * self.errors[mixture])
+
+    def _estimate(self, mixture: int, bound: float) -> Estimate:
+        value, error = float(self.values[mixture]), float(self.errors[mixture])
+        return Estimate(value, value - bound * error, value + bound * error)
+
+    def _quantile(self, among: Sequence[int], *, two_sided: bool) -> float:
+        from scipy.special import ndtri
+
+        spread = self._spread
+        varying = [mixture for mixture in among if spread[mixture] > 0]
+        alone = float(ndtri(0.5 + LEVEL / 2 if two_sided else LEVEL))
+        if len(varying) < 2:
+            return alone
+        studentised = (self.draws[:, varying] - self.draws[:, varying].mean(axis=0)) / spread[varying]
+        largest = np.abs(studentised).max(axis=1) if two_sided else studentised.max(axis=1)
+        return max(alone, float(np.quantile(largest, LEVEL)))
+
+
+def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples: int = RESAMPLES) -> Evidence:
+    """What the mixtures achieve on the reference and the shifts, each in its own metric, and in resamples of images.
+
+    Images are drawn within each data set; where a metric averages over classes or groups, within these (classes of a
+    single image together), one image fewer than there are, so that the variance is not underestimated (Rao and Wu,
+    JASA 83, 1988). Data sets made of the same images get the same ones.
+
+    Args:
+        answers: of the same mixtures on the reference, if there is one, and on each shift; companions are left out.
+        names: what columns are called, by the data sets' names.
+        resamples: R; the draws are the same each time.
+
+    Raises:
+        ValueError: there is no answer to compare.
+    """
+    chosen = [*(a for a in answers if a.role == "reference"), *(a for a in answers if a.role == "shift")]
+    if not chosen or not all(len(each.labels) for each in chosen):
+        raise ValueError("no answers to compare")
+    sets = [_Set.of(each) for each in chosen]
+    draws = np.empty((len(sets), resamples, len(chosen[0].classes)), np.float32)
+    for place, members in enumerate(_together(sets)):
+        ids = np.unique(np.concatenate([sets[number].images for number in members]))
+        strata = _strata(ids, [sets[number] for number in members])
+        rows = [np.searchsorted(ids, sets[number].images) for number in members]
+        start = 0
+        for weights in _weights(strata, resamples, SEED + place):
+            stop = start + len(weights)
+            for number, row in zip(members, rows, strict=True):
+                own = weights if len(row) == len(ids) else np.ascontiguousarray(weights[:, row])
+                draws[number, start:stop] = sets[number].statistic(own)
+            start = stop
+    values = np.array([each.values for each in sets])
+    has_reference = chosen[0].role == "reference"
+    return _with_averages([names[each.dataset] for each in chosen], values, draws, sets, has_reference=has_reference)
+
+
+def _with_averages(
+    names: Sequence[str],
+    values: Numbers,
+    draws: NDArray[np.float32],
+    sets: Sequence["_Set"],
+    *,
+    has_reference: bool,
+) -> Evidence:
+    """The evidence with the columns of the two averages, as `candidate.columns` has them."""
+    columns, parts = list(names), list(np.eye(len(names)))
+    shifts = len(names) - has_reference
+    of_shifts = np.array([0.0] * has_reference + [1 / max(shifts, 1)] * shifts)
+    if shifts > 1:
+        columns, parts = [*columns, SHIFTS], [*parts, of_shifts]
+    if shifts and has_reference:
+        of_reference = np.eye(len(names))[0]
+        columns, parts = [*columns, BOTH], [*parts, (of_reference + of_shifts) / 2]
+    weights = np.array(parts)
+    steps = (weights * [each.step for each in sets]).max(axis=1)
+    if not all(each.step for each in sets):
+        steps = np.where((weights > 0).sum(axis=1) == 1, steps, 0.0)
+    mixed = np.tensordot(weights.astype(np.float32), draws, axes=1)
+    return Evidence(tuple(columns), weights @ values, mixed, steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A data set whose images can be drawn again.
+
+    Attributes:
+        key: equal for data sets of the same images.
+        images: int64 [N], the images' numbers, ascending; for a metric over groups of frames, the groups'.
+        strata: int64 [N], the class or group that an image is drawn within; None if it is drawn from all.
+        values: float64 [V], what the mixtures achieve.
+        statistic: the same in resamples.
+        step: how far one answer moves a value; 0 if the metric is no share of right answers.
+    """
+
+    key: object
+    images: NDArray[np.int64]
+    strata: NDArray[np.int64] | None
+    values: Numbers
+    statistic: Statistic
+    step: float
+
+    @classmethod
+    def of(cls, answers: Answers) -> "_Set":
+        right, labels, kind = answers.right, answers.labels, answers.metric.kind
+        values = np.array(
+            [score(answers.metric, row.astype(np.int64), labels, answers.outputs).value for row in answers.classes]
+        )
+        key = answers.same_images or object()
+        groups = [rows for rows in answers.metric.groups.values() if len(rows)]
+        match kind:
+            case "all-in-group":
+                whole = np.array([right[:, rows].all(axis=1) for rows in groups]).T
+                return cls(object(), np.arange(len(groups)), None, values, _share(whole), 1 / len(groups))
+            case "mean-per-class":
+                counts = np.bincount(labels)
+                per_image = (1 / counts[labels] / (counts > 0).sum()).astype(np.float32)
+                return cls(key, answers.images, labels, values, _share(right, per_image), float(per_image.max()))
+            case "macro-f1":
+                predictions = np.where(right, labels, answers.classes)
+                return cls(key, answers.images, labels, values, _f1(predictions, labels), 0.0)
+            case "worst-group":
+                member = np.zeros(len(labels), np.int64)
+                for number, rows in enumerate(groups, 1):
+                    member[rows] = member[rows] * (len(groups) + 1) + number
+                strata = np.unique(member, return_inverse=True)[1]
+                return cls(key, answers.images, strata, values, _worst(right, groups), 1 / min(map(len, groups)))
+            case _:
+                return cls(key, answers.images, None, values, _share(right), 1 / len(labels))
+
+
+def _share(right: NDArray[np.bool_], per_image: NDArray[np.float32] | None = None) -> Statistic:
+    """The weighted share of the images that are right; `per_image` weights images besides how often they are drawn."""
+    columns = right.T.astype(np.float32)
+
+    def share(weights: Weights) -> Numbers:
+        weights = weights if per_image is None else weights * per_image
+        found: Numbers = (weights @ columns) / weights.sum(axis=1, keepdims=True)
+        return found
+
+    return share
+
+
+def _worst(right: NDArray[np.bool_], groups: Sequence[NDArray[np.int64]]) -> Statistic:
+    """The lowest share of a group."""
+    of_groups = [(rows, _share(right[:, rows])) for rows in groups]
+
+    def worst(weights: Weights) -> Numbers:
+        found: Numbers = np.min([share(weights[:, rows]) for rows, share in of_groups], axis=0)
+        return found
+
+    return worst
+
+
+def _f1(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Statistic:
+    """The mean of F1 over the classes that occur among the labels; predictions int64 [V, N]."""
+    classes = int(max(predictions.max(), labels.max())) + 1
+    occurring = np.bincount(labels, minlength=classes) > 0
+
+    def f1(weights: Weights) -> Numbers:
+        actual = _by_class(weights, labels, classes)
+        each = []
+        for predicted in predictions:
+            hits = _by_class(weights * (predicted == labels), labels, classes)
+            answered = _by_class(weights * (predicted >= 0), np.maximum(predicted, 0), classes)
+            below = (actual + answered) / 2
+            scores = np.divide(hits, below, out=np.zeros_like(hits), where=below > 0)
+            each.append(scores[:, occurring].mean(axis=1))
+        return np.stack(each, axis=1).astype(np.float64)
+
+    return f1
+
+
+def _by_class(weights: Weights, classes: NDArray[np.int64], count: int) -> Weights:
+    """Weights [R, N] added up by class: float32 [R, count]."""
+    order = np.argsort(classes, kind="stable")
+    present, starts = np.unique(classes[order], return_index=True)
+    sums = np.zeros((len(weights), count), np.float32)
+    sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
+    return sums
+
+
+def _together(sets: Sequence[_Set]) -> list[list[int]]:
+    """The numbers of the data sets that are made of the same images."""
+    found: dict[object, list[int]] = {}
+    for number, each in enumerate(sets):
+        found.setdefault(each.key, []).append(number)
+    return list(found.values())
+
+
+def _strata(ids: NDArray[np.int64], sets: Sequence[_Set]) -> NDArray[np.int64]:
+    """The stratum of each image, int64 [N]: that of the first data set that draws it within one."""
+    strata = np.full(len(ids), -1)
+    for each in sets:
+        rows = np.searchsorted(ids, each.images)
+        if each.strata is not None:
+            strata[rows] = np.where(strata[rows] < 0, each.strata, strata[rows])
+    counts = np.bincount(strata + 1)
+    strata[counts[strata + 1] == 1] = -1  # nothing is known of how a single image of a class may vary
+    return np.unique(strata, return_inverse=True)[1].astype(np.int64)
+
+
+def _weights(strata: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Weights]:
+    """Portions of the weights of N images in all resamples: of n images in a stratum, n - 1 are drawn."""
+    rng, images = np.random.default_rng(seed), len(strata)
+    order = np.argsort(strata, kind="stable")
+    sizes = np.bincount(strata)
+    drawn = np.maximum(sizes - 1, 1)
+    slots = np.repeat(np.arange(len(sizes)), drawn)
+    starts, scale = (np.cumsum(sizes) - sizes)[slots], (sizes / drawn).astype(np.float32)[strata]
+    portion = max(1, PORTION // images)
+    for done in range(0, resamples, portion):
+        count = min(portion, resamples - done)
+        places = starts + (rng.random((count, len(slots)), dtype=np.float32) * sizes[slots]).astype(np.int64)
+        places = np.minimum(places, starts + sizes[slots] - 1)  # a float32 just below 1 may round up
+        flat = order[places] + images * np.arange(count)[:, None]
+        counts = np.bincount(flat.ravel(), minlength=count * images).reshape(count, images)
+        yield counts.astype(np.float32) * scale
