@@ -68,7 +68,11 @@ def test_what_is_missing_is_no_number():
     """A missing result is NaN, never 0, and the average is of what was measured."""
     assert math.isnan(Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10),)).reference_accuracy)
     assert math.isnan(Candidate(Point.of_alpha(0.5), (8, 10), ()).shift_accuracy)
-    assert Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10),)).average == Candidate(0.5, (8, 10), ()).average == 0.8
+    assert (
+        Candidate(Point.of_alpha(0.5), UNMEASURED, ((8, 10),)).average
+        == Candidate(Point.of_alpha(0.5), (8, 10), ()).average
+        == 0.8
+    )
     assert math.isnan(Candidate(Point.of_alpha(0.5), UNMEASURED, ()).average)
 
 
@@ -111,7 +115,7 @@ def test_of_equal_ones_the_nearest_to_half_is_taken():
 def test_equal_averages_of_other_shifts_are_equal():
     """The same three shares in another order differ in the last bit of their mean; 0.6 must not win by that."""
     near, far = (
-        Candidate(alpha, (9, 12), tuple((n, 12) for n in shifts))
+        Candidate(Point.of_alpha(alpha), (9, 12), tuple((n, 12) for n in shifts))
         for alpha, shifts in ((0.4, (1, 2, 3)), (0.6, (2, 3, 1)))
     )
     assert near.average <= far.average  # equal from Python 3.12 on, whose sum compensates
@@ -177,7 +181,10 @@ def test_without_a_reference_the_shifts_decide(prefer):
         ([candidate(0.5, 1, 1), candidate(0.5, 1, 1)], "alpha 0.5 occurs twice"),
         ([candidate(0.5, 1, 1), candidate(0.6, 1, 1, total=999)], "alpha 0.6 on reference \\(999 images\\)"),
         ([candidate(0.5, 1, 1), candidate(0.6, 1, 1, 1)], "alpha 0.6"),
-        ([Candidate(Point.of_alpha(0.5), (1, 2), (), ("a",)), Candidate(0.6, (1, 2), (), ("b",))], "alpha 0.6"),
+        (
+            [Candidate(Point.of_alpha(0.5), (1, 2), (), ("a",)), Candidate(Point.of_alpha(0.6), (1, 2), (), ("b",))],
+            "alpha 0.6",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused(candidates, message):
@@ -199,7 +206,7 @@ def test_a_held_out_set_chooses_without_a_warning():
     found = select_on(own, "held-out")
     assert (found.alpha, found.warning) == (0.4, "")
     assert "held-out" in found.reason
-    close = [Candidate(a, (n, 100), (), ("held-out",)) for a, n in ((0.3, 81), (0.5, 80))]
+    close = [Candidate(Point.of_alpha(a), (n, 100), (), ("held-out",)) for a, n in ((0.3, 81), (0.5, 80))]
     assert select_on(close, "held-out").alpha == 0.5
 
 
@@ -218,7 +225,7 @@ def refined(curve, alphas, images, prefer="average"):
     known = list(alphas)
     for _ in range(50):
         measured = [
-            Candidate(a, (round(images * r), images), ((round(images * s), images),))
+            Candidate(Point.of_alpha(a), (round(images * r), images), ((round(images * s), images),))
             for a in known
             for r, s in [curve(a)]
         ]
@@ -269,10 +276,10 @@ def test_refining_follows_the_preference(prefer):
 
 
 TABLE = (
-    Candidate(0.0, (6830, 10_000), ((610, 1000), (480, 1000)), ("IN", "V2", "Sketch")),
-    Candidate(0.4, (8200, 10_000), ((720, 1000), (530, 1000)), ("IN", "V2", "Sketch")),
+    Candidate(Point.of_alpha(0.0), (6830, 10_000), ((610, 1000), (480, 1000)), ("IN", "V2", "Sketch")),
+    Candidate(Point.of_alpha(0.4), (8200, 10_000), ((720, 1000), (530, 1000)), ("IN", "V2", "Sketch")),
     Candidate(Point.of_alpha(0.5), (8250, 10_000), ((715, 1000), (500, 1000)), ("IN", "V2", "Sketch")),
-    Candidate(0.8, (8410, 10_000), ((700, 1000), (400, 1000)), ("IN", "V2", "Sketch")),
+    Candidate(Point.of_alpha(0.8), (8410, 10_000), ((700, 1000), (400, 1000)), ("IN", "V2", "Sketch")),
 )
 
 
@@ -301,14 +308,14 @@ def test_a_loss_is_significant_or_noise():
 
 def test_half_loses_nothing_if_it_is_as_good():
     """Of equally good alphas 0.5 is the best, and its loss is 0."""
-    flat = [Candidate(alpha, (9, 10), ()) for alpha in (0.1, 0.5, 0.9)]
+    flat = [Candidate(Point.of_alpha(alpha), (9, 10), ()) for alpha in (0.1, 0.5, 0.9)]
     (loss,) = losses(flat)
     assert (loss.point.alpha, loss.loss, loss.significant) == (0.5, 0.0, False)
 
 
 def test_without_half_there_is_a_best_alpha_and_no_loss():
     """The loss is None, not 0, if 0.5 was not measured."""
-    (loss,) = losses([Candidate(a, UNMEASURED, ((n, 10),)) for a, n in ((0.0, 3), (1.0, 7))])
+    (loss,) = losses([Candidate(Point.of_alpha(a), UNMEASURED, ((n, 10),)) for a, n in ((0.0, 3), (1.0, 7))])
     assert (loss.point.alpha, loss.best.value, loss.default, loss.loss) == (1.0, 0.7, None, None)
     assert loss.column == "shift 1"
 
