@@ -25,7 +25,7 @@ from PIL import Image
 from typer.core import TyperGroup
 
 from mergekit_wise import __version__
-from mergekit_wise.analysis import BASELINES
+from mergekit_wise.analysis import BASELINES, Baseline
 from mergekit_wise.cli.app import app
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES
 from mergekit_wise.datasets.custom import KEYS, PLACE_KEYS
@@ -207,7 +207,12 @@ def test_the_documented_baselines_are_the_packages():
     """The baselines in docs/method.md have the coefficients that the package uses."""
     page = (ROOT / "docs" / "method.md").read_text(encoding="utf-8")
     for name, line in BASELINES.items():
-        assert f"| `{name}` | {line.reference} | {line.a:.4f} | {line.b:.4f} |" in page
+        if isinstance(line, Baseline):
+            rows = {f"`{name}`": line}
+        else:
+            rows = {f"`{name}`, up to {100 * line.split:.2f} %": line.below, f"`{name}`, above": line.above}
+        for first, piece in rows.items():
+            assert f"| {first} | {piece.reference} | {piece.a:.4f} | {piece.b:.4f} |" in page
 
 
 def test_files_that_name_a_version_name_this_one():

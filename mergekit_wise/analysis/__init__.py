@@ -25,7 +25,16 @@ from mergekit_wise.analysis.connectivity import Connectivity, connectivity
 from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement, output_ensemble
 from mergekit_wise.analysis.estimate import Estimate, clopper_pearson
 from mergekit_wise.analysis.point import Point
-from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effective_robustness, from_axis, to_axis
+from mergekit_wise.analysis.robustness import (
+    BASELINES,
+    Axis,
+    Baseline,
+    Line,
+    TwoPieces,
+    effective_robustness,
+    from_axis,
+    to_axis,
+)
 
 __all__ = [
     "BASELINES",
@@ -43,11 +52,13 @@ __all__ = [
     "CrossFit",
     "Difference",
     "Estimate",
+    "Line",
     "LogitDisagreement",
     "Loss",
     "Point",
     "Preference",
     "Recommendation",
+    "TwoPieces",
     "as_preference",
     "clopper_pearson",
     "columns",

@@ -55,7 +55,8 @@ def fit_baseline(points: Sequence[Accuracies], axis: Axis = "logit", *, shift: s
         )
     y = to_axis([point.shift for point in points], axis, IMAGES)
     slope = float(((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum())
-    return Baseline(slope, float(y.mean() - slope * x.mean()), axis)
+    known = [point.reference for point in points]
+    return Baseline(slope, float(y.mean() - slope * x.mean()), axis, fitted=(min(known), max(known)))
 
 
 def fit_baselines(text: str, where: str, axis: Axis) -> dict[str, Baseline]:

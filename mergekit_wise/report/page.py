@@ -20,7 +20,7 @@ from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
 from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.svg import colour, draw
-from mergekit_wise.report.table import ENDPOINTS, interval, listed, percent, points
+from mergekit_wise.report.table import ENDPOINTS, EXTRAPOLATED, interval, listed, percent, points
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,7 @@ def _readout(kind: str, comparison: Comparison, index: int, column: Column, slid
         result = curve.result(alpha, column)
         note = interval(result) if kind == "alpha" and result is not None else ""
         if kind == "scatter" and (rho := robustness(comparison, curve, alpha, column)) is not None:
-            note = f"ρ {points(rho.value)}"
+            note = f"ρ {points(rho.value.value)}{EXTRAPOLATED if rho.is_extrapolated else ''}"
         texts[alpha] = ("–" if result is None else percent(result.value), note)
     nearest = slider.nearest(curve)
 

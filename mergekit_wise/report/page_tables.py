@@ -11,6 +11,7 @@ from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.table import (
     EMPTY,
     ENDPOINTS,
+    EXTRAPOLATED,
     Cell,
     Row,
     Table,
@@ -188,9 +189,14 @@ def _robustness(comparison: Comparison) -> Table:
 
         found = {column.name: robustness(comparison, curve, alpha, column) for column in shifts}
         return {
-            column.name: Cell(points(result.value), points_interval(result), result.value, images=images(column))
+            column.name: Cell(
+                points(rho.value.value) + (EXTRAPOLATED if rho.is_extrapolated else ""),
+                points_interval(rho.value),
+                rho.value.value,
+                images=images(column),
+            )
             for column in shifts
-            if (result := found[column.name]) is not None
+            if (rho := found[column.name]) is not None
         }
 
     return _table_of_mixtures(
@@ -199,7 +205,8 @@ def _robustness(comparison: Comparison) -> Table:
         {column.name: column.title for column in comparison.columns},
         "Effective robustness",
         "Percentage points above the accuracy expected of models that were trained on the reference alone (the dashed "
-        "line in the plots).",
+        "line in the plots). The line is taken as exact. A dagger (†) marks models outside of the range of those that "
+        "the line was fitted to: there it is an extrapolation.",
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mergekit_wise.analysis import Baseline, Candidate, Estimate
+from mergekit_wise.analysis import Candidate, Estimate, Line
 from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
 from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale
 from mergekit_wise.report.summary import baseline_of
@@ -181,7 +181,7 @@ def _against(comparison: Comparison, reference: Column, shift: Column) -> Plot |
     )
 
 
-def _baseline_guide(line: Baseline, x: Scale) -> Guide:
+def _baseline_guide(line: Line, x: Scale) -> Guide:
     """The baseline over the whole of an axis."""
     a, b = logit(x.low), logit(x.high)
     shares = [expit(a + (b - a) * step / BASELINE_SEGMENTS) for step in range(BASELINE_SEGMENTS + 1)]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from mergekit_wise.analysis import (
     BASELINES,
-    Baseline,
     Candidate,
     Connectivity,
     Estimate,
+    Line,
     Loss,
     Point,
     Recommendation,
@@ -53,7 +53,7 @@ def summarize(comparison: Comparison) -> Summary:
     )
 
 
-def baseline_of(comparison: Comparison, shift: Column) -> Baseline | None:
+def baseline_of(comparison: Comparison, shift: Column) -> Line | None:
     """The line that predicts a shift from the comparison's reference: the user's own, else the published one.
 
     Lines are for top-1 accuracies: there is none where one of the two reports another metric.
@@ -70,7 +70,22 @@ def baseline_of(comparison: Comparison, shift: Column) -> Baseline | None:
     return line if same and line is not None and line.reference == "ImageNet" else None
 
 
-def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift: Column) -> Estimate | None:
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """Effective robustness of a model on a shift.
+
+    Attributes:
+        value: rho, with its 95 % interval.
+        fitted: the range of accuracies on the reference that the line was fitted to.
+        is_extrapolated: whether the model's own accuracy there lies outside of it.
+    """
+
+    value: Estimate
+    fitted: tuple[float, float]
+    is_extrapolated: bool
+
+
+def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift: Column) -> Robustness | None:
     """Effective robustness of a model on a shift; None if no line is known or something was not measured.
 
     Relative to the reference, or to its images of the shift's classes if the line predicts from those.
@@ -84,7 +99,12 @@ def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift:
     shifted, unshifted = curve.rows.get((alpha, shift.name)), curve.rows.get((alpha, name))
     if line is None or shifted is None or unshifted is None:
         return None
-    return effective_robustness((shifted.correct, shifted.total), (unshifted.correct, unshifted.total), line)
+    low, high = line.fitted
+    return Robustness(
+        effective_robustness((shifted.correct, shifted.total), (unshifted.correct, unshifted.total), line),
+        line.fitted,
+        not low <= unshifted.correct / unshifted.total <= high,
+    )
 
 
 def _report_accuracy(comparison: Comparison, shift: Column) -> bool:

@@ -88,6 +88,9 @@ class Table:
 
 EMPTY = Cell("")
 
+EXTRAPOLATED = " †"
+"""Follows an effective robustness outside of the range of the models that its line was fitted to."""
+
 ENDPOINTS = {0.0: "zero-shot", 1.0: "fine-tuned"}
 """Names of the two models, by their alphas."""
 

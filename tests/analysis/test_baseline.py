@@ -44,7 +44,14 @@ def test_an_accuracy_of_zero_or_one_is_half_an_image_inside():
     points = [Accuracies("none", 0.0, 0.0), Accuracies("half", 0.5, 0.5), Accuracies("all", 1.0, 1.0)]
     found = fit_baseline(points)
     assert (found.a, found.b) == pytest.approx((1, 0))
-    assert fit_baseline([Accuracies("none", 0.5 / IMAGES, 0.5 / IMAGES), *points[1:]]) == found
+    inside = fit_baseline([Accuracies("none", 0.5 / IMAGES, 0.5 / IMAGES), *points[1:]])
+    assert (inside.a, inside.b) == (found.a, found.b)
+
+
+def test_a_line_knows_the_range_of_its_models():
+    """Beyond the worst and the best of them on the reference, it is an extrapolation."""
+    found = fit_baseline([Accuracies(str(x), x, 0.6) for x in (0.7, 0.5, 0.6)])
+    assert found.fitted == (0.5, 0.7)
 
 
 def test_shifts_that_are_all_the_same_give_a_flat_line():

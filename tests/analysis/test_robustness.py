@@ -34,8 +34,12 @@ def test_nothing_and_everything_right_are_half_an_image_inside(axis):
 def test_rho_is_the_papers_formula(shift, x):
     """The value is rho = Acc_shift - sigmoid(a logit(Acc_ref) + b)."""
     line = BASELINES[shift]
+    if not isinstance(line, Baseline):
+        line = line.below if x <= line.split else line.above
     wanted = 0.5 - 1 / (1 + math.exp(-(line.a * math.log(x / (1 - x)) + line.b)))
-    assert effective_robustness((500, 1000), counts(x, 1000), line).value == pytest.approx(wanted, abs=1e-12)
+    assert effective_robustness((500, 1000), counts(x, 1000), BASELINES[shift]).value == pytest.approx(
+        wanted, abs=1e-12
+    )
 
 
 # Per cent, ViT-L/14@336px, the paper's Table 1: ImageNet and V2, where the reference is all of ImageNet, and Sketch.
@@ -75,6 +79,27 @@ def test_the_table_says_on_which_classes_the_reference_is_taken():
         "objectnet": "ImageNet, ObjectNet's classes",
         "imagenet-a": "ImageNet, A's classes",
     }
+
+
+def test_the_line_of_imagenet_a_bends_at_the_accuracy_of_a_resnet_50():
+    """A model at 98 % and 78 % has 0.7 points; a single line through all models would credit it with 25.2."""
+    line = BASELINES["imagenet-a"]
+    assert effective_robustness((7800, 10_000), (9800, 10_000), line).value == pytest.approx(0.007, abs=5e-4)
+    single = Baseline(1.99, -7.6325)
+    assert effective_robustness((7800, 10_000), (9800, 10_000), single).value == pytest.approx(0.252, abs=5e-4)
+    left, right = line.expected(np.array([0.9186, 0.91861]))
+    assert left == pytest.approx(expit(0.6894 * logit(0.9186) - 5.14), abs=1e-6)
+    assert right == pytest.approx(expit(2.956 * logit(0.91861) - 10.2774), abs=1e-6)
+
+
+def test_the_interval_at_a_bend_holds_both_pieces():
+    """Where the accuracy on the reference may lie on either side of the split, so may what is expected."""
+    line = BASELINES["imagenet-a"]
+    rho = effective_robustness((50_000_000, 100_000_000), (92, 100), line)
+    low, high = Estimate.of_counts((92, 100)).low, Estimate.of_counts((92, 100)).high
+    assert low < line.split < high
+    assert rho.low == pytest.approx(0.5 - float(line.expected(high)), abs=1e-3)
+    assert rho.high == pytest.approx(0.5 - float(line.expected(low)), abs=1e-3)
 
 
 def test_the_interval_is_made_of_both_accuracies():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mergekit_wise.report.comparison import BOTH, SHIFTS
+from mergekit_wise.report.page_tables import analysis_tables
 from mergekit_wise.report.summary import baseline_of, robustness, summarize
 
 
@@ -207,3 +208,18 @@ def test_a_baseline_is_for_its_reference_and_for_accuracy(compared, lines, refer
     shift = column(comparison, "imagenet-v2")
     assert (baseline_of(comparison, shift) is not None) == known
     assert (robustness(comparison, comparison.curves[0], 0.5, shift) is not None) == known
+
+
+@pytest.mark.parametrize(("correct", "outside"), [(900, True), (700, False)])
+def test_effective_robustness_beyond_the_fitted_models_is_marked(compared, lines, correct, outside):
+    """A model better on ImageNet than any of those that the line was fitted to is said to be extrapolated."""
+    rows = [
+        row | ({"correct": correct, "total": 1000} if row["dataset"] == "imagenet" else {})
+        for row in lines.sweep(names=("imagenet", "imagenet-v2"))
+    ]
+    (comparison,), _ = compared(rows)
+    rho = robustness(comparison, comparison.curves[0], 0.5, column(comparison, "imagenet-v2"))
+    assert rho.is_extrapolated == outside
+    tables = analysis_tables(summarize(comparison))
+    (shown,) = [table for table in tables if table.title == "Effective robustness"]
+    assert any("†" in text for row in shown.rows for text in row) == outside
