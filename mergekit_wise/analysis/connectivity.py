@@ -1,14 +1,18 @@
-"""Whether accuracy stays high between the two models (the paper, section 5.2). Knows counts only."""
+"""Whether accuracy stays high between the two models (the paper, section 5.2). Knows numbers only."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mergekit_wise.analysis.estimate import Estimate, combined
+from mergekit_wise.analysis.paired import Contrasts, Evidence
 from mergekit_wise.analysis.point import Point as Place
 from mergekit_wise.errors import ResultsError
 
-Point = tuple[float, int, int]
-"""Alpha, correct, total."""
+Point = tuple[float, Estimate, int]
+"""Alpha, result, number of images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +46,59 @@ class Connectivity:
     second: Observation
 
 
-def connectivity(points: Sequence[Point]) -> Connectivity:
-    """Linear mode connectivity, observations 1 and 2 of the paper's section 5.2, on one data set.
+def connectivity(points: Sequence[Point], evidence: Evidence | None = None) -> Connectivity:
+    """Linear mode connectivity, observations 1 and 2 of the paper's section 5.2, on one data set, in its own metric.
 
     1. Acc(theta_alpha) >= (1 - alpha) Acc(theta_0) + alpha Acc(theta_1) for all alpha.
     2. Acc(theta_alpha) >= max(Acc(theta_0), Acc(theta_1)) for some alpha strictly between 0 and 1 (with the models
        themselves it would always hold).
 
-    Whether they hold is decided by counts. The intervals of the margins treat the accuracies as independent although
-    they are of the same images, which makes them wide, and do not account for the choice of the worst or best alpha.
+    Whether they hold is decided by the numbers themselves. With evidence, the intervals of the margins come from
+    resamples of the images and hold for all mixtures at once, because the worst or the best one was chosen. Without,
+    they treat the results as independent although they are of the same images, which makes them wide, and do not
+    account for that choice.
 
     Args:
-        points: alpha, correct and total of each; alphas outside [0, 1] are ignored.
+        points: alpha, result and number of images of each; alphas outside [0, 1] are ignored.
+        evidence: of one column, with a mixture for each of the points, in their order.
 
     Raises:
         ResultsError: alpha 0, alpha 1 or any alpha in between is missing, an alpha occurs twice, or totals differ.
     """
     _require_complete(points)
-    found = {alpha: Estimate.of_counts((correct, total)) for alpha, correct, total in points}
-    correct = {alpha: count for alpha, count, _ in points}
-    total = points[0][2]
+    found = {alpha: result for alpha, result, _ in points}
     inner = sorted(alpha for alpha in found if 0 < alpha < 1)
     above_line = {
         alpha: combined([(1.0, found[alpha]), (-(1 - alpha), found[0.0]), (-alpha, found[1.0])]) for alpha in inner
     }
     lowest = min(inner, key=lambda alpha: (above_line[alpha].value, alpha))
     best = max(inner, key=lambda alpha: (found[alpha].value, Place.of_alpha(alpha).nearness))
-    better = max((0.0, 1.0), key=lambda alpha: correct[alpha])
-    gain = combined([(1, found[best]), (-1, found[better])])
+    better = max((0.0, 1.0), key=lambda alpha: found[alpha].value)
+    margin, gain = above_line[lowest], combined([(1, found[best]), (-1, found[better])])
+    if evidence is not None:
+        rows = {alpha: row for row, (alpha, _, _) in enumerate(points)}
+        margin = _margins(evidence, rows, inner).simultaneous(inner.index(lowest), range(len(inner)))
+        gains = evidence.contrasts(0, rows[better])
+        gain = gains.simultaneous(rows[best], [rows[alpha] for alpha in inner])
     # Rounding may put a mixture on the line slightly below it; a real difference is at least one image.
-    tolerance = 1e-6 / total
+    tolerance = 1e-6 / points[0][2]
     return Connectivity(
-        Observation(all(margin.value >= -tolerance for margin in above_line.values()), lowest, above_line[lowest]),
-        Observation(correct[best] >= correct[better], best, gain),
+        Observation(all(each.value >= -tolerance for each in above_line.values()), lowest, margin),
+        Observation(found[best].value >= found[better].value, best, gain),
     )
+
+
+def _margins(evidence: Evidence, rows: Mapping[float, int], inner: Sequence[float]) -> Contrasts:
+    """How far each mixture lies above the line between the two models."""
+    alphas, mixtures = np.array(inner), [rows[alpha] for alpha in inner]
+
+    def above(values: NDArray[np.floating]) -> NDArray[np.floating]:
+        line = (1 - alphas) * values[..., [rows[0.0]]] + alphas * values[..., [rows[1.0]]]
+        margins: NDArray[np.floating] = values[..., mixtures] - line
+        return margins
+
+    draws = above(evidence.draws[0]).astype(np.float32)
+    return Contrasts(above(evidence.values[0]).astype(np.float64), draws, float(evidence.steps[0]))
 
 
 def _require_complete(points: Sequence[Point]) -> None:

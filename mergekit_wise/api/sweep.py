@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mergekit_wise.analysis import (
     WARNING,
+    Answers,
     Candidate,
     Loss,
     Point,
@@ -57,6 +58,8 @@ class SweepReport:
         added: how many records are new.
         notes: on how files were read, and what was measured.
         saved: the checkpoints that were written.
+        answers: for each image, by data set, with a row for each mixture in ascending order; without the data sets
+            whose results were reused from a file that holds no answers.
     """
 
     records: tuple[Record, ...]
@@ -68,6 +71,7 @@ class SweepReport:
     added: int
     notes: tuple[str, ...]
     saved: tuple[Path, ...] = ()
+    answers: tuple[Answers, ...] = ()
 
 
 @takes(SweepOptions)
@@ -131,6 +135,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         added,
         (*notes, *measured.notes),
         saved,
+        measured.answers,
     )
     if options.plot is not None and saves:
         try:

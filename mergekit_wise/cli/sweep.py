@@ -117,5 +117,5 @@ def _show_more(report: "SweepReport") -> None:
     if any(name.startswith(ENSEMBLE) for name in names):
         show(ensemble_table(report.analyses, report.records), "Mixed weights / mixed outputs (%)")
     if any(not name.startswith(ENSEMBLE) for name in names):
-        show(connectivity_table(report.records), "Linear mode connectivity, in points (* significant)")
+        show(connectivity_table(report.records, report.answers), "Linear mode connectivity, in points (* significant)")
         show(analysis_table(report.analyses), "How the two models differ")

@@ -33,7 +33,7 @@ class Summary:
     Attributes:
         recommendations: the alpha to use and why; None if the records do not allow a choice.
         losses: the paper's Table 3, by the names of columns.
-        connectivities: observations 1 and 2, by the names of the data sets that report top-1 accuracy.
+        connectivities: observations 1 and 2, by the names of the data sets, each in its own metric.
     """
 
     comparison: Comparison
@@ -145,9 +145,7 @@ def _connectivities(comparison: Comparison, curve: Curve) -> dict[str, Connectiv
     found = {}
     for column in comparison.columns:
         rows = [row for (_, name), row in curve.rows.items() if name == column.name]
-        points = [(row.alpha, row.correct, row.total) for row in rows if row.alpha is not None]
-        if not points or any(row.metric != "top-1" for row in rows):
-            continue
+        points = [(row.alpha, row.result, row.total) for row in rows if row.alpha is not None]
         try:
             found[column.name] = connectivity(points)
         except ResultsError:

@@ -1,10 +1,12 @@
 """The tables that commands print: accuracies, sweeps, their analysis, and the tensors of checkpoints, in ASCII."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from mergekit_wise.analysis import Candidate, Loss, Point, connectivity
+from mergekit_wise.analysis import Answers, Candidate, Loss, Point, connectivity
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, columns
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
+from mergekit_wise.analysis.paired import evidence
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
@@ -145,13 +147,18 @@ def ensemble_table(analyses: Sequence[Analysis], records: Sequence[Record]) -> T
     return Table.of_texts(("alpha", *(a.title for a in analyses)), rows)
 
 
-def connectivity_table(records: Sequence[Record]) -> Table:
-    """A row per data set: whether the paper's observations 1 and 2 hold, and by which margin in percentage points."""
+def connectivity_table(records: Sequence[Record], answers: Sequence[Answers] = ()) -> Table:
+    """A row per data set: whether the paper's observations 1 and 2 hold, and by which margin in percentage points.
+
+    `answers` are those behind the records, for mixtures in ascending order.
+    """
     rows = []
     for name, title in {r.dataset: r.title for r in records}.items():
+        points = [(r.alpha, r.result, r.total) for r in records if r.dataset == name and r.alpha is not None]
+        own = [replace(each, role="shift") for each in answers if each.dataset == name]
         try:
             found = connectivity(
-                [(r.alpha, r.correct, r.total) for r in records if r.dataset == name and r.alpha is not None]
+                sorted(points, key=lambda point: point[0]), evidence(own, {name: title}) if own else None
             )
         except ResultsError:  # no mixture between the two models
             continue
