@@ -3,7 +3,7 @@
 Knows predictions, labels and groups; knows no logits, no images and no models.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -52,13 +52,15 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
     - mean-per-class: the mean, over the classes that occur among the labels, of the share that is right.
     - macro-f1: the mean of F1 over the classes that occur among the labels, 0 for a class without a right prediction,
       as in WILDS: scikit-learn's f1_score(average="macro", labels=unique(labels)).
-    - worst-group: the lowest top-1 of the groups that have samples, as in WILDS for FMoW. Interval: Clopper-Pearson
-      of that group alone, as if it had been chosen beforehand.
+    - worst-group: the lowest top-1 of the groups that have samples, as in WILDS for FMoW. Interval: from the lowest
+      of the groups' lower Clopper-Pearson bounds to the lowest of their upper ones, the latter at a level divided by
+      the number of groups: any of them may truly be the worst.
     - all-in-group: the share of groups of which every sample is right. Interval: Clopper-Pearson over groups.
 
     The intervals of mean-per-class and macro-f1 are normal around the value, cut at 0 and 1, with the standard error
     of 1000 seeded bootstrap resamples of the samples; if all or none are right, that error is zero and the interval is
-    Clopper-Pearson of top-1.
+    Clopper-Pearson of top-1. The interval of macro-f1 is too narrow where many classes have only a few samples: those
+    that occur at all occur more often than is to be expected.
 
     Args:
         metric: its groups and accepted classes refer to the same samples.
@@ -87,7 +89,7 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
         case "worst-group":
             _require_filled(metric)
             worst = min(shares, key=lambda name: shares[name][0] / shares[name][1])
-            value, interval = shares[worst][0] / shares[worst][1], clopper_pearson(*shares[worst])
+            value, interval = shares[worst][0] / shares[worst][1], _of_worst(list(shares.values()))
         case _:  # "all-in-group"
             groups = _require_filled(metric)
             whole = sum(bool(right[rows].all()) for rows in groups)
@@ -95,6 +97,12 @@ def score(metric: Metric, predictions: Classes, labels: Classes, classes: int) -
             values["pm-0"] = sum(bool(right[rows[0]]) for rows in groups) / len(groups)
     values.pop(metric.kind, None)
     return Score(metric.kind, value, correct, total, values, interval, worst)
+
+
+def _of_worst(shares: Sequence[tuple[int, int]]) -> tuple[float, float]:
+    """The 95 % interval of the lowest of several shares, each correct of total."""
+    low = min(clopper_pearson(*share)[0] for share in shares)
+    return low, min(clopper_pearson(*share, 1 - 0.05 / len(shares))[1] for share in shares)
 
 
 def is_right(metric: Metric, predictions: Classes, labels: Classes) -> Flags:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
 
+import numpy as np
+
 from mergekit_wise.analysis import Answers, LogitDisagreement, Point, stacked
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
@@ -43,6 +45,10 @@ from mergekit_wise.wording import listed, plural
 
 _NOWHERE = Point(())
 """Sorts before every known place in a sweep."""
+
+
+FEW = 10
+"""Images of a class with fewer of which nothing is known of how its F1 varies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ def measure(
         require_outside((options.per_class, options.per_sample), suite.datasets)
         notes += [note for dataset in parts[: len(suite.datasets)] for note in dataset.titled_notes]
         notes += on_classes
+        notes += _notes_on_rare_classes(parts)
         drafts = _drafts(evaluator, variants, suite, complete, parts, options)
         notes += _notes_on_crops(parts, drafts)
         notes += _notes_on_copies(suite.datasets, drafts)
@@ -315,6 +322,18 @@ def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]])
             f"{listed(again, 3)}: stored cropped, but to another size than the model's, so images are resized and "
             "cropped again; the results are not comparable with published ones"
         )
+
+
+def _notes_on_rare_classes(parts: Sequence[Dataset]) -> Iterator[str]:
+    """Says where the interval of macro F1 cannot be trusted."""
+    for dataset in parts:
+        counts = np.bincount(dataset.labels)
+        rare = int(((counts > 0) & (counts < FEW)).sum())
+        if dataset.metric.kind == "macro-f1" and rare:
+            yield (
+                f"{dataset.title}: {rare} of {plural(int((counts > 0).sum()), 'class')} have fewer than {FEW} images, so "
+                "the interval of macro F1 is too narrow"
+            )
 
 
 def _notes_on_copies(datasets: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:
