@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mergekit_wise.cli.app import app
+from tests.advised_options import unknown_options
 
 # Started in the background by a shell, as some CI services do, this process ignores SIGINT, and so would the processes
 # that tests interrupt.
@@ -63,8 +64,18 @@ def pair(states, tmp_path: Path) -> tuple[Path, Path]:
 
 @pytest.fixture
 def wise():
-    """Run a command line and return its result, with stdout and stderr apart."""
-    return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
+    """Run a command line and return its result, with stdout and stderr apart.
+
+    Every option that the command names must be one that it has; see `unknown_options`.
+    """
+
+    def run(*words):
+        given = [str(word) for word in words]
+        result = CliRunner().invoke(app, given)
+        assert not unknown_options(given, result.output), result.output
+        return result
+
+    return run
 
 
 @pytest.fixture(scope="session")

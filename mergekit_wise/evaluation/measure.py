@@ -330,10 +330,9 @@ def _notes_on_rare_classes(parts: Sequence[Dataset]) -> Iterator[str]:
         counts = np.bincount(dataset.labels)
         rare = int(((counts > 0) & (counts < FEW)).sum())
         if dataset.metric.kind == "macro-f1" and rare:
-            yield (
-                f"{dataset.title}: {rare} of {plural(int((counts > 0).sum()), 'class')} have fewer than {FEW} images, so "
-                "the interval of macro F1 is too narrow"
-            )
+            classes = plural(int((counts > 0).sum()), "class")
+            few = f"{rare} of {classes} have fewer than {FEW} images"
+            yield f"{dataset.title}: {few}, so the interval of macro F1 is too narrow"
 
 
 def _notes_on_copies(datasets: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:

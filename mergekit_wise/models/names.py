@@ -25,7 +25,7 @@ BIAS = "logit_bias"
 OPENAI = "OpenAI's CLIP"
 NO_TOWER = (
     "no image tower was found by its names (visual.conv1.weight, vision_model.* ...). "
-    "For a classifier of timm's, give --model timm:NAME"
+    "A classifier of timm's can be named: wise eval --model timm:NAME"
 )
 
 _TEXT_TENSOR = re.compile(r"(transformer\.|token_embedding\.|positional_embedding$|ln_final\.|text_projection(\.|$))")
