@@ -98,7 +98,7 @@ def _margins(evidence: Evidence, rows: Mapping[float, int], inner: Sequence[floa
         return margins
 
     draws = above(evidence.draws[0]).astype(np.float32)
-    return Contrasts(above(evidence.values[0]).astype(np.float64), draws, float(evidence.steps[0]))
+    return Contrasts(above(evidence.values[0]).astype(np.float64), draws, float(evidence.steps[0]), None)
 
 
 def _require_complete(points: Sequence[Point]) -> None:
