@@ -6,6 +6,7 @@ import pytest
 from mergekit_wise.analysis import Measurements, Point, choose
 from mergekit_wise.analysis.cross_fitting import SPLITS
 from mergekit_wise.analysis.decision import decide
+from mergekit_wise.analysis.estimate import clopper_pearson
 from mergekit_wise.analysis.goal import Goal, Scale, goal_of
 from mergekit_wise.analysis.paired import evidence
 from mergekit_wise.datasets.dataset import Metric
@@ -249,7 +250,8 @@ def test_the_papers_curve_is_told_apart_at_full_size():
     """Alpha 0.4 is 0.48 points better than 0.5 on average, on six sets of the paper's sizes: it is always chosen.
 
     The accuracies along alpha are drawn after the paper's figure of CLIP ViT-B/16; how much the answers of two alphas
-    have in common is an assumption: mixtures 0.1 apart disagree on 3 to 4 % of the images.
+    have in common is an assumption: mixtures 0.1 apart disagree on 3 to 4 % of the images. By intervals that do not
+    overlap, the same runs sometimes stay at 0.5: the difference is about as large as both half-widths together.
     """
     sizes = (50_000, 10_000, 50_889, 30_000, 18_574, 7_500)
     ends = ((0.683, 0.813), (0.619, 0.724), (0.483, 0.477), (0.777, 0.659), (0.553, 0.510), (0.502, 0.402))
@@ -261,7 +263,7 @@ def test_the_papers_curve_is_told_apart_at_full_size():
     curves = [np.where(at == 0.4, curve + 0.0048 - lead, curve) for curve in curves]
     rng = np.random.default_rng(0)
     paired, unpaired = [], []
-    for _ in range(6):
+    for _ in range(4):
         sets = {
             str(n): correlated(rng, curve, size, 0.95)
             for n, (curve, size) in enumerate(zip(curves, sizes, strict=True))
@@ -270,7 +272,7 @@ def test_the_papers_curve_is_told_apart_at_full_size():
         paired.append(choose(whole, cross_fit="off").recommendation.alpha)
         unpaired.append(choose(Measurements.of(candidates_of(whole.answers, points), {})).recommendation.alpha)
     assert set(paired) == {0.4}
-    assert set(unpaired) == {0.5}
+    assert 0.5 in unpaired
 
 
 @pytest.mark.slow
@@ -279,23 +281,30 @@ def test_equal_alphas_are_rarely_told_apart():
     rng = np.random.default_rng(0)
     points = alphas(*(n / 10 for n in range(11)))
     wrong = 0
-    for _ in range(400):
+    for _ in range(300):
         sets = {
             name: correlated(rng, np.full(11, accuracy), 500) for name, accuracy in (("a", 0.8), ("b", 0.6), ("c", 0.7))
         }
         wrong += choose(measured(sets, points), cross_fit="off").recommendation.alpha != 0.5
-    assert wrong / 400 <= 0.05 + 2 * (0.05 * 0.95 / 400) ** 0.5
+    assert wrong / 300 <= 0.05 + 2 * (0.05 * 0.95 / 300) ** 0.5
 
 
 @pytest.mark.slow
 def test_no_regret_rarely_loses_more_than_its_margin():
-    """On a straight curve of 1000 images, no-regret loses more than its margin in at most 5 % of the runs."""
+    """On a straight curve of 1000 images, no-regret loses more than its margin in at most 5 % of the runs.
+
+    To take every alpha within the interval of alpha 1's accuracy, as earlier versions did, loses about 2 points.
+    """
     rng = np.random.default_rng(0)
     points = alphas(*(n / 10 for n in range(11)))
     reference, shift = np.linspace(0.683, 0.813, 11), np.linspace(0.65, 0.55, 11)
-    lost = []
-    for _ in range(300):
+    lost, by_intervals = [], []
+    for _ in range(200):
         sets = {"a": correlated(rng, reference, 1000), "b": correlated(rng, shift, 1000)}
         point = choose(measured(sets, points), prefer="no-regret", margin=0.02, cross_fit="off").recommendation.point
         lost.append(reference[-1] - reference[points.index(point)])
-    assert np.mean(np.array(lost) > 0.02) <= 0.05 + 2 * (0.05 * 0.95 / 300) ** 0.5
+        shares = sets["a"].mean(axis=1)
+        low, _ = clopper_pearson(int(sets["a"][-1].sum()), 1000)
+        by_intervals.append(reference[-1] - reference[np.flatnonzero(shares >= low)[0]])
+    assert np.mean(np.array(lost) > 0.02) <= 0.05 + 2 * (0.05 * 0.95 / 200) ** 0.5
+    assert np.mean(by_intervals) > 0.015
