@@ -92,7 +92,8 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
         there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
-    return Reading(measurements, findings, reading.notes)
+    estimations = tuple(estimation for estimation in reading.estimations if estimation.suite == suite)
+    return Reading(measurements, findings, reading.notes, estimations)
 
 
 def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
