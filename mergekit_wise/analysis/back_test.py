@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mergekit_wise.analysis.decision import best_of
 from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.paired import Evidence, Numbers
+from mergekit_wise.analysis.paired import Evidence
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.analysis.unlabelled import ESTIMATED, METHODS, Estimated
 
@@ -57,11 +58,12 @@ def certainty(evidence: Evidence, points: Sequence[Point]) -> Certainty:
     """What ATC would choose for all unlabelled sets together, by their column of `estimates`, and how sure that is."""
     column = evidence.columns.index(ESTIMATED) if ESTIMATED in evidence.columns else 1
     values = evidence.values[column]
-    best = _best(values, points)
+    best = best_of(values, points)
     default = next((number for number, point in enumerate(points) if point.is_default), None)
     gain = None
     if default is not None:
-        gain = evidence.contrasts(column, default).simultaneous(best, range(len(points)))
+        others = [number for number in range(len(points)) if number != default]
+        gain = evidence.contrasts(column, default).simultaneous(best, others)
     return Certainty(points[best], float(values[best]), gain)
 
 
@@ -80,11 +82,11 @@ def _trial(method: str, shifts: Sequence[Estimated], points: Sequence[Point], fi
     estimating = method in METHODS[:3]
     each = []
     for values, accuracy in zip(found, accuracies, strict=True):
-        chosen = _best(values, points) if fixed is None else fixed
+        chosen = best_of(values, points) if fixed is None else fixed
         error = float(np.abs(values - accuracy).mean()) if estimating else None
         each.append((error, points[chosen], float(accuracy.max() - accuracy[chosen])))
     average = accuracies.mean(axis=0)
-    chosen = _best(found.mean(axis=0), points) if fixed is None else fixed
+    chosen = best_of(found.mean(axis=0), points) if fixed is None else fixed
     return Trial(
         method,
         float(np.abs(found - accuracies).mean()) if estimating else None,
@@ -93,8 +95,3 @@ def _trial(method: str, shifts: Sequence[Estimated], points: Sequence[Point], fi
         points[chosen],
         tuple(each),
     )
-
-
-def _best(values: Numbers, points: Sequence[Point]) -> int:
-    """The number of the largest value; of equal ones that of the point nearest to 0.5."""
-    return max(range(len(points)), key=lambda number: (round(float(values[number]), 12), points[number].nearness))

@@ -129,7 +129,8 @@ def _evidence(reference: Answers, known: "_Known", found: Sequence[Estimated], d
     steps = np.array([1 / known.images, *(1 / each.images for each in found)])
     values = np.array([known.accuracy, *(each.atc for each in found)])
     mixed = np.tensordot(weights.astype(np.float32), draws, axes=1)
-    return Evidence(tuple(columns), weights @ values, mixed, (weights * steps).max(axis=1))
+    totals = (known.images,) + (0,) * (len(parts) - 1)
+    return Evidence(tuple(columns), weights @ values, mixed, (weights * steps).max(axis=1), totals)
 
 
 def _confidence(answers: Answers) -> Numbers:
