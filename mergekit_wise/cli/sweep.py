@@ -20,6 +20,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
         _save(options)
         return
     from mergekit_wise.api.sweep import SweepReport, sweep
+    from mergekit_wise.cli.estimates import show_estimates
     from mergekit_wise.errors import Unsaved
 
     def show_all(report: SweepReport) -> None:
@@ -31,6 +32,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
         else:
             show_sweep(report, report.records[0].suite)
             _show_more(report)
+            if report.without_labels is not None:
+                show_estimates(report.without_labels)
 
     try:
         report = perform(sweep, options)
@@ -84,12 +87,15 @@ def _save(options: "SweepOptions") -> None:
 
 def _print_json(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show_json
+    from mergekit_wise.cli.estimates import estimates_entry
     from mergekit_wise.results import as_entry
 
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
     found: dict[str, object] = {"recommended": chosen, "records": [as_entry(record) for record in report.records]}
     if report.analyses:
         found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
+    if report.without_labels is not None:
+        found |= estimates_entry(report.without_labels)
     show_json(found)
 
 
