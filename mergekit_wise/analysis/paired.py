@@ -35,10 +35,10 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     Source: McNemar, Psychometrika 12, 1947. 1 if there is no such image.
     """
-    from scipy.stats import binomtest
+    from scipy.special import bdtr
 
     images = only_first + only_second
-    return float(binomtest(only_first, images, 0.5).pvalue) if images else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_first, only_second), images, 0.5)))
 
 
 @dataclass(frozen=True, slots=True)

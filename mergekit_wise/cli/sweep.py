@@ -1,9 +1,10 @@
 """The command ``wise sweep``."""
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mergekit_wise.analysis import Choice
     from mergekit_wise.api.sweep import SweepReport
     from mergekit_wise.errors import Unsaved
     from mergekit_wise.evaluation.measure import Measured
@@ -91,12 +92,18 @@ def _print_json(report: "SweepReport") -> None:
     from mergekit_wise.results import as_entry
 
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
-    found: dict[str, object] = {"recommended": chosen, "records": [as_entry(record) for record in report.records]}
+    records = [as_entry(record) for record in report.records]
+    found: dict[str, object] = {"recommended": chosen, "choice": _as_json(report.choice), "records": records}
     if report.analyses:
         found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
     if report.without_labels is not None:
         found |= estimates_entry(report.without_labels)
     show_json(found)
+
+
+def _as_json(choice: "Choice") -> dict[str, Any]:
+    """A choice with every point as the list of its values."""
+    return asdict(choice, dict_factory=lambda items: dict(items).get("values", dict(items)))
 
 
 def show_sweep(report: "SweepReport", suite: str) -> None:
@@ -110,6 +117,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")
+    if report.choice.cross_fit is not None:
+        out.print(f"{report.choice.cross_fit.sentence[:1].upper()}{report.choice.cross_fit.sentence[1:]}.")
     if chosen.warning:
         out.print(chosen.warning)
 

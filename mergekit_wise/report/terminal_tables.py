@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from mergekit_wise.analysis import Candidate, Loss, Point, connectivity
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, columns
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
+from mergekit_wise.analysis.goal import PERCENT
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
@@ -110,19 +111,27 @@ def measured_table(records: Sequence[Record]) -> Table:
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:
-    """A row per column of a sweep: its best alpha, the result there, and the loss at 0.5 (the paper's Table 3)."""
-    rows = [
-        (
-            loss.column,
-            ", ".join(f"{number:g}" for number in loss.point.numbers),
-            percent(loss.best.value, ""),
-            interval(loss.best, " - "),
-            "" if loss.loss is None else percent(loss.loss) + (" *" if loss.significant else ""),
-        )
-        for loss in losses
-    ]
-    columns = ("Best for", ", ".join(losses[0].point.names), "Result", "95 % interval", "Loss at 0.5")
-    return Table.of_texts(columns, rows, [loss.significant for loss in losses])
+    """A row per column of a sweep: its best mixture, the result there, and the loss at 0.5 (the paper's Table 3).
+
+    The interval is that of the loss where mixtures were compared image by image, else that of the result.
+    """
+    is_paired = any(loss.difference is not None for loss in losses)
+    rows = []
+    for loss in losses:
+        lost = "" if loss.loss is None else percent(loss.loss) + (" *" if loss.significant else "")
+        best = (loss.column, ", ".join(f"{number:g}" for number in loss.point.numbers), percent(loss.best.value, ""))
+        if is_paired:
+            rows.append((*best, lost, _bounds(loss)))
+        else:
+            rows.append((*best, interval(loss.best, " - "), lost))
+    at, varied = "Loss at 0.5", ", ".join(losses[0].point.names)
+    heads = (at, "Paired 95 % interval") if is_paired else ("95 % interval", at)
+    return Table.of_texts(("Best for", varied, "Result", *heads), rows, [loss.significant for loss in losses])
+
+
+def _bounds(loss: Loss) -> str:
+    """The interval of a loss in points, which may begin below 0; empty if there is no loss."""
+    return "" if loss.difference is None or not loss.loss else PERCENT.interval(loss.difference)
 
 
 def analysis_table(analyses: Sequence[Analysis]) -> Table:
