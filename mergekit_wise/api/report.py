@@ -61,7 +61,10 @@ def report(options: ReportOptions) -> ReportFiles:
     notes = (*reading.notes, *warnings(reading, comparisons))
     tables = [results_table(summary) for summary in summaries]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
-    files = {output: render_page(summaries, notes), **{path: texts[name] for name, path in wanted.items()}}
+    files = {
+        output: render_page(summaries, notes, reading.estimations),
+        **{path: texts[name] for name, path in wanted.items()},
+    }
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
