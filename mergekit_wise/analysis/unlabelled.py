@@ -203,7 +203,8 @@ class _Row:
         at = np.where(none, 0, at)
         rows = np.arange(len(weights))
         below, through = sums[rows, self.firsts[at]], sums[rows, self.lasts[at]]
-        shares = np.clip((through - np.maximum(wrong, below)) / (through - below), 0.0, 1.0)
+        weight = np.where(none, 1.0, through - below)
+        shares = np.clip((through - np.maximum(wrong, below)) / weight, 0.0, 1.0)
         return _Thresholds(np.where(none, np.inf, self.scores[at]), shares)
 
 

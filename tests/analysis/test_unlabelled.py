@@ -75,7 +75,10 @@ def test_a_calibrated_model_s_average_confidence_is_its_accuracy():
 def test_a_reference_that_is_all_right_or_all_wrong_sets_the_extreme_threshold(right, expected):
     """No wrong answer: every image as sure as the least sure one counts. No right answer: none counts."""
     reference = answers([[0.6, 0.7, 0.8]], [[right] * 3])
-    assert estimate(reference, answers([[0.6, 0.9]], [[0, 0]])).atc == pytest.approx(expected)
+    images = answers([[0.6, 0.9]], [[0, 0]])
+    assert estimate(reference, images).atc == pytest.approx(expected)
+    _, evidence = estimates(reference, [images], resamples=100)
+    assert np.isfinite(evidence.draws).all()
 
 
 def test_images_whose_logits_are_not_finite_are_never_estimated_right():
