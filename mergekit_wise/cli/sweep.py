@@ -17,7 +17,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     from mergekit_wise.cli.evaluate import say_rest
     from mergekit_wise.cli.progress import perform
 
-    if options.suite is None and options.reference is None and options.save is not None:
+    if options.suite is None and options.reference is None and options.save is not None and not options.unlabelled:
         _save(options)
         return
     from mergekit_wise.api.sweep import SweepReport, sweep

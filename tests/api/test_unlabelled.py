@@ -236,3 +236,11 @@ def test_lines_of_estimates_differ_by_what_they_depend_on(sides, photos, tmp_pat
     held = read_estimations(tmp_path / "r.jsonl")
     assert [line.limit for line in held] == [40, 40, 30, 30]
     assert replace(held[0], limit=30) != held[2]
+
+
+def test_unlabelled_images_are_not_forgotten_where_mixtures_are_only_written(sides, photos, wise, tmp_path):
+    """--save alone evaluates nothing, so --unlabelled beside it is an error that names --suite; nothing is written."""
+    done = wise("sweep", *sides, "--save", tmp_path / "{alpha}.safetensors", "--unlabelled", photos)
+    assert done.exit_code == 2
+    assert "--suite" in done.stderr
+    assert not list(tmp_path.glob("0*.safetensors"))
