@@ -1,6 +1,6 @@
 """Which mixture to use and why, and what a fixed alpha of 0.5 loses (the paper's Table 3). Knows numbers only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis.answers import Answers
@@ -137,7 +137,7 @@ class Measurements:
         require_comparable(candidates)
         names = _names_of_sets(candidates[0])
         known = {name: answers[name] for name in names if name in answers}
-        if len(known) < len(names) or len(candidates) < 2:
+        if len(known) < len(names):
             return cls(tuple(candidates), {}, Intervals.of(candidates))
         found = evidence(list(known.values()), {each.dataset: name for name, each in known.items()})
         return cls(_with_averages(candidates, found), known, found)
@@ -206,19 +206,12 @@ def choose(
         return goal_of(prefer, points, shifts, has_reference=example.has_reference, margin=margin)
 
     goal = goal_for(len(example.shifts))
-    found, corrected = decide(judges.comparison, points, goal), None
-    if not judges.comparison.is_paired:
+    found, corrected, is_paired = decide(judges.comparison, points, goal), None, judges.comparison.is_paired
+    if selected is None and is_paired and len(points) > 1:
+        corrected = _cross_fitted(cross_fit, judges, goal_for, found.point)
+    if len(points) > 1 and not is_paired:
         found = replace(found, reason=f"{found.reason}; {UNPAIRED}{f' ({remedy})' if remedy else ''}")
-    elif selected is None and cross_fit == "halves":
-        corrected = by_halves(list(judges.answers.values()), points, goal, found.point)
-    elif selected is None and cross_fit == "leave-one-out":
-        corrected = leaving_one_out(
-            list(judges.answers.values()),
-            points,
-            lambda answers: goal_for(sum(each.role == "shift" for each in answers)),
-            found.point,
-        )
-    if selected is None and corrected is None:
+    if len(points) > 1 and selected is None and corrected is None:
         found = replace(found, warning=WARNING)
     return Choice(
         prefer,
@@ -228,9 +221,24 @@ def choose(
         losses(measured),
         differences(measured),
         corrected,
-        judges.comparison.is_paired,
+        is_paired,
         refine(judges.comparison, points, goal),
     )
+
+
+def _cross_fitted(how: str, judges: Measurements, goal_for: Callable[[int], Goal], chosen: Point) -> CrossFit | None:
+    """The correction for choosing on what is reported; `goal_for` has the goal for a number of shifts."""
+    answers = list(judges.answers.values())
+
+    def goal_of_part(part: Sequence[Answers]) -> Goal:
+        return goal_for(sum(each.role == "shift" for each in part))
+
+    match how:
+        case "halves":
+            return by_halves(answers, judges.points, goal_of_part(answers), chosen)
+        case "leave-one-out":
+            return leaving_one_out(answers, judges.points, goal_of_part, chosen)
+    return None
 
 
 def losses(measured: Measurements) -> tuple[Loss, ...]:

@@ -1,13 +1,33 @@
-"""The recommended alpha, refinement, and the paper's Table 3."""
+"""The recommended alpha, refinement, and the paper's Table 3, where only intervals can be compared."""
 
 import math
 
 import numpy as np
 import pytest
 
-from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, Point, columns, losses, recommend, refine, select_on
-from mergekit_wise.analysis.choice import FINEST, PREFERENCES
+from mergekit_wise.analysis import PREFERENCES, UNMEASURED, Candidate, Estimate, Measurements, Point, choose, columns
+from mergekit_wise.analysis.decision import FINEST
 from mergekit_wise.errors import ResultsError, UsageError
+
+
+def chosen(candidates, prefer="average", **options):
+    return choose(Measurements.of(candidates, {}), prefer=prefer, **options)
+
+
+def recommend(candidates, prefer="average", **options):
+    return chosen(candidates, prefer, **options).recommendation
+
+
+def refine(candidates, prefer="average"):
+    return tuple(point.alpha for point in chosen(candidates, prefer).finer)
+
+
+def losses(candidates):
+    return chosen(candidates).losses
+
+
+def select_on(candidates, name):
+    return recommend(candidates, select_on=name)
 
 
 def candidate(alpha, reference, *shifts, total=1000):
@@ -135,7 +155,7 @@ CURVE = (
 
 
 @pytest.mark.parametrize(
-    ("prefer", "alpha"), [("average", 0.8), ("both", 0.8), ("reference", 1.0), ("shifts", 0.4), ("no-regret", 0.8)]
+    ("prefer", "alpha"), [("average", 0.8), ("both", 0.8), ("reference", 1.0), ("shifts", 0.4), ("no-regret", 1.0)]
 )
 def test_what_is_preferred_decides(prefer, alpha):
     """Each preference has its own best alpha, and the reason names the preference's number."""
@@ -145,13 +165,20 @@ def test_what_is_preferred_decides(prefer, alpha):
     assert "--select-on" in found.warning
 
 
-def test_no_regret_passes_over_what_loses_on_the_reference():
-    """0.8 is within alpha 1's interval on the reference, so the better shifts at 0.4 and 0.5 are out of reach."""
-    found = recommend(CURVE, "no-regret")
+@pytest.mark.parametrize(("margin", "alpha"), [(0.0, 1.0), (0.005, 1.0), (0.01, 0.8), (0.09, 0.5), (0.11, 0.4)])
+def test_no_regret_passes_over_what_may_lose_more_than_the_margin(margin, alpha):
+    """The gap from an alpha's lower bound on the reference to the upper one of alpha 1 must be less than the margin."""
+    found = recommend(CURVE, "no-regret", margin=margin)
+    assert found.alpha == alpha
     assert "on the reference" in found.reason
-    assert "0.5" in found.reason
-    flat = [candidate(0.3, 900, 700), candidate(0.5, 900, 699), candidate(1.0, 901, 500)]
-    assert recommend(flat, "no-regret").alpha == 0.5
+
+
+def test_without_answers_the_reason_says_what_was_compared():
+    """A reader sees that only intervals were compared, and what to do about it."""
+    found = chosen(CURVE, remedy="--redo measures them")
+    assert "only intervals could be compared" in found.recommendation.reason
+    assert "--redo" in found.recommendation.reason
+    assert (found.paired, found.cross_fit, found.differences) == (False, None, ())
 
 
 def test_no_regret_without_the_fine_tuned_model_is_an_error():
@@ -188,10 +215,9 @@ def test_without_a_reference_the_shifts_decide(prefer):
     ],
 )
 def test_what_cannot_be_compared_is_refused(candidates, message):
-    """Every function that compares candidates refuses those measured on different images."""
-    for compare in (recommend, refine, lambda c: select_on(c, "reference")):
-        with pytest.raises(ResultsError, match=message):
-            compare(candidates)
+    """Candidates that were measured on different images are no measurements to choose from."""
+    with pytest.raises(ResultsError, match=message):
+        Measurements.of(candidates, {})
 
 
 def test_an_unknown_preference_is_refused():
@@ -201,13 +227,15 @@ def test_an_unknown_preference_is_refused():
 
 
 def test_a_held_out_set_chooses_without_a_warning():
-    """A held-out set needs no warning, and 0.5 is its default, too."""
+    """A held-out set needs no warning, and 0.5 is its default, too; losses are those of what is reported."""
     own = [Candidate(c.point, UNMEASURED, c.shifts, ("", "held-out")) for c in CURVE]
-    found = select_on(own, "held-out")
+    whole = chosen(CURVE, select_on="held-out", selected=Measurements.of(own, {}))
+    found = whole.recommendation
     assert (found.alpha, found.warning) == (0.4, "")
     assert "held-out" in found.reason
+    assert [loss.column for loss in whole.losses] == ["reference", "shift 1", "average of both"]
     close = [Candidate(Point.of_alpha(a), (n, 100), (), ("held-out",)) for a, n in ((0.3, 81), (0.5, 80))]
-    assert select_on(close, "held-out").alpha == 0.5
+    assert recommend(close, select_on="held-out", selected=Measurements.of(close, {})).alpha == 0.5
 
 
 def test_a_set_among_others_chooses_with_a_warning():
@@ -272,7 +300,7 @@ def test_refining_where_all_is_flat_adds_nothing():
 def test_refining_follows_the_preference(prefer):
     """Alphas are added around the best alpha of the preferred number."""
     added = refine(CURVE, prefer)
-    assert added == {"reference": (), "shifts": (0.3, 0.45), "no-regret": (0.65, 0.9)}[prefer]
+    assert added == {"reference": (), "shifts": (0.3, 0.45), "no-regret": (0.9,)}[prefer]
 
 
 TABLE = (

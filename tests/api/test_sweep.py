@@ -182,27 +182,28 @@ def test_the_analysis_is_of_the_logits_and_is_kept(sides, tmp_path):
 
 
 def test_the_alpha_can_be_chosen_on_a_held_out_set(sides):
-    """A held-out set chooses alpha without a warning and counts in no average; a set of the suite causes one."""
+    """A held-out set chooses alpha and counts in no average; only a set of the suite needs a correction."""
     report = sweep(*sides, alphas=(0, 0.5, 1), suite="digits-inverted", select_on="digits-noisy", limit=LIMIT)
     assert {record.dataset for record in report.records} == {"digits-inverted"}
     assert "Noisy" in report.recommendation.reason
+    assert report.choice.cross_fit is None
     assert not report.recommendation.warning
     inside = sweep(*sides, alphas=(0, 0.5, 1), suite=SUITE, select_on="digits-noisy", limit=LIMIT)
     assert inside.recommendation.alpha == report.recommendation.alpha
-    assert inside.recommendation.warning
+    assert inside.choice.cross_fit.how == "halves"
 
 
 def test_a_set_of_the_suite_is_no_held_out_set_whatever_it_is_called(sides, tmp_path):
-    """Alpha that is chosen on evaluated images has the warning, also where these are named by their table or path."""
+    """Alpha that is chosen on evaluated images is corrected for it, also where a table or a path names these."""
     for folder, colour in (("photos", 40), ("night", 10)):
         for number in range(10):
             (tmp_path / folder / str(number)).mkdir(parents=True)
             Image.new("RGB", (8, 8), (colour, number, 0)).save(tmp_path / folder / str(number) / f"{colour}.png")
     suite = tmp_path / "own.toml"
     suite.write_text('reference = "p"\n[data.p]\nroot = "photos"\n')
-    for chosen_on, warned in (("own.toml::p", True), ("photos", True), ("night", False)):
+    for chosen_on, corrected in (("own.toml::p", True), ("photos", True), ("night", False)):
         report = sweep(*sides, alphas=(0, 0.5, 1), suite=str(suite), select_on=str(tmp_path / chosen_on))
-        assert bool(report.recommendation.warning) is warned, chosen_on
+        assert (report.choice.cross_fit is not None) is corrected, chosen_on
 
 
 def teach(path, dataset):
