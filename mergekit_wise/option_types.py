@@ -159,6 +159,7 @@ if TYPE_CHECKING:
 
     OptionalPath = Kind[Path | None, str | os.PathLike[str] | None]
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
+    Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
 else:
@@ -184,6 +185,7 @@ else:
 
     OptionalPath = Kind(_path, "a path", FilePath | None)
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
+    Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
     OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None, several=True)
     Dtype = Kind(_text, "the name of a dtype", str | None)
 

@@ -23,6 +23,7 @@ from mergekit_wise.option_types import (
     OptionalPath,
     Options,
     Pair,
+    Paths,
     Source,
     Texts,
     Words,
@@ -41,7 +42,7 @@ HEAD_ROWS = ("classes", "features")
 MAX_IMAGE = 2048
 """Pixels along a side of a model's images; about twice what the largest models take."""
 
-PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
+PREFERENCES = ("average", "reference", "shifts", "both", "no-regret", "estimated")
 CROSS_FITS = ("halves", "leave-one-out", "off")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
@@ -779,6 +780,15 @@ class SweepOptions(Options):
             choices=CROSS_FITS,
         ),
     ] = "halves"
+    unlabelled: Annotated[
+        Paths,
+        Option(
+            "Estimate accuracy on images without labels: a folder, or tars. May be repeated.",
+            metavar="DIR",
+            group=DATA,
+            path="input",
+        ),
+    ] = EMPTY
     frozen_tolerance: FrozenTolerance = None
     refine: Annotated[
         bool, Option("Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)

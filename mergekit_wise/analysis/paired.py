@@ -182,7 +182,7 @@ def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples:
         strata = _strata(ids, [sets[number] for number in members])
         rows = [np.searchsorted(ids, sets[number].images) for number in members]
         start = 0
-        for weights in _weights(strata, resamples, SEED + place):
+        for weights in drawn_weights(strata, resamples, SEED + place):
             stop = start + len(weights)
             for number, row in zip(members, rows, strict=True):
                 own = weights if len(row) == len(ids) else np.ascontiguousarray(weights[:, row])
@@ -364,7 +364,7 @@ def _strata(ids: NDArray[np.int64], sets: Sequence[_Set]) -> NDArray[np.int64]:
     return np.unique(strata, return_inverse=True)[1].astype(np.int64)
 
 
-def _weights(strata: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Weights]:
+def drawn_weights(strata: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Weights]:
     """Portions of the weights of N images in all resamples: of n images in a stratum, n - 1 are drawn."""
     rng, images = np.random.default_rng(seed), len(strata)
     order = np.argsort(strata, kind="stable")

@@ -36,6 +36,7 @@ from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite
 from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.unlabelled import open_unlabelled
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import Declared, run, takes
@@ -142,6 +143,8 @@ def _located(declared: Declared, value: Any, home: Path, folder: Path) -> Any:
     if declared.has_commas:
         parts = value if isinstance(value, list) else str(value).split(",")
         return [_next_to(home, str(part).strip()) for part in parts]
+    if isinstance(value, list):
+        return [_next_to(home, part) if isinstance(part, str) else part for part in value]
     return _next_to(home, value) if isinstance(value, str) else value
 
 
@@ -255,6 +258,8 @@ class _Recipe:
             "version": __version__,
             "libraries": comparable("versions", installed_versions()),
         }
+        if options.unlabelled:
+            inputs["unlabelled"] = [fingerprint(open_unlabelled(path)) for path in options.unlabelled]
 
         def measure(again: bool) -> None:
             if not again:  # results of other weights or images do not belong with the new ones

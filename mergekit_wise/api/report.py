@@ -61,7 +61,10 @@ def report(options: ReportOptions) -> ReportFiles:
     notes = (*reading.notes, *warnings(reading, comparisons))
     tables = [results_table(summary) for summary in summaries]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
-    files = {output: render_page(summaries, notes), **{path: texts[name] for name, path in wanted.items()}}
+    files = {
+        output: render_page(summaries, notes, reading.estimations),
+        **{path: texts[name] for name, path in wanted.items()},
+    }
     plots = _plots(comparisons, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
@@ -92,7 +95,8 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
         there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
-    return Reading(measurements, findings, reading.notes)
+    estimations = tuple(estimation for estimation in reading.estimations if estimation.suite == suite)
+    return Reading(measurements, findings, reading.notes, estimations)
 
 
 def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:

@@ -15,10 +15,18 @@ from mergekit_wise.analysis import (
     as_preference,
     choose,
 )
+from mergekit_wise.api.estimation import (
+    ESTIMATED,
+    WithoutLabels,
+    append_lines,
+    by_estimates,
+    require_estimable,
+    without_labels,
+)
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
-from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
@@ -58,6 +66,7 @@ class SweepReport:
         saved: the checkpoints that were written.
         answers: for each image, by data set, with a row for each mixture in ascending order; without the data sets
             whose results were reused from a file that holds no answers.
+        without_labels: what is estimated on images without labels; None if there are none.
     """
 
     records: tuple[Record, ...]
@@ -69,6 +78,7 @@ class SweepReport:
     notes: tuple[str, ...]
     saved: tuple[Path, ...] = ()
     answers: tuple[Answers, ...] = ()
+    without_labels: WithoutLabels | None = None
 
     @property
     def recommendation(self) -> Recommendation:
@@ -99,6 +109,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         _require_plot(options.plot, options)
     tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
     _require_choice(options)
+    require_estimable(options)
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -140,10 +151,16 @@ def sweep(options: SweepOptions) -> SweepReport:
         measured.analyses,
         measured.missing,
         added,
-        (*notes, *measured.notes),
+        (*notes, *measured.notes, *(found.without_labels.notes if found.without_labels else ())),
         saved,
         measured.answers,
+        found.without_labels,
     )
+    if found.without_labels is not None and options.results is not None and saves:
+        try:
+            append_lines(found.without_labels, options.results)
+        except ResultsError as error:
+            raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:
         try:
             draw_scatter(candidates, report.recommendation.point, options.plot)
@@ -154,11 +171,12 @@ def sweep(options: SweepOptions) -> SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The measurements, the candidates that they make, and the choice among these."""
+    """The measurements, the candidates that they make, the choice among these, and estimates without labels."""
 
     measured: Measured
     candidates: tuple[Candidate, ...]
     choice: Choice
+    without_labels: WithoutLabels | None
 
 
 class _Sweep:
@@ -175,7 +193,8 @@ class _Sweep:
         analyzed = options.analyze or options.output_ensemble
         alphas = [point.numbers[0] for point in points]
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
-        measured = self._measure(points, options, comparison)
+        measured = self._measure(points, options, comparison, options.unlabelled)
+        estimates = without_labels(measured, points, options) if options.unlabelled else None
         found, name, selected = as_measurements(measured, points), "", None
         if options.select_on is not None:
             name = column_names(measured.records).get(options.select_on, "")
@@ -186,18 +205,22 @@ class _Sweep:
                 name = _reported_as(own.records, measured.records)
                 if not name:
                     selected, name = as_measurements(own, points), own.records[0].title
+        estimated = estimates is not None and options.prefer == ESTIMATED
         choice = choose(
             found,
-            prefer=options.prefer,
+            prefer="average" if estimated else options.prefer,
             margin=(options.margin or 0) / 100,
-            cross_fit=options.cross_fit,
+            cross_fit="off" if estimated else options.cross_fit,
             select_on=name,
             selected=selected,
             remedy="--redo measures them",
         )
+        if estimates is not None and estimated:
+            recommended, finer = by_estimates(estimates)
+            choice = replace(choice, prefer=ESTIMATED, recommendation=recommended, finer=finer)
         self.options = replace(options, redo=False)
         # What is added next must be the same in all processes.
-        return _Found(measured, found.candidates, self.ranks.share(choice))
+        return _Found(measured, found.candidates, self.ranks.share(choice), estimates)
 
     def save(self, points: Sequence[Point]) -> tuple[Path, ...]:
         """Write the merged checkpoints, if requested."""
@@ -206,10 +229,16 @@ class _Sweep:
         alphas = [point.numbers[0] for point in points]
         return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
 
-    def _measure(self, points: Sequence[Point], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
+    def _measure(
+        self,
+        points: Sequence[Point],
+        options: SweepOptions,
+        comparison: PairAnalysis | None,
+        unlabelled: Sequence[Path] = (),
+    ) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
-        return measure(template(self.pair), variants, options, comparison)
+        return measure(template(self.pair), variants, options, comparison, unlabelled)
 
 
 def as_measurements(measured: Measured, points: Sequence[Point]) -> Measurements:
@@ -229,7 +258,8 @@ def _reported_as(own: Sequence[Record], reported: Sequence[Record]) -> str:
 
 def _require_choice(options: SweepOptions) -> None:
     """Raise UsageError now if the options for the choice do not fit together."""
-    as_preference(options.prefer)
+    if options.prefer != ESTIMATED:
+        as_preference(options.prefer)
     if options.margin is not None and options.prefer != "no-regret":
         raise UsageError(f"--margin is what --prefer no-regret may lose; --prefer is {options.prefer}. Leave one out.")
     if options.select_on is not None and options.prefer != "average":

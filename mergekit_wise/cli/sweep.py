@@ -17,10 +17,11 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     from mergekit_wise.cli.evaluate import say_rest
     from mergekit_wise.cli.progress import perform
 
-    if options.suite is None and options.reference is None and options.save is not None:
+    if options.suite is None and options.reference is None and options.save is not None and not options.unlabelled:
         _save(options)
         return
     from mergekit_wise.api.sweep import SweepReport, sweep
+    from mergekit_wise.cli.estimates import show_estimates
     from mergekit_wise.errors import Unsaved
 
     def show_all(report: SweepReport) -> None:
@@ -32,6 +33,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
         else:
             show_sweep(report, report.records[0].suite)
             _show_more(report)
+            if report.without_labels is not None:
+                show_estimates(report.without_labels)
 
     try:
         report = perform(sweep, options)
@@ -85,6 +88,7 @@ def _save(options: "SweepOptions") -> None:
 
 def _print_json(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show_json
+    from mergekit_wise.cli.estimates import estimates_entry
     from mergekit_wise.results import as_entry
 
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
@@ -92,6 +96,8 @@ def _print_json(report: "SweepReport") -> None:
     found: dict[str, object] = {"recommended": chosen, "choice": _as_json(report.choice), "records": records}
     if report.analyses:
         found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
+    if report.without_labels is not None:
+        found |= estimates_entry(report.without_labels)
     show_json(found)
 
 

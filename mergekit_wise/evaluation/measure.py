@@ -27,6 +27,7 @@ from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_
 from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_answers, as_details, notes_on
+from mergekit_wise.evaluation.unlabelled import answers_without_labels, known_answers, notes_on_copies, open_sets
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.results import (
@@ -42,6 +43,8 @@ from mergekit_wise.results import (
 )
 from mergekit_wise.results.identity import GENERATING
 from mergekit_wise.wording import listed, plural
+
+EVALUATED_AGAIN = "evaluated again, because only the counts were kept, and estimates need the answers for each image"
 
 _NOWHERE = Point(())
 """Sorts before every known place in a sweep."""
@@ -59,6 +62,7 @@ class Measured:
         records: ordered by alpha, then by data set.
         analyses: of the pair of models, by data set.
         answers: for each data set, what all variants, in their order, answered; data sets without it are left out.
+        unlabelled: the same for each set of images without labels, of which there is no record.
         missing: data sets of the suite that were not found.
         added: the number of records that are new.
         notes: what a reader of the records should know.
@@ -70,12 +74,20 @@ class Measured:
     missing: tuple[Missing, ...]
     added: int
     notes: tuple[str, ...]
+    unlabelled: tuple[Answers, ...] = ()
 
 
 def measure(
-    template: Checkpoint, variants: Sequence[Variant], options: EvaluationOptions, pair: PairAnalysis | None = None
+    template: Checkpoint,
+    variants: Sequence[Variant],
+    options: EvaluationOptions,
+    pair: PairAnalysis | None = None,
+    unlabelled: Sequence[Path] = (),
 ) -> Measured:
     """A record of every variant on every data set of the suite, and the analyses that `pair` asks for.
+
+    Also what the variants answer for images without labels at the paths `unlabelled`: for comparing it with what they
+    answer for labelled ones, which is then evaluated again where only the counts are known.
 
     The architecture is that of `template`. Raises SuiteError, ModelError, ResultsError, OutputError or UsageError;
     Unsaved, with what was measured before, if a file cannot be written.
@@ -89,19 +101,26 @@ def measure(
         open_evaluator(template, options, ranks, device, notes.append) as evaluator,
     ):
         suite, complete, parts = _open_datasets(options, with_companions=pair is not None and pair.analyze)
+        without_labels = open_sets(unlabelled, suite, options, _draw(options))
         on_classes = evaluator.heads.require(parts)
-        require_outside((options.per_class, options.per_sample), suite.datasets)
+        require_outside((options.per_class, options.per_sample), (*suite.datasets, *without_labels.complete))
         notes += [note for dataset in parts[: len(suite.datasets)] for note in dataset.titled_notes]
+        notes += without_labels.notes
         notes += on_classes
         notes += _notes_on_rare_classes(parts)
-        drafts = _drafts(evaluator, variants, suite, complete, parts, options)
+        every, whole = (*parts, *without_labels.parts), (*complete, *without_labels.complete)
+        every_draft = _drafts(evaluator, variants, suite, whole, every, options)
+        drafts, own_drafts = every_draft[: len(parts)], every_draft[len(parts) :]
         notes += _notes_on_crops(parts, drafts)
+        notes += notes_on_copies(without_labels.parts, own_drafts)
         notes += _notes_on_copies(suite.datasets, drafts)
         known, renamed, reasons = ranks.share(known_records(drafts, options))
         notes += reasons
         results = options.results if ranks.rank == 0 else None
         store = AnswerStore.beside(options.results) if options.results is not None and options.answers else None
         answered = ranks.share({} if store is None else _known_answers(store, known))
+        kept = ranks.share(known_answers(without_labels.parts, own_drafts, store, redo=options.redo))
+        estimated: list[Answers] = []
         added: list[Place] = []
         analyses: list[Analysis] = []
 
@@ -110,7 +129,7 @@ def measure(
             records = tuple(known[place] for place in order)
             said = tuple(dict.fromkeys([*notes, *notes_on(records)]))
             answers = _complete_answers(answered, len(parts), len(variants))
-            return Measured(records, tuple(analyses), answers, suite.missing, len(added), said)
+            return Measured(records, tuple(analyses), answers, suite.missing, len(added), said, tuple(estimated))
 
         details_files = (options.per_class, options.per_sample) if ranks.rank == 0 else (None, None)
         with (
@@ -121,6 +140,10 @@ def measure(
             _append(results, renamed)
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
+                if unlabelled and at < len(suite.datasets):
+                    unanswered = {n for n in range(len(variants)) if (at, n) not in answered} - todo
+                    notes += [f"{dataset.title}: {EVALUATED_AGAIN}"] if unanswered else []
+                    todo |= unanswered
                 analysis = None if pair is None else ranks.share(known_analysis(pair, drafts[at], options))
                 asked = pair if analysis is None else None
                 if asked is not None:
@@ -144,6 +167,12 @@ def measure(
                         files.write(detail)
                     analysis = analysis or found
                 analyses += [analysis] if analysis is not None else []
+            for at, dataset in enumerate(without_labels.parts):
+                there = {number: each for (place, number), each in kept.items() if place == at}
+                saved = store if ranks.rank == 0 else None
+                found_there, said = answers_without_labels(evaluator, dataset, variants, own_drafts[at], there, saved)
+                estimated.append(found_there)
+                notes += said
     return found_so_far()
 
 

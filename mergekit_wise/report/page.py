@@ -15,12 +15,14 @@ from markupsafe import Markup
 
 from mergekit_wise import __version__
 from mergekit_wise.report.comparison import Column, Comparison, Curve
+from mergekit_wise.report.estimate_plots import estimate_sections
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
 from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
 from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.svg import colour, draw
 from mergekit_wise.report.table import ENDPOINTS, EXTRAPOLATED, interval, listed, percent, points
+from mergekit_wise.results import Estimation
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Slider:
         return [min(curve.mixtures, key=lambda alpha: abs(alpha - stop)) for stop in self.stops]
 
 
-def render_page(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
+def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations: Sequence[Estimation] = ()) -> str:
     """The page as HTML. The same records give the same page: it has no clock."""
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
@@ -78,6 +80,7 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str]) -> str:
         notes=notes,
         slider=slider,
         sections=[_section(summary, slider, f"s{index}") for index, summary in enumerate(summaries)],
+        estimates=estimate_sections(estimations, slider.stops, slider.start),
         data={
             "names": slider.names,
             "spoken": [f"{name}. {line}" for name, line in zip(slider.names, spoken, strict=True)],

@@ -2,9 +2,10 @@
 
 from mergekit_wise.results.answers import AnswerStore
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
+from mergekit_wise.results.estimation import Estimation
 from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
 from mergekit_wise.results.measurement import Finding, Measurement
-from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
+from mergekit_wise.results.reader import Reading, read_analyses, read_estimations, read_records, read_results
 from mergekit_wise.results.record import (
     ENSEMBLE,
     Analysis,
@@ -22,6 +23,7 @@ __all__ = [
     "AnswerStore",
     "Detail",
     "DetailFiles",
+    "Estimation",
     "Finding",
     "Key",
     "Measurement",
@@ -37,6 +39,7 @@ __all__ = [
     "no_formula",
     "points_of",
     "read_analyses",
+    "read_estimations",
     "read_records",
     "read_results",
     "require_writable",

@@ -22,10 +22,17 @@ from mergekit_wise.analysis import NUMBERS, Answers, stacked
 from mergekit_wise.checkpoint import write_atomically
 from mergekit_wise.datasets.dataset import Metric
 from mergekit_wise.errors import OutputError, ResultsError
+from mergekit_wise.results.identity import Key
 from mergekit_wise.results.record import Record
 
 ENDING = ".answers"
 """Ending of the folder's name, which replaces that of the results file."""
+
+_UNLABELLED = "unlabelled"
+"""Begins the keys of answers for images without labels, so that they are never taken for those behind a record."""
+
+_UNREADABLE = (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error)
+"""What NumPy raises for a file that is missing or damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,24 @@ class AnswerStore:
 
     def save(self, record: Record, answers: Answers) -> None:
         """Write the answers of one model, which `record` counts. Raises ResultsError."""
+        self._write(record.key, answers)
+
+    def save_unlabelled(self, key: Key, answers: Answers) -> None:
+        """Write the answers of one model for images without labels, which no record counts. Raises ResultsError."""
+        self._write((_UNLABELLED, *key), answers)
+
+    def load_unlabelled(self, key: Key, example: Answers) -> Answers | None:
+        """What one model answered for images without labels; None if that is not known.
+
+        `example` names the data set and says what its answers look like; its numbers are not used.
+        """
+        try:
+            with np.load(self._file((_UNLABELLED, *key)), allow_pickle=False) as file:
+                return _answers(example, {name: file[name] for name in file.files})
+        except _UNREADABLE:
+            return None
+
+    def _write(self, key: Key | None, answers: Answers) -> None:
         metric = answers.metric
         accepted = [sorted(one) for one in metric.accepted or ()]
         buffer = BytesIO()
@@ -59,7 +84,7 @@ class AnswerStore:
         )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._file(record), buffer.getvalue())
+            write_atomically(self._file(key), buffer.getvalue())
         except (OSError, OutputError) as error:
             raise ResultsError(
                 f"{self.folder}: the answers for each image cannot be written there ({error}). Leave them out with "
@@ -74,36 +99,36 @@ class AnswerStore:
         found = []
         for record in records:
             try:
-                with np.load(self._file(record), allow_pickle=False) as file:
+                with np.load(self._file(record.key), allow_pickle=False) as file:
                     found.append(_answers(record, {name: file[name] for name in file.files}))
-            except (OSError, EOFError, ValueError, LookupError, zipfile.BadZipFile, zlib.error):
+            except _UNREADABLE:
+                return None
+            if len(found[-1].images) != record.total:
                 return None
         return stacked(found) if found else None
 
-    def _file(self, record: Record) -> Path:
-        return self.folder / f"{hashlib.sha256(json.dumps(record.key).encode()).hexdigest()[:24]}.npz"
+    def _file(self, key: Key | None) -> Path:
+        return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.npz"
 
 
-def _answers(record: Record, found: dict[str, Any]) -> Answers:
-    """Raises ValueError or LookupError if the arrays are not what `AnswerStore.save` writes for this record."""
+def _answers(of: Record | Answers, found: dict[str, Any]) -> Answers:
+    """Raises ValueError or LookupError if the arrays are not what `AnswerStore` writes for this data set."""
     images, labels = found["images"].astype(np.int64), found["labels"].astype(np.int64)
     shapes = [(len(images),), (len(images),), (len(images),), (len(NUMBERS), len(images))]
     if [found[name].shape for name in ("images", "labels", "classes", "numbers")] != shapes:
         raise ValueError("arrays of unequal length")
-    if len(images) != record.total:
-        raise ValueError("another number of images than the record counts")
     members = _parts(found["groups"], found["group_sizes"])
     groups = dict(zip(map(str, found["group_names"]), members, strict=True))
     accepted = tuple(frozenset(part.tolist()) for part in _parts(found["accepted"], found["accepted_sizes"])) or None
     return Answers(
-        dataset=record.dataset,
-        title=record.title,
-        role=record.role,
-        metric=Metric(record.metric, groups, accepted),  # type: ignore[arg-type]
+        dataset=of.dataset,
+        title=of.title,
+        role=of.role,
+        metric=Metric(of.metric if isinstance(of, Record) else of.metric.kind, groups, accepted),  # type: ignore[arg-type]
         outputs=int(found["outputs"]),
         labels=labels,
         images=images,
-        same_images=record.same_images,
+        same_images=of.same_images,
         classes=found["classes"].astype(np.int32)[None],
         numbers=found["numbers"].astype(np.float32)[None],
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.estimation import ESTIMATE, Estimation, read_estimation
 from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
 from mergekit_wise.wording import shown
@@ -28,6 +29,7 @@ class Reading:
     measurements: tuple[Measurement, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    estimations: tuple[Estimation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ def read_analyses(path: Path) -> tuple[Analysis, ...]:
     return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Analysis))
 
 
+def read_estimations(path: Path) -> tuple[Estimation, ...]:
+    """All lines of a file with estimates, in order. Raises ResultsError like `read_records`."""
+    return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Estimation))
+
+
 def read_results(paths: Sequence[Path]) -> Reading:
     """All measurements and findings of several files; lines that cannot be used are left out and noted.
 
@@ -59,6 +66,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
     """
     measurements: list[Measurement] = []
     findings: list[Finding] = []
+    estimations: list[Estimation] = []
     notes: list[str] = []
     files = _names(paths)
     for path, name in files.items():
@@ -70,6 +78,8 @@ def read_results(paths: Sequence[Path]) -> Reading:
                     raise ValueError(line.problem)
                 if line.entry.get("kind") == ANALYSIS:
                     findings.append(as_finding(name, line.entry))
+                elif line.entry.get("kind") == ESTIMATE:
+                    estimations.append(read_estimation(line.entry))
                 else:
                     measurements.append(as_measurement(name, line.entry))
             except ValueError as error:
@@ -84,7 +94,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
         named = ", ".join(map(str, files))
         expected = "expected JSON Lines as written by 'wise sweep' and 'wise eval'"
         raise ResultsError(" ".join([f"{named}: no record found; {expected}.", *notes[:3]]))
-    return Reading(tuple(measurements), tuple(findings), tuple(notes))
+    return Reading(tuple(measurements), tuple(findings), tuple(notes), tuple(estimations))
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -107,14 +117,16 @@ def _lines(path: Path) -> Iterator[_Line]:
         yield _Line(number, entry) if isinstance(entry, dict) else _Line(number, {}, "not a JSON object")
 
 
-def _read_strictly(path: Path) -> Iterator[Record | Analysis]:
+def _read_strictly(path: Path) -> Iterator[Record | Analysis | Estimation]:
     return (_strict(path, line) for line in _lines(path) if line.problem != INCOMPLETE)
 
 
-def _strict(path: Path, line: _Line) -> Record | Analysis:
+def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation:
     try:
         if line.problem:
             raise ValueError(line.problem)
+        if line.entry.get("kind") == ESTIMATE:
+            return read_estimation(line.entry)
         if line.entry.get("kind") == ANALYSIS:
             known = {key: value for key, value in line.entry.items() if key in FIELDS[Analysis]}
             values = {key: nan if value is None else value for key, value in known["values"].items()}

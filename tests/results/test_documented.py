@@ -12,7 +12,7 @@ from mergekit_wise.analysis import LogitDisagreement, disagreement
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.pair_analysis import ensemble_name
 from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
-from mergekit_wise.results import Analysis, Detail, Record, as_entry, writing_details
+from mergekit_wise.results import Analysis, Detail, Estimation, Record, as_entry, writing_details
 from mergekit_wise.results.details import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
@@ -27,6 +27,11 @@ TYPES = {
 }
 RECORD = Record("model", "weights", 0.5, "suite", "dataset", "title", "shift", 1, 4)
 ANALYSIS = Analysis("model", "zs", "ft", "suite", "dataset", "title", "shift", "data", "setting", 4, {"total": 4.0})
+SERIES = ((0.5, 0.6),) * 7
+POINTS = ((("alpha", 0.0),), (("alpha", 1.0),))
+ESTIMATION = Estimation(
+    "model", "suite", "pair", "", "dataset", "title", "shift", "ref", 4, None, None, POINTS, *SERIES
+)
 
 
 def tables(heading: str) -> list[list[list[str]]]:
@@ -43,7 +48,11 @@ def names(rows: list[list[str]]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("heading", "kind", "entry", "more"),
-    [("A record", Record, as_entry(RECORD), {"accuracy"}), ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"})],
+    [
+        ("A record", Record, as_entry(RECORD), {"accuracy"}),
+        ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"}),
+        ("An estimate", Estimation, as_entry(ESTIMATION), {"kind"}),
+    ],
 )
 def test_every_field_is_documented_with_its_type(heading, kind, entry, more):
     """The page has one row per field, with the type that the field has in JSON."""
