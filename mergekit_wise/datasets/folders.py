@@ -117,6 +117,17 @@ def list_images(root: Path, label_of: Mapping[str, int], border: int = 0) -> tup
     return FolderImages(str(root), tuple(paths), border, left.notes()), np.array(labels, dtype=np.int64)
 
 
+def list_all_images(root: Path) -> FolderImages:
+    """The images below `root`, at any depth, perhaps none; the names of folders mean nothing. Else as `list_images`.
+
+    Raises SuiteError if a folder cannot be listed.
+    """
+    start, left = len(str(root)) + 1, _LeftOut(str(root))
+    above = {_identity(str(place)) for place in root.resolve().parents}
+    paths = tuple(path[start:] for path in _images_below(str(root), above, left))
+    return FolderImages(str(root), paths, notes=left.notes())
+
+
 @dataclass(slots=True)
 class _LeftOut:
     """Collects the paths, below `root`, of what is no image with a class."""

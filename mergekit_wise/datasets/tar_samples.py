@@ -85,6 +85,47 @@ def read_samples(paths: Sequence[str], read: Read, *, leave_out_incomplete: bool
     return Contents(tuple(samples), tuple(notes))
 
 
+class Images(NamedTuple):
+    """Images in tars, each with the number of its tar, in the order of the tars; and sentences on the other members."""
+
+    members: tuple[tuple[int, Member], ...]
+    notes: tuple[str, ...]
+
+
+def read_images(paths: Sequence[str]) -> Images:
+    """Every image of the tars at `paths`, whatever members are beside it; labels are not read.
+
+    Where webdataset would take several images for fields of one sample, each is an image of its own, and a note says
+    so. Raises SuiteError if a tar is damaged.
+    """
+    found: list[tuple[int, Member]] = []
+    others: dict[str, list[str]] = {"hidden or system file": [], "label": [], "other file": []}
+    samples: dict[tuple[int, str], list[str]] = {}
+    for shard, path in enumerate(paths):
+        for member in tar_members(path):
+            folder, _, file = member.name.rpartition("/")
+            stem, _, _ = file.partition(".")
+            ending = f".{file.rpartition('.')[2].lower()}"
+            if _is_hidden(member.name):
+                others["hidden or system file"].append(member.name)
+            elif ending in EXTENSIONS:
+                found.append((shard, member))
+                samples.setdefault((shard, f"{folder}/{stem}"), []).append(member.name)
+            else:
+                others["label" if ending in _LABELS else "other file"].append(member.name)
+    notes = [
+        f"ignored in the tars: {plural(len(names), reason)}, such as {names[0]!r}"
+        for reason, names in others.items()
+        if names
+    ]
+    if several := [names for names in samples.values() if len(names) > 1]:
+        notes.append(
+            f"{plural(sum(map(len, several)), 'image')} in the tars share a name up to the first dot, such as "
+            f"{several[0][0]!r} and {several[0][1]!r}; each counts as an image of its own"
+        )
+    return Images(tuple(found), tuple(notes))
+
+
 class _Tar:
     """The samples of one tar, and the names of what is in none of them."""
 

@@ -6,7 +6,7 @@ samples in a tar are found by `tar_samples`.
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,8 @@ from PIL import Image
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.decoding import decode
 from mergekit_wise.datasets.splits import choose_part, part_folder, part_names, role_in, role_of, usable
-from mergekit_wise.datasets.tar_samples import Contents, Sample, read_samples
+from mergekit_wise.datasets.tar_index import Member
+from mergekit_wise.datasets.tar_samples import Contents, Sample, read_images, read_samples
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
 
@@ -168,6 +169,40 @@ def open_tar(path: Path, classnames: tuple[str, ...] | None = None, *, leave_out
     return _open(shards, contents, path, 0, classnames, None, None, ())
 
 
+def open_all_images(place: Path) -> tuple[TarImages, tuple[str, ...]]:
+    """Every image of a tar, or of a folder of tars, without labels; and sentences on what was left out.
+
+    Of a folder with parts, the test part is opened (see `splits`). Raises SuiteError as `open_tars` does, but for
+    labels, or if there is no image.
+    """
+    paths, notes = ((place,), ()) if place.is_file() else _tars_of(place)
+    shards = Shards(tuple(map(str, paths)))
+    found = read_images(shards.paths)
+    if not found.members:
+        what = f" Besides, {'; '.join(found.notes)}." if found.notes else ""
+        raise SuiteError(f"{place}: expected images in {plural(len(paths), 'tar')}, found none.{what}")
+    return _tar_images(shards, found.members), (*notes, *found.notes)
+
+
+def _tars_of(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The tars of a folder's test part, and notes on the choice."""
+    place, notes = part_folder(folder, "test", _holds_tars)
+    paths, more = _shard_paths(place, "test")
+    return paths, (*notes, *more)
+
+
+def _tar_images(shards: Shards, members: Sequence[tuple[int, Member]], border: int = 0) -> TarImages:
+    """Images by the numbers of their tars and their members."""
+    return TarImages(
+        shards,
+        shard=np.array([shard for shard, _ in members], dtype=np.int32),
+        offset=np.array([member.offset for _, member in members], dtype=np.int64),
+        length=np.array([member.size for _, member in members], dtype=np.int64),
+        names=tuple(member.name for _, member in members),
+        border=border,
+    )
+
+
 def _open(
     shards: Shards,
     contents: Contents,
@@ -184,14 +219,7 @@ def _open(
             f"{place}: expected tars with images and .cls files, found no sample in them. A label may also be in a "
             ".json or .txt file of the image's name."
         )
-    images = TarImages(
-        shards,
-        shard=np.array([sample.shard for sample in samples], dtype=np.int32),
-        offset=np.array([sample.image.offset for sample in samples], dtype=np.int64),
-        length=np.array([sample.image.size for sample in samples], dtype=np.int64),
-        names=tuple(sample.image.name for sample in samples),
-        border=border,
-    )
+    images = _tar_images(shards, [(sample.shard, sample.image) for sample in samples], border)
     labels = _labels(samples, given or own, shards, place)
     numbered = all(isinstance(sample.label, int) for sample in samples)  # these are positions in the tars' own list
     return TarSet(images, labels, own if numbered and own else given or own, templates, (*notes, *contents.notes))
