@@ -772,6 +772,13 @@ class SweepOptions(Options):
     analyze: Annotated[
         bool, Option("Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE)
     ] = False
+    dynamic: Annotated[
+        bool,
+        Option(
+            "Also show what an alpha for each image achieves (DaWin): each at the nearest alpha of the sweep.",
+            group=MEASURE,
+        ),
+    ] = False
     save: Annotated[
         str | None,
         Option(

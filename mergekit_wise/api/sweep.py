@@ -16,10 +16,12 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
+from mergekit_wise.analysis.dynamic_gain import DynamicGain
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
+from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
-from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
@@ -57,6 +59,7 @@ class SweepReport:
         added: how many records are new.
         notes: on how files were read, and what was measured.
         saved: the checkpoints that were written.
+        dynamic: what an alpha for each image achieves, if requested.
     """
 
     records: tuple[Record, ...]
@@ -68,6 +71,7 @@ class SweepReport:
     added: int
     notes: tuple[str, ...]
     saved: tuple[Path, ...] = ()
+    dynamic: tuple[DynamicGain, ...] = ()
 
 
 @takes(SweepOptions)
@@ -87,6 +91,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.plot is not None:
         _require_plot(options.plot, options)
     tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
+    if options.dynamic:
+        require_ends(tried)
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -121,6 +127,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     measured, candidates = found.measured, to_candidates(found.measured.records)
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
+    said: list[str] = []
+    dynamic = per_image(measured, tried, said.append) if options.dynamic else ()
     report = SweepReport(
         measured.records,
         candidates,
@@ -129,9 +137,15 @@ def sweep(options: SweepOptions) -> SweepReport:
         measured.analyses,
         measured.missing,
         added,
-        (*notes, *measured.notes),
+        (*notes, *measured.notes, *said),
         saved,
+        dynamic,
     )
+    if dynamic and options.results is not None and saves:
+        try:
+            write_per_image(options.results, dynamic, measured)
+        except ResultsError as error:
+            raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:
         try:
             draw_scatter(candidates, found.recommendation.point, options.plot)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.dynamic import DYNAMIC, as_findings
 from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
 from mergekit_wise.wording import shown
@@ -70,6 +71,8 @@ def read_results(paths: Sequence[Path]) -> Reading:
                     raise ValueError(line.problem)
                 if line.entry.get("kind") == ANALYSIS:
                     findings.append(as_finding(name, line.entry))
+                elif line.entry.get("kind") == DYNAMIC:
+                    findings += as_findings(name, line.entry)
                 else:
                     measurements.append(as_measurement(name, line.entry))
             except ValueError as error:
@@ -108,7 +111,8 @@ def _lines(path: Path) -> Iterator[_Line]:
 
 
 def _read_strictly(path: Path) -> Iterator[Record | Analysis]:
-    return (_strict(path, line) for line in _lines(path) if line.problem != INCOMPLETE)
+    lines = (line for line in _lines(path) if line.problem != INCOMPLETE and line.entry.get("kind") != DYNAMIC)
+    return (_strict(path, line) for line in lines)
 
 
 def _strict(path: Path, line: _Line) -> Record | Analysis:
