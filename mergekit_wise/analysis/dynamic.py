@@ -64,8 +64,8 @@ def mixing_lambda(zeroshot: NDArray[np.floating], finetuned: NDArray[np.floating
     """
     difference = np.asarray(finetuned, np.float64) - np.asarray(zeroshot, np.float64)
     known = np.isfinite(difference)
-    found: Numbers = np.where(known, 1 / (1 + np.exp(np.where(known, difference, 0.0))), UNDECIDED)
-    return found
+    lambdas: Numbers = np.exp(-np.logaddexp(0, np.where(known, difference, 0.0)))
+    return np.where(known, lambdas, UNDECIDED)
 
 
 def fit_mixture(lambdas: Numbers, clusters: int) -> BetaMixture:

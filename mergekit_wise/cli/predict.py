@@ -28,7 +28,7 @@ def predict(options: "PredictOptions", json: bool) -> None:
         elif not saved:
             _show_table(report)
         if saved:
-            say(f"Wrote {plural(len(report.predictions), 'prediction')} to {report.output}.")
+            say(f"Wrote the predictions of {plural(len(report.predictions), 'image')} to {report.output}.")
 
     try:
         report = perform(predict, options)

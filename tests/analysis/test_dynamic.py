@@ -191,7 +191,9 @@ def test_gains_are_paired_differences_from_the_best_alpha_and_from_the_middle():
             )
         )
         counts = own.served[names[each.dataset]]
-        assert counts == {ALPHAS[row]: count for row, count in zip(*np.unique(rows[1], return_counts=True), strict=True)}
+        assert counts == {
+            ALPHAS[row]: count for row, count in zip(*np.unique(rows[1], return_counts=True), strict=True)
+        }
     values = {each.column: each.value for each in own.columns}
     assert {name: values[name] for name in accuracies} == pytest.approx(accuracies)
     assert values["average of shifts"] == pytest.approx((accuracies["A"] + accuracies["B"]) / 2)
