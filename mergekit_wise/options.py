@@ -801,6 +801,13 @@ class SweepOptions(Options):
     analyze: Annotated[
         bool, Option("Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE)
     ] = False
+    dynamic: Annotated[
+        bool,
+        Option(
+            "Also show what an alpha for each image achieves (DaWin): each at the nearest alpha of the sweep.",
+            group=MEASURE,
+        ),
+    ] = False
     save: Annotated[
         str | None,
         Option(
@@ -841,6 +848,113 @@ class SweepOptions(Options):
 
 
 EvaluationOptions = EvalOptions | SweepOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions(Options):
+    """The options of ``wise predict``."""
+
+    checkpoint: Checkpoint
+    images: Annotated[
+        Source,
+        Option(
+            "Images without classes: an image, a folder with images at any depth, a tar, or a folder of tars.",
+            is_argument=True,
+            path="input",
+        ),
+    ]
+    _: KW_ONLY
+    mix_with: Annotated[
+        Source | None,
+        Option(
+            "Predict with the mixture of CHECKPOINT and this one, the same model after fine-tuning.",
+            metavar="FINETUNED",
+            group=RULES,
+            path="input",
+        ),
+    ] = None
+    alpha: Annotated[
+        float | None,
+        Option("Mixing coefficient of --mix-with: 0 is CHECKPOINT, 1 the other.", group=RULES, default="0.5"),
+    ] = None
+    dynamic: Annotated[
+        bool,
+        Option(
+            "Choose the alpha of --mix-with for each image, from how certain both models are of it (DaWin).",
+            group=RULES,
+        ),
+    ] = False
+    clusters: Annotated[
+        int | None,
+        Option(
+            "Mixtures of --dynamic, each for the images with similar alphas.",
+            metavar="K",
+            group=RULES,
+            minimum=1,
+            default="3",
+        ),
+    ] = None
+    base: Annotated[
+        Source | None,
+        Option(
+            "Checkpoint that adapters (LoRA) are applied to.",
+            metavar="BASE",
+            group=MODEL,
+            default="CHECKPOINT",
+            path="input",
+        ),
+    ] = None
+    rename: Rename = EMPTY
+    classnames: Annotated[
+        Words | None,
+        Option(
+            "Class names: ImageNet's, or a file (lines, JSON or YAML). For a head that names its classes, those that "
+            "compete.",
+            metavar="imagenet|FILE",
+            group=DATA,
+            default="what the head declares",
+            path="input",
+        ),
+    ] = None
+    templates: Annotated[
+        Words | None,
+        Option(
+            "Prompt templates for a zero-shot head: OpenAI's 80, their 7 best, 'a photo of a {}.', or a text file with "
+            "one per line, where {} is the class name.",
+            metavar="openai|simple|plain|FILE",
+            group=DATA,
+            default="plain",
+            path="input",
+        ),
+    ] = None
+    model: Model = None
+    head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: Annotated[
+        int,
+        Option("Tolerate up to N unreadable images; their lines have an error.", metavar="N", group=DATA, minimum=0),
+    ] = 0
+    max_pixels: MaxPixels = None
+    output: Annotated[
+        OptionalPath,
+        Option("Write a line for each image: .jsonl or .csv.", metavar="FILE", group=OUTPUT, short="-o", path="output"),
+    ] = ABSENT
+    top: Annotated[
+        int,
+        Option("List the N most probable classes of each image.", metavar="N", group=OUTPUT, minimum=1),
+    ] = 5
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+ModelOptions = EvaluationOptions | PredictOptions
+"""Of the commands that predict with a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -1034,6 +1148,9 @@ class InitOptions(Options):
 
 # What only a terminal needs.
 JSON = Declared("json", bool, Option("Print the results as JSON.", group=OUTPUT), required=False, default=False)
+PREDICTIONS_JSON = Declared(
+    "json", bool, Option("Print a line of JSON for each image.", group=OUTPUT), required=False, default=False
+)
 DRY_RUN = Declared(
     "dry_run",
     bool,
@@ -1048,6 +1165,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "merge": (MergeOptions, (DRY_RUN,)),
     "sweep": (SweepOptions, (JSON,)),
     "eval": (EvalOptions, (JSON,)),
+    "predict": (PredictOptions, (PREDICTIONS_JSON,)),
     "report": (ReportOptions, ()),
     "recipe": (RecipeOptions, ()),
     "init": (InitOptions, ()),

@@ -13,9 +13,15 @@ import torch
 import mergekit_wise
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.option_types import declared_options
-from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, SweepOptions
+from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, PredictOptions, SweepOptions
 
-FUNCTIONS = {"merge": MergeOptions, "sweep": SweepOptions, "evaluate": EvalOptions, "finetune": FinetuneOptions}
+FUNCTIONS = {
+    "merge": MergeOptions,
+    "sweep": SweepOptions,
+    "evaluate": EvalOptions,
+    "predict": PredictOptions,
+    "finetune": FinetuneOptions,
+}
 
 
 def use_merge(first: Path, second: Path, folder: Path) -> float | None:

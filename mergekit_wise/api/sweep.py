@@ -15,6 +15,7 @@ from mergekit_wise.analysis import (
     as_preference,
     choose,
 )
+from mergekit_wise.analysis.dynamic_gain import DynamicGain
 from mergekit_wise.api.estimation import (
     ESTIMATED,
     WithoutLabels,
@@ -24,6 +25,7 @@ from mergekit_wise.api.estimation import (
     without_labels,
 )
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
+from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
 from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError
@@ -67,6 +69,7 @@ class SweepReport:
         answers: for each image, by data set, with a row for each mixture in ascending order; without the data sets
             whose results were reused from a file that holds no answers.
         without_labels: what is estimated on images without labels; None if there are none.
+        dynamic: what an alpha for each image achieves, if requested.
     """
 
     records: tuple[Record, ...]
@@ -79,6 +82,7 @@ class SweepReport:
     saved: tuple[Path, ...] = ()
     answers: tuple[Answers, ...] = ()
     without_labels: WithoutLabels | None = None
+    dynamic: tuple[DynamicGain, ...] = ()
 
     @property
     def recommendation(self) -> Recommendation:
@@ -110,6 +114,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
     _require_choice(options)
     require_estimable(options)
+    if options.dynamic:
+        require_ends(tried)
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -144,6 +150,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     measured, candidates = found.measured, found.candidates
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
+    said: list[str] = []
+    dynamic = per_image(measured, tried, said.append) if options.dynamic else ()
     report = SweepReport(
         measured.records,
         candidates,
@@ -151,14 +159,18 @@ def sweep(options: SweepOptions) -> SweepReport:
         measured.analyses,
         measured.missing,
         added,
-        (*notes, *measured.notes, *(found.without_labels.notes if found.without_labels else ())),
+        (*notes, *measured.notes, *(found.without_labels.notes if found.without_labels else ()), *said),
         saved,
         measured.answers,
         found.without_labels,
+        dynamic,
     )
-    if found.without_labels is not None and options.results is not None and saves:
+    if options.results is not None and saves:
         try:
-            append_lines(found.without_labels, options.results)
+            if found.without_labels is not None:
+                append_lines(found.without_labels, options.results)
+            if dynamic:
+                write_per_image(options.results, dynamic, measured)
         except ResultsError as error:
             raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:

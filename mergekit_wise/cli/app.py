@@ -20,6 +20,7 @@ from mergekit_wise.cli.finetune import finetune
 from mergekit_wise.cli.init import init
 from mergekit_wise.cli.inspect import inspect
 from mergekit_wise.cli.merge import merge
+from mergekit_wise.cli.predict import predict
 from mergekit_wise.cli.recipe import recipe
 from mergekit_wise.cli.report import report
 from mergekit_wise.cli.suites import suites
@@ -106,6 +107,13 @@ register(
     "wise sweep zs.safetensors ft.safetensors --save 'wise-{alpha}.safetensors'",
 )
 register(app, "eval", evaluate, "wise eval merged.safetensors --suite imagenet-shifts --data /data")
+register(
+    app,
+    "predict",
+    predict,
+    "wise predict merged.safetensors photos -o predictions.csv",
+    "wise predict zs.safetensors --mix-with ft.safetensors --alpha 0.4 photos -o predictions.jsonl",
+)
 register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
 register(app, "recipe", recipe, "wise recipe birds.toml")
 register(app, "init", init, "wise init")

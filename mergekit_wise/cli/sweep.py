@@ -94,6 +94,8 @@ def _print_json(report: "SweepReport") -> None:
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
     records = [as_entry(record) for record in report.records]
     found: dict[str, object] = {"recommended": chosen, "choice": _as_json(report.choice), "records": records}
+    if report.dynamic:
+        found["dynamic"] = [asdict(gain) for gain in report.dynamic]
     if report.analyses:
         found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
     if report.without_labels is not None:
@@ -125,9 +127,12 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
 def _show_more(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show
+    from mergekit_wise.report.per_image_table import per_image_table, per_image_title
     from mergekit_wise.report.terminal_tables import analysis_table, connectivity_table, ensemble_table
     from mergekit_wise.results import ENSEMBLE
 
+    for gain in report.dynamic:
+        show(per_image_table(gain), per_image_title(gain))
     names = {name for analysis in report.analyses for name in analysis.values}
     if any(name.startswith(ENSEMBLE) for name in names):
         show(ensemble_table(report.analyses, report.records), "Mixed weights / mixed outputs (%)")

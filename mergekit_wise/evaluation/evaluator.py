@@ -23,7 +23,7 @@ from mergekit_wise.models.head_files import HeadReading, open_head
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.options import ZERO_SHOT_HEAD, EvaluationOptions
+from mergekit_wise.options import ZERO_SHOT_HEAD, ModelOptions
 from mergekit_wise.results.identity import installed_versions
 
 
@@ -92,7 +92,7 @@ class Evaluator:
 
 @contextmanager
 def open_evaluator(
-    template: Checkpoint, options: EvaluationOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+    template: Checkpoint, options: ModelOptions, ranks: Ranks, device: str, note: Callable[[str], None]
 ) -> Iterator[Evaluator]:
     """An evaluator on `device` for checkpoints like `template`. Raises ModelError, CheckpointError, UsageError."""
     with _head_file(options) as file:
@@ -134,7 +134,7 @@ def open_evaluator(
 
 
 @contextmanager
-def _head_file(options: EvaluationOptions) -> Iterator[Checkpoint | None]:
+def _head_file(options: ModelOptions) -> Iterator[Checkpoint | None]:
     if options.head is None or str(options.head) == ZERO_SHOT_HEAD:
         for name in ("head_features", "head_rows"):
             if getattr(options, name) is not None:

@@ -161,6 +161,7 @@ def _merged(findings: Iterable[Finding]) -> dict[str, Finding]:
     for new in findings:
         old = found.get(new.dataset, new)
         merged = replace(new, values={**old.values, **new.values}, ensembles={**old.ensembles, **new.ensembles})
+        merged = replace(merged, per_image={**old.per_image, **new.per_image})
         found[new.dataset] = merged
     return found
 

@@ -89,7 +89,7 @@ def _figure(plot: Plot, size: tuple[float, float], recommended: float | None) ->
             *zip(*guide.points, strict=True),
             color=GREY if guide.index is None else COLOURS[guide.index % len(COLOURS)],
             linewidth=0.8,
-            linestyle=":" if guide.kind == "outputs" else (0, (4, 3)),
+            linestyle={"outputs": ":", "per-image": "-."}.get(guide.kind, (0, (4, 3))),
             alpha=0.7,
             zorder=1,
         )

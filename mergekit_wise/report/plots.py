@@ -11,6 +11,7 @@ from typing import Literal
 
 from mergekit_wise.analysis import Candidate, Estimate, Line
 from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
+from mergekit_wise.report.per_image import per_image_level
 from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale
 from mergekit_wise.report.summary import baseline_of
 
@@ -55,10 +56,11 @@ class Guide:
     """A line to compare with; `index` is that of the curve that it belongs to, or None.
 
     Kinds: "line" is straight between the zero-shot and the fine-tuned model; "outputs" is the output-space ensemble;
-    "level" is a model of unknown alpha; "baseline" is the accuracy expected of models without robustness interventions.
+    "level" is a model of unknown alpha; "per-image" is an alpha for each image; "baseline" is the accuracy expected of
+    models without robustness interventions.
     """
 
-    kind: Literal["line", "outputs", "level", "baseline"]
+    kind: Literal["line", "outputs", "level", "per-image", "baseline"]
     index: int | None
     points: tuple[tuple[float, float], ...]
 
@@ -127,6 +129,8 @@ def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
         traces.append(Trace(index, curve.name, marks))
         guides += [Guide("level", index, ((0.0, r.value), (1.0, r.value))) for a, r in found if a is None]
         guides += _guides(index, curve, column, marks)
+        if marks and (level := per_image_level(curve, column)) is not None:
+            guides.append(Guide("per-image", index, ((0.0, level), (1.0, level))))
     shown = [mark for trace in traces for mark in trace.marks]
     if not shown:
         return None

@@ -5,7 +5,7 @@ Knows the few fields that a report draws, keeps all others as short texts, and t
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_wise.analysis import Estimate
@@ -79,6 +79,8 @@ class Finding:
         measurement: `setting` of the measurements that it belongs to; "" if it is not recorded.
         values: numbers, or short texts, by name.
         ensembles: accuracies of the output-space ensemble, in [0, 1], by alpha.
+        per_image: what an alpha for each image achieves, in [0, 1], by how many mixtures the images share; by None if
+            each has its own.
     """
 
     source: str
@@ -92,6 +94,7 @@ class Finding:
     measurement: str
     values: Mapping[str, float | str]
     ensembles: Mapping[float, float]
+    per_image: Mapping[int | None, float] = field(default_factory=dict)
 
 
 def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
@@ -149,7 +152,10 @@ def as_finding(source: str, entry: Mapping[str, Any]) -> Finding:
         suite=as_text(entry.get("suite") or "unnamed suite"),
         dataset=dataset,
         title=as_text(entry.get("title") or dataset),
-        **{name: as_text(entry.get(name) or "") for name in ("zeroshot", "finetuned", "data", "measurement")},
+        zeroshot=as_text(entry.get("zeroshot") or ""),
+        finetuned=as_text(entry.get("finetuned") or ""),
+        data=as_text(entry.get("data") or ""),
+        measurement=as_text(entry.get("measurement") or ""),
         values=values,
         ensembles=ensembles,
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.dynamic import DYNAMIC, as_findings
 from mergekit_wise.results.estimation import ESTIMATE, Estimation, read_estimation
 from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
@@ -80,6 +81,8 @@ def read_results(paths: Sequence[Path]) -> Reading:
                     findings.append(as_finding(name, line.entry))
                 elif line.entry.get("kind") == ESTIMATE:
                     estimations.append(read_estimation(line.entry))
+                elif line.entry.get("kind") == DYNAMIC:
+                    findings += as_findings(name, line.entry)
                 else:
                     measurements.append(as_measurement(name, line.entry))
             except ValueError as error:
@@ -118,7 +121,8 @@ def _lines(path: Path) -> Iterator[_Line]:
 
 
 def _read_strictly(path: Path) -> Iterator[Record | Analysis | Estimation]:
-    return (_strict(path, line) for line in _lines(path) if line.problem != INCOMPLETE)
+    lines = (line for line in _lines(path) if line.problem != INCOMPLETE and line.entry.get("kind") != DYNAMIC)
+    return (_strict(path, line) for line in lines)
 
 
 def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import isfinite
@@ -30,11 +30,16 @@ def as_entry(record: Record | Analysis | Estimation) -> dict[str, object]:
 
 
 def append_records(path: Path, records: Iterable[Record | Analysis | Estimation]) -> None:
-    """Append a line per record, all in one write, after removing an incomplete last line that a killed run left.
+    """Append a line per record; see `append_entries`."""
+    append_entries(path, map(as_entry, records))
+
+
+def append_entries(path: Path, entries: Iterable[Mapping[str, object]]) -> None:
+    """Append a line per entry, all in one write, after removing an incomplete last line that a killed run left.
 
     Raises ResultsError if the file cannot be written; complete lines that it got before are kept.
     """
-    text = "".join(json.dumps(as_entry(record)) + "\n" for record in records).encode()
+    text = "".join(json.dumps(entry) + "\n" for entry in entries).encode()
     try:
         with _locked(path) as file:
             _repair(file)
