@@ -30,10 +30,10 @@ from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.merge import sweep_alphas
 from mergekit_wise.api.report import report, require_outputs
 from mergekit_wise.api.sweep import SweepReport, sweep
-from mergekit_wise.api.zeroshot import zeroshot
+from mergekit_wise.api.zeroshot import prompts_of, zeroshot
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite
-from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
+from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_templates
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import OutputError, UsageError
@@ -215,9 +215,9 @@ class _Recipe:
         options = ZeroshotOptions(**values, progress=self.options.progress)
         inputs = {
             "checkpoint": _digest_of_checkpoint(options.checkpoint),
-            "options": _without(given, "checkpoint", "output", "classes", "templates", "device"),
-            "classes": read_classnames(options.classes),
-            "templates": _templates(options.templates),
+            "options": _without(given, "checkpoint", "output", "classes", "templates", "device", "data"),
+            "classes": prompts_of(options)[0],
+            "templates": prompts_of(options)[1] if options.dataset else _templates(options.templates),
             "version": __version__,
         }
         return Step("zeroshot", inputs, (Path(options.output),), lambda again: run(zeroshot, options))

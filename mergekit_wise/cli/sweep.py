@@ -87,7 +87,8 @@ def _print_json(report: "SweepReport") -> None:
     from mergekit_wise.results import as_entry
 
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
-    found: dict[str, object] = {"recommended": chosen, "records": [as_entry(record) for record in report.records]}
+    found: dict[str, object] = {"recommended": chosen, "merge": report.merge_command}
+    found |= {"records": [as_entry(record) for record in report.records]}
     if report.analyses:
         found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
     show_json(found)
@@ -106,6 +107,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     out.print(f"\nRecommended {what} - {chosen.reason}.")
     if chosen.warning:
         out.print(chosen.warning)
+    out.print("To write this mixture:")
+    out.print(f"    {report.merge_command}", soft_wrap=True)
 
 
 def _show_more(report: "SweepReport") -> None:
