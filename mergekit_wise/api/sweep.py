@@ -202,8 +202,8 @@ class _Sweep:
         alphas = [with_point(self.rules, point).alphas(free) for point in points]
         if free and len(alphas) > 1 and all(each == alphas[0] for each in alphas):
             raise UsageError(
-                "The other rules set the alpha of every tensor that is mixed, so that all alphas give the same weights. "
-                "Measure them with one alpha: --alphas 0.5."
+                "The other rules set the alpha of every tensor that is mixed, so that all alphas give the same "
+                "weights. Measure them with one alpha: --alphas 0.5."
             )
 
     def merge(self, point: Point, output: str | Path) -> MergeOptions:
