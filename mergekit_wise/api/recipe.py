@@ -187,7 +187,7 @@ class _Recipe:
 
     def _swept_earlier(self) -> SweepReport:
         """What the sweep found, by running it again on its results, which may hold those of other options, too."""
-        again = replace(self._sweep_options(), save=None, per_class=None, per_sample=None, redo=False)
+        again = replace(self._sweep_options(), output=None, save=None, per_class=None, per_sample=None, redo=False)
         return run(sweep, again)
 
     @property
@@ -244,9 +244,12 @@ class _Recipe:
         sets = suite.datasets
         if options.select_on and options.select_on not in [dataset.name for dataset in sets]:
             sets += open_suite(options.select_on, options.data).datasets
+        recalibrated = options.recalibrate and open_suite(options.recalibrate, options.data, use="recalibrate").datasets
         inputs = {
-            "checkpoints": [_digest_of_checkpoint(self.zeroshot), _digest_of_checkpoint(self.finetuned)],
-            "data": [(dataset.name, fingerprint(dataset)) for dataset in sets],
+            "checkpoints": [
+                _digest_of_checkpoint(source) for source in (self.zeroshot, self.finetuned, *(options.fisher or ()))
+            ],
+            "data": [(dataset.name, fingerprint(dataset)) for dataset in (*sets, *(recalibrated or ()))],
             "alphas": sweep_alphas(options),
             "suite": [options.suite, *(_measured_by(dataset, dataset is suite.reference) for dataset in sets)],
             "options": _without(
@@ -261,7 +264,8 @@ class _Recipe:
                 self.results.unlink(missing_ok=True)
             keep(run(sweep, options))
 
-        return Step("sweep", inputs, (self.results,), measure, basis=("checkpoints", "data", "version"))
+        outputs = (self.results, *(() if options.output is None else (Path(options.output),)))
+        return Step("sweep", inputs, outputs, measure, basis=("checkpoints", "data", "version"))
 
     def _sweep_options(self) -> SweepOptions:
         values = {**self.steps["sweep"], "results": self.results, "progress": self.options.progress}
