@@ -102,7 +102,7 @@ RULES = {
     "depth": {"depth_alpha": "0.2:0.8"},
     "dtype": {"dtype": "bf16", "frozen_tolerance": 0.0},
     "fisher": {"fisher_floor": 1e-6},
-    "statistics": {"recalibrate": "digits-rotated"},
+    "statistics": {"recalibrate": "digits-noisy"},
 }
 CASES = [
     (kind, rule)
