@@ -96,7 +96,7 @@ class Recalibration:
         for name in names:
             step = steps.get(theirs.get(name, ""))
             if step is not None:
-                values = state[name].cpu().numpy().reshape(-1)
+                values = state[name].cpu().numpy().reshape(-1).copy()  # the next mixture's go into the same memory
                 as_stored = encode(values, step.info.dtype, Scratch()) if step.info.dtype.kind == "float" else values
                 found[step.info.name] = as_stored
         return Statistics(found, bad)
