@@ -185,7 +185,7 @@ def test_a_head_of_other_classes_is_not_made(tmp_path, wise):
         (folder / f"n{number}").mkdir(parents=True)
         torch.manual_seed(number)
         Image.fromarray((torch.rand(8, 8, 3) * 255).byte().numpy()).save(folder / f"n{number}" / "x.png")
-    result = wise("sweep", *pair, "--suite", folder, "--alphas", "0.5", *options)
+    result = wise("sweep", *pair, "--suite", folder, "--alphas", "0.5", "--results", tmp_path / "r.jsonl", *options)
     assert result.exit_code == 0, result.output
 
 
