@@ -220,6 +220,53 @@ Rename = Annotated[
         group=RULES,
     ),
 ]
+AlphaFor = Annotated[
+    Texts,
+    Option(
+        "Alpha of the tensors whose names match; the first match wins. May be repeated.",
+        metavar="PATTERN=ALPHA",
+        group=RULES,
+    ),
+]
+DepthAlpha = Annotated[
+    str | None,
+    Option("Let alpha rise with depth, from the first block to the last (LiNeS).", metavar="FIRST:LAST", group=RULES),
+]
+Keep = Annotated[
+    Texts,
+    Option(
+        "Copy the tensors whose names match from one side, zs or ft. May be repeated.",
+        metavar="SIDE:PATTERN",
+        group=RULES,
+    ),
+]
+Only = Annotated[
+    Texts, Option("Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES)
+]
+Fisher = Annotated[
+    Pair | None,
+    Option(
+        "Weight each parameter by its (diagonal) Fisher information.",
+        metavar="ZS_FISHER FT_FISHER",
+        group=RULES,
+        path="input",
+    ),
+]
+FisherFloor = Annotated[float, Option("Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)]
+AllowNonFinite = Annotated[bool, Option("Write the output even if mixing produced infinities or NaN.", group=OUTPUT)]
+OutputDtype = Annotated[
+    Dtype, Option("Output dtype, for example fp32, bf16 or fp16.", group=OUTPUT, default="same as the inputs")
+]
+Recalibrate = Annotated[
+    str | None,
+    Option(
+        "Recompute batch-norm statistics on this data set, ideally the training images.",
+        metavar="DATASET",
+        group=DATA,
+        path="input",
+        completes="data sets",
+    ),
+]
 
 # Shared by evaluations.
 SUITE = Option(
@@ -337,6 +384,25 @@ class ZeroshotOptions(Options):
             path="input",
         ),
     ] = "imagenet"
+    head_of: Annotated[
+        Source | None,
+        Option(
+            "Make the head for the classes that the head of this checkpoint names, in place of --classes.",
+            metavar="CHECKPOINT",
+            group=DATA,
+            path="input",
+        ),
+    ] = None
+    dataset: Annotated[
+        str | None,
+        Option(
+            "Take the class names and the prompt templates of this data set, or of a suite's reference.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ] = None
     templates: Annotated[
         Words | None,
         Option(
@@ -344,10 +410,11 @@ class ZeroshotOptions(Options):
             "one per line, where {} is the class name.",
             metavar="openai|simple|plain|FILE",
             group=DATA,
-            default="openai for ImageNet's classes, plain for others",
+            default="the data set's own, or openai for ImageNet's classes, plain for others",
             path="input",
         ),
     ] = None
+    data: DataRoot = ABSENT
     model: Model = None
     image_size: ImageSize = None
     device: Device = "cpu"
@@ -629,67 +696,25 @@ class MergeOptions(Options):
     alpha: Annotated[
         float, Option("Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
     ] = 0.5
-    alpha_for: Annotated[
-        Texts,
-        Option(
-            "Alpha of the tensors whose names match; the first match wins. May be repeated.",
-            metavar="PATTERN=ALPHA",
-            group=RULES,
-        ),
-    ] = EMPTY
-    depth_alpha: Annotated[
-        str | None,
-        Option(
-            "Let alpha rise with depth, from the first block to the last (LiNeS).", metavar="FIRST:LAST", group=RULES
-        ),
-    ] = None
-    keep: Annotated[
-        Texts,
-        Option(
-            "Copy the tensors whose names match from one side, zs or ft. May be repeated.",
-            metavar="SIDE:PATTERN",
-            group=RULES,
-        ),
-    ] = EMPTY
-    only: Annotated[
-        Texts, Option("Write only the tensors whose names match. May be repeated.", metavar="PATTERN", group=RULES)
-    ] = EMPTY
+    alpha_for: AlphaFor = EMPTY
+    depth_alpha: DepthAlpha = None
+    keep: Keep = EMPTY
+    only: Only = EMPTY
     like: Like = None
     rename: Rename = EMPTY
-    fisher: Annotated[
-        Pair | None,
-        Option(
-            "Weight each parameter by its (diagonal) Fisher information.",
-            metavar="ZS_FISHER FT_FISHER",
-            group=RULES,
-            path="input",
-        ),
-    ] = None
-    fisher_floor: Annotated[float, Option("Lower bound for Fisher values.", metavar="X", group=RULES, minimum=0)] = 1e-8
+    fisher: Fisher = None
+    fisher_floor: FisherFloor = 1e-8
     extrapolate: Annotated[bool, Option("Allow alpha outside [0, 1].", group=RULES)] = False
     frozen_tolerance: FrozenTolerance = None
-    allow_non_finite: Annotated[
-        bool, Option("Write the output even if mixing produced infinities or NaN.", group=OUTPUT)
-    ] = False
-    dtype: Annotated[
-        Dtype, Option("Output dtype, for example fp32, bf16 or fp16.", group=OUTPUT, default="same as the inputs")
-    ] = ABSENT
+    allow_non_finite: AllowNonFinite = False
+    dtype: OutputDtype = ABSENT
     shard_size: Annotated[
         str | None,
         Option(
             "Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT
         ),
     ] = None
-    recalibrate: Annotated[
-        str | None,
-        Option(
-            "Recompute batch-norm statistics on this data set, ideally the training images.",
-            metavar="DATASET",
-            group=DATA,
-            path="input",
-            completes="data sets",
-        ),
-    ] = None
+    recalibrate: Recalibrate = None
     data: DataRoot = ABSENT
     max_bad: MaxBad = 0
     max_pixels: MaxPixels = None
@@ -789,15 +814,22 @@ class SweepOptions(Options):
             path="input",
         ),
     ] = EMPTY
-    frozen_tolerance: FrozenTolerance = None
     refine: Annotated[
         bool, Option("Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)
     ] = False
     output_ensemble: Annotated[
         bool, Option("Also evaluate the output-space ensemble (1 - alpha) f(x, zs) + alpha f(x, ft).", group=MEASURE)
     ] = False
+    alpha_for: AlphaFor = EMPTY
+    depth_alpha: DepthAlpha = None
+    keep: Keep = EMPTY
+    only: Only = EMPTY
     like: Like = None
     rename: Rename = EMPTY
+    fisher: Fisher = None
+    fisher_floor: FisherFloor = 1e-8
+    frozen_tolerance: FrozenTolerance = None
+    recalibrate: Recalibrate = None
     analyze: Annotated[
         bool, Option("Also analyse how the two models differ: diversity, CKA, overrides, confidence.", group=MEASURE)
     ] = False
@@ -808,6 +840,16 @@ class SweepOptions(Options):
             group=MEASURE,
         ),
     ] = False
+    output: Annotated[
+        OptionalPath,
+        Option(
+            "Also write the recommended mixture, as wise merge does.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ] = ABSENT
     save: Annotated[
         str | None,
         Option(
@@ -817,6 +859,8 @@ class SweepOptions(Options):
             path="output",
         ),
     ] = None
+    allow_non_finite: AllowNonFinite = False
+    dtype: OutputDtype = ABSENT
     plot: Annotated[
         OptionalPath, Option("Plot shifts against the reference.", metavar="FILE", group=OUTPUT, path="output")
     ] = ABSENT

@@ -36,7 +36,9 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.architecture import with_named_config
+from mergekit_wise.models.merge_command import merge_options
 from mergekit_wise.models.pair_notes import (
+    BATCH_NORM,
     SAME,
     differ_in_dtype,
     notes_on_order,
@@ -158,19 +160,7 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
 
     Raises UsageError for alphas that are none.
     """
-    merged = MergeOptions(
-        options.zeroshot,
-        options.finetuned,
-        str(options.save),
-        like=options.like,
-        rename=options.rename,
-        base=options.base,
-        frozen_tolerance=options.frozen_tolerance,
-        device=options.device,
-        mmap=options.mmap,
-        progress=options.progress,
-    )
-    return merged, sweep_alphas(options)
+    return merge_options(options, merge_rules(options), str(options.save)), sweep_alphas(options)
 
 
 def sweep_alphas(options: SweepOptions) -> tuple[float, ...]:
@@ -191,16 +181,17 @@ def preview(options: MergeOptions) -> MergePreview:
         return MergePreview(job.plan, plan.size, len(plan.files), free_bytes(output.resolve().parent), job.notes)
 
 
-def merge_rules(options: MergeOptions) -> Rules:
-    """The rules that the options describe. Raises UsageError."""
+def merge_rules(options: MergeOptions | SweepOptions) -> Rules:
+    """The rules that the options describe; a sweep's have the default alpha. Raises UsageError."""
+    given = options if isinstance(options, MergeOptions) else None
     return Rules(
-        alpha=options.alpha,
+        alpha=given.alpha if given else 0.5,
         alpha_for=tuple(map(parse_alpha_for, options.alpha_for)),
         depth=parse_depth(options.depth_alpha) if options.depth_alpha else None,
         keep=tuple(map(parse_keep, options.keep)),
         only=options.only,
         dtype=parse_dtype(options.dtype) if options.dtype else None,
-        extrapolate=options.extrapolate,
+        extrapolate=given is not None and given.extrapolate,
         frozen_tolerance=options.frozen_tolerance,
     )
 
@@ -265,12 +256,6 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
     """Open the inputs, check that they fit, and plan."""
     rules = merge_rules(options)
     with ExitStack() as stack:
-
-        def opened(source: str | Path) -> Checkpoint:
-            checkpoint = open_source(source, mmap=options.mmap)
-            stack.enter_context(closing(checkpoint))
-            return checkpoint
-
         naming = parse_naming(options.like, options.rename)
         first, second, naming = stack.enter_context(
             open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap)
@@ -278,12 +263,23 @@ def _opened(options: MergeOptions) -> Iterator[_Merge]:
         if options.model:
             first, second = (with_named_config(side, options.model) for side in (first, second))
         pair = match(first, second, rules, naming)
-        fishers = None
-        if options.fisher is not None:
-            first, second = opened(options.fisher[0]), opened(options.fisher[1])
-            names = named_like(pair, first, "zeroshot"), named_like(pair, second, "finetuned")
-            fishers = open_fishers(pair, *names, options.fisher_floor)
-        yield _planned(options, pair, rules, fishers)
+        yield _planned(options, pair, rules, stack.enter_context(opened_fishers(options, pair)))
+
+
+@contextmanager
+def opened_fishers(options: MergeOptions | SweepOptions, pair: Pair) -> Iterator[Fishers | None]:
+    """The Fisher information of both sides under the names of the pair; None if the options give none.
+
+    Raises CheckpointError or MismatchError if it is not that of the pair.
+    """
+    with ExitStack() as stack:
+        if options.fisher is None:
+            yield None
+            return
+        first, second = (open_source(source, mmap=options.mmap) for source in options.fisher)
+        stack.enter_context(closing(first, second))
+        names = named_like(pair, first, "zeroshot"), named_like(pair, second, "finetuned")
+        yield open_fishers(pair, *names, options.fisher_floor)
 
 
 def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers | None) -> _Merge:
@@ -382,7 +378,4 @@ def _notes(pair: Pair, outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> 
         yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
     mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
     if mixed and not recalibrated:
-        yield (
-            "batch-norm statistics were mixed like weights, but a merged model's statistics are not the average of the "
-            "two models' statistics; --recalibrate DATASET recomputes them on images, ideally the training images"
-        )
+        yield BATCH_NORM

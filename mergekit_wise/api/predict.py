@@ -26,7 +26,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.measure import require_outside
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant, reader
-from mergekit_wise.merging import Rules, parse_naming
+from mergekit_wise.merging import Rules, described_by, make_plan, parse_naming
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.pair_notes import notes_on_order, notes_on_preprocessing, notes_on_reading, template
 from mergekit_wise.models.pairing import match, open_pair
@@ -178,8 +178,9 @@ def _opened(options: PredictOptions) -> Iterator[_Models]:
             assert alpha is not None
             return Variant.mixed(name, weights, Point.of_alpha(alpha), Rules(alpha=alpha))
 
-        said = () if options.model else tuple(notes_on_preprocessing(pair, "finetuned"))
-        yield _Models(template(pair), mixture, (*notes_on_reading(pair), *notes_on_order(pair), *said))
+        plan = make_plan(pair, Rules())
+        said = () if options.model else tuple(notes_on_preprocessing(pair, described_by(pair, plan)))
+        yield _Models(template(pair, plan), mixture, (*notes_on_reading(pair), *notes_on_order(pair), *said))
 
 
 def _with_classes(

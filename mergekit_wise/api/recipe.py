@@ -30,10 +30,10 @@ from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.merge import sweep_alphas
 from mergekit_wise.api.report import report, require_outputs
 from mergekit_wise.api.sweep import SweepReport, sweep
-from mergekit_wise.api.zeroshot import zeroshot
+from mergekit_wise.api.zeroshot import prompts_of, zeroshot
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite
-from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
+from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_templates
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.unlabelled import open_unlabelled
@@ -190,7 +190,7 @@ class _Recipe:
 
     def _swept_earlier(self) -> SweepReport:
         """What the sweep found, by running it again on its results, which may hold those of other options, too."""
-        again = replace(self._sweep_options(), save=None, per_class=None, per_sample=None, redo=False)
+        again = replace(self._sweep_options(), output=None, save=None, per_class=None, per_sample=None, redo=False)
         return run(sweep, again)
 
     @property
@@ -218,9 +218,9 @@ class _Recipe:
         options = ZeroshotOptions(**values, progress=self.options.progress)
         inputs = {
             "checkpoint": _digest_of_checkpoint(options.checkpoint),
-            "options": _without(given, "checkpoint", "output", "classes", "templates", "device"),
-            "classes": read_classnames(options.classes),
-            "templates": _templates(options.templates),
+            "options": _without(given, "checkpoint", "output", "classes", "templates", "device", "data"),
+            "classes": prompts_of(options)[0],
+            "templates": prompts_of(options)[1] if options.dataset else _templates(options.templates),
             "version": __version__,
         }
         return Step("zeroshot", inputs, (Path(options.output),), lambda again: run(zeroshot, options))
@@ -247,9 +247,12 @@ class _Recipe:
         sets = suite.datasets
         if options.select_on and options.select_on not in [dataset.name for dataset in sets]:
             sets += open_suite(options.select_on, options.data).datasets
+        recalibrated = options.recalibrate and open_suite(options.recalibrate, options.data, use="recalibrate").datasets
         inputs = {
-            "checkpoints": [_digest_of_checkpoint(self.zeroshot), _digest_of_checkpoint(self.finetuned)],
-            "data": [(dataset.name, fingerprint(dataset)) for dataset in sets],
+            "checkpoints": [
+                _digest_of_checkpoint(source) for source in (self.zeroshot, self.finetuned, *(options.fisher or ()))
+            ],
+            "data": [(dataset.name, fingerprint(dataset)) for dataset in (*sets, *(recalibrated or ()))],
             "alphas": sweep_alphas(options),
             "suite": [options.suite, *(_measured_by(dataset, dataset is suite.reference) for dataset in sets)],
             "options": _without(
@@ -266,7 +269,8 @@ class _Recipe:
                 self.results.unlink(missing_ok=True)
             keep(run(sweep, options))
 
-        return Step("sweep", inputs, (self.results,), measure, basis=("checkpoints", "data", "version"))
+        outputs = (self.results, *(() if options.output is None else (Path(options.output),)))
+        return Step("sweep", inputs, outputs, measure, basis=("checkpoints", "data", "version"))
 
     def _sweep_options(self) -> SweepOptions:
         values = {**self.steps["sweep"], "results": self.results, "progress": self.options.progress}

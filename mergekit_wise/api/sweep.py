@@ -1,6 +1,7 @@
 """Evaluate every alpha on a suite and recommend one."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,30 +25,34 @@ from mergekit_wise.api.estimation import (
     require_estimable,
     without_labels,
 )
-from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
+from mergekit_wise.api.merge import merge, merge_each, merge_rules, opened_fishers, preview, sweep_alphas
+from mergekit_wise.api.mixtures import WITH_HEAD, match_to_measure, zero_shot_side
 from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
-from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError, WiseError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
+from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
-from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
+from mergekit_wise.merging import Fishers, Pair, Rules, described_by, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
 from mergekit_wise.merging.parameters import with_point
+from mergekit_wise.models.merge_command import merge_command, merge_options, rule_text
 from mergekit_wise.models.pair_notes import (
     SAME,
+    notes_on_batch_norm,
     notes_on_order,
     notes_on_plan,
     notes_on_preprocessing,
     notes_on_reading,
     template,
 )
-from mergekit_wise.models.pairing import match, open_pair
-from mergekit_wise.option_types import takes
-from mergekit_wise.options import SweepOptions
+from mergekit_wise.models.pairing import open_pair
+from mergekit_wise.option_types import run, takes
+from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
 from mergekit_wise.results.record import column_names, to_candidates
@@ -70,6 +75,7 @@ class SweepReport:
             whose results were reused from a file that holds no answers.
         without_labels: what is estimated on images without labels; None if there are none.
         dynamic: what an alpha for each image achieves, if requested.
+        merge_command: the line of ``wise merge`` that makes the recommended mixture.
     """
 
     records: tuple[Record, ...]
@@ -83,6 +89,7 @@ class SweepReport:
     answers: tuple[Answers, ...] = ()
     without_labels: WithoutLabels | None = None
     dynamic: tuple[DynamicGain, ...] = ()
+    merge_command: str = ""
 
     @property
     def recommendation(self) -> Recommendation:
@@ -119,19 +126,32 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
+    given, rules = options, merge_rules(options)
     naming = parse_naming(options.like, options.rename)
-    opening = open_pair(
-        options.zeroshot,
-        options.finetuned,
-        naming,
-        base=options.base,
-        mmap=options.mmap,
-        to_evaluate=options.like is None,
-    )
-    with opening as (first, second, naming), joined(options.device) as (ranks, _):
+    with ExitStack() as stack:
+        ranks, _ = stack.enter_context(joined(options.device))
+        zeroshot = stack.enter_context(zero_shot_side(options, naming, rules))
+        options = replace(options, zeroshot=zeroshot.source)
+        first, second, naming = stack.enter_context(
+            open_pair(
+                options.zeroshot,
+                options.finetuned,
+                naming,
+                base=options.base,
+                mmap=options.mmap,
+                to_evaluate=options.like is None,
+            )
+        )
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
-        work = _Sweep(match(first, second, naming=naming), options, ranks)
+        pair, rules, unneeded = match_to_measure(first, second, rules, naming, options)
+        fishers = stack.enter_context(opened_fishers(options, pair))
+        name = f"{_name_of(given.zeroshot, pair)} + {pair.finetuned.path.name}"
+        work = _Sweep(pair, rules, fishers, options, name, ranks)
+        work.require_effect(tried)
         saves = ranks.rank == 0
+        if options.output is not None:
+            run(preview, work.merge(tried[0], options.output))
+            require_outside([options.output], _suite(options).datasets)
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
@@ -140,13 +160,27 @@ def sweep(options: SweepOptions) -> SweepReport:
             saved += work.save(between) if saves else ()
             found = work.run(tried)
             added += found.measured.added
-        rules = work.rules
+        plan = make_plan(pair, rules)
         notes = (
-            *notes_on_reading(work.pair),
-            *notes_on_order(work.pair),
-            *(() if options.model else notes_on_preprocessing(work.pair, "finetuned")),
-            *notes_on_plan(work.pair, rules, make_plan(work.pair, rules)),
+            *zeroshot.notes,
+            *notes_on_reading(pair),
+            *unneeded,
+            *notes_on_order(pair),
+            *(() if options.model else notes_on_preprocessing(pair, described_by(pair, plan))),
+            *notes_on_plan(pair, rules, plan),
+            *work.notes,
         )
+        chosen = work.merge(found.choice.recommendation.point, options.output or _unused_name(options))
+        written: tuple[Path, ...] = ()
+        failure = ""
+        if options.output is not None and saves:
+            try:
+                written = (run(merge, chosen).output,)
+            except WiseError as error:
+                failure = str(error)
+        line = merge_command(replace(chosen, zeroshot=given.zeroshot))
+        if zeroshot.command:
+            line = f"{zeroshot.command} && {merge_command(replace(chosen, zeroshot=WITH_HEAD))}"
     measured, candidates = found.measured, found.candidates
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
@@ -160,11 +194,14 @@ def sweep(options: SweepOptions) -> SweepReport:
         measured.missing,
         added,
         (*notes, *measured.notes, *(found.without_labels.notes if found.without_labels else ()), *said),
-        saved,
+        (*saved, *written),
         measured.answers,
         found.without_labels,
         dynamic,
+        line,
     )
+    if failure:
+        raise Unsaved(failure, report)
     if options.results is not None and saves:
         try:
             if found.without_labels is not None:
@@ -194,10 +231,28 @@ class _Found:
 class _Sweep:
     """A pair whose mixtures are measured, again whenever some are added."""
 
-    def __init__(self, pair: Pair, options: SweepOptions, ranks: Ranks) -> None:
-        self.pair, self.options, self.ranks = pair, options, ranks
-        self.rules = Rules(frozen_tolerance=options.frozen_tolerance)
-        self._weights = InterpolatedWeights(pair)
+    def __init__(
+        self, pair: Pair, rules: Rules, fishers: Fishers | None, options: SweepOptions, name: str, ranks: Ranks
+    ) -> None:
+        self.pair, self.rules, self.options, self.name, self.ranks = pair, rules, options, name, ranks
+        plan = make_plan(pair, rules)
+        recalibration = None if options.recalibrate is None else open_recalibration(options, pair, plan)
+        self._weights = InterpolatedWeights(pair, fishers, recalibration)
+        self.notes: tuple[str, ...] = () if recalibration is not None else tuple(notes_on_batch_norm(pair, plan))
+
+    def require_effect(self, points: Sequence[Point]) -> None:
+        """Raise UsageError if the rules leave nothing that differs between the points."""
+        free = [name for name in self.pair.names if not self.rules.kept(name)]
+        alphas = [with_point(self.rules, point).alphas(free) for point in points]
+        if free and len(alphas) > 1 and all(each == alphas[0] for each in alphas):
+            raise UsageError(
+                "The other rules set the alpha of every tensor that is mixed, so that all alphas give the same "
+                "weights. Measure them with one alpha: --alphas 0.5."
+            )
+
+    def merge(self, point: Point, output: str | Path) -> MergeOptions:
+        """The merge that writes the mixture at a point."""
+        return merge_options(self.options, with_point(self.rules, point), output)
 
     def run(self, points: Sequence[Point]) -> _Found:
         """Measure every mixture on the suite and on the data set for the choice, unless the results file holds it."""
@@ -239,7 +294,8 @@ class _Sweep:
         if self.options.save is None:
             return ()
         alphas = [point.numbers[0] for point in points]
-        return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
+        merged = merge_options(self.options, self.rules, self.options.save)
+        return tuple(report.output for report in merge_each(merged, alphas))
 
     def _measure(
         self,
@@ -248,9 +304,16 @@ class _Sweep:
         comparison: PairAnalysis | None,
         unlabelled: Sequence[Path] = (),
     ) -> Measured:
-        name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
-        return measure(template(self.pair), variants, options, comparison, unlabelled)
+        every = [with_point(self.rules, point) for point in points]
+        ends = [self.rules.at_end(alpha) for alpha in (0.0, 1.0)]  # by which the pair is known
+        self.notes = tuple(dict.fromkeys((*self.notes, *self._weights.prepare((*every, *ends), options.progress))))
+        rule = rule_text(merge_options(self.options, self.rules, "FILE"))
+        variants = [
+            Variant.mixed(self.name, self._weights, point, rules, rule)
+            for point, rules in zip(points, every, strict=True)
+        ]
+        layout = template(self.pair, make_plan(self.pair, self.rules))
+        return measure(layout, variants, options, comparison, unlabelled)
 
 
 def as_measurements(measured: Measured, points: Sequence[Point]) -> Measurements:
@@ -284,6 +347,19 @@ def _require_choice(options: SweepOptions) -> None:
         raise UsageError("--select-on chooses on one data set alone; --cross-fit leave-one-out needs the shifts.")
     if len(_suite(options).shifts) < 2:
         raise UsageError("--cross-fit leave-one-out needs at least two shifts. Name more with --suite.")
+
+
+def _name_of(given: str | Path, pair: Pair) -> str:
+    """The name of the zero-shot checkpoint as it was given, also where a head was made for it."""
+    return Path(given).name if pair.zeroshot.path.name == WITH_HEAD else pair.zeroshot.path.name
+
+
+def _unused_name(options: SweepOptions) -> str:
+    """A name for the recommended mixture that is not that of an input."""
+    inputs = {Path(source).name for source in (options.zeroshot, options.finetuned)}
+    return next(
+        name for name in ("merged.safetensors", "wise-ft.safetensors", "mixture.safetensors") if name not in inputs
+    )
 
 
 def _require_plot(path: Path, options: SweepOptions) -> None:

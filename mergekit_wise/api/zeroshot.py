@@ -15,10 +15,20 @@ from mergekit_wise.checkpoint import (
     write_checkpoint,
 )
 from mergekit_wise.checkpoint.formats import planner_of
-from mergekit_wise.datasets.class_names import imagenet_classnames, notes_on_prompts, read_classnames, read_templates
+from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.class_names import (
+    Note,
+    imagenet_classnames,
+    notes_on_prompts,
+    read_classnames,
+    read_templates,
+    unheard,
+)
+from mergekit_wise.errors import CheckpointError, UsageError
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.destinations import StorageArray, converted_tensors
+from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.opening import open_model
@@ -53,9 +63,7 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     require_folder(output)
     planner_of(output)
     notes: list[str] = []
-    names = read_classnames(options.classes, notes.append)
-    default = "openai" if names == imagenet_classnames() else "plain"
-    prompts = read_templates(options.templates or default, notes.append)
+    names, prompts = prompts_of(options, notes.append)
     notes += notes_on_prompts(names)
     open_device(options.device)
     source = open_source(options.checkpoint, mmap=options.mmap)
@@ -66,6 +74,37 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
         metadata = {"format": "pt", CONFIG_KEY: json.dumps(opened.config), CLASSNAMES_KEY: json.dumps(list(names))}
         write_checkpoint(output, _tower(source, opened) | head, metadata)
         return ZeroShotReport(output, opened.architecture, names, prompts, (*source.notes, *notes))
+
+
+def prompts_of(options: ZeroshotOptions, note: Note = unheard) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The class names and the templates of the head. Raises SuiteError, CheckpointError or UsageError."""
+    given = [name for name in ("head_of", "dataset") if getattr(options, name) is not None]
+    if given and options.classes != "imagenet":
+        flag = given[0].replace("_", "-")
+        raise UsageError(f"--classes and --{flag} both say what the classes are. Give only one of the two.")
+    # The reference is what a model is fine-tuned for.
+    dataset = None if options.dataset is None else open_suite(options.dataset, options.data).datasets[0]
+    for sentence in () if dataset is None else dataset.titled_notes:
+        note(sentence)
+    if options.head_of is not None:
+        names = _names_of_head(options.head_of, mmap=options.mmap)
+    else:
+        names = read_classnames(options.classes, note) if dataset is None else dataset.classnames
+    if options.templates is None and dataset is not None:
+        return names, dataset.templates
+    default = "openai" if names == imagenet_classnames() else "plain"
+    return names, read_templates(options.templates or default, note)
+
+
+def _names_of_head(source: str | Path, *, mmap: bool) -> tuple[str, ...]:
+    checkpoint = open_source(source, mmap=mmap)
+    with closing(checkpoint):
+        names = declared_class_names(checkpoint)
+    if names is None:
+        raise CheckpointError(
+            f"--head-of {source}: does not name the classes of its head. Give them with --classes FILE."
+        )
+    return names
 
 
 Tensors = dict[str, tuple[TensorInfo, StorageArray]]

@@ -93,7 +93,8 @@ def _print_json(report: "SweepReport") -> None:
 
     chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
     records = [as_entry(record) for record in report.records]
-    found: dict[str, object] = {"recommended": chosen, "choice": _as_json(report.choice), "records": records}
+    found: dict[str, object] = {"recommended": chosen, "merge": report.merge_command}
+    found |= {"choice": _as_json(report.choice), "records": records}
     if report.dynamic:
         found["dynamic"] = [asdict(gain) for gain in report.dynamic]
     if report.analyses:
@@ -123,6 +124,8 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
         out.print(f"{report.choice.cross_fit.sentence[:1].upper()}{report.choice.cross_fit.sentence[1:]}.")
     if chosen.warning:
         out.print(chosen.warning)
+    out.print("To write this mixture:")
+    out.print(f"    {report.merge_command}", soft_wrap=True)
 
 
 def _show_more(report: "SweepReport") -> None:

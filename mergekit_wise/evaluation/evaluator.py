@@ -96,15 +96,7 @@ def open_evaluator(
 ) -> Iterator[Evaluator]:
     """An evaluator on `device` for checkpoints like `template`. Raises ModelError, CheckpointError, UsageError."""
     with _head_file(options) as file:
-        own_head = str(options.head) != ZERO_SHOT_HEAD
-        model = open_model(
-            template,
-            options.model,
-            head=file,
-            reading=HeadReading(options.head_features, options.head_rows),
-            own_head=own_head,
-            image_size=options.image_size,
-        )
+        model = _open_model(template, options, file)
         for text in model.notes:
             note(text)
         if model.has_own_head and options.templates is not None:
@@ -131,6 +123,23 @@ def open_evaluator(
         options.progress,
     )
     yield Evaluator(model, Heads(model, name, options.progress, note), engine)
+
+
+def needed_names(template: Checkpoint, options: ModelOptions) -> frozenset[str]:
+    """The names of the tensors that an evaluation with these options needs. Raises ModelError, CheckpointError."""
+    with _head_file(options) as file:
+        return frozenset(_open_model(template, options, file).names)
+
+
+def _open_model(template: Checkpoint, options: ModelOptions, head: Checkpoint | None) -> Model:
+    return open_model(
+        template,
+        options.model,
+        head=head,
+        reading=HeadReading(options.head_features, options.head_rows),
+        own_head=str(options.head) != ZERO_SHOT_HEAD,
+        image_size=options.image_size,
+    )
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pair_notes import template
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.options import MergeOptions
+from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.progress import Progress, silent
 
 _AHEAD = 4
@@ -48,6 +48,8 @@ class Recalibration:
         model: a module for the merged weights.
         inputs: the checkpoint's names of the tensors that the statistics depend on.
         device: where the model computes.
+        max_bad: how many images may be unreadable.
+        images: the decoded images, which several mixtures need.
     """
 
     dataset: Dataset
@@ -55,6 +57,7 @@ class Recalibration:
     inputs: frozenset[str]
     device: str
     max_bad: int = 0
+    images: "_Kept" = field(default_factory=lambda: _Kept())
 
     def with_record(self, metadata: Mapping[str, str], found: "Statistics") -> dict[str, str]:
         """The metadata of a merged file, with the images and the SHA-256 of each of the tensors that were `found`."""
@@ -86,13 +89,14 @@ class Recalibration:
             workers=default_workers(),
             max_bad=self.max_bad,
             progress=progress,
+            kept=self.images,
         )
         state, theirs = model.module.state_dict(), {module: name for name, module in model.names.items()}
         found = {}
         for name in names:
             step = steps.get(theirs.get(name, ""))
             if step is not None:
-                values = state[name].cpu().numpy().reshape(-1)
+                values = state[name].cpu().numpy().reshape(-1).copy()  # the next mixture's go into the same memory
                 as_stored = encode(values, step.info.dtype, Scratch()) if step.info.dtype.kind == "float" else values
                 found[step.info.name] = as_stored
         return Statistics(found, bad)
@@ -109,7 +113,7 @@ class Statistics:
     bad: Mapping[int, str]
 
 
-def open_recalibration(options: MergeOptions, pair: Pair, plan: Sequence[TensorPlan]) -> Recalibration:
+def open_recalibration(options: MergeOptions | SweepOptions, pair: Pair, plan: Sequence[TensorPlan]) -> Recalibration:
     """A recalibration on the data set that ``--recalibrate`` names, or the reference of a suite.
 
     Raises SuiteError, UsageError or ModelError now, before anything is mixed, if the merged model cannot be run on
@@ -121,7 +125,7 @@ def open_recalibration(options: MergeOptions, pair: Pair, plan: Sequence[TensorP
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:
         raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
-    opened = open_model(template(pair), options.model)
+    opened = open_model(template(pair, plan), options.model)
     batch_norms(opened.module)
     if not opened.has_own_head:
         opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics do not depend on the head
@@ -144,16 +148,17 @@ def recalibrate(
     workers: int = 0,
     max_bad: int = 0,
     progress: Progress = silent,
+    kept: "_Kept | None" = None,
 ) -> tuple[list[str], dict[int, str]]:
     """Set the running means and variances of `module`, on `device`, to the averages over the images' batches.
 
     This is torch's ``update_bn``, which was made for averaged weights. Returns the names of the buffers that are set,
-    and why each unreadable image is, by index.
+    and why each unreadable image is, by index. Images that `kept` holds are not decoded again.
 
     Raises ModelError if the module has no batch norm, SuiteError if more than `max_bad` images cannot be read.
     """
     norms = batch_norms(module)
-    images = _Images(preprocess, dataset, device, batch_size, workers, max_bad, progress)
+    images = _Images(preprocess, dataset, device, batch_size, workers, max_bad, progress, kept or _Kept(0))
     update_bn(images, module)
     module.eval()
     parts = ("running_mean", "running_var", "num_batches_tracked")
@@ -168,6 +173,24 @@ def batch_norms(module: nn.Module) -> list[str]:
     return norms
 
 
+@dataclass(slots=True)
+class _Kept:
+    """Decoded images, uint8, for the next mixture: all of them, or none where they take more than `room` bytes."""
+
+    room: int = 1 << 30
+    batches: list[NDArray[np.uint8]] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+    is_complete: bool = False
+
+    def add(self, pixels: NDArray[np.uint8]) -> None:
+        """Keep a batch if there is room for it, and else no batch at all."""
+        self.room -= pixels.nbytes
+        if self.room >= 0:
+            self.batches.append(pixels)
+        else:
+            self.batches.clear()
+
+
 @dataclass(frozen=True, slots=True)
 class _Images:
     """Batches in a fixed random order: in the order of the files, a batch would hold images of one class."""
@@ -179,10 +202,18 @@ class _Images:
     workers: int
     max_bad: int
     progress: Progress
-    bad: dict[int, str] = field(default_factory=dict)
+    kept: _Kept
+
+    @property
+    def bad(self) -> dict[int, str]:
+        """Why each unreadable image is, by index."""
+        return self.kept.bad
 
     def __iter__(self) -> Iterator[Tensor]:
         """Normalised images, float32 [n, 3, H, W], without unreadable ones, which are collected in `bad`."""
+        if self.kept.is_complete:
+            yield from map(self._normalised, self.kept.batches)
+            return
         dataset, size, workers = self.dataset, self.batch_size, self.workers
         order = np.random.default_rng(0).permutation(len(dataset))
         batches = [order[start : start + size] for start in range(0, len(order), size)]
@@ -193,6 +224,11 @@ class _Images:
                 require_few(dataset, self.bad, self.max_bad)
                 good = np.flatnonzero(~np.isin(batch.indices, list(self.bad)))
                 if len(good):
-                    yield self.preprocess.normalise(torch.from_numpy(batch.pixels[good]).to(self.device))
+                    self.kept.add(pixels := batch.pixels[good])
+                    yield self._normalised(pixels)
                 done += len(batch.indices)
                 self.progress("Recalibrating", done, len(dataset), "images")
+        self.kept.is_complete = self.kept.room >= 0
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        return self.preprocess.normalise(torch.from_numpy(pixels).to(self.device))

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
-from mergekit_wise.merging import Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
+from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
+from mergekit_wise.merging import Fishers, Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.rules import Side
 from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
 from mergekit_wise.models.model import Model
+from mergekit_wise.progress import Progress
 
 TensorData = tuple[TensorInfo, NDArray[np.generic]]
 """A tensor's name, dtype and shape, and its elements in its dtype's storage, flattened or not."""
@@ -33,24 +35,42 @@ class InterpolatedWeights:
     """Sets the weights of mixtures of `pair`, whatever their rules, in a model.
 
     What is not the same in all mixtures is mixed on the model's device from both versions, which are kept there in the
-    dtypes of the files; a tensor is copied into the model only if the mixture before had another one.
+    dtypes of the files; a tensor is copied into the model only if the mixture before had another one. `fishers` weights
+    elements; with `recalibration`, each mixture that was prepared has batch-norm statistics of its own.
     """
 
     pair: Pair
+    fishers: Fishers | None = None
+    recalibration: Recalibration | None = None
     _model: Model | None = None
     _sides: dict[tuple[str, Side], Tensor] = field(default_factory=dict)
-    _installed: dict[str, TensorPlan] = field(default_factory=dict)
+    _installed: dict[str, object] = field(default_factory=dict)
+    _statistics: dict[Rules, Statistics] = field(default_factory=dict)
     _plans: dict[Rules, Mapping[str, TensorPlan]] = field(default_factory=dict)
     _digests: dict[TensorPlan, str] = field(default_factory=dict)
     _equal: dict[str, bool] = field(default_factory=dict)
 
+    def prepare(self, every: Iterable[Rules], progress: Progress) -> tuple[str, ...]:
+        """Estimate the batch-norm statistics of mixtures, if they are recalibrated; returns notes on the images."""
+        if self.recalibration is None:
+            return ()
+        notes: list[str] = []
+        for rules in every:
+            if rules not in self._statistics:
+                plan = tuple(self._plan(rules).values())
+                self._statistics[rules] = self.recalibration.statistics(self._mixer, plan, progress)
+            notes += self.recalibration.notes(self._statistics[rules])
+        return tuple(dict.fromkeys(notes))
+
     def read(self, rules: Rules, name: str) -> TensorData:
         """A tensor of a mixture, mixed on the CPU."""
-        step = self._plan(rules)[name]
-        return step.info, self._mixer.whole(step)
+        step, estimated = self._plan(rules)[name], self._estimated(rules)
+        return step.info, estimated[name] if name in estimated else self._mixer.whole(step)
 
     def digest(self, rules: Rules, name: str) -> str:
         """The digest of that tensor; what is the same in several mixtures is hashed once."""
+        if name in self._estimated(rules):
+            return tensor_digest(self.read(rules, name))
         step = self._constant(self._plan(rules)[name])
         if step not in self._digests:
             self._digests[step] = tensor_digest(self.read(rules, name))
@@ -62,22 +82,37 @@ class InterpolatedWeights:
             self._sides.clear()
             self._installed.clear()
             self._model = model
-        steps = {name: self._constant(step) for name, step in self._plan(rules).items() if name in model.names}
-        changed = {name: step for name, step in steps.items() if self._installed.get(name) != step}
+        plan, wanted = self._plan(rules), self._wanted(rules)
+        changed = {name for name in plan if name in model.names and self._installed.get(name) != wanted[name]}
         device = next(model.module.parameters()).device
-        model.set_weights({name: (step.info, self._mixed(step, device)) for name, step in changed.items()})
-        self._installed.update(changed)
+        estimated = self._estimated(rules)
+        model.set_weights(
+            {
+                name: self.read(rules, name)
+                if name in estimated
+                else (plan[name].info, self._mixed(self._constant(plan[name]), device))
+                for name in changed
+            }
+        )
+        self._installed.update({name: wanted[name] for name in changed})
 
     def varying(self, model: Model, every: Iterable[Rules]) -> set[str]:
         """The checkpoint's names of those tensors of the model that are not the same in all of these mixtures."""
-        plans = [self._plan(rules) for rules in every]
-        return {
-            name for name in plans[0] if name in model.names and len({self._constant(plan[name]) for plan in plans}) > 1
-        }
+        wanted = [self._wanted(rules) for rules in every]
+        return {name for name in wanted[0] if name in model.names and len({each[name] for each in wanted}) > 1}
+
+    def _wanted(self, rules: Rules) -> Mapping[str, object]:
+        """What decides the values of each tensor of a mixture, for comparisons."""
+        estimated = self._estimated(rules)
+        return {name: rules if name in estimated else self._constant(step) for name, step in self._plan(rules).items()}
+
+    def _estimated(self, rules: Rules) -> Mapping[str, NDArray[np.generic]]:
+        """The tensors of a mixture that were estimated on images rather than mixed."""
+        return self._statistics[rules].tensors if self.recalibration is not None else {}
 
     @property
     def _mixer(self) -> Mixer:
-        return Mixer(self.pair, open_backend("cpu"))
+        return Mixer(self.pair, open_backend("cpu"), self.fishers)
 
     def _plan(self, rules: Rules) -> Mapping[str, TensorPlan]:
         if rules not in self._plans:
@@ -109,7 +144,8 @@ class InterpolatedWeights:
         elif step.action == "mix":
             dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
             frozen = step.frozen_tolerance is not None and self._mixer.source(step) != "mixed"
-            if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen:
+            weighted = self.fishers is not None and name in self.fishers.zeroshot.tensors
+            if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen and not weighted:
                 first, second = self._side(name, "zeroshot", device), self._side(name, "finetuned", device)
                 return mixture(first, second, torch_dtype(out), step.alpha)
         return as_tensor(step.info, self._mixer.whole(step))

@@ -6,7 +6,7 @@ from mergekit_wise.merging.mixing import Mixer, blocks
 from mergekit_wise.merging.movement import Movement, each_movement, movements
 from mergekit_wise.merging.naming import AS_ZEROSHOT, Naming, parse_naming, read_naming, renamed
 from mergekit_wise.merging.pair import Differences, Pair, align, differences, unresolved
-from mergekit_wise.merging.plan import TensorPlan, make_plan
+from mergekit_wise.merging.plan import TensorPlan, make_plan, unmixable
 from mergekit_wise.merging.provenance import KEY, describe, described_by, read_origin, read_rules
 from mergekit_wise.merging.rules import Rules, check_alpha, parse_alphas
 from mergekit_wise.merging.stream import Outcome, Sink, relative_distance, stream
@@ -44,5 +44,6 @@ __all__ = [
     "relative_distance",
     "renamed",
     "stream",
+    "unmixable",
     "unresolved",
 ]

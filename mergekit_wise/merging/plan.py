@@ -34,11 +34,15 @@ class TensorPlan:
 
 def make_plan(pair: Pair, rules: Rules) -> tuple[TensorPlan, ...]:
     """Decide for every tensor. Raises MismatchError that lists all tensors whose dtypes cannot be mixed."""
-    alphas = rules.alphas(pair.names)
-    plans = {name: _plan(pair, name, alphas[name], rules) for name in pair.names}
+    plans = _plans(pair, rules)
     if refused := [name for name, plan in plans.items() if plan is None]:
         raise MismatchError(_explain_refusal(pair, refused))
     return tuple(plan for plan in plans.values() if plan is not None)
+
+
+def unmixable(pair: Pair, rules: Rules) -> list[str]:
+    """The names of the tensors whose dtypes cannot be mixed, and that no rule copies from one side."""
+    return [name for name, plan in _plans(pair, rules).items() if plan is None]
 
 
 def mixed_dtype(a: DType, b: DType) -> DType | None:
@@ -61,6 +65,11 @@ def narrower(a: DType, b: DType) -> DType:
     return min(a, b, key=lambda dtype: PRECISION.index(dtype.name))
 
 
+def _plans(pair: Pair, rules: Rules) -> dict[str, TensorPlan | None]:
+    alphas = rules.alphas(pair.names)
+    return {name: _plan(pair, name, alphas[name], rules) for name in pair.names}
+
+
 def _explain_refusal(pair: Pair, refused: list[str]) -> str:
     def dtypes(name: str) -> str:
         return f"{pair.zeroshot.info(name).dtype} and {pair.finetuned.info(name).dtype}"
@@ -72,7 +81,7 @@ def _explain_refusal(pair: Pair, refused: list[str]) -> str:
             f"{plural(len(refused), 'tensor')} cannot be mixed because of the dtypes:",
             *(f"  {shown(line, 100)}: {dtypes(names[0])}" for line, names in fold(refused, dtypes)),
             "Save both checkpoints in one floating-point dtype; or copy these tensors from one side (ft: fine-tuned, "
-            "zs: zero-shot) with these options of wise merge:",
+            "zs: zero-shot) with these options:",
             f"    {options}",
         )
     )

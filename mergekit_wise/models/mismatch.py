@@ -3,13 +3,13 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging import Differences, Rules
 from mergekit_wise.merging.patterns import choose_patterns
 from mergekit_wise.merging.rules import MODEL_BLOCK
+from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.renames import propose_renames
 from mergekit_wise.models.summary import Summary, summarize
@@ -18,8 +18,8 @@ from mergekit_wise.wording import fold, plural, shown
 MOST_LINES = 12
 """Lines of names in a message."""
 
-Command = Literal["merge", "diff", "verify", "other"]
-"""Where the message appears: `merge` takes the options that it proposes; `other` commands need two files that fit."""
+Command = Literal["merge", "sweep", "diff", "verify"]
+"""Where the message appears: `merge` and `sweep` take the options that it proposes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +147,9 @@ def _reasons(here: _Mismatch) -> Iterator[str]:
             f"{other} has no text tower, and a head of {plural(second.classes, 'class')} that {one} lacks. To mix the "
             f"heads too, make the zero-shot head from the names of these classes, and give that file in place of {one}:"
         )
-        yield "    " + shlex.join(
-            ["wise", "zeroshot", here.zeroshot.source, "--classes", "FILE", "-o", "zs-head.safetensors"]
-        )
+        named = declared_class_names(here.finetuned) is not None
+        classes = ["--head-of", here.finetuned.source] if named else ["--classes", "FILE"]
+        yield "    " + shlex.join(["wise", "zeroshot", here.zeroshot.source, *classes, "-o", "zs-head.safetensors"])
 
 
 def _lists(here: _Mismatch) -> Iterator[str]:
@@ -187,40 +187,25 @@ def _advice(here: _Mismatch, command: Command) -> Iterator[str]:
     if here.swapped:
         found = Differences(here.found.only_finetuned, here.found.only_zeroshot, here.found.shapes)
         there = replace(here, zeroshot=here.finetuned, finetuned=here.zeroshot, found=found)
-        yield "If so, give them the other way round; what only one of them holds is then copied, not mixed:"
-        yield _merge(there, _options(there), "merged.safetensors")
+        if command == "sweep":
+            yield "If so, give them the other way round."
+        else:
+            yield "If so, give them the other way round; what only one of them holds is then copied, not mixed:"
+            yield _merge(there, _options(there), "merged.safetensors")
     options = _options(here)
     actions = [
         *["give the same tensors the same names"] * ("--rename" in options),
         *["copy what does not fit from one side (zs: zero-shot, ft: fine-tuned)"] * ("--keep" in options),
     ]
     what = f"{'If not, to' if here.swapped else 'To'} {', '.join(actions)} and mix the rest"
-    if command == "merge":
+    if command != "diff":
         differing = (*here.found.only_zeroshot, *here.found.only_finetuned, *here.found.shapes)
         shadowed = any(here.rules.kept(name) for name in differing)
         yield f"{what}, add{' before the other --keep options' if shadowed else ''}:"
         yield f"    {shlex.join(options)}"
-    elif command == "diff":
+    else:
         yield f"{what}:"
         yield _merge(here, options, "merged.safetensors")
-    else:
-        yield from _completed(here, options)
-
-
-def _completed(here: _Mismatch, options: Sequence[str]) -> Iterator[str]:
-    """How to write files that fit, for commands that take no rules: at alpha 0 and 1, with what is missing."""
-    commands, files = [], [here.zeroshot.source, here.finetuned.source]
-    lacks_something = (
-        any(option.startswith("ft:") for flag, option in pairwise(options) if flag == "--keep"),
-        any(option.startswith("zs:") for option in options) or "--rename" in options,
-    )
-    for place, lacks in enumerate(lacks_something):
-        if lacks:
-            files[place] = ("zs-fit.safetensors", "ft-fit.safetensors")[place]
-            commands.append(_merge(here, ["--alpha", str(place), *options], files[place]).strip())
-    yield "To write files that fit, with what one side lacks copied from the other (equal in both, so never mixed):"
-    yield f"    {' && '.join(commands)}"
-    yield f"Then give {files[0]} and {files[1]}."
 
 
 def _merge(here: _Mismatch, options: Sequence[str], output: str) -> str:

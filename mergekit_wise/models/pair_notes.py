@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mergekit_wise.checkpoint import Checkpoint, DType
 from mergekit_wise.errors import ModelError
-from mergekit_wise.merging import Pair, Rules, TensorPlan
+from mergekit_wise.merging import Pair, Rules, TensorPlan, described_by
 from mergekit_wise.merging.rules import Side
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, ResolvedConfig, declared_config, with_declared_config
 from mergekit_wise.models.open_clip_configs import preprocess_differences
@@ -13,6 +13,11 @@ from mergekit_wise.wording import plural
 
 FINETUNED = "mergekit_wise_finetune"
 """The metadata entry that holds, as JSON, how a checkpoint was fine-tuned."""
+
+BATCH_NORM = (
+    "batch-norm statistics were mixed like weights, but a merged model's statistics are not the average of the two "
+    "models' statistics; --recalibrate DATASET recomputes them on images, ideally the training images"
+)
 
 SAME = "both checkpoints have identical weights; alpha has no effect"
 
@@ -96,20 +101,37 @@ def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Itera
         yield note if rules.dtype else f"{note}; --dtype sets another dtype"
 
 
+def notes_on_batch_norm(pair: Pair, plan: Sequence[TensorPlan]) -> Iterator[str]:
+    """A note if batch-norm statistics that differ are mixed; reads them."""
+    mixed = [step.info.name for step in plan if step.action == "mix" and step.info.name.endswith("running_var")]
+    if any(pair.zeroshot.read(name).tobytes() != pair.finetuned.read(name).tobytes() for name in mixed):
+        yield BATCH_NORM
+
+
 def differ_in_dtype(pair: Pair, name: str) -> bool:
     """Whether the two checkpoints hold the tensor in different dtypes."""
     return pair.zeroshot.tensors[name].saved_as != pair.finetuned.tensors[name].saved_as
 
 
-def template(pair: Pair) -> Checkpoint:
-    """The fine-tuned checkpoint, which has the head.
+def template(pair: Pair, plan: Sequence[TensorPlan]) -> Checkpoint:
+    """What a merged file holds, as far as a model is built from it: the names and shapes of `plan`, and metadata.
 
-    What it does not declare is the zero-shot one's: the configuration, and the names of the classes, whose rows are
-    mixed with its own.
+    It is the checkpoint that describes the merged model (`described_by`). What that does not declare is the other
+    one's: the configuration, and the names of the classes, whose rows are mixed with its own.
     """
-    finetuned, names = pair.finetuned, pair.zeroshot.metadata.get(CLASSNAMES_KEY)
-    if names is not None and CLASSNAMES_KEY not in finetuned.metadata:
-        finetuned = replace(finetuned, metadata={**finetuned.metadata, CLASSNAMES_KEY: names})
-    if declared_config(finetuned):
-        return finetuned
-    return with_declared_config(finetuned, declared_config(pair.zeroshot))
+    sides = (pair.finetuned, pair.zeroshot)
+    own, other = sides if described_by(pair, plan) == "finetuned" else sides[::-1]
+    held = {**other.tensors, **own.tensors}
+    tensors = {
+        step.info.name: held[step.info.name]
+        if held[step.info.name].info.shape == step.info.shape
+        else other.tensors[step.info.name]
+        for step in plan
+    }
+    names = other.metadata.get(CLASSNAMES_KEY)
+    own = replace(own, tensors=tensors)
+    if names is not None and CLASSNAMES_KEY not in own.metadata:
+        own = replace(own, metadata={**own.metadata, CLASSNAMES_KEY: names})
+    if declared_config(own):
+        return own
+    return with_declared_config(own, declared_config(other))

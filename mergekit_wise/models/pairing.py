@@ -59,16 +59,14 @@ def match(
     rules: Rules | None = None,
     naming: Naming = AS_ZEROSHOT,
     *,
-    command: Command | None = None,
+    command: Command = "merge",
 ) -> Pair:
     """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
     Buffers that only one of them holds are taken from there. If both know the names of their head's classes, the rows
     of the zero-shot one are put in the fine-tuned one's order. Raises MismatchError that explains every difference that
-    no rule resolves, and proposes what `command` can do: by default a merge's options where there are `rules`. Raises
-    UsageError if a pattern of `rules` matches no tensor.
+    no rule resolves, and proposes what `command` can do. Raises UsageError if a pattern of `rules` matches no tensor.
     """
-    command = command or ("merge" if rules else "other")
     rules = rules or Rules()
     zeroshot, finetuned = _with_buffers(*align(zeroshot, finetuned))
     every = list(dict.fromkeys([*zeroshot.tensors, *finetuned.tensors]))
@@ -82,7 +80,7 @@ def match(
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     mixed = frozenset(name for name in names if not rules.kept(name))
-    zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command == "merge")
+    zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command in ("merge", "sweep"))
     return Pair(zeroshot, finetuned, names, naming)
 
 

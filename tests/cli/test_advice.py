@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging import Differences, Rules, unresolved
 from mergekit_wise.models.mismatch import explain_mismatch
-from mergekit_wise.models.pairing import match
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import options_of
 
@@ -149,28 +148,27 @@ def test_a_rule_for_the_wrong_side_is_preceded_by_the_right_one(wise, clip, side
     assert load_file("out.safetensors").keys() == finetuned.keys()
 
 
-def test_commands_without_rules_get_files_that_fit(wise, clip, sides):
-    """The line for a sweep writes both files with what they lack; they are a pair, with their own tensors."""
-    finetuned = {**image_tower(clip), **head(5)}
-    sides(clip, finetuned)
-    line = advice(wise, "sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits")[-1]
-    follow(wise, line)
-    pair = match(open_source("zs-fit.safetensors"), open_source("ft-fit.safetensors"))
-    assert set(pair.names) == clip.keys() | finetuned.keys()
-    zeroshot, tuned = load_file("zs-fit.safetensors"), load_file("ft-fit.safetensors")
-    assert all(torch.equal(zeroshot[name], tensor) for name, tensor in clip.items())
-    assert all(torch.equal(tuned[name], tensor) for name, tensor in finetuned.items())
+def test_a_sweep_is_given_options_of_its_own(wise, clip, sides):
+    """The options that settle a sweep's pair are those of `sweep`; no other command has to be run first."""
+    config = {"open_clip_config": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})}
+    state = {**image_tower(clip), **head(10)}
+    lacking = {name: tensor for name, tensor in state.items() if name != "visual.ln_pre.bias"}
+    sides(lacking, state, ft=config)
+    (options,) = advice(wise, "sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits-noisy")
+    assert shlex.split(options) == ["--keep", "ft:visual.ln_pre.bias"]
+    given = ("--suite", "digits-noisy", "--limit", "20", "--alphas", "0.5", *shlex.split(options))
+    result = wise("sweep", "zs.safetensors", "ft.safetensors", *given)
+    assert result.exit_code == 0, result.output
 
 
-def test_a_sweep_that_lacks_one_side_only_needs_one_file(wise, clip, sides):
-    """A head in the fine-tuned file alone needs a new zero-shot file, and no other."""
-    sides(image_tower(clip), {**image_tower(clip), **head(5)})
-    result = wise("sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits")
-    line = COPIED.findall(result.stderr)[-1]
-    assert "&&" not in line
+def test_a_head_that_names_its_classes_is_made_for_them(wise, clip, sides):
+    """The line that makes the zero-shot head needs no list of names where the fine-tuned file holds it."""
+    config = {"open_clip_config": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})}
+    names = {"classnames": json.dumps(["cat", "dog", "newt"])}
+    sides(clip, {**image_tower(clip), **head(3)}, zs=config, ft=names)
+    line, _ = advice(wise, "merge", "zs.safetensors", "ft.safetensors", "-o", "out.safetensors")
     follow(wise, line)
-    assert "Then give zs-fit.safetensors and ft.safetensors." in result.stderr
-    assert match(open_source("zs-fit.safetensors"), open_source("ft.safetensors"))
+    assert wise("merge", "zs-head.safetensors", "ft.safetensors", "-o", "out.safetensors").exit_code == 0
 
 
 def test_diff_proposes_a_whole_merge(wise, clip, sides):

@@ -114,5 +114,5 @@ def test_commands_name_the_entry_that_was_chosen(tmp_path):
         pytest.raises(MismatchError) as caught,
         open_pair(tmp_path / "x.pt", f"{tmp_path / 'x.pt'}::model_ema") as pair,
     ):
-        match(*pair[:2], command="sweep")
+        match(*pair[:2], command="diff")
     assert f"wise merge {tmp_path / 'x.pt'} {tmp_path / 'x.pt'}::model_ema" in str(caught.value)
