@@ -185,15 +185,16 @@ def select_on(candidates: Sequence[Candidate], dataset: str) -> Recommendation:
 
 
 def refine(candidates: Sequence[Candidate], prefer: Preference = "average") -> tuple[float, ...]:
-    """Alphas to evaluate next: halfway between the best one and each neighbour that differs significantly from it.
+    """Values to evaluate next: halfway between the best one and each neighbour that differs significantly from it.
 
-    Repeated calls with the added results approach the maximum and end with (): the best alpha's number does not differ
-    significantly from its neighbours', or they are within ``FINEST``. Arguments and errors are those of `recommend`.
+    The candidates are a sweep of one parameter. Repeated calls with the added results approach the maximum and end with
+    (): the best value's number does not differ significantly from its neighbours', or they are within ``FINEST``.
+    Arguments and errors are those of `recommend`.
     """
     require_comparable(candidates)
     number = _goal(prefer, candidates[0]).number
     best = _best(_eligible(prefer, candidates), number)
-    ordered = sorted(((c.point.alpha, c) for c in candidates if c.point.alpha is not None), key=lambda pair: pair[0])
+    ordered = sorted(((c.point.numbers[0], c) for c in candidates), key=lambda pair: pair[0])
     return tuple(
         round((low + high) / 2, 9)
         for (low, first), (high, second) in pairwise(ordered)

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_wise.analysis.point import Point
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
+from mergekit_wise.api.swept import fixed_alpha_of, output_of, swept_axes
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
 from mergekit_wise.checkpoint.shards import Output
 from mergekit_wise.checkpoint.tensors import StorageArray
@@ -29,11 +31,11 @@ from mergekit_wise.merging import (
     make_plan,
     open_backend,
     open_fishers,
-    parse_alphas,
     parse_naming,
     relative_distance,
     stream,
 )
+from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.pair_notes import (
@@ -145,23 +147,41 @@ def merge_each(options: MergeOptions, alphas: Sequence[float]) -> tuple[MergeRep
     The output of `options` is a path with ``{alpha}`` in it. Either all outputs are written or none. Raises what
     `merge` raises.
     """
-    pattern = str(Path(options.output))
-    if "{alpha}" not in pattern:
-        raise UsageError(f"--save {pattern}: expected a path with {{alpha}} in it, as in merged-{{alpha}}.safetensors.")
     checked = {check_alpha(alpha, f"--alphas {alpha:g}") for alpha in alphas}
-    paths = {alpha: pattern.replace("{alpha}", f"{alpha:g}") for alpha in sorted(checked)}
-    return _merge([replace(options, alpha=alpha, output=path) for alpha, path in paths.items()])
+    return merge_points(options, [Point.of_alpha(alpha) for alpha in sorted(checked)])
 
 
-def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]:
-    """How the mixtures of a sweep are merged, with ``{alpha}`` in the output's path, and their alphas.
+def merge_points(options: MergeOptions, points: Sequence[Point]) -> tuple[MergeReport, ...]:
+    """What `merge` does, for every point of a sweep; the output's path is a pattern for `output_of`."""
+    pattern = str(Path(options.output))
+    paths = {point: output_of(pattern, point) for point in points}
+    if len(set(paths.values())) < len(paths):
+        raise UsageError(f"--save {pattern}: several mixtures would have one name. Take values with fewer digits.")
+    return _merge([replace(at_point(options, point), output=path) for point, path in paths.items()])
 
-    Raises UsageError for alphas that are none.
+
+def at_point(options: MergeOptions, point: Point) -> MergeOptions:
+    """The options of the merge that gives the mixture at a point of a sweep with otherwise these options."""
+    rules = with_point(merge_rules(options), point)
+    return replace(
+        options,
+        alpha=rules.alpha,
+        alpha_for=tuple(f"{pattern}={alpha!r}" for pattern, alpha in rules.alpha_for),
+        depth_alpha=f"{rules.depth[0]!r}:{rules.depth[1]!r}" if rules.depth else None,
+        frozen_tolerance=rules.frozen_tolerance,
+    )
+
+
+def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]:
+    """How the mixtures of a sweep are merged, with their parameters in the output's path, and where they lie.
+
+    Raises UsageError for values that a parameter cannot have.
     """
     merged = MergeOptions(
         options.zeroshot,
         options.finetuned,
         str(options.save),
+        alpha=fixed_alpha_of(options),
         like=options.like,
         rename=options.rename,
         base=options.base,
@@ -170,14 +190,7 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]
         mmap=options.mmap,
         progress=options.progress,
     )
-    return merged, sweep_alphas(options)
-
-
-def sweep_alphas(options: SweepOptions) -> tuple[float, ...]:
-    """The alphas that the options list, sorted, each once. Raises UsageError."""
-    if isinstance(options.alphas, str):
-        return parse_alphas(options.alphas)
-    return tuple(sorted({check_alpha(alpha, f"--alphas {alpha:g}") for alpha in options.alphas}))
+    return merged, grid(swept_axes(options))
 
 
 @takes(MergeOptions)

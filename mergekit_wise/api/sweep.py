@@ -16,7 +16,8 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.analysis import refine as refinement
 from mergekit_wise.analysis import select_on as selected_on
-from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
+from mergekit_wise.api.merge import merge_points, mixtures_of
+from mergekit_wise.api.swept import fixed_alpha_of, swept_axes
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
 from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
@@ -26,7 +27,7 @@ from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.merging.parameters import with_point
+from mergekit_wise.merging.parameters import fixed_alpha, grid, notes_on_axes, require_effect, with_point
 from mergekit_wise.models.pair_notes import (
     SAME,
     notes_on_order,
@@ -74,8 +75,9 @@ class SweepReport:
 def sweep(options: SweepOptions) -> SweepReport:
     """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, in one pass over the images.
 
-    The weights are those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures
-    without evaluating them.
+    `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
+    those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating
+    them.
 
     Raises:
         WiseError: as `merge` and `evaluate` do; Unsaved also if the plot cannot be written, with the whole report.
@@ -84,9 +86,10 @@ def sweep(options: SweepOptions) -> SweepReport:
         raise UsageError(
             "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
         )
+    axes = swept_axes(options)
     if options.plot is not None:
-        _require_plot(options.plot, options)
-    tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
+        _require_plot(options.plot, options, is_grid=len(axes) > 1)
+    tried = grid(axes)
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -102,17 +105,20 @@ def sweep(options: SweepOptions) -> SweepReport:
     with opening as (first, second, naming), joined(options.device) as (ranks, _):
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
         work = _Sweep(match(first, second, naming=naming), options)
+        require_effect(axes, work.rules, work.pair.names)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
-        while options.refine and (between := tuple(map(Point.of_alpha, refinement(found.judged, work.prefer)))):
+        while options.refine and (halfway := refinement(found.judged, work.prefer)):
+            between = tuple(Point(((axes[0].name, value),)) for value in halfway)
             tried = tuple(sorted({*tried, *between}))
             saved += work.save(between) if saves else ()
             found = work.run(tried)
             added += found.measured.added
         rules = work.rules
         notes = (
+            *notes_on_axes(axes, rules),
             *notes_on_reading(work.pair),
             *notes_on_order(work.pair),
             *(() if options.model else notes_on_preprocessing(work.pair, "finetuned")),
@@ -155,14 +161,14 @@ class _Sweep:
     def __init__(self, pair: Pair, options: SweepOptions) -> None:
         self.pair, self.options = pair, options
         self.prefer = as_preference(options.prefer)
-        self.rules = Rules(frozen_tolerance=options.frozen_tolerance)
+        self.rules = Rules(fixed_alpha_of(options), frozen_tolerance=options.frozen_tolerance)
         self._weights = InterpolatedWeights(pair)
 
     def run(self, points: Sequence[Point]) -> _Found:
         """Measure every mixture on the suite and on the data set for the choice, unless the results file holds it."""
         options = self.options
         analyzed = options.analyze or options.output_ensemble
-        alphas = [point.numbers[0] for point in points]
+        alphas = [point.alpha for point in points if point.alpha is not None]  # `swept_axes` allows no others
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
         measured = self._measure(points, options, comparison)
         judged = to_candidates(measured.records)
@@ -185,20 +191,22 @@ class _Sweep:
         """Write the merged checkpoints, if requested."""
         if self.options.save is None:
             return ()
-        alphas = [point.numbers[0] for point in points]
-        return tuple(report.output for report in merge_each(mixtures_of(self.options)[0], alphas))
+        return tuple(report.output for report in merge_points(mixtures_of(self.options)[0], points))
 
     def _measure(self, points: Sequence[Point], options: SweepOptions, comparison: PairAnalysis | None) -> Measured:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
-        variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
+        variants = [
+            Variant.mixed(name, self._weights, point, with_point(self.rules, point), fixed_alpha(self.rules, point))
+            for point in points
+        ]
         return measure(template(self.pair), variants, options, comparison)
 
 
-def _require_plot(path: Path, options: SweepOptions) -> None:
+def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
     """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
     require_drawable(path)
     suite = _suite(options)
-    if suite.reference is None or not suite.shifts:
+    if not is_grid and (suite.reference is None or not suite.shifts):
         lacks = "has no shift" if suite.reference else "has no reference; name one with --reference"
         raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} {lacks}.")
     require_outside([path], suite.datasets)
