@@ -41,7 +41,7 @@ class Point:
 
     @property
     def nearness(self) -> tuple[float, tuple[float, ...]]:
-        """A key whose maximum is the point with alphas nearest to 0.5, and of several equally near ones the smallest."""
+        """A key whose maximum is the point with alphas nearest to 0.5, of several equally near ones the smallest."""
         distance = sum(abs(number - DEFAULT) for name, number in self.values if name != TOLERANCE)
         return -round(distance, 9), tuple(-number for number in self.numbers)
 

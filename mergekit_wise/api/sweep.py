@@ -39,7 +39,7 @@ from mergekit_wise.models.pair_notes import (
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
-from mergekit_wise.report.figures import draw_scatter, require_drawable
+from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
 from mergekit_wise.results.record import column_names, to_candidates
 
@@ -140,7 +140,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     )
     if options.plot is not None and saves:
         try:
-            draw_scatter(candidates, found.recommendation.point, options.plot)
+            draw = draw_grid if len(axes) > 1 else draw_scatter
+            draw(candidates, found.recommendation.point, options.plot)
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report

@@ -3,7 +3,7 @@
 from mergekit_wise.results.answers import AnswerStore
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
 from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
-from mergekit_wise.results.measurement import Finding, Measurement
+from mergekit_wise.results.measurement import At, Finding, Measurement
 from mergekit_wise.results.reader import Reading, read_analyses, read_records, read_results
 from mergekit_wise.results.record import (
     ENSEMBLE,
@@ -20,6 +20,7 @@ __all__ = [
     "ENSEMBLE",
     "Analysis",
     "AnswerStore",
+    "At",
     "Detail",
     "DetailFiles",
     "Finding",

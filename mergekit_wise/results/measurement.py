@@ -123,7 +123,7 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         source=source,
         model=as_text(entry.get("model") or "unnamed model"),
         weights=as_text(entry.get("weights") or ""),
-        alpha=alpha if swept == (ALPHA,) else None,
+        alpha=at if swept == (ALPHA,) and not isinstance(at, tuple) else None,
         swept=swept,
         at=at,
         rule=as_text(entry.get("rule") or ""),
@@ -213,7 +213,7 @@ def _place(point: object) -> tuple[tuple[str, ...], At] | None:
         if not isinstance(name, str) or value is None or abs(value) > MAX_ALPHA:
             raise ValueError("an impossible point of a sweep")
         names.append(as_text(name))
-        numbers.append(round(value, 9))
+        numbers.append(round(value, 12))
     return tuple(names), numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
