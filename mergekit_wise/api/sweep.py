@@ -105,7 +105,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     with opening as (first, second, naming), joined(options.device) as (ranks, _):
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
         work = _Sweep(match(first, second, naming=naming), options)
-        require_effect(axes, work.rules, work.pair.names)
+        require_effect(axes, work.rules, work.pair.names, work.pair.finetuned.source)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)

@@ -131,14 +131,12 @@ def notes_on_axes(axes: Sequence[Axis], rules: Rules) -> Iterator[str]:
         yield f"alpha is {rules.alpha:g} for the tensors that the swept parameters do not decide; --alpha X changes it"
 
 
-def require_effect(axes: Sequence[Axis], rules: Rules, names: Collection[str]) -> None:
-    """Raise UsageError if a swept alpha decides about none of the tensors with these names."""
+def require_effect(axes: Sequence[Axis], rules: Rules, names: Collection[str], source: object) -> None:
+    """Raise UsageError if a swept alpha decides about none of the tensors with these names, which are in `source`."""
     for axis in axes:
         pattern = pattern_of(axis.name)
         if pattern and not any(fnmatchcase(name, pattern) for name in names):
-            raise UsageError(
-                f"{axis}: no tensor name matches {pattern!r}. List the names with: wise inspect CHECKPOINT"
-            )
+            raise UsageError(f"{axis}: no tensor name matches {pattern!r}. List the names with: wise inspect {source}")
         if axis.name == TOLERANCE or len(axis.values) < 2:
             continue
         one, other = (
