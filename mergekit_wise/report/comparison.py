@@ -131,6 +131,12 @@ class Comparison:
         return next((column for column in self.columns if column.role == "reference"), None)
 
     @property
+    def swept(self) -> tuple[str, ...]:
+        """Every parameter that some curve varies, alpha first."""
+        names = dict.fromkeys(name for curve in self.curves for name in curve.swept)
+        return tuple(sorted(names, key=lambda name: name != ALPHA))
+
+    @property
     def headline(self) -> tuple[Column, ...]:
         """The columns to show first: the reference and the averages, or else the first data sets."""
         columns = tuple(c for c in self.columns if c.role in ("reference", "average"))
@@ -205,9 +211,14 @@ def _merged(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 def _name(key: Key, keys: Sequence[Key]) -> str:
-    """The model; with several files, the file, and the model too if the file holds several."""
+    """The model; with several files, the file, and the model too if the file holds several.
+
+    What was swept with which rules follows, unless it is alpha without any; of several sweeps of one model it is all.
+    """
     source, model, swept, rule = key
     how = " ".join(filter(None, ("" if swept == (ALPHA,) else " x ".join(swept), rule)))
+    if len(keys) > 1 and len({other[:2] for other in keys}) == 1:
+        return how or ALPHA
     models = {other[1] for other in keys if other[0] == source}
     name = model if len({other[0] for other in keys}) == 1 else source if len(models) == 1 else f"{source}: {model}"
     return f"{name} [{how}]" if how else name

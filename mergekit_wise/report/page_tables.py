@@ -98,8 +98,7 @@ def _table_of_mixtures(
         if (given := cells(curve, alpha))
     ]
     keys = [key for key in headings if any(key in given for _, _, given in found)]
-    swept = _swept(comparison)
-    names = (*_model_column(comparison), *(SYMBOLS.get(name, name) for name in swept))
+    names = (*_model_column(comparison), *(SYMBOLS.get(name, name) for name in comparison.swept))
     rows = [
         Row(
             (
@@ -125,17 +124,12 @@ def _model_cell(comparison: Comparison, index: int) -> tuple[Cell, ...]:
     return (Cell(comparison.curves[index].name),) if len(comparison.curves) > 1 else ()
 
 
-def _swept(comparison: Comparison) -> tuple[str, ...]:
-    """All parameters that were swept: each has a column."""
-    return tuple(dict.fromkeys(name for curve in comparison.curves for name in curve.swept))
-
-
 def _place_cells(comparison: Comparison, index: int, at: At) -> Iterable[Cell]:
     """The values of the swept parameters, each in its column; those that a curve does not vary are empty."""
     curve = comparison.curves[index]
     point = curve.point(at)
     values = {} if point is None else dict(point.values)
-    for name in _swept(comparison):
+    for name in comparison.swept:
         if name in values:
             note = ENDPOINTS.get(values[name], "") if curve.has_ends else ""
             yield Cell(alpha_text(values[name]), note, values[name])
@@ -186,7 +180,7 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
     best = (
         EMPTY if loss is None else Cell(alpha_text(loss.point.numbers), number=loss.point.numbers[0]) for loss in each
     )
-    rest = (EMPTY,) * (len(_swept(comparison)) - 1)
+    rest = (EMPTY,) * (len(comparison.swept) - 1)
     yield Row((*model, Cell(f"best {comparison.curves[index].symbol}"), *rest, *best))
     if any(loss is not None and loss.loss is not None for loss in each):
         lost = (

@@ -97,8 +97,8 @@ class Plot:
 def alpha_plots(comparison: Comparison) -> tuple[Plot, ...]:
     """Each column along each parameter of which some curve has two values, the headline first."""
     columns = dict.fromkeys((*comparison.headline, *comparison.columns))
-    swept = dict.fromkeys(curve.swept[0] for curve in comparison.curves if len(curve.mixtures) > 1)
-    found = (_along(comparison, name, column) for name in swept for column in columns)
+    drawn = {curve.swept[0] for curve in comparison.curves if len(curve.mixtures) > 1}
+    found = (_along(comparison, name, column) for name in comparison.swept if name in drawn for column in columns)
     return tuple(plot for plot in found if plot is not None)
 
 
