@@ -771,9 +771,32 @@ class SweepOptions(Options):
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     reference: Reference = None
     alphas: Annotated[
-        Numbers,
-        Option("Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both.", metavar="LIST", group=MEASURE),
-    ] = "0:1:0.1"
+        Numbers | None,
+        Option(
+            "Alphas: START:STOP:STEP (inclusive), a comma-separated list, or both. Short for --sweep alpha=LIST.",
+            metavar="LIST",
+            group=MEASURE,
+            default="0:1:0.1, unless --sweep names another parameter",
+        ),
+    ] = None
+    sweep: Annotated[
+        Texts,
+        Option(
+            "Parameter to vary, with its values as for --alphas: alpha, alpha[PATTERN] (of the tensors whose names "
+            "match), depth-first and depth-last (the two ends of --depth-alpha), frozen-tolerance. Twice: a grid.",
+            metavar="PARAM=LIST",
+            group=MEASURE,
+        ),
+    ] = EMPTY
+    alpha: Annotated[
+        float | None,
+        Option(
+            "Alpha of the tensors that no parameter of --sweep and no other rule decides.",
+            metavar="X",
+            group=RULES,
+            default="0.5",
+        ),
+    ] = None
     prefer: Annotated[
         str, Option("What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
     ] = "average"
@@ -853,7 +876,8 @@ class SweepOptions(Options):
     save: Annotated[
         str | None,
         Option(
-            "Also write every merged checkpoint: 'out/wise-{alpha}.safetensors'.",
+            "Also write every merged checkpoint: 'out/wise-{alpha}.safetensors'. Swept parameters stand in braces, by "
+            "name or as {1} and {2}; alpha[PATTERN] by number.",
             metavar="PATH",
             group=OUTPUT,
             path="output",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 ALPHA = "alpha"
+TOLERANCE = "frozen-tolerance"
 DEFAULT = 0.5
 """The paper's recommendation if nothing else is known (section 4)."""
 
@@ -35,13 +36,13 @@ class Point:
 
     @property
     def is_default(self) -> bool:
-        """Whether every value is 0.5."""
-        return all(number == DEFAULT for number in self.numbers)
+        """Whether every value is an alpha of 0.5."""
+        return TOLERANCE not in self.names and all(number == DEFAULT for number in self.numbers)
 
     @property
     def nearness(self) -> tuple[float, tuple[float, ...]]:
-        """A key whose maximum is the point nearest to 0.5, and of several equally near ones the smallest."""
-        distance = sum(abs(number - DEFAULT) for number in self.numbers)
+        """A key whose maximum is the point with alphas nearest to 0.5, of several equally near ones the smallest."""
+        distance = sum(abs(number - DEFAULT) for name, number in self.values if name != TOLERANCE)
         return -round(distance, 9), tuple(-number for number in self.numbers)
 
     def __str__(self) -> str:

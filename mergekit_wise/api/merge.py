@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mergekit_wise.analysis.point import Point
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
+from mergekit_wise.api.swept import output_of, swept_axes
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
 from mergekit_wise.checkpoint.shards import Output
 from mergekit_wise.checkpoint.tensors import StorageArray
@@ -29,11 +31,11 @@ from mergekit_wise.merging import (
     make_plan,
     open_backend,
     open_fishers,
-    parse_alphas,
     parse_naming,
     relative_distance,
     stream,
 )
+from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.merge_command import merge_options
@@ -147,27 +149,37 @@ def merge_each(options: MergeOptions, alphas: Sequence[float]) -> tuple[MergeRep
     The output of `options` is a path with ``{alpha}`` in it. Either all outputs are written or none. Raises what
     `merge` raises.
     """
-    pattern = str(Path(options.output))
-    if "{alpha}" not in pattern:
-        raise UsageError(f"--save {pattern}: expected a path with {{alpha}} in it, as in merged-{{alpha}}.safetensors.")
     checked = {check_alpha(alpha, f"--alphas {alpha:g}") for alpha in alphas}
-    paths = {alpha: pattern.replace("{alpha}", f"{alpha:g}") for alpha in sorted(checked)}
-    return _merge([replace(options, alpha=alpha, output=path) for alpha, path in paths.items()])
+    return merge_points(options, [Point.of_alpha(alpha) for alpha in sorted(checked)])
 
 
-def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[float, ...]]:
-    """How the mixtures of a sweep are merged, with ``{alpha}`` in the output's path, and their alphas.
+def merge_points(options: MergeOptions, points: Sequence[Point]) -> tuple[MergeReport, ...]:
+    """What `merge` does, for every point of a sweep; the output's path is a pattern for `output_of`."""
+    pattern = str(Path(options.output))
+    paths = {point: output_of(pattern, point) for point in points}
+    if len(set(paths.values())) < len(paths):
+        raise UsageError(f"--save {pattern}: several mixtures would have one name. Take values with fewer digits.")
+    return _merge([replace(at_point(options, point), output=path) for point, path in paths.items()])
 
-    Raises UsageError for alphas that are none.
+
+def at_point(options: MergeOptions, point: Point) -> MergeOptions:
+    """The options of the merge that gives the mixture at a point of a sweep with otherwise these options."""
+    rules = with_point(merge_rules(options), point)
+    return replace(
+        options,
+        alpha=rules.alpha,
+        alpha_for=tuple(f"{pattern}={alpha!r}" for pattern, alpha in rules.alpha_for),
+        depth_alpha=f"{rules.depth[0]!r}:{rules.depth[1]!r}" if rules.depth else None,
+        frozen_tolerance=rules.frozen_tolerance,
+    )
+
+
+def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]:
+    """How the mixtures of a sweep are merged, with their parameters in the output's path, and where they lie.
+
+    Raises UsageError for values that a parameter cannot have.
     """
-    return merge_options(options, merge_rules(options), str(options.save)), sweep_alphas(options)
-
-
-def sweep_alphas(options: SweepOptions) -> tuple[float, ...]:
-    """The alphas that the options list, sorted, each once. Raises UsageError."""
-    if isinstance(options.alphas, str):
-        return parse_alphas(options.alphas)
-    return tuple(sorted({check_alpha(alpha, f"--alphas {alpha:g}") for alpha in options.alphas}))
+    return merge_options(options, merge_rules(options), str(options.save)), grid(swept_axes(options))
 
 
 @takes(MergeOptions)
@@ -182,10 +194,10 @@ def preview(options: MergeOptions) -> MergePreview:
 
 
 def merge_rules(options: MergeOptions | SweepOptions) -> Rules:
-    """The rules that the options describe; a sweep's have the default alpha. Raises UsageError."""
+    """The rules that the options describe; a sweep's have the alpha that it does not vary. Raises UsageError."""
     given = options if isinstance(options, MergeOptions) else None
     return Rules(
-        alpha=given.alpha if given else 0.5,
+        alpha=given.alpha if given is not None else fixed_alpha_of(options),
         alpha_for=tuple(map(parse_alpha_for, options.alpha_for)),
         depth=parse_depth(options.depth_alpha) if options.depth_alpha else None,
         keep=tuple(map(parse_keep, options.keep)),

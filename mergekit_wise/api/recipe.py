@@ -27,9 +27,9 @@ from typing import Any
 
 from mergekit_wise import __version__, config, launcher
 from mergekit_wise.api.finetune import finetune
-from mergekit_wise.api.merge import sweep_alphas
 from mergekit_wise.api.report import report, require_outputs
 from mergekit_wise.api.sweep import SweepReport, sweep
+from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.api.zeroshot import prompts_of, zeroshot
 from mergekit_wise.checkpoint import closing
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES, open_suite
@@ -253,7 +253,7 @@ class _Recipe:
                 _digest_of_checkpoint(source) for source in (self.zeroshot, self.finetuned, *(options.fisher or ()))
             ],
             "data": [(dataset.name, fingerprint(dataset)) for dataset in (*sets, *(recalibrated or ()))],
-            "alphas": sweep_alphas(options),
+            "alphas": [(axis.name, axis.values) for axis in swept_axes(options)],
             "suite": [options.suite, *(_measured_by(dataset, dataset is suite.reference) for dataset in sets)],
             "options": _without(
                 self.steps["sweep"], "alphas", "suite", "results", "data", "device", "batch_size", "workers"

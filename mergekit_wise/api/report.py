@@ -10,13 +10,14 @@ from mergekit_wise.checkpoint import require_output, require_output_folder, writ
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.option_types import files_of, takes
 from mergekit_wise.options import ReportOptions
-from mergekit_wise.report.comparison import Comparison, compare
+from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots
+from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
-from mergekit_wise.report.plots import alpha_plots, scatter_plots
-from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
+from mergekit_wise.report.summary import Summary, summarize
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import Reading, read_results
 
@@ -65,7 +66,7 @@ def report(options: ReportOptions) -> ReportFiles:
         output: render_page(summaries, notes, reading.estimations),
         **{path: texts[name] for name, path in wanted.items()},
     }
-    plots = _plots(comparisons, folders)
+    plots = _plots(summaries, folders)
     for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
@@ -99,8 +100,10 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     return Reading(measurements, findings, reading.notes, estimations)
 
 
-def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    plots = [plot for comparison in comparisons for plot in (*scatter_plots(comparison), *alpha_plots(comparison))]
+def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
+    plots: list[Plot | HeatMap] = []
+    for summary in summaries:
+        plots += (*scatter_plots(summary.comparison), *alpha_plots(summary.comparison), *heat_maps(summary))
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }

@@ -25,9 +25,10 @@ from mergekit_wise.api.estimation import (
     require_estimable,
     without_labels,
 )
-from mergekit_wise.api.merge import merge, merge_each, merge_rules, opened_fishers, preview, sweep_alphas
+from mergekit_wise.api.merge import merge, merge_points, merge_rules, opened_fishers, preview
 from mergekit_wise.api.mixtures import WITH_HEAD, match_to_measure, zero_shot_side
 from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
+from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
 from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError, WiseError
@@ -39,7 +40,7 @@ from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Fishers, Pair, Rules, described_by, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.merging.parameters import with_point
+from mergekit_wise.merging.parameters import fixed_alpha, grid, notes_on_axes, require_effect, with_point
 from mergekit_wise.models.merge_command import merge_command, merge_options, rule_text
 from mergekit_wise.models.pair_notes import (
     SAME,
@@ -53,7 +54,7 @@ from mergekit_wise.models.pair_notes import (
 from mergekit_wise.models.pairing import open_pair
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
-from mergekit_wise.report.figures import draw_scatter, require_drawable
+from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record
 from mergekit_wise.results.record import column_names, to_candidates
 
@@ -106,8 +107,9 @@ class SweepReport:
 def sweep(options: SweepOptions) -> SweepReport:
     """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, in one pass over the images.
 
-    The weights are those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures
-    without evaluating them.
+    `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
+    those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating
+    them.
 
     Raises:
         WiseError: as `merge` and `evaluate` do; Unsaved also if the plot cannot be written, with the whole report.
@@ -116,9 +118,10 @@ def sweep(options: SweepOptions) -> SweepReport:
         raise UsageError(
             "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
         )
+    axes = swept_axes(options)
     if options.plot is not None:
-        _require_plot(options.plot, options)
-    tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
+        _require_plot(options.plot, options, is_grid=len(axes) > 1)
+    tried = grid(axes)
     _require_choice(options)
     require_estimable(options)
     if options.dynamic:
@@ -144,10 +147,10 @@ def sweep(options: SweepOptions) -> SweepReport:
         )
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
         pair, rules, unneeded = match_to_measure(first, second, rules, naming, options)
+        require_effect(axes, rules, pair.names, pair.finetuned.source)
         fishers = stack.enter_context(opened_fishers(options, pair))
         name = f"{_name_of(given.zeroshot, pair)} + {pair.finetuned.path.name}"
         work = _Sweep(pair, rules, fishers, options, name, ranks)
-        work.require_effect(tried)
         saves = ranks.rank == 0
         if options.output is not None:
             run(preview, work.merge(tried[0], options.output))
@@ -162,6 +165,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             added += found.measured.added
         plan = make_plan(pair, rules)
         notes = (
+            *notes_on_axes(axes, rules),
             *zeroshot.notes,
             *notes_on_reading(pair),
             *unneeded,
@@ -212,7 +216,8 @@ def sweep(options: SweepOptions) -> SweepReport:
             raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:
         try:
-            draw_scatter(candidates, report.recommendation.point, options.plot)
+            draw = draw_grid if len(axes) > 1 else draw_scatter
+            draw(candidates, report.recommendation.point, options.plot)
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report
@@ -240,16 +245,6 @@ class _Sweep:
         self._weights = InterpolatedWeights(pair, fishers, recalibration)
         self.notes: tuple[str, ...] = () if recalibration is not None else tuple(notes_on_batch_norm(pair, plan))
 
-    def require_effect(self, points: Sequence[Point]) -> None:
-        """Raise UsageError if the rules leave nothing that differs between the points."""
-        free = [name for name in self.pair.names if not self.rules.kept(name)]
-        alphas = [with_point(self.rules, point).alphas(free) for point in points]
-        if free and len(alphas) > 1 and all(each == alphas[0] for each in alphas):
-            raise UsageError(
-                "The other rules set the alpha of every tensor that is mixed, so that all alphas give the same "
-                "weights. Measure them with one alpha: --alphas 0.5."
-            )
-
     def merge(self, point: Point, output: str | Path) -> MergeOptions:
         """The merge that writes the mixture at a point."""
         return merge_options(self.options, with_point(self.rules, point), output)
@@ -258,7 +253,7 @@ class _Sweep:
         """Measure every mixture on the suite and on the data set for the choice, unless the results file holds it."""
         options = self.options
         analyzed = options.analyze or options.output_ensemble
-        alphas = [point.numbers[0] for point in points]
+        alphas = [point.alpha for point in points if point.alpha is not None]  # `swept_axes` allows no others
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
         measured = self._measure(points, options, comparison, options.unlabelled)
         estimates = without_labels(measured, points, options) if options.unlabelled else None
@@ -293,9 +288,8 @@ class _Sweep:
         """Write the merged checkpoints, if requested."""
         if self.options.save is None:
             return ()
-        alphas = [point.numbers[0] for point in points]
         merged = merge_options(self.options, self.rules, self.options.save)
-        return tuple(report.output for report in merge_each(merged, alphas))
+        return tuple(report.output for report in merge_points(merged, points))
 
     def _measure(
         self,
@@ -307,9 +301,11 @@ class _Sweep:
         every = [with_point(self.rules, point) for point in points]
         ends = [self.rules.at_end(alpha) for alpha in (0.0, 1.0)]  # by which the pair is known
         self.notes = tuple(dict.fromkeys((*self.notes, *self._weights.prepare((*every, *ends), options.progress))))
-        rule = rule_text(merge_options(self.options, self.rules, "FILE"))
+        others = rule_text(merge_options(self.options, self.rules, "FILE"))
         variants = [
-            Variant.mixed(self.name, self._weights, point, rules, rule)
+            Variant.mixed(
+                self.name, self._weights, point, rules, f"{fixed_alpha(self.rules, point)} {others}".strip()
+            )
             for point, rules in zip(points, every, strict=True)
         ]
         layout = template(self.pair, make_plan(self.pair, self.rules))
@@ -362,11 +358,11 @@ def _unused_name(options: SweepOptions) -> str:
     )
 
 
-def _require_plot(path: Path, options: SweepOptions) -> None:
+def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
     """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
     require_drawable(path)
     suite = _suite(options)
-    if suite.reference is None or not suite.shifts:
+    if not is_grid and (suite.reference is None or not suite.shifts):
         lacks = "has no shift" if suite.reference else "has no reference; name one with --reference"
         raise OutputError(f"--plot {path}: the plot needs a reference and a shift, and {suite.name} {lacks}.")
     require_outside([path], suite.datasets)

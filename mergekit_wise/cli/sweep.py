@@ -75,12 +75,12 @@ def _show_measured(measured: "Measured", suite: str, *, json: bool) -> None:
 
 def _save(options: "SweepOptions") -> None:
     """Write every mixture and evaluate none, which needs no torch."""
-    from mergekit_wise.api.merge import merge_each, mixtures_of
+    from mergekit_wise.api.merge import merge_points, mixtures_of
     from mergekit_wise.cli.console import notes, say
     from mergekit_wise.cli.progress import bars
 
     with bars() as progress:
-        reports = merge_each(*mixtures_of(replace(options, progress=progress)))
+        reports = merge_points(*mixtures_of(replace(options, progress=progress)))
     notes(tuple(dict.fromkeys(note for report in reports for note in report.notes)))
     for report in reports:
         say(f"Wrote {report.output}.")
@@ -91,7 +91,8 @@ def _print_json(report: "SweepReport") -> None:
     from mergekit_wise.cli.estimates import estimates_entry
     from mergekit_wise.results import as_entry
 
-    chosen = {"alpha": report.recommendation.alpha, "reason": report.recommendation.reason}
+    point, reason = report.recommendation.point, report.recommendation.reason
+    chosen = {"alpha": point.alpha, "point": dict(point.values), "reason": reason}
     records = [as_entry(record) for record in report.records]
     found: dict[str, object] = {"recommended": chosen, "merge": report.merge_command}
     found |= {"choice": _as_json(report.choice), "records": records}
@@ -117,7 +118,10 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
     show(sweep_table(report.candidates, shown, chosen.point), sweep_title(shown, suite))
-    show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
+    names = " and ".join(chosen.point.names)
+    lost = any(loss.loss is not None for loss in report.losses)
+    title = f"Best {names} per data set" + (f", and the loss at {names} 0.5 (* significant)" if lost else "")
+    show(loss_table(report.losses), title)
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")
     if report.choice.cross_fit is not None:

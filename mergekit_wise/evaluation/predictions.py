@@ -162,7 +162,7 @@ def notes_on(records: Sequence[Record]) -> Iterator[str]:
             are = "is" if record.bad == 1 else "are"
             yield f"{record.title}: {plural(record.bad, 'image')} could not be read and {are} not counted."
         if record.unsound:
-            model = "" if record.alpha is None else f" at alpha {record.alpha:g}"
+            model = "" if record.at is None else f" at {record.at}"
             images = "1 image" if record.unsound == 1 else f"{record.unsound:,} images"
             yield (
                 f"{record.title}: the logits of {images}{model} are infinite or NaN, which counts as wrong. "

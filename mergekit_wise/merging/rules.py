@@ -66,7 +66,7 @@ class Rules:
 
     def at_end(self, alpha: float) -> "Rules":
         """The same rules with one alpha, 0 or 1, for every tensor that is mixed."""
-        return replace(self, alpha=alpha, alpha_for=(), depth=None)
+        return replace(self, alpha=alpha, alpha_for=(), depth=None, frozen_tolerance=None)
 
     def kept(self, name: str) -> Side | None:
         """The side that a tensor is copied from, or None if no `keep` pattern matches."""
@@ -111,12 +111,18 @@ def parse_alphas(text: str) -> tuple[float, ...]:
     A range is start:stop:step and includes its end. Numbers are exact decimals, so that the fourth alpha of
     ``0:1:0.1`` is 0.3. Returns the alphas in ascending order, each once. Raises UsageError.
     """
-    alphas: set[float] = set()
+    given = f"--alphas {text}"
+    return tuple(check_alpha(alpha, given) for alpha in parse_numbers(text, given))
+
+
+def parse_numbers(text: str, given: str) -> tuple[float, ...]:
+    """The numbers of a list as `parse_alphas` describes it, of any size. Errors begin with `given`."""
+    numbers: set[float] = set()
     for part in text.split(","):
-        alphas.update(check_alpha(float(value), f"--alphas {text}") for value in _expand(part.strip(), text))
-        if len(alphas) > MAX_ALPHAS:
-            raise UsageError(f"--alphas {text}: more than {MAX_ALPHAS} alphas. Take a larger step.")
-    return tuple(sorted(alphas))
+        numbers.update(float(value) for value in _expand(part.strip(), given))
+        if len(numbers) > MAX_ALPHAS:
+            raise UsageError(f"{given}: more than {MAX_ALPHAS} values. Take a larger step.")
+    return tuple(sorted(numbers))
 
 
 def parse_keep(text: str) -> tuple[Side, str]:
@@ -184,26 +190,26 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
-def _expand(part: str, text: str) -> list[Decimal]:
-    numbers = [_number(piece, text) for piece in part.split(":")]
+def _expand(part: str, given: str) -> list[Decimal]:
+    numbers = [_number(piece, given) for piece in part.split(":")]
     if len(numbers) == 1:
         return numbers
     if len(numbers) != 3:
-        raise UsageError(f"--alphas {text}: {part!r} is neither a number nor start:stop:step.")
+        raise UsageError(f"{given}: {part!r} is neither a number nor start:stop:step.")
     start, stop, step = numbers
     if step <= 0 or stop < start:
-        raise UsageError(f"--alphas {text}: {part!r} needs start <= stop and a step above 0.")
+        raise UsageError(f"{given}: {part!r} needs start <= stop and a step above 0.")
     count = int((stop - start) / step) + 1
     if count > MAX_ALPHAS:
-        raise UsageError(f"--alphas {text}: {part!r} has more than {MAX_ALPHAS} alphas.")
+        raise UsageError(f"{given}: {part!r} has more than {MAX_ALPHAS} values.")
     return [start + index * step for index in range(count)]
 
 
-def _number(piece: str, text: str) -> Decimal:
+def _number(piece: str, given: str) -> Decimal:
     try:
         number = Decimal(piece)
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite():
-        raise UsageError(f"--alphas {text}: {piece!r} is not a number. Write for example 0:1:0.1 or 0,0.5,1.")
+        raise UsageError(f"{given}: {piece!r} is not a number. Write for example 0:1:0.1 or 0,0.5,1.")
     return number

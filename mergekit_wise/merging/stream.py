@@ -133,12 +133,12 @@ def _jobs(mixer: Mixer, sinks: Sequence[Sink]) -> Iterator[list[_Piece]]:
 
 
 def _sources(mixer: Mixer, parts: Sequence[_Part]) -> Sequence[TensorSource]:
-    """Where each part is taken from. Two tensors are compared once, however many sinks hold them."""
-    by_action: dict[str, TensorSource] = {}
+    """Where each part is taken from. Two tensors are compared once for each tolerance, however many sinks hold them."""
+    found: dict[tuple[str, float | None], TensorSource] = {}
     for part in parts:
-        if part.plan.action not in by_action:
-            by_action[part.plan.action] = mixer.source(part.plan)
-    return [by_action[part.plan.action] for part in parts]
+        if (part.plan.action, part.plan.frozen_tolerance) not in found:
+            found[part.plan.action, part.plan.frozen_tolerance] = mixer.source(part.plan)
+    return [found[part.plan.action, part.plan.frozen_tolerance] for part in parts]
 
 
 def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[list[_Piece]], list[list[Found]]]:

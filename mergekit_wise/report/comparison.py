@@ -1,4 +1,4 @@
-"""Measurements of one suite side by side: a curve along alpha for each model, over the same columns.
+"""Measurements of one suite side by side: a curve for each sweep of a model, over the same columns.
 
 Knows measurements; knows nothing of files and nothing of how they are drawn.
 """
@@ -7,13 +7,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mergekit_wise.analysis import Baseline, Estimate
+from mergekit_wise.analysis import Baseline, Estimate, Point
 from mergekit_wise.analysis.estimate import combined
+from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.report.series import Place, Series, divided
-from mergekit_wise.results import Finding, Measurement, Reading
+from mergekit_wise.results import At, Finding, Measurement, Reading
 
-Key = tuple[str, str]
-"""A file and a model in it."""
+Key = tuple[str, str, tuple[str, ...], str]
+"""A file, a model in it, what was swept, and the other merging rules."""
+
+SYMBOLS = {ALPHA: "α"}
+"""How parameters are written where they have a sign."""
+
+MOVES_ENDS = ("--alpha-for", "--depth-alpha", "--keep")
+"""Rules with which the mixtures at alpha 0 and 1 are not the two models."""
 
 Images = tuple[tuple[str, str, int], ...]
 """Name, digest and number of images of data sets."""
@@ -35,13 +42,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One model along alpha, measured in one way.
+    """One sweep of a model, measured in one way.
 
     Attributes:
-        name: its name in legends: the model, or the file if that identifies it, and the label if there is one.
+        name: its name in legends: the model, or the file if that identifies it, what was swept with which other rules
+            unless it is alpha without any, and the label if there is one.
         label: what distinguishes it from the main measurement of the same model in the same file; empty for that one.
         source, model: as in its measurements.
-        alphas: ascending; None, which comes first, is a model of unknown alpha.
+        swept: the parameters: one that the curve is drawn along, or two of a grid.
+        rule: the other merging rules, as options.
+        alphas: the values of the parameter, ascending, or of both of a grid; None, which comes first, is a model of
+            unknown alpha.
         rows: the measurements that are shown, by alpha and data set.
         findings: the analyses of its two models, by data set.
         repeated: where an earlier measurement of the same had another result.
@@ -51,24 +62,47 @@ class Curve:
     label: str
     source: str
     model: str
-    alphas: tuple[float | None, ...]
-    rows: Mapping[tuple[float | None, str], Measurement]
+    swept: tuple[str, ...]
+    rule: str
+    alphas: tuple[At, ...]
+    rows: Mapping[Place, Measurement]
     findings: Mapping[str, Finding]
     repeated: tuple[Place, ...]
 
     @property
     def mixtures(self) -> tuple[float, ...]:
-        """The alphas that are known."""
-        return tuple(alpha for alpha in self.alphas if alpha is not None)
+        """The values of the one parameter; none of a grid."""
+        return tuple(alpha for alpha in self.alphas if isinstance(alpha, float))
 
-    def result(self, alpha: float | None, column: Column) -> Estimate | None:
+    @property
+    def is_grid(self) -> bool:
+        """Whether several parameters were swept."""
+        return len(self.swept) > 1
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether the curve begins at the zero-shot model and ends at the fine-tuned one."""
+        return self.swept == (ALPHA,) and not any(option in self.rule.split() for option in MOVES_ENDS)
+
+    @property
+    def symbol(self) -> str:
+        """What was swept, as it is written on axes and in tables."""
+        return ", ".join(SYMBOLS.get(name, name) for name in self.swept)
+
+    def point(self, at: At) -> Point | None:
+        """The place in the sweep with the names of what was swept; None for a model of unknown alpha."""
+        if at is None:
+            return None
+        return Point(tuple(zip(self.swept, at if isinstance(at, tuple) else (at,), strict=True)))
+
+    def result(self, alpha: At, column: Column) -> Estimate | None:
         """The number in a column; None if a part of it was not measured."""
         found = [(self.rows.get((alpha, name)), weight) for name, weight in column.parts.items()]
         parts = [(weight, row.result) for row, weight in found if row is not None]
         same_images = [row.same_images for row, _ in found if row is not None]
         return None if len(parts) < len(found) else combined(parts, same_images)
 
-    def images(self, alpha: float | None, column: Column) -> Images:
+    def images(self, alpha: At, column: Column) -> Images:
         """What a number in a column was measured on: only numbers on the same images can be compared."""
         rows = (self.rows.get((alpha, name)) for name in column.parts)
         return tuple((row.dataset, row.details.get("data", ""), row.total) for row in rows if row is not None)
@@ -95,6 +129,12 @@ class Comparison:
     def reference(self) -> Column | None:
         """The data set that shifts are shifts from."""
         return next((column for column in self.columns if column.role == "reference"), None)
+
+    @property
+    def swept(self) -> tuple[str, ...]:
+        """Every parameter that some curve varies, alpha first."""
+        names = dict.fromkeys(name for curve in self.curves for name in curve.swept)
+        return tuple(sorted(names, key=lambda name: name != ALPHA))
 
     @property
     def headline(self) -> tuple[Column, ...]:
@@ -126,13 +166,13 @@ def _comparison(
 def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:
     groups: dict[Key, list[Measurement]] = {}
     for row in rows:
-        groups.setdefault((row.source, row.model), []).append(row)
+        groups.setdefault((row.source, row.model, row.swept, row.rule), []).append(row)
     return tuple(
         Curve(
             _name(key, list(groups)) + (f" ({series.label})" if series.label else ""),
             series.label,
             *key,
-            tuple(sorted({alpha for alpha, _ in series.rows}, key=lambda a: -math.inf if a is None else a)),
+            tuple(sorted({alpha for alpha, _ in series.rows}, key=_order)),
             series.rows,
             _merged(found for found in findings if found.source == key[0] and _is_of(found, key[1], series)),
             series.repeated,
@@ -142,9 +182,14 @@ def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[C
     )
 
 
+def _order(at: At) -> tuple[float, ...]:
+    """A key by which places in a sweep ascend."""
+    return at if isinstance(at, tuple) else (-math.inf if at is None else at,)
+
+
 def _is_of(finding: Finding, model: str, series: Series) -> bool:
     """Whether an analysis is of the models of a series, on the same images."""
-    if finding.model not in (model, ""):
+    if finding.model not in (model, "") or any(row.swept != (ALPHA,) for row in series.rows.values()):
         return False
     ends = {0.0: finding.zeroshot, 1.0: finding.finetuned}
     rows = [row for (_, name), row in series.rows.items() if name == finding.dataset]
@@ -167,12 +212,17 @@ def _merged(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 def _name(key: Key, keys: Sequence[Key]) -> str:
-    """The model; with several files, the file, and the model too if the file holds several."""
-    source, model = key
-    if len({other for other, _ in keys}) == 1:
-        return model
-    models = {other for file, other in keys if file == source}
-    return source if len(models) == 1 else f"{source}: {model}"
+    """The model; with several files, the file, and the model too if the file holds several.
+
+    What was swept with which rules follows, unless it is alpha without any; of several sweeps of one model it is all.
+    """
+    source, model, swept, rule = key
+    how = " ".join(filter(None, ("" if swept == (ALPHA,) else " x ".join(swept), rule)))
+    if len(keys) > 1 and len({other[:2] for other in keys}) == 1:
+        return how or ALPHA
+    models = {other[1] for other in keys if other[0] == source}
+    name = model if len({other[0] for other in keys}) == 1 else source if len(models) == 1 else f"{source}: {model}"
+    return f"{name} [{how}]" if how else name
 
 
 def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column, ...]:

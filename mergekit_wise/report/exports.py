@@ -6,11 +6,15 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from io import StringIO
 
+from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.report.comparison import Comparison
 from mergekit_wise.report.table import Cell, Row, Table
 from mergekit_wise.results import no_formula
 
-COLUMNS = ("suite", "model", "alpha", "dataset", "title", "role", "metric", "value", "low", "high", "correct", "total")
+COLUMNS = (
+    *("suite", "model", "alpha", "dataset", "title", "role", "metric", "value", "low", "high", "correct", "total"),
+    *("point", "rule"),
+)
 
 
 def as_csv(comparisons: Iterable[Comparison]) -> str:
@@ -32,10 +36,12 @@ def as_csv(comparisons: Iterable[Comparison]) -> str:
                     writer.writerow(
                         (
                             *map(no_formula, texts),
-                            "" if alpha is None else alpha,
+                            alpha if curve.swept == (ALPHA,) and alpha is not None else "",
                             *map(no_formula, about),
                             *("" if math.isnan(number) else f"{number:.6f}" for number in numbers),
                             *counts,
+                            no_formula(str(point)) if curve.swept != (ALPHA,) and (point := curve.point(alpha)) else "",
+                            no_formula(curve.rule),
                         )
                     )
     return file.getvalue()

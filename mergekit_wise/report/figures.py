@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.checkpoint import require_output, write_atomically
 from mergekit_wise.errors import OutputError
+from mergekit_wise.report.heat_figure import heat_figure
+from mergekit_wise.report.heat_map import HeatMap, candidates_map
 from mergekit_wise.report.matplotlib_folder import choose_folder
 from mergekit_wise.report.plots import Mark, Plot, Trace, candidates_plot
 from mergekit_wise.report.scale import Scale, inside
@@ -24,7 +26,7 @@ Format = Literal["png", "svg", "pdf"]
 
 COLOURS = ("#1f6feb", "#bc4c00", "#1a7f37", "#8250df", "#bf3989", "#0e7c86", "#7d5a00", "#57606a")
 GREY = "#57606a"
-MARKERS = {0.0: "s", 1.0: "D", None: "^"}
+MARKERS = {"zero-shot": "s", "fine-tuned": "D"}
 SETTINGS: dict[Any, Any] = {"svg.hashsalt": "mergekit_wise", "pdf.fonttype": 42, "font.size": 9}
 UNDATED: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
@@ -32,7 +34,7 @@ CLEARANCE = 16
 """Points (1/72 inch) between two marks that both have a label."""
 
 
-def draw_plots(plots: Sequence[Plot], kind: Format) -> dict[str, bytes]:
+def draw_plots(plots: Sequence[Plot | HeatMap], kind: Format) -> dict[str, bytes]:
     """The content of a file for each plot, by its name with the suffix; equal names are numbered."""
     files: dict[str, bytes] = {}
     for plot in plots:
@@ -62,14 +64,25 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: Point, output: Pa
     write_atomically(output, _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended.numbers[0]))
 
 
-def _draw(plot: Plot, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:
+def draw_grid(candidates: Sequence[Candidate], recommended: Point, output: Path) -> None:
+    """Draw the number that decides for every mixture of a grid; mark `recommended`.
+
+    Raises OutputError if the picture cannot be written.
+    """
+    require_drawable(output)
+    kind = output.suffix.lower().removeprefix(".")
+    write_atomically(output, _draw(candidates_map(candidates, recommended), kind, (6.4, 5.2)))
+
+
+def _draw(plot: Plot | HeatMap, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:
     """The content of a file; `size` in inches. With `recommended`, alphas are written beside their marks."""
     choose_folder()
     import matplotlib
 
     buffer = BytesIO()
     with matplotlib.rc_context(SETTINGS):
-        _figure(plot, size, recommended).savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
+        figure = heat_figure(plot, size) if isinstance(plot, HeatMap) else _figure(plot, size, recommended)
+        figure.savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
     return buffer.getvalue()
 
 
@@ -128,8 +141,10 @@ def _draw_trace(axes: Any, plot: Plot, trace: Trace) -> None:
         label=_literal(trace.name),
     )
     for mark in trace.marks:
-        if mark.alpha in MARKERS:
-            style = {"marker": MARKERS[mark.alpha], "markersize": 4.6, "clip_on": False}
+        if isinstance(mark.alpha, tuple):  # of a grid, whose points no line joins
+            axes.plot(*([value] for value in _place(plot, mark)), color=colour, marker="o", markersize=2.4, zorder=3)
+        elif mark.alpha is None or trace.role(mark):
+            style = {"marker": MARKERS.get(trace.role(mark), "^"), "markersize": 4.6, "clip_on": False}
             axes.plot(*([value] for value in _place(plot, mark)), color=colour, zorder=4, **style)
 
 
@@ -148,13 +163,15 @@ def _label_marks(axes: Any, plot: Plot, trace: Trace, recommended: float) -> Non
     """
     marks = trace.mixtures
     for mark in marks:
-        if mark.alpha in ENDPOINTS:
-            colour = COLOURS[list(ENDPOINTS).index(mark.alpha)]
-            style = {"marker": MARKERS[mark.alpha], "s": 58, "color": colour, "zorder": 5, "clip_on": False}
-            axes.scatter(*_place(plot, mark), label=f"{ENDPOINTS[mark.alpha]} (α = {mark.alpha:g})", **style)
+        if role := trace.role(mark):
+            colour = COLOURS[list(ENDPOINTS.values()).index(role)]
+            style = {"marker": MARKERS[role], "s": 58, "color": colour, "zorder": 5, "clip_on": False}
+            axes.scatter(*_place(plot, mark), label=f"{role} (α = {mark.alpha:g})", **style)
         if mark.alpha == recommended:
             style = {"s": 140, "facecolors": "none", "edgecolors": COLOURS[2], "linewidths": 1.8, "zorder": 6}
-            axes.scatter(*_place(plot, mark), label=f"recommended (α = {recommended:g})", **style)
+            axes.scatter(
+                *_place(plot, mark), label=_literal(f"recommended ({trace.symbol} = {recommended:g})"), **style
+            )
     axes.figure.draw_without_rendering()  # settles where marks are
     places = axes.transData.transform([_place(plot, mark) for mark in marks]) * 72 / axes.figure.dpi
     labelled = [places[0], places[-1]]

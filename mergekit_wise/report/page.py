@@ -16,29 +16,35 @@ from markupsafe import Markup
 from mergekit_wise import __version__
 from mergekit_wise.report.comparison import Column, Comparison, Curve
 from mergekit_wise.report.estimate_plots import estimate_sections
+from mergekit_wise.report.heat_map import draw_heat_map, heat_maps
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
 from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
 from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.svg import colour, draw
 from mergekit_wise.report.table import ENDPOINTS, EXTRAPOLATED, interval, listed, percent, points
-from mergekit_wise.results import Estimation
+from mergekit_wise.results import At, Estimation
 
 
 @dataclass(frozen=True, slots=True)
 class Slider:
-    """The alphas at which the slider stops, the stop where it starts, and the recommended alpha."""
+    """The alphas at which the slider stops, the stop where it starts, and the recommended alpha.
+
+    `symbol` is what it sets: alpha, or whatever was swept. `has_ends` says whether 0 and 1 are the two models.
+    """
 
     stops: tuple[float, ...]
     start: int
     recommended: float | None
+    symbol: str = "α"
+    has_ends: bool = True
 
     @property
     def landmarks(self) -> dict[int, str]:
         """The stops that have a name: the two models, and the recommended alpha."""
         found: dict[int, str] = {}
         for index, alpha in enumerate(self.stops):
-            roles = [ENDPOINTS[alpha]] if alpha in ENDPOINTS else []
+            roles = [ENDPOINTS[alpha]] if self.has_ends and alpha in ENDPOINTS else []
             roles += ["recommended"] if alpha == self.recommended else []
             if roles:
                 found[index] = " and ".join(roles)
@@ -48,7 +54,9 @@ class Slider:
     def names(self) -> list[str]:
         """The name of every stop, for screen readers."""
         marks = self.landmarks
-        return [f"α = {alpha:g}" + (f", {marks[i]}" if i in marks else "") for i, alpha in enumerate(self.stops)]
+        return [
+            f"{self.symbol} = {alpha:g}" + (f", {marks[i]}" if i in marks else "") for i, alpha in enumerate(self.stops)
+        ]
 
     def nearest(self, curve: Curve) -> list[float]:
         """For each stop the nearest alpha at which the curve was measured."""
@@ -92,10 +100,22 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations:
 def _slider(summaries: Sequence[Summary]) -> Slider:
     """Every alpha of the curves; it starts at the first recommended one, or else as near to 0.5 as possible."""
     stops = sorted({alpha for summary in summaries for curve in summary.comparison.curves for alpha in curve.mixtures})
-    chosen = [each.point.numbers[0] for summary in summaries for each in summary.recommendations if each is not None]
+    chosen = [
+        each.point.numbers[0]
+        for summary in summaries
+        for each in summary.recommendations
+        if each is not None and len(each.point.names) == 1
+    ]
+    swept = [curve for summary in summaries for curve in summary.comparison.curves if len(curve.mixtures) > 1]
     wanted = chosen[0] if chosen else 0.5
     start = min(range(len(stops)), key=lambda index: abs(stops[index] - wanted), default=0)
-    return Slider(tuple(stops), start, chosen[0] if chosen else None)
+    return Slider(
+        tuple(stops),
+        start,
+        chosen[0] if chosen else None,
+        ", ".join(dict.fromkeys(curve.symbol for curve in swept)) or "α",
+        all(curve.has_ends for curve in swept),
+    )
 
 
 def _spoken(comparison: Comparison, alpha: float) -> str:
@@ -118,7 +138,7 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         for curve, chosen in zip(comparison.curves, summary.recommendations, strict=True)
         if chosen is not None
     ]
-    stops: dict[tuple[int, float], list[int]] = {}
+    stops: dict[tuple[int, At], list[int]] = {}
     for index, curve in enumerate(comparison.curves):
         for stop, alpha in enumerate(slider.nearest(curve) if curve.mixtures else ()):
             stops.setdefault((index, alpha), []).append(stop)
@@ -130,6 +150,11 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "several": len(comparison.curves) > 1,
         "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
         "recommended": recommended,
+        "swept": listed(dict.fromkeys("alpha" if c.symbol == "α" else c.symbol for _, c in swept)),
+        "heat_maps": [
+            (drawn.title, Markup(draw_heat_map(drawn, f"{ident}h{index}")))
+            for index, drawn in enumerate(heat_maps(summary))
+        ],
         "warnings": dict.fromkeys(chosen.warning for _, chosen in recommended if chosen.warning),
         "tiles": [
             (heading(column), [_headline(index, curve, column, slider) for index, curve in swept])
@@ -155,7 +180,7 @@ def _headline(index: int, curve: Curve, column: Column, slider: Slider) -> dict[
     """A curve's number in a headline column at every stop, its interval, and the gain over either model."""
     results = [curve.result(alpha, column) for alpha in slider.nearest(curve)]
     gains = []
-    for alpha, name in ENDPOINTS.items():
+    for alpha, name in ENDPOINTS.items() if curve.has_ends else ():
         if (end := curve.result(alpha, column)) is not None:
             gains.append((name, ["–" if result is None else points(result.value - end.value) for result in results]))
     return {
@@ -202,6 +227,8 @@ def _readout(kind: str, comparison: Comparison, index: int, column: Column, slid
     return {
         "colour": colour(index),
         "name": curve.name,
+        "symbol": curve.symbol,
+        "has_ends": curve.has_ends,
         "zeroshot": model(0.0),
         "finetuned": model(1.0),
         "alphas": [f"{alpha:g}" for alpha in nearest],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mergekit_wise.analysis.connectivity import Observation
-from mergekit_wise.report.comparison import Column, Comparison, Curve, Images
+from mergekit_wise.report.comparison import SYMBOLS, Column, Comparison, Curve, Images
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.table import (
     EMPTY,
@@ -21,6 +21,7 @@ from mergekit_wise.report.table import (
     points,
     points_interval,
 )
+from mergekit_wise.results import At
 
 MEANINGS = {
     "prediction diversity": "Prediction diversity: share of images on which exactly one of the two models is right.",
@@ -33,15 +34,15 @@ MEANINGS = {
 }
 """The meaning of a number, by a word of its name."""
 
-Cells = Callable[[Curve, float | None], Mapping[str, Cell]]
-"""The cells of a curve's row at an alpha, by column."""
+Cells = Callable[[Curve, At], Mapping[str, Cell]]
+"""The cells of a curve's row at a place in its sweep, by column."""
 
 
 def results_table(summary: Summary) -> Table:
     """A row per model and alpha, a column per data set and average; below, each column's best alpha and loss at 0.5."""
     comparison = summary.comparison
 
-    def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
+    def cells(curve: Curve, alpha: At) -> dict[str, Cell]:
         results = {column.name: curve.result(alpha, column) for column in comparison.columns}
         return {
             column.name: EMPTY
@@ -98,10 +99,14 @@ def _table_of_mixtures(
         if (given := cells(curve, alpha))
     ]
     keys = [key for key in headings if any(key in given for _, _, given in found)]
-    names = (*_model_column(comparison), "α")
+    names = (*_model_column(comparison), *(SYMBOLS.get(name, name) for name in comparison.swept))
     rows = [
         Row(
-            (*_model_cell(comparison, index), _alpha_cell(alpha), *(given.get(key, EMPTY) for key in keys)),
+            (
+                *_model_cell(comparison, index),
+                *_place_cells(comparison, index, alpha),
+                *(given.get(key, EMPTY) for key in keys),
+            ),
             index,
             alpha,
         )
@@ -120,9 +125,17 @@ def _model_cell(comparison: Comparison, index: int) -> tuple[Cell, ...]:
     return (Cell(comparison.curves[index].name),) if len(comparison.curves) > 1 else ()
 
 
-def _alpha_cell(alpha: float | None) -> Cell:
-    note = "" if alpha is None else ENDPOINTS.get(alpha, "")
-    return Cell(alpha_text(alpha), note, math.nan if alpha is None else alpha)
+def _place_cells(comparison: Comparison, index: int, at: At) -> Iterable[Cell]:
+    """The values of the swept parameters, each in its column; those that a curve does not vary are empty."""
+    curve = comparison.curves[index]
+    point = curve.point(at)
+    values = {} if point is None else dict(point.values)
+    for name in comparison.swept:
+        if name in values:
+            note = ENDPOINTS.get(values[name], "") if curve.has_ends else ""
+            yield Cell(alpha_text(values[name]), note, values[name])
+        else:
+            yield Cell(alpha_text(None)) if name in curve.swept else EMPTY
 
 
 def _best_marked(rows: Sequence[Row], first: int) -> tuple[Row, ...]:
@@ -166,9 +179,10 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
     model = _model_cell(comparison, index)
     each = [losses.get(column.name) for column in comparison.columns]
     best = (
-        EMPTY if loss is None else Cell(f"{loss.point.numbers[0]:g}", number=loss.point.numbers[0]) for loss in each
+        EMPTY if loss is None else Cell(alpha_text(loss.point.numbers), number=loss.point.numbers[0]) for loss in each
     )
-    yield Row((*model, Cell("best α"), *best))
+    rest = (EMPTY,) * (len(comparison.swept) - 1)
+    yield Row((*model, Cell(f"best {comparison.curves[index].symbol}"), *rest, *best))
     if any(loss is not None and loss.loss is not None for loss in each):
         lost = (
             EMPTY
@@ -176,11 +190,11 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
             else Cell(percent(loss.loss) + ("*" if loss.significant else ""), number=loss.loss)
             for loss in each
         )
-        yield Row((*model, Cell("loss at 0.5"), *lost))
+        yield Row((*model, Cell("loss at 0.5"), *rest, *lost))
 
 
 def _robustness(comparison: Comparison) -> Table:
-    def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
+    def cells(curve: Curve, alpha: At) -> dict[str, Cell]:
         shifts = [column for column in comparison.columns if column.role == "shift"]
 
         def images(shift: Column) -> Images:
@@ -278,11 +292,11 @@ def _value(value: float | str | None) -> Cell:
 
 
 def _ensembles(comparison: Comparison) -> Table:
-    def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
+    def cells(curve: Curve, alpha: At) -> dict[str, Cell]:
         found = {}
         for column in comparison.columns:
             finding, weights = curve.findings.get(column.name), curve.result(alpha, column)
-            outputs = None if finding is None or alpha is None else finding.ensembles.get(alpha)
+            outputs = finding.ensembles.get(alpha) if finding is not None and isinstance(alpha, float) else None
             if outputs is not None:
                 note = "" if weights is None else f"weights {points(weights.value - outputs)}"
                 images = () if weights is None else curve.images(alpha, column)
@@ -310,7 +324,7 @@ def _metrics(comparison: Comparison) -> Table:
         for key in row.values
     }
 
-    def cells(curve: Curve, alpha: float | None) -> dict[str, Cell]:
+    def cells(curve: Curve, alpha: At) -> dict[str, Cell]:
         rows = [(column, curve.rows.get((alpha, column.name))) for column in comparison.columns]
         return {
             f"{row.dataset} {key}": Cell(percent(value), number=value, images=curve.images(alpha, column))

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mergekit_wise.analysis import Candidate, Estimate, Line
-from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
+from mergekit_wise.analysis.point import ALPHA, TOLERANCE
+from mergekit_wise.report.comparison import SHIFTS, SYMBOLS, Column, Comparison, Curve
 from mergekit_wise.report.per_image import per_image_level
-from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale
+from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale, number_scale
 from mergekit_wise.report.summary import baseline_of
+from mergekit_wise.report.table import ENDPOINTS
+from mergekit_wise.results import At
 
 BASELINE_SEGMENTS = 12
 """Line segments that a baseline is drawn in."""
@@ -23,9 +26,12 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A measured point, and the intervals of its coordinates; None if an interval is unknown."""
+    """A measured point, and the intervals of its coordinates; None if an interval is unknown.
 
-    alpha: float | None
+    `alpha` is its value of what was swept: a number, the numbers of a grid, or None for a model of unknown alpha.
+    """
+
+    alpha: At
     x: float
     y: float
     x_interval: Interval | None
@@ -34,16 +40,25 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """The marks of one curve by ascending alpha; `index` is the curve's place in the comparison."""
+    """The marks of one curve by ascending alpha; `index` is the curve's place in the comparison.
+
+    `has_ends` says whether the marks at 0 and 1 are the two models, and `symbol` what was swept.
+    """
 
     index: int
     name: str
     marks: tuple[Mark, ...]
+    has_ends: bool = True
+    symbol: str = "α"
 
     @property
     def mixtures(self) -> tuple[Mark, ...]:
-        """The marks whose alpha is known."""
-        return tuple(mark for mark in self.marks if mark.alpha is not None)
+        """The marks that a line joins: those with one known value."""
+        return tuple(mark for mark in self.marks if isinstance(mark.alpha, float))
+
+    def role(self, mark: Mark) -> str:
+        """The name of the model at a mark: zero-shot or fine-tuned; empty for a mixture."""
+        return ENDPOINTS.get(mark.alpha, "") if self.has_ends and isinstance(mark.alpha, float) else ""
 
     @property
     def has_band(self) -> bool:
@@ -82,11 +97,10 @@ class Plot:
 
 
 def alpha_plots(comparison: Comparison) -> tuple[Plot, ...]:
-    """Each column along alpha, the headline first; none if no curve has two alphas."""
-    if all(len(curve.mixtures) < 2 for curve in comparison.curves):
-        return ()
+    """Each column along each parameter of which some curve has two values, the headline first."""
     columns = dict.fromkeys((*comparison.headline, *comparison.columns))
-    found = (_along_alpha(comparison, column) for column in columns)
+    drawn = {curve.swept[0] for curve in comparison.curves if len(curve.mixtures) > 1}
+    found = (_along(comparison, name, column) for name in comparison.swept if name in drawn for column in columns)
     return tuple(plot for plot in found if plot is not None)
 
 
@@ -104,6 +118,7 @@ def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
     """The average of the shifts against the reference for one sweep; the candidates have both."""
     results = [(c.point.numbers[0], c.measured[0], c.shift_average) for c in candidates]
     marks = tuple(_mark(alpha, x, y) for alpha, x, y in results)
+    (name,) = candidates[0].point.names
     shifts = len(candidates[0].shifts)
     return Plot(
         kind="scatter",
@@ -114,19 +129,21 @@ def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
         y_label=f"Average accuracy on {shifts} shifts (%)" if shifts > 1 else "Accuracy on the shift (%)",
         x=logit_scale(x for mark in marks for x in (mark.x, *(mark.x_interval or ()))),
         y=logit_scale(y for mark in marks for y in (mark.y, *(mark.y_interval or ()))),
-        traces=(Trace(0, "mixtures", marks),),
+        traces=(Trace(0, "mixtures", marks, has_ends=name == ALPHA, symbol=SYMBOLS.get(name, name)),),
         guides=(),
     )
 
 
-def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
+def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
+    """A column along one parameter; a model of unknown alpha is a level line."""
     traces: list[Trace] = []
     guides: list[Guide] = []
     for index, curve in enumerate(comparison.curves):
         results = [(alpha, curve.result(alpha, column)) for alpha in curve.alphas]
         found = [(alpha, result) for alpha, result in results if result is not None]
-        marks = tuple(Mark(a, a, r.value, None, _shown_interval(r)) for a, r in found if a is not None)
-        traces.append(Trace(index, curve.name, marks))
+        along = curve.swept == (swept,)
+        marks = tuple(Mark(a, a, r.value, None, _shown_interval(r)) for a, r in found if along and isinstance(a, float))
+        traces.append(_trace(index, curve, marks))
         guides += [Guide("level", index, ((0.0, r.value), (1.0, r.value))) for a, r in found if a is None]
         guides += _guides(index, curve, column, marks)
         if marks and (level := per_image_level(curve, column)) is not None:
@@ -138,12 +155,12 @@ def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
     metric = "Accuracy" if column.metric in ("", "top-1") else column.metric
     return Plot(
         kind="alpha",
-        name=f"{_slug(comparison.suite)}-alpha-{_slug(column.name)}",
+        name=f"{_slug(comparison.suite)}-{_slug(swept)}-{_slug(column.name)}",
         title=column.title,
         column=column,
-        x_label="α",
+        x_label=SYMBOLS.get(swept, swept),
         y_label=f"{metric} (%)",
-        x=alpha_scale(mark.x for mark in shown),
+        x=number_scale([mark.x for mark in shown]) if swept == TOLERANCE else alpha_scale(mark.x for mark in shown),
         y=linear_scale([*heights, *(y for guide in guides for _, y in guide.points)]),
         traces=tuple(trace for trace in traces if trace.marks),
         guides=tuple(guides),
@@ -152,7 +169,7 @@ def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
 
 def _guides(index: int, curve: Curve, column: Column, marks: Sequence[Mark]) -> Iterable[Guide]:
     """What the mixtures are compared with: the straight line between the two models, and the output-space ensemble."""
-    models = [(mark.x, mark.y) for mark in marks if mark.alpha in (0.0, 1.0)]
+    models = [(mark.x, mark.y) for mark in marks if curve.has_ends and mark.alpha in (0.0, 1.0)]
     if len(models) < 2:
         return
     if len(marks) > 2:
@@ -163,7 +180,7 @@ def _guides(index: int, curve: Curve, column: Column, marks: Sequence[Mark]) -> 
 
 
 def _against(comparison: Comparison, reference: Column, shift: Column) -> Plot | None:
-    traces = [Trace(i, curve.name, _marks(curve, reference, shift)) for i, curve in enumerate(comparison.curves)]
+    traces = [_trace(i, curve, _marks(curve, reference, shift)) for i, curve in enumerate(comparison.curves)]
     shown = [mark for trace in traces for mark in trace.marks]
     if not shown:
         return None
@@ -197,7 +214,11 @@ def _marks(curve: Curve, reference: Column, shift: Column) -> tuple[Mark, ...]:
     return tuple(_mark(alpha, x, y) for alpha, x, y in pairs if x is not None and y is not None)
 
 
-def _mark(alpha: float | None, x: Estimate, y: Estimate) -> Mark:
+def _trace(index: int, curve: Curve, marks: tuple[Mark, ...]) -> Trace:
+    return Trace(index, curve.name, marks, curve.has_ends, curve.symbol)
+
+
+def _mark(alpha: At, x: Estimate, y: Estimate) -> Mark:
     return Mark(alpha, x.value, y.value, _shown_interval(x), _shown_interval(y))
 
 

@@ -21,6 +21,8 @@ def shared_facts(curve: Curve) -> tuple[tuple[str, str], ...]:
     """Name and value of the details that are the same in all records of a curve, with its versions and total time."""
     rows = tuple(curve.rows.values())
     found = [("model", curve.model), ("results file", curve.source)]
+    found += [("swept", ", ".join(curve.swept))] if not curve.has_ends else []
+    found += [("merging rules", curve.rule)] if curve.rule else []
     for key in _keys(rows):
         values = _values(rows, key)
         if len(values) == 1 or _determined_by(rows, key) is None:
@@ -66,12 +68,12 @@ def weights_table(curve: Curve) -> Table:
     keys = [key for key in _keys(rows) if _determined_by(rows, key) == "alpha"]
     body = []
     for alpha in curve.alphas:
-        of_alpha = [row for row in rows if row.alpha == alpha]
+        of_alpha = [row for row in rows if row.at == alpha]
         weights = _listed(row.weights or "not recorded" for row in of_alpha)
-        number = float("nan") if alpha is None else alpha
+        number = alpha if isinstance(alpha, float) else float("nan")
         details = (Cell(_listed(_values(of_alpha, key))) for key in keys)
         body.append(Row((Cell(alpha_text(alpha), number=number), Cell(weights), *details)))
-    columns = ("α", "weights (SHA-256, shortened)", *map(_name, keys))
+    columns = (curve.symbol, "weights (SHA-256, shortened)", *map(_name, keys))
     return Table(columns, tuple(body), title=f"Weights of {curve.name}")
 
 
@@ -90,7 +92,7 @@ def _determined_by(rows: Rows, key: str) -> str | None:
         return None
     groupings: Mapping[str, Callable[[Measurement], Hashable]] = {
         "dataset": lambda row: row.dataset,
-        "alpha": lambda row: row.alpha,
+        "alpha": lambda row: row.at,
     }
     for name, group in groupings.items():
         found: dict[Hashable, set[str]] = {}

@@ -1,7 +1,7 @@
 """Axes: the position of a number on one, and its ticks. Knows nothing of what is drawn."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -91,6 +91,13 @@ def alpha_scale(alphas: Iterable[float]) -> Scale:
     low, high = min(0.0, *given), max(1.0, *given)
     ticks = (0.0, 0.25, 0.5, 0.75, 1.0) if (low, high) == (0.0, 1.0) else tuple(_round_numbers(low, high))
     return Scale("linear", low, high, ticks, tuple(f"{tick:g}" for tick in ticks))
+
+
+def number_scale(numbers: Sequence[float]) -> Scale:
+    """A linear axis from 0 to the largest of the numbers, with plain numbers as ticks."""
+    high = max(numbers) or 1.0
+    ticks = tuple(_round_numbers(0.0, high))
+    return Scale("linear", 0.0, high, ticks, tuple(f"{tick:g}" for tick in ticks))
 
 
 def _round_numbers(low: float, high: float) -> list[float]:

@@ -7,7 +7,7 @@ had the same file name. One row of a table and one curve never hold two of these
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mergekit_wise.results import Measurement, comparable
+from mergekit_wise.results import At, Measurement, comparable
 from mergekit_wise.wording import plural
 
 OF_A_RUN = ("architecture", "head", "precision")
@@ -34,8 +34,8 @@ NAMES = {
 }
 """How the name of a series says what is different in it."""
 
-Place = tuple[float | None, str]
-"""An alpha and the name of a data set."""
+Place = tuple[At, str]
+"""An alpha, or other values of a sweep, and the name of a data set."""
 
 Setting = tuple[str, ...]
 
@@ -45,7 +45,7 @@ class Series:
     """Measurements that belong together.
 
     Attributes:
-        rows: by alpha and data set; of repeated measurements the latest.
+        rows: by place in the sweep and data set; of repeated measurements the latest.
         label: what distinguishes it from the main series of the same model; empty for the main series.
         repeated: where an earlier measurement had another result.
     """
@@ -56,7 +56,7 @@ class Series:
     label: str = ""
     repeated: tuple[Place, ...] = ()
     last: int = 0
-    _weights: dict[float | None, str] = field(default_factory=dict)
+    _weights: dict[At, str] = field(default_factory=dict)
     _sets: dict[str, Setting] = field(default_factory=dict)
 
     @property
@@ -72,7 +72,7 @@ class Series:
 
     def agrees(self, row: Measurement) -> bool:
         """Whether a measurement has the weights of its alpha and the settings of its data set here."""
-        return self._weights.get(row.alpha, row.weights) == row.weights and self._sets.get(
+        return self._weights.get(row.at, row.weights) == row.weights and self._sets.get(
             row.dataset, _of_set(row)
         ) == _of_set(row)
 
@@ -82,12 +82,12 @@ class Series:
 
     def add(self, row: Measurement, number: int) -> None:
         """Add a measurement, the `number`-th of its file."""
-        place = (row.alpha, row.dataset)
+        place = (row.at, row.dataset)
         earlier = self.rows.get(place, row)
         if (earlier.result, earlier.correct) != (row.result, row.correct):
             self.repeated += (place,)
         self.rows[place] = row
-        self._weights[row.alpha] = row.weights
+        self._weights[row.at] = row.weights
         self._sets[row.dataset] = _of_set(row)
         self.last = number
 
@@ -113,7 +113,7 @@ class Series:
 
 
 def divided(rows: Sequence[Measurement]) -> tuple[Series, ...]:
-    """The series of the measurements under one name, the main one first.
+    """The series of the measurements of one sweep under one name, the main one first.
 
     The main series is the largest whole measurement: one without ``--limit``, of those the one with the most images,
     and of those the latest.
@@ -181,7 +181,7 @@ def _repeats(series: Series, row: Measurement) -> bool:
     return (
         series.pair != ""
         and series.setting == _of_run(row)
-        and (row.alpha, row.dataset) in series.rows
+        and (row.at, row.dataset) in series.rows
         and series.agrees(row)
     )
 

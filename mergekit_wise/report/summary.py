@@ -14,7 +14,6 @@ from mergekit_wise.analysis import (
     Line,
     Loss,
     Measurements,
-    Point,
     Recommendation,
     choose,
     connectivity,
@@ -23,7 +22,7 @@ from mergekit_wise.analysis import (
 from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.report.comparison import BOTH, SHIFTS, Column, Comparison, Curve
-from mergekit_wise.results import as_candidate
+from mergekit_wise.results import At, as_candidate
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Robustness:
     is_extrapolated: bool
 
 
-def robustness(comparison: Comparison, curve: Curve, alpha: float | None, shift: Column) -> Robustness | None:
+def robustness(comparison: Comparison, curve: Curve, alpha: At, shift: Column) -> Robustness | None:
     """Effective robustness of a model on a shift; None if no line is known or something was not measured.
 
     Relative to the reference, or to its images of the shift's classes if the line predicts from those.
@@ -118,13 +117,13 @@ def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None
     names = [column.name for column in ([reference] if reference else []) + shifts]
     candidates = [
         as_candidate(
-            Point.of_alpha(alpha),
+            point,
             names,
             [curve.rows[alpha, name] for name in names],
             with_reference=reference is not None,
         )
-        for alpha in curve.mixtures
-        if all((alpha, name) in curve.rows for name in names)
+        for alpha in curve.alphas
+        if (point := curve.point(alpha)) is not None and all((alpha, name) in curve.rows for name in names)
     ]
     if len(candidates) < 2:
         return None, {}
@@ -142,7 +141,9 @@ def _columns(names: list[str], candidate: Candidate) -> list[str]:
 
 
 def _connectivities(comparison: Comparison, curve: Curve) -> dict[str, Connectivity]:
-    found = {}
+    found: dict[str, Connectivity] = {}
+    if not curve.has_ends:
+        return found
     for column in comparison.columns:
         rows = [row for (_, name), row in curve.rows.items() if name == column.name]
         points = [(row.alpha, row.result, row.total) for row in rows if row.alpha is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from mergekit_wise.report.plots import Guide, Mark, Plot, Trace
+from mergekit_wise.report.table import alpha_text
 
 WIDTH, HEIGHT = 340, 252
 LEFT, RIGHT, TOP, BOTTOM = 38, 12, 24, 34
@@ -47,7 +48,7 @@ def colour(index: int | None) -> str:
 
 def _title(plot: Plot) -> str:
     if plot.kind == "alpha":
-        return f"{plot.title} along alpha"
+        return f"{plot.title} along {'alpha' if plot.x_label == 'α' else plot.x_label}"
     return f"{plot.x_label.removesuffix(' (%)')} against {plot.title}"
 
 
@@ -58,11 +59,13 @@ def _description(plot: Plot) -> str:
 
 def _described(plot: Plot, trace: Trace) -> str:
     best = max(trace.marks, key=lambda mark: mark.y)
-    shown = {0.0: "zero-shot", 1.0: "fine-tuned", best.alpha: "best"}
+    swept = "alpha" if trace.symbol == "α" else trace.symbol
     words = []
     for mark in trace.marks:
-        if mark.alpha in shown or len(trace.marks) == 1:
-            name = "" if mark.alpha is None else f"alpha {mark.alpha:g} ({shown.get(mark.alpha, 'alone')}): "
+        role = "best" if mark is best else trace.role(mark)
+        if role or len(trace.marks) == 1:
+            role = role if trace.role(mark) or len(trace.marks) > 1 else "alone"
+            name = "" if mark.alpha is None else f"{swept} {alpha_text(mark.alpha)} ({role}): "
             across = "" if plot.kind == "alpha" else f" at {100 * mark.x:.1f} % on the reference"
             words.append(f"{name}{100 * mark.y:.1f} %{across}")
     return f"{trace.name}: {'; '.join(words)}."
@@ -106,8 +109,8 @@ def _trace(plot: Plot, trace: Trace) -> str:
     dots, symbols = [], []
     for mark in trace.marks:
         x, y = (_number(value) for value in _place(plot, mark.x, mark.y))
-        if mark.alpha in _SYMBOLS or len(mixtures) == 1:
-            symbols.append(f"M{x} {y}{_SYMBOLS.get(mark.alpha, _CIRCLE)}")
+        if mark.alpha is None or trace.role(mark) or len(mixtures) == 1:
+            symbols.append(f"M{x} {y}{_SYMBOLS[trace.role(mark)] if mark.alpha is not None else _TRIANGLE}")
         else:
             dots.append(f"M{x} {y}h0")
     parts += [f'<path class="dots" d="{"".join(dots)}"/>'] if dots else []
@@ -115,8 +118,12 @@ def _trace(plot: Plot, trace: Trace) -> str:
     return f'<g class="{colour(trace.index)}">{"".join(parts)}</g>'
 
 
-_SYMBOLS = {0.0: "m-4-4h8v8h-8z", 1.0: "m0-5.6l5.6 5.6-5.6 5.6-5.6-5.6z", None: "m0-5.5l5 9h-10z"}
-_CIRCLE = "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z"
+_TRIANGLE = "m0-5.5l5 9h-10z"
+_SYMBOLS = {
+    "zero-shot": "m-4-4h8v8h-8z",
+    "fine-tuned": "m0-5.6l5.6 5.6-5.6 5.6-5.6-5.6z",
+    "": "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z",
+}
 
 
 def _band(plot: Plot, marks: Sequence[Mark]) -> str:
@@ -142,7 +149,8 @@ def _moving_point(plot: Plot, trace: Trace, stops: Sequence[float], start: int) 
     mixtures = trace.mixtures
     if len(mixtures) < 2:
         return ""
-    marks = [min(mixtures, key=lambda mark: abs((mark.alpha or 0.0) - stop)) for stop in stops]
+    values = {mark.alpha: mark for mark in mixtures if isinstance(mark.alpha, float)}
+    marks = [values[min(values, key=lambda value: abs(value - stop))] for stop in stops]
     places = [",".join(map(_number, _place(plot, mark.x, mark.y))) for mark in marks]
     x, y = places[start].split(",")
     return f'<circle class="now {colour(trace.index)}" r="6" cx="{x}" cy="{y}"{_at(places)}/>'

@@ -30,11 +30,14 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Cells. A row about a mixture has its curve's index and its alpha; a marked row stands out in the terminal."""
+    """Cells. A row about a mixture has its curve's index and its place in the sweep.
+
+    A marked row stands out in the terminal.
+    """
 
     cells: tuple[Cell, ...]
     curve: int | None = None
-    alpha: float | None = None
+    alpha: float | tuple[float, ...] | None = None
     marked: bool = False
 
 
@@ -117,9 +120,11 @@ def points_interval(result: "Estimate") -> str:
     return "" if math.isnan(result.low) else f"{points(result.low)} to {points(result.high)}"
 
 
-def alpha_text(alpha: float | None) -> str:
-    """An alpha; a dash if it is unknown."""
-    return "–" if alpha is None else f"{alpha:g}"
+def alpha_text(alpha: float | tuple[float, ...] | None) -> str:
+    """An alpha, or the values of several parameters; a dash if it is unknown."""
+    if alpha is None:
+        return "–"
+    return ", ".join(f"{number:g}" for number in (alpha if isinstance(alpha, tuple) else (alpha,)))
 
 
 def listed(words: Iterable[str], most: int = 6) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.series import described
 from mergekit_wise.report.table import ENDPOINTS, listed
-from mergekit_wise.results import Measurement, Reading
+from mergekit_wise.results import At, Measurement, Reading
 
 SAME_EVERYWHERE = {
     "data": "images",
@@ -63,7 +63,7 @@ def _series(curves: Sequence[Curve]) -> Iterable[str]:
 
 
 def _repeated(curves: Sequence[Curve]) -> Iterable[str]:
-    twice = dict.fromkeys(f"{_alpha(alpha)} on {name}" for curve in curves for alpha, name in curve.repeated)
+    twice = dict.fromkeys(f"{_place(curve, alpha)} on {name}" for curve in curves for alpha, name in curve.repeated)
     if twice:
         yield f"Measured more than once with different results; the latest record is used: {listed(twice)}."
 
@@ -148,15 +148,18 @@ def _incomplete(rows: Sequence[Measurement]) -> Iterable[str]:
 
 def _of_curve(curve: Curve) -> Iterable[str]:
     rows = list(curve.rows.values())
-    if len(curve.mixtures) > 1:
+    if curve.has_ends and len(curve.mixtures) > 1:
         for endpoint, name in ENDPOINTS.items():
             if endpoint not in curve.mixtures:
                 yield f"{curve.name}: alpha {endpoint:g} ({name}) was not measured, so nothing is compared with it."
     datasets = dict.fromkeys(row.dataset for row in rows)
-    missing = [f"{_alpha(a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows]
+    missing = [
+        f"{_place(curve, a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows
+    ]
     if missing:
         yield f"{curve.name}: not measured: {listed(missing)}."
 
 
-def _alpha(alpha: float | None) -> str:
-    return "an unknown alpha" if alpha is None else f"alpha {alpha:g}"
+def _place(curve: Curve, at: At) -> str:
+    point = curve.point(at)
+    return "an unknown alpha" if point is None else str(point)

@@ -4,7 +4,7 @@ from mergekit_wise.results.answers import AnswerStore
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
 from mergekit_wise.results.estimation import Estimation
 from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
-from mergekit_wise.results.measurement import Finding, Measurement
+from mergekit_wise.results.measurement import At, Finding, Measurement
 from mergekit_wise.results.reader import Reading, read_analyses, read_estimations, read_records, read_results
 from mergekit_wise.results.record import (
     ENSEMBLE,
@@ -21,6 +21,7 @@ __all__ = [
     "ENSEMBLE",
     "Analysis",
     "AnswerStore",
+    "At",
     "Detail",
     "DetailFiles",
     "Estimation",

@@ -14,14 +14,17 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mergekit_wise.analysis import clopper_pearson
+from mergekit_wise.analysis import Point, clopper_pearson
 from mergekit_wise.analysis.metrics import is_right
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.results.record import Record
 from mergekit_wise.wording import visible
 
-COLUMNS = ("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted")
+COLUMNS = (
+    *("dataset", "model", "alpha", "class", "name", "images", "correct", "accuracy", "low", "high", "predicted"),
+    *("point", "rule"),
+)
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a formula begins with, in wide letters too; source: OWASP, CSV Injection."""
@@ -116,17 +119,19 @@ def _class_rows(detail: Detail, right: NDArray[np.bool_]) -> Iterator[tuple[Any,
     images = np.bincount(labels[readable], minlength=len(names)).tolist()
     correct = np.bincount(labels[readable & right], minlength=len(names)).tolist()
     predicted = np.bincount(detail.classes[detail.classes >= 0], minlength=len(names)).tolist()
+    end = (no_formula(str(Point(record.point))), no_formula(record.rule))
     start = (no_formula(record.dataset), no_formula(record.model), "" if record.alpha is None else record.alpha)
     for index, name in enumerate(names):
         count, hits = images[index], correct[index]
         shares = (hits / count, *clopper_pearson(hits, count)) if count else ("", "", "")
-        yield (*start, index, no_formula(name), count, hits, *shares, predicted[index])
+        yield (*start, index, no_formula(name), count, hits, *shares, predicted[index], *end)
 
 
 def _sample_lines(detail: Detail, right: NDArray[np.bool_]) -> Iterator[dict[str, object]]:
     record, dataset = detail.record, detail.dataset
     for index, (label, predicted) in enumerate(zip(dataset.labels.tolist(), detail.classes.tolist(), strict=True)):
         line: dict[str, object] = {"dataset": record.dataset, "model": record.model, "alpha": record.alpha}
+        line |= {"point": list(map(list, record.point)), "rule": record.rule}
         line |= {"index": index, "sample": dataset.sample(index), "label": label}
         if index in detail.bad:
             yield line | {"error": detail.bad[index]}

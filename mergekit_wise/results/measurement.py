@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mergekit_wise.analysis import Estimate
+from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.results.identity import setting_of
 from mergekit_wise.results.record import ENSEMBLE
 
@@ -19,10 +20,14 @@ MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
 
 DRAWN = frozenset(
-    """accuracy alpha correct dataset interval kind location metric model pair role same_images seconds suite title top5
-    total value values versions weights""".split()  # noqa: SIM905
+    """accuracy alpha correct dataset interval kind location metric model pair point role rule same_images seconds suite
+    title top5 total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
+
+
+At = float | tuple[float, ...] | None
+"""The value of the swept parameter, the values of several, or None for a model of unknown alpha."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,10 @@ class Measurement:
         source: name of the results file.
         model: the model's name in the record.
         weights: fingerprint of the weights, shortened; "" if it is not recorded.
-        alpha: the mixing coefficient; None if it is not known.
+        alpha: the mixing coefficient; None if it is not known, or if another parameter was swept.
+        swept: what was swept: alpha alone, unless the record names other parameters.
+        at: where the model lies in that sweep.
+        rule: the other merging rules, as in a `Record`.
         pair: fingerprints of the models that were mixed in a sweep; "" otherwise.
         setting: `setting_of` the record.
         suite, dataset, title, role: as in a `Record`.
@@ -66,6 +74,9 @@ class Measurement:
     seconds: float
     same_images: str
     details: Mapping[str, str]
+    swept: tuple[str, ...] = (ALPHA,)
+    at: At = None
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +120,16 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         raise ValueError("an impossible alpha")
     if alpha is not None and abs(alpha) > MAX_ALPHA:
         raise ValueError("an impossible alpha")
+    alpha = None if alpha is None else round(alpha, 9)  # alphas are keys of rows here: 0.1 + 0.2 is 0.3
+    swept, at = _place(entry.get("point")) or ((ALPHA,), alpha)
     return Measurement(
         source=source,
         model=as_text(entry.get("model") or "unnamed model"),
         weights=as_text(entry.get("weights") or ""),
-        # Alphas are keys of rows here: 0.1 + 0.2 is 0.3.
-        alpha=None if alpha is None else round(alpha, 9),
+        alpha=at if swept == (ALPHA,) and not isinstance(at, tuple) else None,
+        swept=swept,
+        at=at,
+        rule=as_text(entry.get("rule") or ""),
         pair=as_text(entry.get("pair") or ""),
         setting=setting_of(entry),
         suite=as_text(entry.get("suite") or "unnamed suite"),
@@ -190,6 +205,22 @@ def as_text(value: object) -> str:
     line = line.encode("utf-8", "replace").decode("utf-8")
     line = "".join(character if character.isprintable() else " " for character in line).strip()
     return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+
+
+def _place(point: object) -> tuple[tuple[str, ...], At] | None:
+    """The parameters that a record says were swept, with their values; None if it names none. Raises ValueError."""
+    if not point:
+        return None
+    pairs = point if isinstance(point, list) else [point]
+    names, numbers = [], []
+    for pair in pairs:
+        name, number = pair if isinstance(pair, list) and len(pair) == 2 else (None, None)
+        value = as_number(number)
+        if not isinstance(name, str) or value is None or abs(value) > MAX_ALPHA:
+            raise ValueError("an impossible point of a sweep")
+        names.append(as_text(name))
+        numbers.append(round(value, 12))
+    return tuple(names), numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 def _items(value: object) -> list[tuple[str, Any]]:

@@ -149,7 +149,7 @@ def test_too_many_alphas_are_refused():
     """The limit holds for one range and for the union of several."""
     assert len(parse_alphas("0:1:0.001,0:0.5:0.001")) == 1001
     for text in ("0:1:0.0009", "0:1:0.001,0.0005"):
-        with pytest.raises(UsageError, match="more than 1001 alphas"):
+        with pytest.raises(UsageError, match="more than 1001 values"):
             parse_alphas(text)
 
 

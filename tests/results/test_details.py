@@ -45,7 +45,7 @@ def test_every_image_has_a_line(written):
     """Every line names its image and holds the prediction, or the reason why there is none."""
     _, lines = written
     assert len(lines) == 12
-    start = {"dataset": "d", "model": "m", "alpha": 0.5}
+    start = {"dataset": "d", "model": "m", "alpha": 0.5, "point": [], "rule": ""}
     assert lines[1] == start | {
         "index": 1,
         "sample": "1.jpg",
