@@ -249,6 +249,9 @@ def test_refining_adds_alphas_around_the_best(tmp_path):
         ({}, "`suite`"),
         ({"suite": "digits", "prefer": "best"}, "no-regret"),
         ({"suite": "digits", "save": "x.safetensors"}, "{alpha}"),
+        ({"suite": "digits", "margin": 1.0}, "`margin` is what `prefer` no-regret may lose"),
+        ({"suite": "digits", "select_on": "digits-noisy", "prefer": "shifts"}, "`select_on` chooses"),
+        ({"suite": "digits-noisy", "cross_fit": "leave-one-out"}, "at least two shifts"),
     ],
 )
 def test_invalid_options_are_refused(sides, options, message):
