@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
-from mergekit_wise.api.swept import output_of, swept_axes
+from mergekit_wise.api.swept import fixed_alpha_of, output_of, swept_axes
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
 from mergekit_wise.checkpoint.shards import Output
 from mergekit_wise.checkpoint.tensors import StorageArray
