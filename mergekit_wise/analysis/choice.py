@@ -51,6 +51,7 @@ class Loss:
         default: what 0.5 achieves; None if 0.5 was not measured.
         loss: `best` minus `default`, at least 0; None if 0.5 was not measured.
         significant: whether the best one's 95 % interval lies above 0.5's.
+        difference: `best` minus `default` with its paired 95 % interval; None without the answers for each image.
     """
 
     column: str
@@ -59,6 +60,7 @@ class Loss:
     default: Estimate | None
     loss: float | None
     significant: bool
+    difference: Estimate | None = None
 
     @property
     def alpha(self) -> float | None:
@@ -96,12 +98,14 @@ class CrossFit:
         naive: of the recommended mixture on all images.
         corrected: of mixtures that were chosen on other images.
         points: what was chosen in each part.
+        sentence: both numbers in words.
     """
 
     how: str
     naive: float
     corrected: float
     points: tuple[Point, ...]
+    sentence: str = ""
 
 
 @dataclass(frozen=True, slots=True)

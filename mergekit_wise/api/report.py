@@ -10,12 +10,13 @@ from mergekit_wise.checkpoint import require_output, require_output_folder, writ
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.option_types import files_of, takes
 from mergekit_wise.options import ReportOptions
+from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import Comparison, compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
-from mergekit_wise.report.plots import alpha_plots, scatter_plots
+from mergekit_wise.report.plots import alpha_plots, difference_plots, scatter_plots
 from mergekit_wise.report.summary import summarize
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import Reading, read_results
@@ -59,7 +60,9 @@ def report(options: ReportOptions) -> ReportFiles:
     comparisons = compare(reading, baselines)
     summaries = [summarize(comparison) for comparison in comparisons]
     notes = (*reading.notes, *warnings(reading, comparisons))
-    tables = [results_table(summary) for summary in summaries]
+    tables = [
+        table for summary in summaries for table in (results_table(summary), *difference_tables(summary.comparison))
+    ]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
     files = {output: render_page(summaries, notes), **{path: texts[name] for name, path in wanted.items()}}
     plots = _plots(comparisons, folders)
@@ -92,11 +95,13 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
         there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
-    return Reading(measurements, findings, reading.notes)
+    choices = tuple(choice for choice in reading.choices if choice.suite == suite)
+    return Reading(measurements, findings, reading.notes, choices)
 
 
 def _plots(comparisons: Sequence[Comparison], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    plots = [plot for comparison in comparisons for plot in (*scatter_plots(comparison), *alpha_plots(comparison))]
+    kinds = (scatter_plots, alpha_plots, difference_plots)
+    plots = [plot for comparison in comparisons for plots_of in kinds for plot in plots_of(comparison)]
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from mergekit_wise.analysis import (
     WARNING,
     Candidate,
+    Choice,
     Loss,
     Point,
     Recommendation,
@@ -19,7 +20,7 @@ from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
-from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
@@ -39,7 +40,7 @@ from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.report.figures import draw_scatter, require_drawable
-from mergekit_wise.results import Analysis, Record
+from mergekit_wise.results import Analysis, Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 
 
@@ -78,7 +79,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     without evaluating them.
 
     Raises:
-        WiseError: as `merge` and `evaluate` do; Unsaved also if the plot cannot be written, with the whole report.
+        WiseError: as `merge` and `evaluate` do; Unsaved also if the choice or the plot cannot be written, with the
+            whole report.
     """
     if options.suite is None and options.reference is None:
         raise UsageError(
@@ -132,6 +134,13 @@ def sweep(options: SweepOptions) -> SweepReport:
         (*notes, *measured.notes),
         saved,
     )
+    if options.results is not None and saves:
+        chosen = found.recommendation
+        choice = Choice(options.prefer, options.select_on or "", 0.0, chosen, report.losses, (), None, paired=False)
+        try:
+            _write_choice(options.results, report.records, choice, merge_command="")
+        except ResultsError as error:
+            raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:
         try:
             draw_scatter(candidates, found.recommendation.point, options.plot)
@@ -192,6 +201,13 @@ class _Sweep:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
         return measure(template(self.pair), variants, options, comparison)
+
+
+def _write_choice(path: Path, records: Sequence[Record], choice: Choice, merge_command: str) -> None:
+    """Add the choice to the results file, so that a report draws it, unless it is the last one there."""
+    written = choice_of(records, choice, merge_command)
+    if is_new(written, read_choices(path)):
+        append_records(path, [written])
 
 
 def _require_plot(path: Path, options: SweepOptions) -> None:

@@ -13,7 +13,7 @@ from mergekit_wise.results.identity import setting_of
 from mergekit_wise.results.record import ENSEMBLE
 
 MAX_TEXT = 400
-"""Characters of a text that are kept."""
+"""Characters of a text that are kept, unless it may be longer."""
 
 MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
@@ -166,7 +166,7 @@ def as_number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def as_text(value: object) -> str:
+def as_text(value: object, most: int = MAX_TEXT) -> str:
     """A value of a record as one short line that every file can hold: no control characters, no lone surrogates."""
     match value:
         case str():
@@ -183,7 +183,7 @@ def as_text(value: object) -> str:
             line = str(value)
     line = line.encode("utf-8", "replace").decode("utf-8")
     line = "".join(character if character.isprintable() else " " for character in line).strip()
-    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"
 
 
 def _items(value: object) -> list[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.choices import CHOICE, WrittenChoice, as_choice
 from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
 from mergekit_wise.wording import shown
@@ -23,11 +24,12 @@ INCOMPLETE = "not JSON, or incomplete because the run that wrote it was stopped"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything that results files hold, in order, and notes on what was left out."""
+    """Everything that results files hold, each kind in order, and notes on what was left out."""
 
     measurements: tuple[Measurement, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    choices: tuple[WrittenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ def read_analyses(path: Path) -> tuple[Analysis, ...]:
     return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Analysis))
 
 
+def read_choices(path: Path) -> tuple[WrittenChoice, ...]:
+    """All choices of a file, in order. Raises ResultsError like `read_records`."""
+    return tuple(entry for entry in _read_strictly(path) if isinstance(entry, WrittenChoice))
+
+
 def read_results(paths: Sequence[Path]) -> Reading:
     """All measurements and findings of several files; lines that cannot be used are left out and noted.
 
@@ -59,6 +66,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
     """
     measurements: list[Measurement] = []
     findings: list[Finding] = []
+    choices: list[WrittenChoice] = []
     notes: list[str] = []
     files = _names(paths)
     for path, name in files.items():
@@ -70,6 +78,8 @@ def read_results(paths: Sequence[Path]) -> Reading:
                     raise ValueError(line.problem)
                 if line.entry.get("kind") == ANALYSIS:
                     findings.append(as_finding(name, line.entry))
+                elif line.entry.get("kind") == CHOICE:
+                    choices.append(as_choice(name, line.entry))
                 else:
                     measurements.append(as_measurement(name, line.entry))
             except ValueError as error:
@@ -84,7 +94,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
         named = ", ".join(map(str, files))
         expected = "expected JSON Lines as written by 'wise sweep' and 'wise eval'"
         raise ResultsError(" ".join([f"{named}: no record found; {expected}.", *notes[:3]]))
-    return Reading(tuple(measurements), tuple(findings), tuple(notes))
+    return Reading(tuple(measurements), tuple(findings), tuple(notes), tuple(choices))
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -107,14 +117,16 @@ def _lines(path: Path) -> Iterator[_Line]:
         yield _Line(number, entry) if isinstance(entry, dict) else _Line(number, {}, "not a JSON object")
 
 
-def _read_strictly(path: Path) -> Iterator[Record | Analysis]:
+def _read_strictly(path: Path) -> Iterator[Record | Analysis | WrittenChoice]:
     return (_strict(path, line) for line in _lines(path) if line.problem != INCOMPLETE)
 
 
-def _strict(path: Path, line: _Line) -> Record | Analysis:
+def _strict(path: Path, line: _Line) -> Record | Analysis | WrittenChoice:
     try:
         if line.problem:
             raise ValueError(line.problem)
+        if line.entry.get("kind") == CHOICE:
+            return as_choice("", line.entry)
         if line.entry.get("kind") == ANALYSIS:
             known = {key: value for key, value in line.entry.items() if key in FIELDS[Analysis]}
             values = {key: nan if value is None else value for key, value in known["values"].items()}

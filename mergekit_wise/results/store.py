@@ -9,14 +9,21 @@ from math import isfinite
 from pathlib import Path
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.choices import WrittenChoice, as_json
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
 
 BLOCK = 1 << 16
 """Bytes that are read at a time, backwards from a file's end, to find its last line."""
 
 
-def as_entry(record: Record | Analysis) -> dict[str, object]:
+Entry = Record | Analysis | WrittenChoice
+"""What a line of a results file holds."""
+
+
+def as_entry(record: Entry) -> dict[str, object]:
     """A record as JSON, with its accuracy for readers that do not compute it."""
+    if isinstance(record, WrittenChoice):
+        return as_json(record)
     entry = asdict(record)
     if isinstance(record, Analysis):
         # JSON has no NaN, which stands for numbers that the predictions leave undefined.
@@ -26,7 +33,7 @@ def as_entry(record: Record | Analysis) -> dict[str, object]:
     return {**entry, "accuracy": record.accuracy, "values": values, **lists}
 
 
-def append_records(path: Path, records: Iterable[Record | Analysis]) -> None:
+def append_records(path: Path, records: Iterable[Entry]) -> None:
     """Append a line per record, all in one write, after removing an incomplete last line that a killed run left.
 
     Raises ResultsError if the file cannot be written; complete lines that it got before are kept.
