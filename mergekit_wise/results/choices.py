@@ -9,6 +9,7 @@ import shlex
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from itertools import groupby
 from typing import Any, Union, get_args, get_origin
 
 from mergekit_wise.analysis import Choice, Point
@@ -18,6 +19,9 @@ from mergekit_wise.results.record import Record, column_names
 
 CHOICE = "choice"
 """Value of ``kind`` in a choice's line of a results file."""
+
+COMMANDS = ("merge", "zeroshot")
+"""The commands of ``wise`` that a choice's line may call: a merge, and the head that it may need before."""
 
 MAX_LINE = 4000
 """Characters of a text that are kept: a reason is a sentence or two, a command names files."""
@@ -123,12 +127,14 @@ def as_choice(source: str, entry: Mapping[str, Any]) -> WrittenChoice:
 
 
 def _safe_command(text: str) -> str:
-    """The command with every word quoted anew, so that a shell runs ``wise merge`` and nothing else; else ""."""
+    """The command with every word quoted anew, so that a shell runs `COMMANDS` and nothing else; "" for any other."""
     try:
         words = shlex.split(text)
     except ValueError:
         return ""
-    return shlex.join(words) if words[:2] == ["wise", "merge"] else ""
+    parts = [list(part) for is_end, part in groupby(words, lambda word: word == "&&") if not is_end]
+    known = all(part[0] == "wise" and part[1:2] and part[1] in COMMANDS for part in parts)
+    return " && ".join(map(shlex.join, parts)) if known else ""
 
 
 def _encoded(value: Any) -> Any:
