@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mergekit_wise.analysis import Estimate
-from mergekit_wise.results.identity import setting_of
-from mergekit_wise.results.record import ENSEMBLE
+from mergekit_wise.results.identity import IDENTITY, setting_of
+from mergekit_wise.results.record import ENSEMBLE, Record
 
 MAX_TEXT = 400
 """Characters of a text that are kept, unless it may be longer."""
@@ -113,7 +113,7 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         # Alphas are keys of rows here: 0.1 + 0.2 is 0.3.
         alpha=None if alpha is None else round(alpha, 9),
         pair=as_text(entry.get("pair") or ""),
-        setting=setting_of(entry),
+        setting=setting_of(_with_defaults(entry)),
         suite=as_text(entry.get("suite") or "unnamed suite"),
         dataset=as_text(entry["dataset"]),
         title=as_text(entry.get("title") or entry["dataset"]),
@@ -184,6 +184,12 @@ def as_text(value: object, most: int = MAX_TEXT) -> str:
     line = line.encode("utf-8", "replace").decode("utf-8")
     line = "".join(character if character.isprintable() else " " for character in line).strip()
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _with_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record, with the values that those have which an earlier version did not write."""
+    bare = Record("", "", None, "", "", "", "shift", 0, 1, value=0.0, interval=(0.0, 1.0), limit=entry.get("limit"))
+    return {**{name: getattr(bare, name) for name in IDENTITY}, **entry, "draw": entry.get("draw") or bare.draw}
 
 
 def _items(value: object) -> list[tuple[str, Any]]:
