@@ -59,7 +59,7 @@ def remarks(comparison: Comparison, curve: Curve, chosen: Recommendation) -> tup
         numbers = (
             f"{percent(fitted.naive)} % on the images that chose it; {percent(fitted.corrected)} % corrected for that"
         )
-        found.append(f"{fitted.sentence or numbers}: {HOW.get(fitted.how, fitted.how)} ({points_chosen} was chosen).")
+        found.append(f"{fitted.sentence or numbers}: {HOW.get(fitted.how, fitted.how)} (chosen: {points_chosen}).")
     if len(written.mixtures) < len(curve.mixtures):
         found.append(
             f"Chosen among {len(written.mixtures)} of the {len(curve.mixtures)} alphas shown. Run wise sweep with "

@@ -5,11 +5,11 @@ Knows comparisons and candidates; knows nothing of SVG and matplotlib.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mergekit_wise.analysis import Baseline, Candidate, Estimate
+from mergekit_wise.analysis import Baseline, Candidate, Difference, Estimate
 from mergekit_wise.analysis.point import DEFAULT
 from mergekit_wise.report.choices import differences_of
 from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
@@ -107,15 +107,7 @@ def difference_plots(comparison: Comparison) -> tuple[Plot, ...]:
     plots = []
     for column in comparison.headline:
         traces = tuple(
-            Trace(
-                index,
-                curve.name,
-                tuple(
-                    Mark(alpha, alpha, value.value, None, (value.low, value.high), (wide.low, wide.high))
-                    for alpha, each in of_columns[column.name].items()
-                    for value, wide in [(each.difference, each.simultaneous)]
-                ),
-            )
+            Trace(index, curve.name, _marks_of_differences(of_columns[column.name]))
             for index, curve, of_columns in found
             if column.name in of_columns
         )
@@ -180,6 +172,18 @@ def _along_alpha(comparison: Comparison, column: Column) -> Plot | None:
         traces=tuple(trace for trace in traces if trace.marks),
         guides=tuple(guides),
     )
+
+
+def _marks_of_differences(differences: Mapping[float, Difference]) -> tuple[Mark, ...]:
+    """A mark for each alpha, and one for the default, which does not differ from itself."""
+    marks = [
+        Mark(alpha, alpha, value.value, None, (value.low, value.high), (wide.low, wide.high))
+        for alpha, each in differences.items()
+        for value, wide in [(each.difference, each.simultaneous)]
+        if alpha != DEFAULT
+    ]
+    nothing = (0.0, 0.0)
+    return tuple(sorted([*marks, Mark(DEFAULT, DEFAULT, 0.0, None, nothing, nothing)], key=lambda mark: mark.x))
 
 
 def _of_differences(comparison: Comparison, column: Column, traces: tuple[Trace, ...]) -> Plot:

@@ -7,6 +7,7 @@ import pytest
 from mergekit_wise.analysis import Choice, CrossFit, Difference, Estimate, Loss, Point, Recommendation
 from mergekit_wise.api.report import report
 from mergekit_wise.report.comparison import compare
+from mergekit_wise.report.plots import difference_plots
 from mergekit_wise.report.summary import summarize
 from mergekit_wise.results import as_entry, choice_of, read_records, read_results
 
@@ -135,17 +136,28 @@ def test_naive_and_cross_fitted_numbers_are_shown(compared_pair):
     """Both numbers, and which alphas were chosen in the parts."""
     page = page_of(compared_pair)
     assert "81.2 % on the images that chose it; 79.8 % corrected" in page
-    assert "alpha 0.4, alpha 0.7 was chosen" in page
+    assert "(chosen: alpha 0.4, alpha 0.7)" in page
 
 
 def test_the_plot_of_differences_has_both_bands(compared_pair, tmp_path):
-    """The average that was compared has a plot with two bands, also as a file; other columns have none."""
+    """The average that was compared has a plot with two bands, also as a file; other columns have none.
+
+    At 0.5 itself the difference is zero.
+    """
     report(compared_pair, output=tmp_path / "r.html", svg=tmp_path / "svg")
     names = [path.name for path in (tmp_path / "svg").iterdir() if "difference" in path.name]
     assert names == ["imagenet-shifts-difference-average-shifts.svg"]
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
     plot = page[page.index('id="s0d0t"') :].partition("</svg>")[0]
     assert plot.count('class="band"') == 2
+    (comparison,) = compare(read_results([compared_pair]))
+    (drawn,) = difference_plots(comparison)
+    marks = {mark.alpha: (mark.y, mark.y_interval, mark.y_wide) for mark in drawn.traces[0].marks}
+    assert marks == {
+        0.4: (0.004, (0.002, 0.008), (-0.05, 0.07)),
+        0.5: (0.0, (0.0, 0.0), (0.0, 0.0)),
+        0.8: (0.008, (0.004, 0.016), (-0.05, 0.07)),
+    }
 
 
 def test_averages_of_other_shifts_are_not_mixed(compared_pair, lines, tmp_path):
