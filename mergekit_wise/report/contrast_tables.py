@@ -1,6 +1,7 @@
 """The tables that ``wise compare`` prints. Knows comparisons; knows nothing of where they come from."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Protocol
 
 from mergekit_wise.analysis import Estimate, Point
@@ -58,4 +59,4 @@ def _signed(share: float) -> str:
 
 
 def _interval(result: Estimate) -> str:
-    return "" if result.low != result.low else f"{_signed(result.low)} to {_signed(result.high)}"
+    return "" if isnan(result.low) else f"{_signed(result.low)} to {_signed(result.high)}"
