@@ -1080,6 +1080,54 @@ class ReportOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
+class CompareOptions(Options):
+    """The options of ``wise compare``."""
+
+    first: Annotated[
+        FilePath, Option("Results file of an evaluation or a sweep.", metavar="A.jsonl", is_argument=True, path="input")
+    ]
+    second: Annotated[
+        OptionalPath,
+        Option(
+            "Another one. Without it, the mixtures of one sweep are compared.",
+            metavar="B.jsonl",
+            is_argument=True,
+            path="input",
+        ),
+    ] = ABSENT
+    _: KW_ONLY
+    alphas: Annotated[
+        Numbers | None,
+        Option(
+            "Mixtures of a sweep to compare, as a list or START:STOP:STEP.",
+            metavar="LIST",
+            group=MEASURE,
+            default="of two files the recommended one, of one sweep all",
+        ),
+    ] = None
+    against: Annotated[
+        float | None,
+        Option(
+            "Mixture of one sweep to compare the others with.",
+            metavar="ALPHA",
+            group=MEASURE,
+            default="0.5",
+            minimum=0,
+            maximum=1,
+        ),
+    ] = None
+    model: Annotated[
+        Texts,
+        Option(
+            "Model of a file that holds several. Given twice: the first and the second to compare.",
+            metavar="NAME",
+            group=MODEL,
+        ),
+    ] = EMPTY
+    suite: Annotated[str | None, Option("Suite of a file that holds several.", metavar="NAME", group=DATA)] = None
+
+
+@dataclass(frozen=True, slots=True)
 class RecipeOptions(Options):
     """The options of ``wise recipe``."""
 
@@ -1235,6 +1283,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "eval": (EvalOptions, (JSON,)),
     "predict": (PredictOptions, (PREDICTIONS_JSON,)),
     "report": (ReportOptions, ()),
+    "compare": (CompareOptions, (JSON,)),
     "recipe": (RecipeOptions, ()),
     "init": (InitOptions, ()),
     "suites": (SuitesOptions, (JSON,)),

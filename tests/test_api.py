@@ -33,7 +33,7 @@ def use_merge(first: Path, second: Path, folder: Path) -> float | None:
     return moved
 
 
-def use_sweep(first: Path, second: Path) -> tuple[float, str, list[float]]:
+def use_sweep(first: Path, second: Path) -> tuple[float | None, str, list[float]]:
     """A user's script that reads a sweep's recommendation and candidates."""
     from mergekit_wise import sweep
 
@@ -48,6 +48,14 @@ def use_evaluate(checkpoint: Path) -> dict[str, tuple[float, tuple[float, float]
 
     measured = evaluate(checkpoint, "digits", limit=100, classnames=["zero", "one"], strict=True)
     return {record.dataset: (record.accuracy, record.interval) for record in measured.records}
+
+
+def use_compare(first: Path, second: Path) -> dict[str, tuple[float, str]]:
+    """A user's script that reads which of two models is better where."""
+    from mergekit_wise import compare
+
+    (found,) = compare(first, str(second), suite="digits").comparisons
+    return {column.column: (column.difference.low, column.better) for column in found.columns}
 
 
 def use_finetune(checkpoint: Path, folder: Path) -> list[float]:

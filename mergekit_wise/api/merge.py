@@ -195,15 +195,14 @@ def preview(options: MergeOptions) -> MergePreview:
 
 def merge_rules(options: MergeOptions | SweepOptions) -> Rules:
     """The rules that the options describe; a sweep's have the alpha that it does not vary. Raises UsageError."""
-    given = options if isinstance(options, MergeOptions) else None
     return Rules(
-        alpha=given.alpha if given is not None else fixed_alpha_of(options),
+        alpha=fixed_alpha_of(options) if isinstance(options, SweepOptions) else options.alpha,
         alpha_for=tuple(map(parse_alpha_for, options.alpha_for)),
         depth=parse_depth(options.depth_alpha) if options.depth_alpha else None,
         keep=tuple(map(parse_keep, options.keep)),
         only=options.only,
         dtype=parse_dtype(options.dtype) if options.dtype else None,
-        extrapolate=given is not None and given.extrapolate,
+        extrapolate=not isinstance(options, SweepOptions) and options.extrapolate,
         frozen_tolerance=options.frozen_tolerance,
     )
 

@@ -10,13 +10,14 @@ from mergekit_wise.checkpoint import require_output, require_output_folder, writ
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.option_types import files_of, takes
 from mergekit_wise.options import ReportOptions
+from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
-from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
+from mergekit_wise.report.plots import Plot, alpha_plots, difference_plots, scatter_plots
 from mergekit_wise.report.summary import Summary, summarize
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import Reading, read_results
@@ -60,7 +61,9 @@ def report(options: ReportOptions) -> ReportFiles:
     comparisons = compare(reading, baselines)
     summaries = [summarize(comparison) for comparison in comparisons]
     notes = (*reading.notes, *warnings(reading, comparisons))
-    tables = [results_table(summary) for summary in summaries]
+    tables = [
+        table for summary in summaries for table in (results_table(summary), *difference_tables(summary.comparison))
+    ]
     texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
     files = {
         output: render_page(summaries, notes, reading.estimations),
@@ -97,13 +100,16 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
     findings = tuple(finding for finding in reading.findings if finding.suite == suite)
     estimations = tuple(estimation for estimation in reading.estimations if estimation.suite == suite)
-    return Reading(measurements, findings, reading.notes, estimations)
+    choices = tuple(choice for choice in reading.choices if choice.suite == suite)
+    return Reading(measurements, findings, reading.notes, estimations, choices)
 
 
 def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
     plots: list[Plot | HeatMap] = []
     for summary in summaries:
-        plots += (*scatter_plots(summary.comparison), *alpha_plots(summary.comparison), *heat_maps(summary))
+        for plots_of in (scatter_plots, alpha_plots, difference_plots):
+            plots += plots_of(summary.comparison)
+        plots += heat_maps(summary)
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }

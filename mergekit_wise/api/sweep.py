@@ -55,7 +55,7 @@ from mergekit_wise.models.pairing import open_pair
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
-from mergekit_wise.results import Analysis, Record
+from mergekit_wise.results import Analysis, Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 
 
@@ -112,7 +112,8 @@ def sweep(options: SweepOptions) -> SweepReport:
     them.
 
     Raises:
-        WiseError: as `merge` and `evaluate` do; Unsaved also if the plot cannot be written, with the whole report.
+        WiseError: as `merge` and `evaluate` do; Unsaved also if the choice or the plot cannot be written, with the
+            whole report.
     """
     if options.suite is None and options.reference is None:
         raise UsageError(
@@ -208,6 +209,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         raise Unsaved(failure, report)
     if options.results is not None and saves:
         try:
+            _write_choice(options.results, report.records, report.choice, report.merge_command)
             if found.without_labels is not None:
                 append_lines(found.without_labels, options.results)
             if dynamic:
@@ -303,9 +305,7 @@ class _Sweep:
         self.notes = tuple(dict.fromkeys((*self.notes, *self._weights.prepare((*every, *ends), options.progress))))
         others = rule_text(merge_options(self.options, self.rules, "FILE"))
         variants = [
-            Variant.mixed(
-                self.name, self._weights, point, rules, f"{fixed_alpha(self.rules, point)} {others}".strip()
-            )
+            Variant.mixed(self.name, self._weights, point, rules, f"{fixed_alpha(self.rules, point)} {others}".strip())
             for point, rules in zip(points, every, strict=True)
         ]
         layout = template(self.pair, make_plan(self.pair, self.rules))
@@ -356,6 +356,13 @@ def _unused_name(options: SweepOptions) -> str:
     return next(
         name for name in ("merged.safetensors", "wise-ft.safetensors", "mixture.safetensors") if name not in inputs
     )
+
+
+def _write_choice(path: Path, records: Sequence[Record], choice: Choice, merge_command: str) -> None:
+    """Add the choice to the results file, so that a report draws it, unless it is the last one there."""
+    written = choice_of(records, choice, merge_command)
+    if is_new(written, read_choices(path)):
+        append_records(path, [written])
 
 
 def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.command import fit, help_width, register
+from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
@@ -115,6 +116,13 @@ register(
     "wise predict zs.safetensors --mix-with ft.safetensors --alpha 0.4 photos -o predictions.jsonl",
 )
 register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
+register(
+    app,
+    "compare",
+    compare,
+    "wise compare mine.jsonl theirs.jsonl",
+    "wise compare sweep.jsonl --against 0.5",
+)
 register(app, "recipe", recipe, "wise recipe birds.toml")
 register(app, "init", init, "wise init")
 register(app, "suites", suites, "wise suites --data /data")

@@ -11,7 +11,7 @@ from mergekit_wise.analysis import Baseline, Estimate, Point
 from mergekit_wise.analysis.estimate import combined
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.report.series import Place, Series, divided
-from mergekit_wise.results import At, Finding, Measurement, Reading
+from mergekit_wise.results import At, Finding, Measurement, Reading, WrittenChoice
 
 Key = tuple[str, str, tuple[str, ...], str]
 """A file, a model in it, what was swept, and the other merging rules."""
@@ -56,6 +56,7 @@ class Curve:
         rows: the measurements that are shown, by alpha and data set.
         findings: the analyses of its two models, by data set.
         repeated: where an earlier measurement of the same had another result.
+        choice: the latest choice that a sweep wrote of these measurements; None if the file holds none.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Curve:
     rows: Mapping[Place, Measurement]
     findings: Mapping[str, Finding]
     repeated: tuple[Place, ...]
+    choice: WrittenChoice | None = None
 
     @property
     def mixtures(self) -> tuple[float, ...]:
@@ -152,18 +154,21 @@ def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -
     suites: dict[str, list[Measurement]] = {}
     for row in reading.measurements:
         suites.setdefault(row.suite, []).append(row)
-    return tuple(_comparison(suite, rows, reading.findings, baselines or {}) for suite, rows in suites.items())
+    return tuple(_comparison(suite, rows, reading, baselines or {}) for suite, rows in suites.items())
 
 
 def _comparison(
-    suite: str, rows: Sequence[Measurement], findings: Sequence[Finding], baselines: Mapping[str, Baseline]
+    suite: str, rows: Sequence[Measurement], reading: Reading, baselines: Mapping[str, Baseline]
 ) -> Comparison:
-    curves = _curves(rows, [finding for finding in findings if finding.suite == suite])
+    findings = [finding for finding in reading.findings if finding.suite == suite]
+    curves = _curves(rows, findings, [choice for choice in reading.choices if choice.suite == suite])
     averaged = _shared_shifts(curve for curve in curves if not curve.label)
     return Comparison(suite, _columns(rows, averaged), averaged, curves, baselines)
 
 
-def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[Curve, ...]:
+def _curves(
+    rows: Sequence[Measurement], findings: Sequence[Finding], choices: Sequence[WrittenChoice]
+) -> tuple[Curve, ...]:
     groups: dict[Key, list[Measurement]] = {}
     for row in rows:
         groups.setdefault((row.source, row.model, row.swept, row.rule), []).append(row)
@@ -176,6 +181,11 @@ def _curves(rows: Sequence[Measurement], findings: Sequence[Finding]) -> tuple[C
             series.rows,
             _merged(found for found in findings if found.source == key[0] and _is_of(found, key[1], series)),
             series.repeated,
+            _latest(
+                each
+                for each in choices
+                if (each.source, each.model, each.swept, each.rule) == key and _chose(each, series)
+            ),
         )
         for key, group in groups.items()
         for series in divided(group)
@@ -197,6 +207,19 @@ def _is_of(finding: Finding, model: str, series: Series) -> bool:
         any(finding.measurement in ("", row.setting) for row in rows)
         and all(row.weights in ("", ends[row.alpha]) for row in rows if row.alpha is not None and ends.get(row.alpha))
         and all(finding.data in ("", row.details.get("data", "")) for row in rows)
+    )
+
+
+def _latest(choices: Iterable[WrittenChoice]) -> WrittenChoice | None:
+    return next(reversed(list(choices)), None)
+
+
+def _chose(choice: WrittenChoice, series: Series) -> bool:
+    """Whether a sweep chose among the mixtures of a series, measured in the same way on the same images."""
+    rows = series.rows.values()
+    weights, settings = {row.weights for row in rows}, {(row.dataset, row.setting) for row in rows}
+    return all(each.weights in weights for each in choice.mixtures) and all(
+        (each.dataset, each.measurement) in settings for each in choice.sets
     )
 
 

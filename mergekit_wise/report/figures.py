@@ -123,10 +123,11 @@ def _figure(plot: Plot, size: tuple[float, float], recommended: float | None) ->
 def _draw_trace(axes: Any, plot: Plot, trace: Trace) -> None:
     colour = COLOURS[trace.index % len(COLOURS)]
     mixtures = trace.mixtures
-    if plot.kind == "alpha" and trace.has_band:
-        lows, highs = zip(*(mark.y_interval for mark in mixtures if mark.y_interval), strict=True)
+    bands = () if plot.kind == "scatter" else trace.bands
+    for band in bands:
+        lows, highs = zip(*band, strict=True)
         axes.fill_between([m.x for m in mixtures], lows, highs, color=colour, alpha=0.16, linewidth=0, zorder=2)
-    else:
+    if not bands:
         for mark in trace.marks:
             _draw_intervals(axes, mark, colour)
     places = [_place(plot, mark) for mark in mixtures]

@@ -14,11 +14,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mergekit_wise import __version__
+from mergekit_wise.report.choices import difference_tables, remarks
 from mergekit_wise.report.comparison import Column, Comparison, Curve
 from mergekit_wise.report.estimate_plots import estimate_sections
 from mergekit_wise.report.heat_map import draw_heat_map, heat_maps
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
-from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
+from mergekit_wise.report.plots import Plot, alpha_plots, difference_plots, scatter_plots
 from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.svg import colour, draw
@@ -134,7 +135,13 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
     """The part of the page about one suite; `ident` starts the ids of its elements."""
     comparison = summary.comparison
     recommended = [
-        (curve.name, chosen)
+        {
+            "name": curve.name,
+            "point": f"α = {chosen.alpha:g}" if chosen.alpha is not None else str(chosen.point),
+            "reason": chosen.reason,
+            "remarks": remarks(comparison, curve, chosen),
+            "command": curve.choice.merge_command if curve.choice is not None else "",
+        }
         for curve, chosen in zip(comparison.curves, summary.recommendations, strict=True)
         if chosen is not None
     ]
@@ -155,7 +162,6 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
             (drawn.title, Markup(draw_heat_map(drawn, f"{ident}h{index}")))
             for index, drawn in enumerate(heat_maps(summary))
         ],
-        "warnings": dict.fromkeys(chosen.warning for _, chosen in recommended if chosen.warning),
         "tiles": [
             (heading(column), [_headline(index, curve, column, slider) for index, curve in swept])
             for column in comparison.headline
@@ -163,6 +169,10 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         ],
         "guides": {guide.kind for plot in (*along_alpha, *against_reference) for guide in plot.guides},
         "along_alpha": [_figure(plot, comparison, slider, f"{ident}a{i}") for i, plot in enumerate(along_alpha)],
+        "differences": [
+            _figure(plot, comparison, slider, f"{ident}d{i}") for i, plot in enumerate(difference_plots(comparison))
+        ],
+        "difference_tables": difference_tables(comparison),
         "against_reference": [
             _figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
         ],
@@ -200,7 +210,7 @@ def _figure(plot: Plot, comparison: Comparison, slider: Slider, ident: str) -> d
         "readouts": [
             _readout(plot.kind, comparison, trace.index, plot.column, slider)
             for trace in plot.traces
-            if len(comparison.curves[trace.index].mixtures) > 1
+            if plot.kind != "difference" and len(comparison.curves[trace.index].mixtures) > 1
         ],
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from mergekit_wise.analysis.connectivity import Observation
+from mergekit_wise.report.choices import star
 from mergekit_wise.report.comparison import SYMBOLS, Column, Comparison, Curve, Images
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.table import (
@@ -66,7 +67,8 @@ def results_table(summary: Summary) -> Table:
         )
     below = tuple(row for index in range(len(comparison.curves)) for row in _losses(summary, index))
     starred = any("*" in cell.text for row in below for cell in row.cells[table.names :])
-    caption = f"{table.caption} *: significant (the 95 % intervals do not overlap)." if starred else table.caption
+    meaning = star(curve.choice for curve, lost in zip(comparison.curves, summary.losses, strict=True) if lost)
+    caption = f"{table.caption} {meaning}" if starred else table.caption
     return replace(table, summary=below, caption=caption)
 
 
@@ -187,7 +189,11 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
         lost = (
             EMPTY
             if loss is None or loss.loss is None
-            else Cell(percent(loss.loss) + ("*" if loss.significant else ""), number=loss.loss)
+            else Cell(
+                percent(loss.loss) + ("*" if loss.significant else ""),
+                "" if loss.difference is None else points_interval(loss.difference),
+                loss.loss,
+            )
             for loss in each
         )
         yield Row((*model, Cell("loss at 0.5"), *rest, *lost))

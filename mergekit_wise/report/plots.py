@@ -5,15 +5,25 @@ Knows comparisons and candidates; knows nothing of SVG and matplotlib.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mergekit_wise.analysis import Candidate, Estimate, Line
-from mergekit_wise.analysis.point import ALPHA, TOLERANCE
+from mergekit_wise.analysis import Candidate, Difference, Estimate, Line
+from mergekit_wise.analysis.point import ALPHA, DEFAULT, TOLERANCE
+from mergekit_wise.report.choices import differences_of
 from mergekit_wise.report.comparison import SHIFTS, SYMBOLS, Column, Comparison, Curve
 from mergekit_wise.report.per_image import per_image_level
-from mergekit_wise.report.scale import Scale, alpha_scale, expit, linear_scale, logit, logit_scale, number_scale
+from mergekit_wise.report.scale import (
+    Scale,
+    alpha_scale,
+    expit,
+    linear_scale,
+    logit,
+    logit_scale,
+    number_scale,
+    signed_scale,
+)
 from mergekit_wise.report.summary import baseline_of
 from mergekit_wise.report.table import ENDPOINTS
 from mergekit_wise.results import At
@@ -28,6 +38,8 @@ Interval = tuple[float, float]
 class Mark:
     """A measured point, and the intervals of its coordinates; None if an interval is unknown.
 
+    `y_wide` is an interval that holds for all marks of a curve at once.
+
     `alpha` is its value of what was swept: a number, the numbers of a grid, or None for a model of unknown alpha.
     """
 
@@ -36,6 +48,7 @@ class Mark:
     y: float
     x_interval: Interval | None
     y_interval: Interval | None
+    y_wide: Interval | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +74,11 @@ class Trace:
         return ENDPOINTS.get(mark.alpha, "") if self.has_ends and isinstance(mark.alpha, float) else ""
 
     @property
-    def has_band(self) -> bool:
-        """Whether the intervals along y join to a band."""
-        return len(self.mixtures) > 1 and all(mark.y_interval for mark in self.mixtures)
+    def bands(self) -> tuple[tuple[Interval, ...], ...]:
+        """The intervals along y that join to bands, the widest first; each has one for every mixture."""
+        each = [[mark.y_wide for mark in self.mixtures], [mark.y_interval for mark in self.mixtures]]
+        known = [tuple(interval for interval in band if interval is not None) for band in each]
+        return tuple(band for band in known if len(band) == len(self.mixtures) > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +86,8 @@ class Guide:
     """A line to compare with; `index` is that of the curve that it belongs to, or None.
 
     Kinds: "line" is straight between the zero-shot and the fine-tuned model; "outputs" is the output-space ensemble;
-    "level" is a model of unknown alpha; "per-image" is an alpha for each image; "baseline" is the accuracy expected of
-    models without robustness interventions.
+    "level" is a model of unknown alpha, or no difference; "per-image" is an alpha for each image; "baseline" is the
+    accuracy expected of models without robustness interventions.
     """
 
     kind: Literal["line", "outputs", "level", "per-image", "baseline"]
@@ -82,9 +97,9 @@ class Guide:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One plot; `name` is suitable for a file."""
+    """One plot; `name` is suitable for a file. A plot of differences is along alpha, too."""
 
-    kind: Literal["alpha", "scatter"]
+    kind: Literal["alpha", "difference", "scatter"]
     name: str
     title: str
     column: Column
@@ -102,6 +117,25 @@ def alpha_plots(comparison: Comparison) -> tuple[Plot, ...]:
     drawn = {curve.swept[0] for curve in comparison.curves if len(curve.mixtures) > 1}
     found = (_along(comparison, name, column) for name in comparison.swept if name in drawn for column in columns)
     return tuple(plot for plot in found if plot is not None)
+
+
+def difference_plots(comparison: Comparison) -> tuple[Plot, ...]:
+    """The difference from alpha 0.5 along alpha, of the headline's columns that a sweep's choice compared."""
+    found = [
+        (index, curve, differences_of(comparison, curve.choice))
+        for index, curve in enumerate(comparison.curves)
+        if curve.choice is not None
+    ]
+    plots = []
+    for column in comparison.headline:
+        traces = tuple(
+            Trace(index, curve.name, _marks_of_differences(of_columns[column.name]))
+            for index, curve, of_columns in found
+            if column.name in of_columns
+        )
+        if traces:
+            plots.append(_of_differences(comparison, column, traces))
+    return tuple(plots)
 
 
 def scatter_plots(comparison: Comparison) -> tuple[Plot, ...]:
@@ -164,6 +198,35 @@ def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
         y=linear_scale([*heights, *(y for guide in guides for _, y in guide.points)]),
         traces=tuple(trace for trace in traces if trace.marks),
         guides=tuple(guides),
+    )
+
+
+def _marks_of_differences(differences: Mapping[float, Difference]) -> tuple[Mark, ...]:
+    """A mark for each alpha, and one for the default, which does not differ from itself."""
+    marks = [
+        Mark(alpha, alpha, value.value, None, (value.low, value.high), (wide.low, wide.high))
+        for alpha, each in differences.items()
+        for value, wide in [(each.difference, each.simultaneous)]
+        if alpha != DEFAULT
+    ]
+    nothing = (0.0, 0.0)
+    return tuple(sorted([*marks, Mark(DEFAULT, DEFAULT, 0.0, None, nothing, nothing)], key=lambda mark: mark.x))
+
+
+def _of_differences(comparison: Comparison, column: Column, traces: tuple[Trace, ...]) -> Plot:
+    marks = [mark for trace in traces for mark in trace.marks]
+    x = alpha_scale(mark.x for mark in marks)
+    return Plot(
+        kind="difference",
+        name=f"{_slug(comparison.suite)}-difference-{_slug(column.name)}",
+        title=column.title,
+        column=column,
+        x_label="α",
+        y_label=f"Difference from α = {DEFAULT} (points)",
+        x=x,
+        y=signed_scale(y for mark in marks for y in (*(mark.y_interval or ()), *(mark.y_wide or ()))),
+        traces=traces,
+        guides=(Guide("level", None, ((x.low, 0.0), (x.high, 0.0))),),
     )
 
 

@@ -85,6 +85,17 @@ def linear_scale(shares: Iterable[float]) -> Scale:
     return Scale("linear", low, high, ticks, tuple(f"{100 * tick:.6g}" for tick in ticks))
 
 
+def signed_scale(differences: Iterable[float]) -> Scale:
+    """A linear axis that fits differences of shares, and zero, with ticks in percentage points."""
+    given = [0.0, *differences]
+    room = max((max(given) - min(given)) / 12, 0.002)
+    low, high = min(given) - room, max(given) + room
+    ticks = tuple(_round_numbers(low, high))
+    return Scale(
+        "linear", low, high, ticks, tuple(f"{100 * tick:+.6g}".replace("+0", "0").replace("-", "−") for tick in ticks)
+    )
+
+
 def alpha_scale(alphas: Iterable[float]) -> Scale:
     """The axis of alpha: from 0 to 1, or farther if alphas are outside."""
     given = list(alphas)

@@ -1,6 +1,7 @@
 """What analysis says of the curves of a comparison: the recommended alpha, the loss at 0.5, connectivity, robustness.
 
-Turns measurements into the candidates and counts of `analysis`; decides nothing itself.
+The choice of a sweep is taken from the results file. Where there is none, turns measurements into the candidates and
+counts of `analysis`; decides nothing itself.
 """
 
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.report.choices import losses_of
 from mergekit_wise.report.comparison import BOTH, SHIFTS, Column, Comparison, Curve
 from mergekit_wise.results import At, as_candidate
 
@@ -112,6 +114,8 @@ def _report_accuracy(comparison: Comparison, shift: Column) -> bool:
 
 
 def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None, dict[str, Loss]]:
+    if curve.choice is not None:
+        return curve.choice.choice.recommendation, losses_of(comparison, curve.choice)
     reference = comparison.reference
     shifts = [c for c in comparison.columns if c.role == "shift" and c.name in comparison.averaged]
     names = [column.name for column in ([reference] if reference else []) + shifts]

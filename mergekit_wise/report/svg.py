@@ -6,8 +6,8 @@ Elements that follow the slider carry ``data-at``: their position at each of its
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from mergekit_wise.report.plots import Guide, Mark, Plot, Trace
-from mergekit_wise.report.table import alpha_text
+from mergekit_wise.report.plots import Guide, Interval, Mark, Plot, Trace
+from mergekit_wise.report.table import alpha_text, percent, points
 
 WIDTH, HEIGHT = 340, 252
 LEFT, RIGHT, TOP, BOTTOM = 38, 12, 24, 34
@@ -22,9 +22,10 @@ Place = tuple[float, float]
 
 def draw(plot: Plot, ident: str, stops: Sequence[float], start: int) -> str:
     """The plot as an ``svg`` element; `stops` are the alphas of the slider, which starts at stop number `start`."""
+    kind = "scatter" if plot.kind == "scatter" else "alpha"  # the script picks the nearest point, or along alpha alone
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}t {ident}d" '
-        f'class="{plot.kind}"><title id="{ident}t">{escape(_title(plot))}</title>'
+        f'class="{kind}"><title id="{ident}t">{escape(_title(plot))}</title>'
         f'<desc id="{ident}d">{escape(_description(plot))}</desc>',
         *_axes(plot),
         f'<clipPath id="{ident}c"><rect x="{LEFT}" y="{TOP}" width="{WIDTH - LEFT - RIGHT}" '
@@ -32,7 +33,7 @@ def draw(plot: Plot, ident: str, stops: Sequence[float], start: int) -> str:
         *(_guide(plot, guide) for guide in plot.guides),
         "</g>",
     ]
-    if plot.kind == "alpha":
+    if plot.kind != "scatter":
         places = [_number(_place(plot, stop, 0)[0]) for stop in stops]
         at = places[start]
         parts.append(f'<line class="cursor" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"{_at(places)}/>')
@@ -49,6 +50,8 @@ def colour(index: int | None) -> str:
 def _title(plot: Plot) -> str:
     if plot.kind == "alpha":
         return f"{plot.title} along {'alpha' if plot.x_label == 'α' else plot.x_label}"
+    if plot.kind == "difference":
+        return f"{plot.title}: difference from alpha 0.5 along alpha"
     return f"{plot.x_label.removesuffix(' (%)')} against {plot.title}"
 
 
@@ -66,8 +69,9 @@ def _described(plot: Plot, trace: Trace) -> str:
         if role or len(trace.marks) == 1:
             role = role if trace.role(mark) or len(trace.marks) > 1 else "alone"
             name = "" if mark.alpha is None else f"{swept} {alpha_text(mark.alpha)} ({role}): "
-            across = "" if plot.kind == "alpha" else f" at {100 * mark.x:.1f} % on the reference"
-            words.append(f"{name}{100 * mark.y:.1f} %{across}")
+            across = f" at {100 * mark.x:.1f} % on the reference" if plot.kind == "scatter" else ""
+            value = f"{points(mark.y)} points" if plot.kind == "difference" else f"{percent(mark.y)} %"
+            words.append(f"{name}{value}{across}")
     return f"{trace.name}: {'; '.join(words)}."
 
 
@@ -102,8 +106,8 @@ def _guide(plot: Plot, guide: Guide) -> str:
 def _trace(plot: Plot, trace: Trace) -> str:
     """Intervals, the curve, its points: a square for zero-shot, a diamond for fine-tuned, dots between."""
     mixtures = trace.mixtures
-    band = plot.kind == "alpha" and trace.has_band
-    parts = [_band(plot, mixtures) if band else _intervals(plot, trace.marks)]
+    bands = () if plot.kind == "scatter" else trace.bands
+    parts = [_band(plot, mixtures, band) for band in bands] or [_intervals(plot, trace.marks)]
     if len(mixtures) > 1:
         parts.append(f'<path class="line" d="{_line(_place(plot, m.x, m.y) for m in mixtures)}"/>')
     dots, symbols = [], []
@@ -126,9 +130,9 @@ _SYMBOLS = {
 }
 
 
-def _band(plot: Plot, marks: Sequence[Mark]) -> str:
-    upper = [_place(plot, mark.x, mark.y_interval[1]) for mark in marks if mark.y_interval]
-    lower = [_place(plot, mark.x, mark.y_interval[0]) for mark in reversed(marks) if mark.y_interval]
+def _band(plot: Plot, marks: Sequence[Mark], band: Sequence[Interval]) -> str:
+    upper = [_place(plot, mark.x, high) for mark, (_, high) in zip(marks, band, strict=True)]
+    lower = [_place(plot, mark.x, low) for mark, (low, _) in zip(marks, band, strict=True)][::-1]
     return f'<path class="band" d="{_line([*upper, *lower])}z"/>'
 
 

@@ -1,11 +1,19 @@
 """One record per (model, alpha, data set), in JSON Lines. Knows no model and no terminal."""
 
 from mergekit_wise.results.answers import AnswerStore
+from mergekit_wise.results.choices import WrittenChoice, choice_of, is_new
 from mergekit_wise.results.details import Detail, DetailFiles, no_formula, writing_details
 from mergekit_wise.results.estimation import Estimation
 from mergekit_wise.results.identity import Key, changes, comparable, key_of, setting_of
 from mergekit_wise.results.measurement import At, Finding, Measurement
-from mergekit_wise.results.reader import Reading, read_analyses, read_estimations, read_records, read_results
+from mergekit_wise.results.reader import (
+    Reading,
+    read_analyses,
+    read_choices,
+    read_estimations,
+    read_records,
+    read_results,
+)
 from mergekit_wise.results.record import (
     ENSEMBLE,
     Analysis,
@@ -31,15 +39,19 @@ __all__ = [
     "Reading",
     "Record",
     "Role",
+    "WrittenChoice",
     "append_records",
     "as_candidate",
     "as_entry",
     "changes",
+    "choice_of",
     "comparable",
+    "is_new",
     "key_of",
     "no_formula",
     "points_of",
     "read_analyses",
+    "read_choices",
     "read_estimations",
     "read_records",
     "read_results",

@@ -10,11 +10,11 @@ from typing import Any
 
 from mergekit_wise.analysis import Estimate
 from mergekit_wise.analysis.point import ALPHA
-from mergekit_wise.results.identity import setting_of
-from mergekit_wise.results.record import ENSEMBLE
+from mergekit_wise.results.identity import IDENTITY, setting_of
+from mergekit_wise.results.record import ENSEMBLE, Record
 
 MAX_TEXT = 400
-"""Characters of a text that are kept."""
+"""Characters of a text that are kept, unless it may be longer."""
 
 MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
@@ -131,7 +131,7 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         at=at,
         rule=as_text(entry.get("rule") or ""),
         pair=as_text(entry.get("pair") or ""),
-        setting=setting_of(entry),
+        setting=setting_of(_with_defaults(entry)),
         suite=as_text(entry.get("suite") or "unnamed suite"),
         dataset=as_text(entry["dataset"]),
         title=as_text(entry.get("title") or entry["dataset"]),
@@ -187,7 +187,7 @@ def as_number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def as_text(value: object) -> str:
+def as_text(value: object, most: int = MAX_TEXT) -> str:
     """A value of a record as one short line that every file can hold: no control characters, no lone surrogates."""
     match value:
         case str():
@@ -204,7 +204,13 @@ def as_text(value: object) -> str:
             line = str(value)
     line = line.encode("utf-8", "replace").decode("utf-8")
     line = "".join(character if character.isprintable() else " " for character in line).strip()
-    return line if len(line) <= MAX_TEXT else line[: MAX_TEXT - 1] + "…"
+    return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def _with_defaults(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record, with the values that those have which an earlier version did not write."""
+    bare = Record("", "", None, "", "", "", "shift", 0, 1, value=0.0, interval=(0.0, 1.0), limit=entry.get("limit"))
+    return {**{name: getattr(bare, name) for name in IDENTITY}, **entry, "draw": entry.get("draw") or bare.draw}
 
 
 def _place(point: object) -> tuple[tuple[str, ...], At] | None:

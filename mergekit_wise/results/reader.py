@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.choices import CHOICE, WrittenChoice, as_choice
 from mergekit_wise.results.dynamic import DYNAMIC, as_findings
 from mergekit_wise.results.estimation import ESTIMATE, Estimation, read_estimation
 from mergekit_wise.results.measurement import Finding, Measurement, as_finding, as_measurement, as_number, as_text
@@ -25,12 +26,13 @@ INCOMPLETE = "not JSON, or incomplete because the run that wrote it was stopped"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Everything that results files hold, in order, and notes on what was left out."""
+    """Everything that results files hold, each kind in order, and notes on what was left out."""
 
     measurements: tuple[Measurement, ...]
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
     estimations: tuple[Estimation, ...] = ()
+    choices: tuple[WrittenChoice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ def read_estimations(path: Path) -> tuple[Estimation, ...]:
     return tuple(entry for entry in _read_strictly(path) if isinstance(entry, Estimation))
 
 
+def read_choices(path: Path) -> tuple[WrittenChoice, ...]:
+    """All choices of a file, in order. Raises ResultsError like `read_records`."""
+    return tuple(entry for entry in _read_strictly(path) if isinstance(entry, WrittenChoice))
+
+
 def read_results(paths: Sequence[Path]) -> Reading:
     """All measurements and findings of several files; lines that cannot be used are left out and noted.
 
@@ -68,6 +75,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
     measurements: list[Measurement] = []
     findings: list[Finding] = []
     estimations: list[Estimation] = []
+    choices: list[WrittenChoice] = []
     notes: list[str] = []
     files = _names(paths)
     for path, name in files.items():
@@ -83,6 +91,8 @@ def read_results(paths: Sequence[Path]) -> Reading:
                     estimations.append(read_estimation(line.entry))
                 elif line.entry.get("kind") == DYNAMIC:
                     findings += as_findings(name, line.entry)
+                elif line.entry.get("kind") == CHOICE:
+                    choices.append(as_choice(name, line.entry))
                 else:
                     measurements.append(as_measurement(name, line.entry))
             except ValueError as error:
@@ -97,7 +107,7 @@ def read_results(paths: Sequence[Path]) -> Reading:
         named = ", ".join(map(str, files))
         expected = "expected JSON Lines as written by 'wise sweep' and 'wise eval'"
         raise ResultsError(" ".join([f"{named}: no record found; {expected}.", *notes[:3]]))
-    return Reading(tuple(measurements), tuple(findings), tuple(notes), tuple(estimations))
+    return Reading(tuple(measurements), tuple(findings), tuple(notes), tuple(estimations), tuple(choices))
 
 
 def _lines(path: Path) -> Iterator[_Line]:
@@ -120,17 +130,19 @@ def _lines(path: Path) -> Iterator[_Line]:
         yield _Line(number, entry) if isinstance(entry, dict) else _Line(number, {}, "not a JSON object")
 
 
-def _read_strictly(path: Path) -> Iterator[Record | Analysis | Estimation]:
+def _read_strictly(path: Path) -> Iterator[Record | Analysis | Estimation | WrittenChoice]:
     lines = (line for line in _lines(path) if line.problem != INCOMPLETE and line.entry.get("kind") != DYNAMIC)
     return (_strict(path, line) for line in lines)
 
 
-def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation:
+def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation | WrittenChoice:
     try:
         if line.problem:
             raise ValueError(line.problem)
         if line.entry.get("kind") == ESTIMATE:
             return read_estimation(line.entry)
+        if line.entry.get("kind") == CHOICE:
+            return as_choice("", line.entry)
         if line.entry.get("kind") == ANALYSIS:
             known = {key: value for key, value in line.entry.items() if key in FIELDS[Analysis]}
             values = {key: nan if value is None else value for key, value in known["values"].items()}

@@ -9,6 +9,7 @@ from math import isfinite
 from pathlib import Path
 
 from mergekit_wise.errors import ResultsError
+from mergekit_wise.results.choices import WrittenChoice, as_json
 from mergekit_wise.results.estimation import Estimation, estimation_entry
 from mergekit_wise.results.record import ANALYSIS, Analysis, Record
 
@@ -16,8 +17,14 @@ BLOCK = 1 << 16
 """Bytes that are read at a time, backwards from a file's end, to find its last line."""
 
 
-def as_entry(record: Record | Analysis | Estimation) -> dict[str, object]:
+Entry = Record | Analysis | Estimation | WrittenChoice
+"""What a line of a results file holds."""
+
+
+def as_entry(record: Entry) -> dict[str, object]:
     """A record as JSON, with its accuracy for readers that do not compute it."""
+    if isinstance(record, WrittenChoice):
+        return as_json(record)
     if isinstance(record, Estimation):
         return estimation_entry(record)
     entry = asdict(record)
@@ -29,7 +36,7 @@ def as_entry(record: Record | Analysis | Estimation) -> dict[str, object]:
     return {**entry, "accuracy": record.accuracy, "values": values, **lists}
 
 
-def append_records(path: Path, records: Iterable[Record | Analysis | Estimation]) -> None:
+def append_records(path: Path, records: Iterable[Entry]) -> None:
     """Append a line per record; see `append_entries`."""
     append_entries(path, map(as_entry, records))
 

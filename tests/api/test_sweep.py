@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from html import escape
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
+from mergekit_wise.api.report import report as draw
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
@@ -24,7 +26,7 @@ from mergekit_wise.models.pairing import match
 from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
-from mergekit_wise.results import read_analyses, read_records
+from mergekit_wise.results import read_analyses, read_choices, read_records
 
 TEXT = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8}
@@ -377,3 +379,26 @@ def test_choosing_on_several_data_sets_is_refused(own):
     sides = [save(own / f"{seed}", tower=seed, head=seed) for seed in (0, 1)]
     with pytest.raises(SuiteError, match=r"select.on.*own.toml: expected one data set, found 2: photos, drawn"):
         sweep(*sides, suite="digits", select_on=str(own / "own.toml"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"prefer": "no-regret"}, {"select_on": "digits"}, {"prefer": "average"}],
+    ids=lambda o: "".join(o.values()),
+)
+def test_the_page_recommends_what_the_sweep_recommends(options, tmp_path):
+    """The choice is written with the results once, and the report draws it; by averages alone it would be another."""
+    pair = [save(tmp_path / f"{name}.safetensors", tower=0, head=number) for number, name in enumerate(("zs", "ft"))]
+    suite = open_suite("digits")
+    for path, dataset in zip(pair, (suite.shifts[0], suite.reference), strict=True):
+        teach(path, limited(dataset, 200, 0))
+    results = tmp_path / "r.jsonl"
+    for _ in range(2):
+        report = sweep(*pair, alphas=(0, 0.5, 1), suite="digits", limit=200, results=results, **options)
+    assert len(read_choices(results)) == 1
+    if "average" not in options.values():
+        assert report.recommendation.alpha == 1
+    draw(results, output=tmp_path / "r.html")
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert f"<b>α = {report.recommendation.alpha:g}</b> – {escape(report.recommendation.reason)}." in page
+    assert "skipped" not in page

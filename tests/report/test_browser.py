@@ -8,6 +8,9 @@ from itertools import pairwise
 import pytest
 
 from mergekit_wise.api.report import report
+from tests.report.test_choices import compared_pair
+
+__all__ = ["compared_pair"]
 
 FLAGS = (
     "--no-sandbox",  # which root and many containers have none of; the page is ours
@@ -280,3 +283,24 @@ def test_without_its_script_it_is_still_a_page(visit, lines):
     assert not page.get_by_role("slider").is_visible()
     assert "α = 0.5" in page.locator("figure").first.inner_text()
     assert page.locator("circle.now").count() == 10
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_written_choice_is_shown_in_the_browser(visit, compared_pair, width):
+    """Its command can be read, its table unfolds, the plot's point follows the slider, and nothing is too wide."""
+    page = visit(compared_pair.read_text().splitlines(), width=width)
+    assert page.locator(".command code").inner_text().startswith("wise merge ")
+    table = page.locator("details table")
+    assert not table.is_visible()
+    page.locator("summary").click()
+    assert table.is_visible()
+    svg = page.locator("figure", has_text="Difference from α = 0.5").locator("svg")
+    for stop, points in ((4, 0.4), (5, 0.0), (8, 0.8)):
+        set_slider(page, stop)
+        page.wait_for_timeout(200)
+        ticks = svg.evaluate(TICKS.replace("text.textContent", 'text.textContent.replace("−", "-")'), "y")
+        assert on_axis(ticks, float(svg.locator("circle.now").get_attribute("cy")), False) == pytest.approx(
+            points, abs=0.1
+        )
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(CONTRAST) == []

@@ -8,11 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mergekit_wise.analysis import LogitDisagreement, disagreement
+from mergekit_wise.analysis import Choice, LogitDisagreement, Point, Recommendation, disagreement
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.pair_analysis import ensemble_name
 from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
-from mergekit_wise.results import Analysis, Detail, Estimation, Record, as_entry, writing_details
+from mergekit_wise.results import (
+    Analysis,
+    Detail,
+    Estimation,
+    Record,
+    WrittenChoice,
+    as_entry,
+    choice_of,
+    writing_details,
+)
 from mergekit_wise.results.details import COLUMNS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
@@ -33,6 +42,9 @@ ESTIMATION = Estimation(
     "model", "suite", "pair", "", "dataset", "title", "shift", "ref", 4, None, None, POINTS, *SERIES
 )
 
+HALF = Recommendation(Point.of_alpha(0.5), "reason")
+CHOICE = choice_of([RECORD], Choice("average", "", 0.0, HALF, (), (), None, paired=False))
+
 
 def tables(heading: str) -> list[list[list[str]]]:
     """Cells of the rows below each table's head, in a section."""
@@ -52,12 +64,13 @@ def names(rows: list[list[str]]) -> list[str]:
         ("A record", Record, as_entry(RECORD), {"accuracy"}),
         ("An analysis", Analysis, as_entry(ANALYSIS), {"kind"}),
         ("An estimate", Estimation, as_entry(ESTIMATION), {"kind"}),
+        ("A choice", WrittenChoice, as_entry(CHOICE), {"kind"}),
     ],
 )
 def test_every_field_is_documented_with_its_type(heading, kind, entry, more):
     """The page has one row per field, with the type that the field has in JSON."""
     rows = tables(heading)[0]
-    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} | more)
+    assert sorted(names(rows)) == sorted({field.name for field in fields(kind)} - {"source"} | more)
     as_read = json.loads(json.dumps(entry))
     for name, row in zip(names(rows), rows, strict=True):
         assert isinstance(as_read[name], TYPES[row[1]]), name
