@@ -5,6 +5,7 @@ Knows no torch, no files, no terminal.
 
 from mergekit_wise.analysis.answers import NUMBERS, Answers, stacked
 from mergekit_wise.analysis.baseline import Accuracies, fit_baseline, fit_baselines, parse_points
+from mergekit_wise.analysis.calibration import CALIBRATION, Bins, Calibration, calibrations
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
 from mergekit_wise.analysis.choice import (
     PREFERENCES,
@@ -29,6 +30,7 @@ from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effecti
 
 __all__ = [
     "BASELINES",
+    "CALIBRATION",
     "NUMBERS",
     "PREFERENCES",
     "UNMEASURED",
@@ -37,6 +39,8 @@ __all__ = [
     "Answers",
     "Axis",
     "Baseline",
+    "Bins",
+    "Calibration",
     "Candidate",
     "Choice",
     "Connectivity",
@@ -49,6 +53,7 @@ __all__ = [
     "Preference",
     "Recommendation",
     "as_preference",
+    "calibrations",
     "clopper_pearson",
     "columns",
     "connectivity",

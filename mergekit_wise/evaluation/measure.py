@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
 
-from mergekit_wise.analysis import Answers, LogitDisagreement, Point, stacked
+from mergekit_wise.analysis import Answers, LogitDisagreement, Point, calibrations, stacked
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
@@ -95,6 +95,8 @@ def measure(
         results = options.results if ranks.rank == 0 else None
         store = AnswerStore.beside(options.results) if options.results is not None and options.answers else None
         answered = ranks.share({} if store is None else _known_answers(store, known))
+        completed = _with_calibration(known, answered)
+        known |= completed
         added: list[Place] = []
         analyses: list[Analysis] = []
 
@@ -111,7 +113,7 @@ def measure(
             writing_details(*details_files) as files,
             _telling_what_is_saved(results, known, options),
         ):
-            _append(results, renamed)
+            _append(results, [*renamed, *completed.values()])
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
                 analysis = None if pair is None else ranks.share(known_analysis(pair, drafts[at], options))
@@ -144,6 +146,16 @@ def _known_answers(store: AnswerStore, known: Mapping[Place, Record]) -> dict[Pl
     """The answers behind known records."""
     found = {place: store.load([record]) for place, record in known.items()}
     return {place: answers for place, answers in found.items() if answers is not None}
+
+
+def _with_calibration(known: Mapping[Place, Record], answered: Mapping[Place, Answers]) -> dict[Place, Record]:
+    """The known records of earlier versions, which lack calibration, completed from the answers."""
+    found = {place: calibrations(answers)[0] for place, answers in answered.items() if not known[place].calibration}
+    return {
+        place: replace(known[place], calibration=each.values, reliability=each.bins)
+        for place, each in found.items()
+        if each.values
+    }
 
 
 def _complete_answers(answered: Mapping[Place, Answers], datasets: int, variants: int) -> tuple[Answers, ...]:
