@@ -42,6 +42,7 @@ MAX_IMAGE = 2048
 """Pixels along a side of a model's images; about twice what the largest models take."""
 
 PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
+CROSS_FITS = ("halves", "leave-one-out", "off")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
@@ -760,6 +761,24 @@ class SweepOptions(Options):
             completes="data sets",
         ),
     ] = None
+    margin: Annotated[
+        float | None,
+        Option(
+            "Percentage points that no-regret may lose on the reference against alpha 1.",
+            metavar="X",
+            group=MEASURE,
+            minimum=0,
+            default="0",
+        ),
+    ] = None
+    cross_fit: Annotated[
+        str,
+        Option(
+            "Correct the number at the chosen alpha for choosing and reporting on the same images.",
+            group=MEASURE,
+            choices=CROSS_FITS,
+        ),
+    ] = "halves"
     frozen_tolerance: FrozenTolerance = None
     refine: Annotated[
         bool, Option("Add alphas around the best one until intervals cannot tell them apart.", group=MEASURE)

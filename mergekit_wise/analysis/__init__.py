@@ -7,30 +7,20 @@ from mergekit_wise.analysis.answers import NUMBERS, Answers, stacked
 from mergekit_wise.analysis.baseline import Accuracies, fit_baseline, fit_baselines, parse_points
 from mergekit_wise.analysis.calibration import CALIBRATION, Bins, Calibration, calibrations
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
-from mergekit_wise.analysis.choice import (
-    PREFERENCES,
-    WARNING,
-    Choice,
-    CrossFit,
-    Difference,
-    Loss,
-    Preference,
-    Recommendation,
-    as_preference,
-    losses,
-    recommend,
-    refine,
-    select_on,
-)
+from mergekit_wise.analysis.choice import WARNING, Choice, Difference, Loss, Measurements, choose
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
+from mergekit_wise.analysis.cross_fitting import CROSS_FITS, CrossFit
+from mergekit_wise.analysis.decision import Recommendation
 from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement, output_ensemble
 from mergekit_wise.analysis.estimate import Estimate, clopper_pearson
+from mergekit_wise.analysis.goal import PREFERENCES, Preference, as_preference
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.analysis.robustness import BASELINES, Axis, Baseline, effective_robustness, from_axis, to_axis
 
 __all__ = [
     "BASELINES",
     "CALIBRATION",
+    "CROSS_FITS",
     "NUMBERS",
     "PREFERENCES",
     "UNMEASURED",
@@ -49,11 +39,13 @@ __all__ = [
     "Estimate",
     "LogitDisagreement",
     "Loss",
+    "Measurements",
     "Point",
     "Preference",
     "Recommendation",
     "as_preference",
     "calibrations",
+    "choose",
     "clopper_pearson",
     "columns",
     "connectivity",
@@ -62,12 +54,8 @@ __all__ = [
     "fit_baseline",
     "fit_baselines",
     "from_axis",
-    "losses",
     "output_ensemble",
     "parse_points",
-    "recommend",
-    "refine",
-    "select_on",
     "stacked",
     "to_axis",
 ]

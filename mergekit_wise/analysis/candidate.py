@@ -27,6 +27,8 @@ class Candidate:
             reports macro F1. None, or an empty tuple: the counts' share and its Clopper-Pearson interval.
         same_images: in the same order, keys that are equal for data sets made of the same images; empty for images of
             their own. An empty tuple: no images are shared.
+        averages: the average of the shifts, and that of both, where their intervals are known from resampling the
+            images; an empty tuple: they are combined from those of the parts.
     """
 
     point: Point
@@ -35,6 +37,7 @@ class Candidate:
     names: tuple[str, ...] = ()
     estimates: tuple[Estimate | None, ...] = ()
     same_images: tuple[str, ...] = ()
+    averages: tuple[Estimate, ...] = ()
 
     @property
     def alpha(self) -> float | None:
@@ -56,6 +59,8 @@ class Candidate:
     @property
     def shift_average(self) -> Estimate:
         """Mean over the shifts, each with the same weight, as in the paper's tables; ``UNKNOWN`` without shifts."""
+        if self.averages:
+            return self.averages[0]
         each = self.measured[1:]
         return combined([(1 / len(each), one) for one in each], self.same_images[1:]) if each else UNKNOWN
 
@@ -65,6 +70,8 @@ class Candidate:
 
         If one of the two was not measured, the other; ``UNKNOWN`` without either.
         """
+        if self.averages:
+            return self.averages[1]
         if not self.has_reference:
             return self.shift_average
         reference, *each = self.measured

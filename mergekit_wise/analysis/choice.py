@@ -1,43 +1,34 @@
-"""Which alpha to use and why, and what a fixed alpha of 0.5 loses (the paper's Table 3). Knows numbers only."""
+"""Which mixture to use and why, and what a fixed alpha of 0.5 loses (the paper's Table 3). Knows numbers only."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from mergekit_wise.analysis.candidate import Candidate, columns, require_comparable
+from mergekit_wise.analysis.answers import Answers
+from mergekit_wise.analysis.candidate import BOTH, SHIFTS, UNMEASURED, Candidate, columns, require_comparable
+from mergekit_wise.analysis.cross_fitting import CrossFit, by_halves, leaving_one_out
+from mergekit_wise.analysis.decision import (
+    Comparison,
+    Intervals,
+    Recommendation,
+    best_of,
+    decide,
+    excludes_zero,
+    refine,
+)
 from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.point import DEFAULT, Point
-from mergekit_wise.errors import ResultsError, UsageError
+from mergekit_wise.analysis.goal import Goal, goal_of
+from mergekit_wise.analysis.paired import Evidence, evidence, mcnemar
+from mergekit_wise.analysis.point import Point
+from mergekit_wise.errors import UsageError
 
-Preference = Literal["average", "reference", "shifts", "both", "no-regret"]
-PREFERENCES: tuple[str, ...] = get_args(Preference)
-
-FINEST = 0.01
-"""Alphas no farther apart than this are never refined: a step in the curve would be bisected forever."""
-
-FINETUNED = 1.0
+SIGNIFICANT = 0.05
 
 WARNING = (
     "The alpha was selected on the evaluation sets, so this accuracy is optimistic. Confirm it on other images, or "
     "select alpha with --select-on DATASET."
 )
 
-Number = Callable[[Candidate], Estimate]
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """The mixture to use, why it was chosen, and a warning for its user or ""."""
-
-    point: Point
-    reason: str
-    warning: str = ""
-
-    @property
-    def alpha(self) -> float | None:
-        """The mixing coefficient if it alone was swept."""
-        return self.point.alpha
+UNPAIRED = "only intervals could be compared, because the answers for each image are not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +41,11 @@ class Loss:
         best: what it achieves there.
         default: what 0.5 achieves; None if 0.5 was not measured.
         loss: `best` minus `default`, at least 0; None if 0.5 was not measured.
-        significant: whether the best one's 95 % interval lies above 0.5's.
+        significant: whether the interval of `difference` lies above 0; without the answers for each image, whether the
+            best one's 95 % interval lies above 0.5's.
+        difference: `best` minus `default`, with the paired 95 % interval that holds for all mixtures at once, because
+            the best one was picked; None without the answers for each image, or without 0.5.
+        p: of McNemar's exact test of the two, where the column is top-1 accuracy on one data set; else None.
     """
 
     column: str
@@ -59,6 +54,8 @@ class Loss:
     default: Estimate | None
     loss: float | None
     significant: bool
+    difference: Estimate | None = None
+    p: float | None = None
 
     @property
     def alpha(self) -> float | None:
@@ -88,23 +85,6 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class CrossFit:
-    """The number that decided, as it was chosen and reported on the same images, and on images that did not choose.
-
-    Attributes:
-        how: "halves" or "leave-one-out".
-        naive: of the recommended mixture on all images.
-        corrected: of mixtures that were chosen on other images.
-        points: what was chosen in each part.
-    """
-
-    how: str
-    naive: float
-    corrected: float
-    points: tuple[Point, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """What a sweep concluded, and from what.
 
@@ -113,8 +93,9 @@ class Choice:
         recommendation: the mixture to use.
         losses: of the default, by column.
         differences: from the default, by column and mixture; empty without the answers for each image.
-        cross_fit: None if it was not asked for, or without the answers for each image.
+        cross_fit: None if it was not asked for or not needed, or without the answers for each image.
         paired: whether the answers for each image were compared; else only whether intervals overlap.
+        finer: mixtures that refining would evaluate next.
     """
 
     prefer: str
@@ -125,160 +106,204 @@ class Choice:
     differences: tuple[Difference, ...]
     cross_fit: CrossFit | None
     paired: bool
+    finer: tuple[Point, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Goal:
-    """The number that is maximised, its name after "best", and a note for the reason."""
+class Measurements:
+    """What mixtures achieve on a reference and shifts, and how they compare.
 
-    number: Number
-    name: str
-    note: str = ""
+    Attributes:
+        candidates: a mixture each; where they are compared image by image, intervals of averages are from resampling.
+        answers: of the mixtures in this order, by the names of the data sets' columns; empty unless known for all.
+        comparison: `paired.Evidence`, or `Intervals` without the answers.
+    """
+
+    candidates: tuple[Candidate, ...]
+    answers: Mapping[str, Answers]
+    comparison: Comparison
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate], answers: Mapping[str, Answers]) -> "Measurements":
+        """Measurements of candidates that can be compared, paired if there are answers for all their data sets.
+
+        Args:
+            candidates: a mixture each.
+            answers: of all mixtures in this order, by the names of columns.
+
+        Raises:
+            ResultsError: nothing was measured, a mixture occurs twice, or mixtures were measured on different images.
+        """
+        require_comparable(candidates)
+        names = _names_of_sets(candidates[0])
+        known = {name: answers[name] for name in names if name in answers}
+        if len(known) < len(names) or len(candidates) < 2:
+            return cls(tuple(candidates), {}, Intervals.of(candidates))
+        found = evidence(list(known.values()), {each.dataset: name for name, each in known.items()})
+        return cls(_with_averages(candidates, found), known, found)
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Where the mixtures lie in their sweep."""
+        return tuple(candidate.point for candidate in self.candidates)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns of the comparison."""
+        return tuple(name for name, _ in columns(self.candidates[0]))
+
+    def only(self, name: str) -> "Measurements":
+        """What the mixtures achieve on one of the data sets. Raises UsageError if there is none of this name."""
+        names = _names_of_sets(self.candidates[0])
+        if name not in names:
+            raise UsageError(f"--select-on {name}: no such data set was measured; there are {', '.join(names)}.")
+        place = names.index(name) + (0 if self.candidates[0].has_reference else 1)
+        alone = [
+            Candidate(
+                each.point,
+                UNMEASURED,
+                ((each.reference, *each.shifts)[place],),
+                ("reference", name),
+                (None, each.measured[place]),
+            )
+            for each in self.candidates
+        ]
+        answers = {name: replace(self.answers[name], role="shift")} if self.answers else {}
+        return Measurements.of(alone, answers)
 
 
-def recommend(candidates: Sequence[Candidate], prefer: Preference = "average") -> Recommendation:
-    """The alpha to use: the best one if it is significantly better than 0.5, else 0.5.
+def choose(
+    measured: Measurements,
+    *,
+    prefer: str = "average",
+    margin: float = 0.0,
+    cross_fit: str = "halves",
+    select_on: str = "",
+    selected: Measurements | None = None,
+    remedy: str = "",
+) -> Choice:
+    """The mixture to use, and how every mixture compares with the default.
 
-    The best alpha has the highest number; of equally good ones it is the nearest to 0.5. It is significantly better if
-    the 95 % interval of its number lies above that of 0.5's. `prefer` names the number:
-
-    - average, both: the mean of the reference and the average of the shifts ("avg. ref., shifts" in the paper).
-    - reference: the reference. shifts: the average of the shifts.
-    - no-regret: the average of the shifts, among the alphas whose accuracy on the reference is not below the 95 %
-      interval of the fine-tuned model (alpha 1). 0.5 is the default if it is one of them.
-
-    Without a reference the shifts decide, and without shifts the reference; the reason then says so.
+    Args:
+        measured: what is reported.
+        prefer: see `goal.goal_of`.
+        margin: of no-regret, as a share.
+        cross_fit: one of `CROSS_FITS`.
+        select_on: the name of the data set that decides, if one alone does.
+        selected: measurements on that one, if it is held out; by default it is one of the measured data sets.
+        remedy: how the answers for each image can be had, where they are not known.
 
     Raises:
-        UsageError: `prefer` is none of these.
-        ResultsError: nothing was measured, an alpha occurs twice, alphas were measured on different images, or
-            no-regret has no alpha 1 to compare with.
+        UsageError: `prefer` is unknown, or no data set is called `select_on`.
+        ResultsError: no-regret has no alpha 1 to compare with.
     """
-    require_comparable(candidates)
-    eligible = _eligible(prefer, candidates)
-    tried = any(c.point.is_default for c in candidates)
-    return _chosen(eligible, _goal(prefer, candidates[0]), tried=tried, warning=WARNING)
+    judges = measured.only(select_on) if select_on and selected is None else selected or measured
+    points, example = judges.points, judges.candidates[0]
 
+    def goal_for(shifts: int) -> Goal:
+        if select_on:
+            return Goal(0, f"result on {select_on}")
+        return goal_of(prefer, points, shifts, has_reference=example.has_reference, margin=margin)
 
-def select_on(candidates: Sequence[Candidate], dataset: str) -> Recommendation:
-    """The alpha to use according to one data set, again 0.5 unless another one is significantly better.
-
-    The data set is a column of the candidates: the reference or a shift by its name. For a held-out data set, pass
-    candidates that were measured on it alone; the recommendation then has no warning.
-
-    Raises:
-        UsageError: the candidates have no such column.
-        ResultsError: as for `recommend`.
-    """
-    require_comparable(candidates)
-    names = [name for name, _ in columns(candidates[0])]
-    if dataset not in names:
-        raise UsageError(f"Alpha cannot be selected on {dataset}: it was not measured. Measured: {', '.join(names)}.")
-    place = names.index(dataset)
-    held_out = sum(total > 0 for _, total in (candidates[0].reference, *candidates[0].shifts)) == 1
-    return _chosen(
-        candidates,
-        _Goal(lambda candidate: columns(candidate)[place][1], f"result on {dataset}"),
-        tried=any(c.point.is_default for c in candidates),
-        warning="" if held_out else WARNING,
+    goal = goal_for(len(example.shifts))
+    found, corrected = decide(judges.comparison, points, goal), None
+    if not judges.comparison.is_paired:
+        found = replace(found, reason=f"{found.reason}; {UNPAIRED}{f' ({remedy})' if remedy else ''}")
+    elif selected is None and cross_fit == "halves":
+        corrected = by_halves(list(judges.answers.values()), points, goal, found.point)
+    elif selected is None and cross_fit == "leave-one-out":
+        corrected = leaving_one_out(
+            list(judges.answers.values()),
+            points,
+            lambda answers: goal_for(sum(each.role == "shift" for each in answers)),
+            found.point,
+        )
+    if selected is None and corrected is None:
+        found = replace(found, warning=WARNING)
+    return Choice(
+        prefer,
+        select_on,
+        margin,
+        found,
+        losses(measured),
+        differences(measured),
+        corrected,
+        judges.comparison.is_paired,
+        refine(judges.comparison, points, goal),
     )
 
 
-def refine(candidates: Sequence[Candidate], prefer: Preference = "average") -> tuple[float, ...]:
-    """Alphas to evaluate next: halfway between the best one and each neighbour that differs significantly from it.
-
-    Repeated calls with the added results approach the maximum and end with (): the best alpha's number does not differ
-    significantly from its neighbours', or they are within ``FINEST``. Arguments and errors are those of `recommend`.
-    """
-    require_comparable(candidates)
-    number = _goal(prefer, candidates[0]).number
-    best = _best(_eligible(prefer, candidates), number)
-    ordered = sorted(((c.point.alpha, c) for c in candidates if c.point.alpha is not None), key=lambda pair: pair[0])
-    return tuple(
-        round((low + high) / 2, 9)
-        for (low, first), (high, second) in pairwise(ordered)
-        if best in (first, second) and high - low > FINEST and number(first).differs(number(second))
-    )
-
-
-def losses(candidates: Sequence[Candidate]) -> tuple[Loss, ...]:
+def losses(measured: Measurements) -> tuple[Loss, ...]:
     """The paper's Table 3: the reference, each shift, the average of the shifts, and the average of both.
 
-    The best alpha is chosen for each column separately, on the very images that it is reported on, as in the paper.
-    Raises ResultsError like `recommend`.
+    The best mixture is chosen for each column separately, on the very images that it is reported on, as in the paper.
     """
-    require_comparable(candidates)
-    return tuple(_loss(candidates, place) for place in range(len(columns(candidates[0]))))
+    return tuple(_loss(measured, place, name) for place, name in enumerate(measured.columns))
 
 
-def as_preference(text: str) -> Preference:
-    """`text` if it names a preference. Raises UsageError."""
-    for known in PREFERENCES:
-        if text == known:
-            return known  # type: ignore[return-value]
-    raise UsageError(f"--prefer {text}: expected one of {', '.join(PREFERENCES)}.")
+def differences(measured: Measurements) -> tuple[Difference, ...]:
+    """How every mixture differs from the default in every column; empty without answers, or without the default."""
+    default = _default(measured.points)
+    if default is None or not measured.comparison.is_paired:
+        return ()
+    others = [number for number in range(len(measured.points)) if number != default]
+    found = []
+    for place, name in enumerate(measured.columns):
+        contrasts = measured.comparison.contrasts(place, default)
+        for number in others:
+            alone, p = contrasts.pointwise(number), _p(measured, name, number, default)
+            significant = excludes_zero(alone) if p is None else p < SIGNIFICANT
+            joint = contrasts.simultaneous(number, others)
+            found.append(Difference(name, measured.points[number], alone, joint, p, significant))
+    return tuple(found)
 
 
-def _goal(prefer: str, example: Candidate) -> _Goal:
-    as_preference(prefer)
-    shifts = "average of the shifts" if len(example.shifts) > 1 else "result on the shift"
-    if not example.has_reference:
-        note = "" if prefer == "shifts" else "; no reference was measured"
-        return _Goal(lambda c: c.shift_average, shifts, note)
-    if not example.shifts:
-        note = "" if prefer == "reference" else "; no shift was measured"
-        return _Goal(lambda c: c.measured[0], "result on the reference", note)
-    match prefer:
-        case "reference":
-            return _Goal(lambda c: c.measured[0], "result on the reference")
-        case "shifts":
-            return _Goal(lambda c: c.shift_average, shifts)
-        case "no-regret":
-            among = "among the alphas that are not significantly worse than alpha 1 on the reference"
-            return _Goal(lambda c: c.shift_average, f"{shifts} {among}")
-        case _:
-            the_shifts = "the average of the shifts" if len(example.shifts) > 1 else "the shift"
-            return _Goal(lambda c: c.both, f"mean of the reference and {the_shifts}")
-
-
-def _eligible(prefer: str, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The alphas that may be chosen."""
-    if prefer != "no-regret" or not candidates[0].has_reference:
-        return list(candidates)
-    finetuned = next((c for c in candidates if c.point.alpha == FINETUNED), None)
-    if finetuned is None:
-        raise ResultsError("no-regret compares with the fine-tuned model, and alpha 1 was not measured. Add alpha 1.")
-    floor = finetuned.measured[0].low
-    return [c for c in candidates if c.reference_accuracy >= floor]
-
-
-def _best(candidates: Sequence[Candidate], number: Number) -> Candidate:
-    # Rounded, because sums of the same shares in another order are the same average.
-    return max(candidates, key=lambda c: (round(number(c).value, 12), c.point.nearness))
-
-
-def _chosen(candidates: Sequence[Candidate], goal: _Goal, *, tried: bool, warning: str) -> Recommendation:
-    """The best of the eligible candidates, or the default; `tried` says whether 0.5 was measured at all."""
-    number = goal.number
-    best = _best(candidates, number)
-    default = next((c for c in candidates if c.point.is_default), None)
-    what = f"best {goal.name} ({100 * number(best).value:.1f} %{goal.note})"
+def _loss(measured: Measurements, place: int, name: str) -> Loss:
+    comparison, points = measured.comparison, measured.points
+    number, default = best_of(comparison.values[place], points), _default(points)
+    achieved = [dict(columns(candidate))[name] for candidate in measured.candidates]
+    best = achieved[number]
     if default is None:
-        why = f"{DEFAULT} is significantly worse there" if tried else f"{DEFAULT} was not evaluated"
-        return Recommendation(best.point, f"{what}; {why}", warning)
-    if best is default:
-        return Recommendation(default.point, what, warning)
-    if number(best).above(number(default)):
-        return Recommendation(best.point, f"{what}, significantly above {DEFAULT}", warning)
-    reason = f"{best.point} has the {what}, but it is not significantly above {DEFAULT}"
-    return Recommendation(default.point, reason, warning)
+        return Loss(name, points[number], best, None, None, significant=False)
+    others = [each for each in range(len(points)) if each != default]
+    difference = comparison.contrasts(place, default).simultaneous(number, others)
+    lost = max(0.0, best.value - achieved[default].value)
+    loss = Loss(name, points[number], best, achieved[default], lost, significant=difference.low > 0)
+    if not comparison.is_paired:
+        return loss
+    return replace(loss, difference=difference, p=_p(measured, name, number, default))
 
 
-def _loss(candidates: Sequence[Candidate], place: int) -> Loss:
-    found = {candidate.point: columns(candidate)[place] for candidate in candidates}
-    point = max(found, key=lambda point: (round(found[point][1].value, 12), point.nearness))
-    name, best = found[point]
-    default = next((found[point][1] for point in found if point.is_default), None)
-    if default is None:
-        return Loss(name, point, best, None, None, significant=False)
-    return Loss(name, point, best, default, max(0.0, best.value - default.value), best.above(default))
+def _p(measured: Measurements, name: str, one: int, other: int) -> float | None:
+    """McNemar's p-value of two mixtures, where the column is top-1 accuracy on one data set."""
+    answers = measured.answers.get(name)
+    if answers is None or answers.metric.kind != "top-1":
+        return None
+    first, second = answers.of_models([one, other]).right
+    return mcnemar(int((first & ~second).sum()), int((second & ~first).sum()))
+
+
+def _default(points: Sequence[Point]) -> int | None:
+    return next((number for number, point in enumerate(points) if point.is_default), None)
+
+
+def _names_of_sets(candidate: Candidate) -> list[str]:
+    """The names of the columns that are a data set each."""
+    count = candidate.has_reference + len(candidate.shifts)
+    return [name for name, _ in columns(candidate)][:count]
+
+
+def _with_averages(candidates: Sequence[Candidate], found: Evidence) -> tuple[Candidate, ...]:
+    """The candidates with the intervals that averages have when images are drawn again."""
+    places = {name: place for place, name in enumerate(found.columns)}
+    with_averages = []
+    for number, candidate in enumerate(candidates):
+        shifts, both = candidate.shift_average, candidate.both
+        if SHIFTS in places:
+            shifts = found.estimate(places[SHIFTS], number)
+        if BOTH in places:
+            both = found.estimate(places[BOTH], number)
+        elif not candidate.has_reference:
+            both = shifts
+        with_averages.append(replace(candidate, averages=(shifts, both)))
+    return tuple(with_averages)

@@ -6,6 +6,7 @@ mixture, and the differences of the results are looked at. Knows answers and num
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from mergekit_wise.analysis.answers import Answers
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS
 from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.metrics import score
 
 RESAMPLES = 1000
 SEED = 20220619
@@ -23,11 +23,11 @@ PORTION = 1 << 18
 LEVEL = 0.95
 
 Numbers = NDArray[np.float64]
-Weights = NDArray[np.float32]
-"""How often each of N images was drawn, in each of R resamples: float32 [R, N]."""
+Weights = NDArray[np.floating[Any]]
+"""How often each of N images was drawn, in each of R resamples [R, N]; float64 for the images as they are."""
 
 Statistic = Callable[[Weights], Numbers]
-"""Weights [R, N] -> what V mixtures achieve, float64 [R, V]."""
+"""Weights [R, N] -> what V mixtures achieve, [R, V]."""
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -50,12 +50,27 @@ class Evidence:
         values: float64 [C, V].
         draws: float32 [C, R, V]; the images of a resample are the same for all columns and mixtures.
         steps: float64 [C], how far one answer moves a column that is made of shares of right answers; else 0.
+        totals: for each column the number of answers of which it is the share that is right; 0 for any other number.
     """
 
     columns: tuple[str, ...]
     values: Numbers
     draws: NDArray[np.float32]
     steps: Numbers
+    totals: tuple[int, ...] = ()
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether mixtures were compared image by image: yes."""
+        return True
+
+    def estimate(self, column: int, mixture: int) -> Estimate:
+        """What a mixture achieves with its 95 % interval: Clopper-Pearson's for a share, else percentiles of draws."""
+        value, total = float(self.values[column, mixture]), self.totals[column] if self.totals else 0
+        if total:
+            return Estimate.of_counts((round(value * total), total))
+        low, high = np.quantile(self.draws[column, :, mixture], [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+        return Estimate(value, min(value, float(low)), max(value, float(high)))
 
     def difference(self, column: int, one: int, other: int) -> Estimate:
         """What mixture `one` achieves more than `other`, with its 95 % interval."""
@@ -65,7 +80,7 @@ class Evidence:
         """The differences of all mixtures from `base` in a column."""
         values, draws = self.values[column], self.draws[column]
         differences = draws - draws[:, base : base + 1]
-        return Contrasts(values - values[base], differences, float(self.steps[column]))
+        return Contrasts(values - values[base], differences, float(self.steps[column]), base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +96,20 @@ class Contrasts:
         values: float64 [V].
         draws: float32 [R, V], of each resample.
         step: how far one answer moves a difference; 0 if that is not known.
+        base: the mixture from which the others differ.
     """
 
     values: Numbers
     draws: NDArray[np.float32]
     step: float
+    base: int
 
     @property
     def errors(self) -> Numbers:
-        """The standard error of each difference, float64 [V]; 0 where no resample differs."""
-        spread = self._spread
-        return np.where(spread > 0, np.sqrt(spread**2 + 2 * self.step**2), 0.0)
+        """The standard error of each difference, float64 [V]; 0 for the base alone."""
+        errors: Numbers = np.sqrt(self._spread**2 + 2 * self.step**2)
+        errors[self.base] = 0
+        return errors
 
     @property
     def _spread(self) -> Numbers:
@@ -164,9 +182,38 @@ def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples:
                 own = weights if len(row) == len(ids) else np.ascontiguousarray(weights[:, row])
                 draws[number, start:stop] = sets[number].statistic(own)
             start = stop
-    values = np.array([each.values for each in sets])
+    values = np.concatenate([each.statistic(np.ones((1, len(each.images)))) for each in sets])
     has_reference = chosen[0].role == "reference"
     return _with_averages([names[each.dataset] for each in chosen], values, draws, sets, has_reference=has_reference)
+
+
+def halved(answers: Sequence[Answers], seed: int) -> list[NDArray[np.bool_]]:
+    """For each data set, which of its images are in the first half of a random split, bool [N].
+
+    Classes and groups are halved where `evidence` draws within them, frames of one group stay together, and data sets
+    made of the same images are split alike.
+    """
+    sets, rng = [_Set.of(each) for each in answers], np.random.default_rng((SEED, seed))
+    found: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)] * len(sets)
+    for members in _together(sets):
+        ids = np.unique(np.concatenate([sets[number].images for number in members]))
+        strata = _strata(ids, [sets[number] for number in members])
+        first = np.empty(len(ids), np.bool_)
+        first[np.lexsort((rng.random(len(ids)), strata))] = np.arange(len(ids)) % 2 == 0
+        for number in members:
+            found[number] = first[np.searchsorted(ids, sets[number].images)]
+    return [_of_images(each, half) for each, half in zip(answers, found, strict=True)]
+
+
+def _of_images(answers: Answers, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """From what is drawn, images or groups of frames, to images."""
+    if answers.metric.kind != "all-in-group":
+        return chosen
+    images = np.zeros(len(answers.labels), np.bool_)
+    groups = [rows for rows in answers.metric.groups.values() if len(rows)]
+    for rows, is_chosen in zip(groups, chosen, strict=True):
+        images[rows] = is_chosen
+    return images
 
 
 def _with_averages(
@@ -187,11 +234,12 @@ def _with_averages(
         of_reference = np.eye(len(names))[0]
         columns, parts = [*columns, BOTH], [*parts, (of_reference + of_shifts) / 2]
     weights = np.array(parts)
+    totals = tuple(each.total for each in sets) + (0,) * (len(parts) - len(sets))
     steps = (weights * [each.step for each in sets]).max(axis=1)
     if not all(each.step for each in sets):
         steps = np.where((weights > 0).sum(axis=1) == 1, steps, 0.0)
     mixed = np.tensordot(weights.astype(np.float32), draws, axes=1)
-    return Evidence(tuple(columns), weights @ values, mixed, steps)
+    return Evidence(tuple(columns), weights @ values, mixed, steps, totals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,53 +250,50 @@ class _Set:
         key: equal for data sets of the same images.
         images: int64 [N], the images' numbers, ascending; for a metric over groups of frames, the groups'.
         strata: int64 [N], the class or group that an image is drawn within; None if it is drawn from all.
-        values: float64 [V], what the mixtures achieve.
-        statistic: the same in resamples.
+        statistic: what the mixtures achieve in resamples.
         step: how far one answer moves a value; 0 if the metric is no share of right answers.
+        total: if a value is the share of images, or of groups, that are right: their number; else 0.
     """
 
     key: object
     images: NDArray[np.int64]
     strata: NDArray[np.int64] | None
-    values: Numbers
     statistic: Statistic
     step: float
+    total: int = 0
 
     @classmethod
     def of(cls, answers: Answers) -> "_Set":
         right, labels, kind = answers.right, answers.labels, answers.metric.kind
-        values = np.array(
-            [score(answers.metric, row.astype(np.int64), labels, answers.outputs).value for row in answers.classes]
-        )
         key = answers.same_images or object()
         groups = [rows for rows in answers.metric.groups.values() if len(rows)]
         match kind:
             case "all-in-group":
                 whole = np.array([right[:, rows].all(axis=1) for rows in groups]).T
-                return cls(object(), np.arange(len(groups)), None, values, _share(whole), 1 / len(groups))
+                return cls(object(), np.arange(len(groups)), None, _share(whole), 1 / len(groups), len(groups))
             case "mean-per-class":
                 counts = np.bincount(labels)
-                per_image = (1 / counts[labels] / (counts > 0).sum()).astype(np.float32)
-                return cls(key, answers.images, labels, values, _share(right, per_image), float(per_image.max()))
+                per_image = 1 / counts[labels] / (counts > 0).sum()
+                return cls(key, answers.images, labels, _share(right, per_image), float(per_image.max()))
             case "macro-f1":
                 predictions = np.where(right, labels, answers.classes)
-                return cls(key, answers.images, labels, values, _f1(predictions, labels), 0.0)
+                return cls(key, answers.images, labels, _f1(predictions, labels), 0.0)
             case "worst-group":
                 member = np.zeros(len(labels), np.int64)
                 for number, rows in enumerate(groups, 1):
                     member[rows] = member[rows] * (len(groups) + 1) + number
                 strata = np.unique(member, return_inverse=True)[1]
-                return cls(key, answers.images, strata, values, _worst(right, groups), 1 / min(map(len, groups)))
+                return cls(key, answers.images, strata, _worst(right, groups), 1 / min(map(len, groups)))
             case _:
-                return cls(key, answers.images, None, values, _share(right), 1 / len(labels))
+                return cls(key, answers.images, None, _share(right), 1 / len(labels), len(labels))
 
 
-def _share(right: NDArray[np.bool_], per_image: NDArray[np.float32] | None = None) -> Statistic:
+def _share(right: NDArray[np.bool_], per_image: Numbers | None = None) -> Statistic:
     """The weighted share of the images that are right; `per_image` weights images besides how often they are drawn."""
     columns = right.T.astype(np.float32)
 
     def share(weights: Weights) -> Numbers:
-        weights = weights if per_image is None else weights * per_image
+        weights = weights if per_image is None else weights * per_image.astype(weights.dtype)
         found: Numbers = (weights @ columns) / weights.sum(axis=1, keepdims=True)
         return found
 
@@ -289,7 +334,7 @@ def _by_class(weights: Weights, classes: NDArray[np.int64], count: int) -> Weigh
     """Weights [R, N] added up by class: float32 [R, count]."""
     order = np.argsort(classes, kind="stable")
     present, starts = np.unique(classes[order], return_index=True)
-    sums = np.zeros((len(weights), count), np.float32)
+    sums = np.zeros((len(weights), count), weights.dtype)
     sums[:, present] = np.add.reduceat(weights[:, order], starts, axis=1)
     return sums
 

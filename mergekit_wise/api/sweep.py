@@ -5,22 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergekit_wise.analysis import (
-    WARNING,
     Candidate,
+    Choice,
     Loss,
+    Measurements,
     Point,
     Recommendation,
     as_preference,
-    losses,
-    recommend,
+    choose,
 )
-from mergekit_wise.analysis import refine as refinement
-from mergekit_wise.analysis import select_on as selected_on
 from mergekit_wise.api.merge import merge_each, mixtures_of, sweep_alphas
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing, Suite
 from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation import joined
+from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
@@ -50,8 +49,7 @@ class SweepReport:
     Attributes:
         records: of all alphas on all data sets.
         candidates: what each alpha achieves.
-        recommendation: the alpha to use, and why.
-        losses: the best alpha of each column, and the loss at alpha 0.5 (the paper's Table 3).
+        choice: the alpha to use and why, and how the others compare with 0.5.
         analyses: how the two models differ on each data set, if requested.
         missing: data sets of the suite that were not found.
         added: how many records are new.
@@ -61,13 +59,22 @@ class SweepReport:
 
     records: tuple[Record, ...]
     candidates: tuple[Candidate, ...]
-    recommendation: Recommendation
-    losses: tuple[Loss, ...]
+    choice: Choice
     analyses: tuple[Analysis, ...]
     missing: tuple[Missing, ...]
     added: int
     notes: tuple[str, ...]
     saved: tuple[Path, ...] = ()
+
+    @property
+    def recommendation(self) -> Recommendation:
+        """The alpha to use, and why."""
+        return self.choice.recommendation
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """The best alpha of each column, and the loss at alpha 0.5 (the paper's Table 3)."""
+        return self.choice.losses
 
 
 @takes(SweepOptions)
@@ -87,6 +94,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.plot is not None:
         _require_plot(options.plot, options)
     tried = tuple(map(Point.of_alpha, sweep_alphas(options)))
+    _require_choice(options)
     if options.select_on is not None:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
@@ -101,12 +109,12 @@ def sweep(options: SweepOptions) -> SweepReport:
     )
     with opening as (first, second, naming), joined(options.device) as (ranks, _):
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
-        work = _Sweep(match(first, second, naming=naming), options)
+        work = _Sweep(match(first, second, naming=naming), options, ranks)
         saves = ranks.rank == 0
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
-        while options.refine and (between := tuple(map(Point.of_alpha, refinement(found.judged, work.prefer)))):
+        while options.refine and (between := found.choice.finer):
             tried = tuple(sorted({*tried, *between}))
             saved += work.save(between) if saves else ()
             found = work.run(tried)
@@ -118,14 +126,13 @@ def sweep(options: SweepOptions) -> SweepReport:
             *(() if options.model else notes_on_preprocessing(work.pair, "finetuned")),
             *notes_on_plan(work.pair, rules, make_plan(work.pair, rules)),
         )
-    measured, candidates = found.measured, to_candidates(found.measured.records)
+    measured, candidates = found.measured, found.candidates
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
     report = SweepReport(
         measured.records,
         candidates,
-        found.recommendation,
-        losses(candidates),
+        found.choice,
         measured.analyses,
         measured.missing,
         added,
@@ -134,7 +141,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     )
     if options.plot is not None and saves:
         try:
-            draw_scatter(candidates, found.recommendation.point, options.plot)
+            draw_scatter(candidates, report.recommendation.point, options.plot)
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report
@@ -142,19 +149,18 @@ def sweep(options: SweepOptions) -> SweepReport:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The measurements, the candidates that the choice is based on, and the recommendation."""
+    """The measurements, the candidates that they make, and the choice among these."""
 
     measured: Measured
-    judged: tuple[Candidate, ...]
-    recommendation: Recommendation
+    candidates: tuple[Candidate, ...]
+    choice: Choice
 
 
 class _Sweep:
     """A pair whose mixtures are measured, again whenever some are added."""
 
-    def __init__(self, pair: Pair, options: SweepOptions) -> None:
-        self.pair, self.options = pair, options
-        self.prefer = as_preference(options.prefer)
+    def __init__(self, pair: Pair, options: SweepOptions, ranks: Ranks) -> None:
+        self.pair, self.options, self.ranks = pair, options, ranks
         self.rules = Rules(frozen_tolerance=options.frozen_tolerance)
         self._weights = InterpolatedWeights(pair)
 
@@ -165,21 +171,28 @@ class _Sweep:
         alphas = [point.numbers[0] for point in points]
         comparison = PairAnalysis(alphas, options.analyze, options.output_ensemble) if analyzed else None
         measured = self._measure(points, options, comparison)
-        judged = to_candidates(measured.records)
-        if options.select_on is None:
-            chosen = recommend(judged, self.prefer)
-        else:
-            name, judged_on = column_names(measured.records).get(options.select_on), measured.records
-            if name is None:
+        found, name, selected = as_measurements(measured, points), "", None
+        if options.select_on is not None:
+            name = column_names(measured.records).get(options.select_on, "")
+            if not name:
                 held_out = replace(options, suite=options.select_on, reference=None)
                 own = self._measure(points, held_out, None)
-                judged, name, judged_on = to_candidates(own.records), own.records[0].title, own.records
                 measured = replace(measured, notes=tuple(dict.fromkeys((*measured.notes, *own.notes))))
-            chosen = selected_on(judged, name)
-            if {record.data for record in judged_on} <= {record.data for record in measured.records}:
-                chosen = replace(chosen, warning=WARNING)  # the same images, by another name
+                name = _reported_as(own.records, measured.records)
+                if not name:
+                    selected, name = as_measurements(own, points), own.records[0].title
+        choice = choose(
+            found,
+            prefer=options.prefer,
+            margin=(options.margin or 0) / 100,
+            cross_fit=options.cross_fit,
+            select_on=name,
+            selected=selected,
+            remedy="--redo measures them",
+        )
         self.options = replace(options, redo=False)
-        return _Found(measured, judged, chosen)
+        # What is added next must be the same in all processes.
+        return _Found(measured, found.candidates, self.ranks.share(choice))
 
     def save(self, points: Sequence[Point]) -> tuple[Path, ...]:
         """Write the merged checkpoints, if requested."""
@@ -192,6 +205,38 @@ class _Sweep:
         name = f"{self.pair.zeroshot.path.name} + {self.pair.finetuned.path.name}"
         variants = [Variant.mixed(name, self._weights, point, with_point(self.rules, point)) for point in points]
         return measure(template(self.pair), variants, options, comparison)
+
+
+def as_measurements(measured: Measured, points: Sequence[Point]) -> Measurements:
+    """What mixtures achieve, `points` being those of the variants that were measured, in their order."""
+    candidates, names = to_candidates(measured.records), column_names(measured.records)
+    order = [points.index(candidate.point) for candidate in candidates]
+    answers = {names[each.dataset]: each.of_models(order) for each in measured.answers if each.role != "companion"}
+    return Measurements.of(candidates, answers)
+
+
+def _reported_as(own: Sequence[Record], reported: Sequence[Record]) -> str:
+    """The name of the reported column that has the same images as `own`, by another name; empty if none has."""
+    data = {record.data for record in own}
+    names = column_names(reported)
+    return next((names[record.dataset] for record in reported if {record.data} == data), "")
+
+
+def _require_choice(options: SweepOptions) -> None:
+    """Raise UsageError now if the options for the choice do not fit together."""
+    as_preference(options.prefer)
+    if options.margin is not None and options.prefer != "no-regret":
+        raise UsageError(f"--margin is what --prefer no-regret may lose; --prefer is {options.prefer}. Leave one out.")
+    if options.select_on is not None and options.prefer != "average":
+        raise UsageError(
+            f"--select-on chooses by the result on one data set, not by --prefer {options.prefer}. Leave one out."
+        )
+    if options.cross_fit != "leave-one-out":
+        return
+    if options.select_on is not None:
+        raise UsageError("--select-on chooses on one data set alone; --cross-fit leave-one-out needs the shifts.")
+    if len(_suite(options).shifts) < 2:
+        raise UsageError("--cross-fit leave-one-out needs at least two shifts. Name more with --suite.")
 
 
 def _require_plot(path: Path, options: SweepOptions) -> None:

@@ -13,12 +13,12 @@ from mergekit_wise.analysis import (
     Connectivity,
     Estimate,
     Loss,
+    Measurements,
     Point,
     Recommendation,
+    choose,
     connectivity,
     effective_robustness,
-    losses,
-    recommend,
 )
 from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
@@ -109,8 +109,8 @@ def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None
     if len(candidates) < 2:
         return None, {}
     try:
-        lost = dict(zip(_columns(names, candidates[0]), losses(candidates), strict=True))
-        return recommend(candidates), lost
+        chosen = choose(Measurements.of(candidates, {}))
+        return chosen.recommendation, dict(zip(_columns(names, candidates[0]), chosen.losses, strict=True))
     except ResultsError:
         return None, {}  # measured on different images, which `warnings` reports
 
