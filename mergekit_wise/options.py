@@ -41,7 +41,7 @@ HEAD_ROWS = ("classes", "features")
 MAX_IMAGE = 2048
 """Pixels along a side of a model's images; about twice what the largest models take."""
 
-PREFERENCES = ("average", "reference", "shifts", "both", "no-regret")
+PREFERENCES = ("average", "reference", "shifts", "both", "no-regret", "nll", "ece")
 CROSS_FITS = ("halves", "leave-one-out", "off")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")

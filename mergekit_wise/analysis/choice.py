@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mergekit_wise.analysis.answers import Answers
+from mergekit_wise.analysis.calibration import calibrations
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, UNMEASURED, Candidate, columns, require_comparable
-from mergekit_wise.analysis.cross_fitting import CrossFit, by_halves, leaving_one_out
+from mergekit_wise.analysis.cross_fitting import CrossFit, by_halves, compared, leaving_one_out
 from mergekit_wise.analysis.decision import (
     Comparison,
     Intervals,
@@ -16,10 +18,11 @@ from mergekit_wise.analysis.decision import (
     refine,
 )
 from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.goal import Goal, goal_of
+from mergekit_wise.analysis.goal import ERRORS, Goal, goal_of
 from mergekit_wise.analysis.paired import Evidence, evidence, mcnemar
 from mergekit_wise.analysis.point import Point
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import ResultsError, UsageError
+from mergekit_wise.wording import listed
 
 SIGNIFICANT = 0.05
 
@@ -195,7 +198,7 @@ def choose(
 
     Raises:
         UsageError: `prefer` is unknown, or no data set is called `select_on`.
-        ResultsError: no-regret has no alpha 1 to compare with.
+        ResultsError: no-regret has no alpha 1 to compare with, or calibration is not known for all images.
     """
     judges = measured.only(select_on) if select_on and selected is None else selected or measured
     points, example = judges.points, judges.candidates[0]
@@ -206,17 +209,20 @@ def choose(
         return goal_of(prefer, points, shifts, has_reference=example.has_reference, margin=margin)
 
     goal = goal_for(len(example.shifts))
-    found, corrected = decide(judges.comparison, points, goal), None
+    compare = partial(compared, error=prefer) if prefer in ERRORS else compared
+    comparison = _of_error(judges, prefer, remedy) if prefer in ERRORS else judges.comparison
+    found, corrected = decide(comparison, points, goal), None
     if not judges.comparison.is_paired:
         found = replace(found, reason=f"{found.reason}; {UNPAIRED}{f' ({remedy})' if remedy else ''}")
     elif selected is None and cross_fit == "halves":
-        corrected = by_halves(list(judges.answers.values()), points, goal, found.point)
+        corrected = by_halves(list(judges.answers.values()), points, goal, found.point, compare)
     elif selected is None and cross_fit == "leave-one-out":
         corrected = leaving_one_out(
             list(judges.answers.values()),
             points,
             lambda answers: goal_for(sum(each.role == "shift" for each in answers)),
             found.point,
+            compare,
         )
     if selected is None and corrected is None:
         found = replace(found, warning=WARNING)
@@ -229,7 +235,28 @@ def choose(
         differences(measured),
         corrected,
         judges.comparison.is_paired,
-        refine(judges.comparison, points, goal),
+        refine(comparison, points, goal),
+    )
+
+
+def _of_error(judges: Measurements, error: str, remedy: str) -> Comparison:
+    """What mixtures achieve by an error of their confidence. Raises ResultsError where that is not known."""
+    if len(judges.candidates) < 2:
+        raise ResultsError(f"--prefer {error} compares mixtures, and one alone was measured. Add others.")
+    if not judges.answers:
+        advice = f" {remedy[0].upper()}{remedy[1:]}." if remedy else ""
+        raise ResultsError(f"--prefer {error} needs the answers for each image, which are not known.{advice}")
+    undefined = [
+        each.title for each in judges.answers.values() if not all(error in one.values for one in calibrations(each))
+    ]
+    if undefined:
+        other = "" if error == "ece" else " or by --prefer ece"
+        raise ResultsError(
+            f"--prefer {error}: undefined on {listed(undefined, 3)}, where images have several right classes or logits "
+            f"that are not finite. Leave the data set out, or choose by accuracy{other}."
+        )
+    return evidence(
+        list(judges.answers.values()), {each.dataset: name for name, each in judges.answers.items()}, error=error
     )
 
 

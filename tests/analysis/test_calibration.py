@@ -1,14 +1,18 @@
 """Calibration against scikit-learn and plain loops, and against figures of torchmetrics and netcal."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from mergekit_wise.analysis import CALIBRATION, NUMBERS, Answers, calibrations
+from mergekit_wise.analysis import CALIBRATION, NUMBERS, Answers, Candidate, Measurements, Point, calibrations, choose
 from mergekit_wise.analysis.calibration import UNKNOWN, averaged, calibration, pooled
+from mergekit_wise.analysis.paired import evidence
+from mergekit_wise.analysis.temperature import best_temperature
 from mergekit_wise.datasets.dataset import Metric
+from mergekit_wise.errors import ResultsError
 
 
 def softmax(logits):
@@ -147,3 +151,82 @@ def test_bins_add_up_and_averages_need_every_data_set():
     assert pooled([first, ()]) == pooled([]) == ()
     assert averaged([{"ece": 0.1}, {"ece": 0.3}], "ece") == pytest.approx(0.2)
     assert averaged([{"ece": 0.1}, {}], "ece") is averaged([], "ece") is None
+
+
+def test_the_figures_of_torchmetrics_and_netcal():
+    """torchmetrics 1.9.0 (float32) and netcal 1.4.0 gave these errors and this 1 / T for the same logits."""
+    logits, labels = drawn(seed=1, scale=1.2)
+    found = calibrations(answers(logits, labels))[0].values
+    assert found["ece"] == pytest.approx(0.02338564023375511, abs=1e-7)
+    assert found["ece"] == pytest.approx(0.023385621870620918, abs=1e-8)
+    assert found["adaptive-ece"] == pytest.approx(0.030099231074286886, abs=1e-8)
+    assert 1 / best_temperature(logits.astype(np.float32), labels) == pytest.approx(0.97012566, abs=1e-6)
+
+
+def two_sets(scales=(0.5, 1.0, 2.0), **drawing):
+    """A reference and a shift, answered by mixtures that differ in confidence alone."""
+    found = []
+    for seed, role in enumerate(("reference", "shift")):
+        logits, labels = drawn(seed=seed, scale=1.2, **drawing)
+        each = [answers(scale * logits, labels) for scale in scales]
+        numbers, classes = (np.concatenate([getattr(one, name) for one in each]) for name in ("numbers", "classes"))
+        found.append(replace(each[0], dataset=role, title=role, role=role, numbers=numbers, classes=classes))
+    return found
+
+
+@pytest.mark.parametrize("error", ["nll", "ece"])
+def test_evidence_on_calibration_is_its_negative_and_spreads_as_the_images_do(error):
+    """The values are the numbers with a minus sign; the NLL's standard error is that of a mean."""
+    sets = two_sets()
+    found = evidence(sets, {"reference": "reference", "shift": "shift"}, error=error)
+    for column, each in enumerate(sets):
+        assert found.values[column] == pytest.approx([-one.values[error] for one in calibrations(each)], rel=1e-6)
+    assert found.values[2] == pytest.approx(found.values[:2].mean(axis=0))
+    if error == "nll":
+        differences = sets[0].number("nll")[0] - sets[0].number("nll")[2]
+        spread = differences.std(ddof=1) / np.sqrt(len(differences))
+        assert found.contrasts(0, 2).errors[0] == pytest.approx(spread, rel=0.1)
+
+
+@pytest.mark.parametrize("prefer", ["nll", "ece"])
+def test_the_best_calibrated_mixture_is_chosen(prefer):
+    """Of mixtures that differ in confidence alone, the one whose error is lowest, in the reason with its unit."""
+    sets = two_sets(scales=(1.0, 3.0, 5.0))
+    choice = choose(measurements(sets), prefer=prefer)
+    assert choice.recommendation.point == Point.of_alpha(0.0)
+    assert f"lowest {prefer.upper()} (mean of the reference and the shift)" in choice.recommendation.reason
+    value = np.mean([calibrations(each)[0].values[prefer] for each in sets])
+    shown = f"{value:.3f} nats" if prefer == "nll" else f"{100 * value:.1f} %"
+    assert shown in choice.recommendation.reason
+    assert choice.cross_fit is not None
+    assert choice.cross_fit.sentence.startswith(shown)
+
+
+def test_what_calibration_cannot_decide_is_refused():
+    """Several right classes leave no NLL, and without answers nothing is known: both are errors that say what helps."""
+    sets = two_sets(images=60)
+    accepted = tuple(frozenset({int(label)}) for label in sets[1].labels)
+    several = [sets[0], replace(sets[1], metric=Metric(accepted=accepted))]
+    with pytest.raises(ResultsError, match="undefined on shift.*--prefer ece"):
+        choose(measurements(several), prefer="nll")
+    assert choose(measurements(several), prefer="ece").paired
+    with pytest.raises(ResultsError, match="answers for each image, which are not known. --redo measures them"):
+        choose(Measurements.of(measurements(sets).candidates, {}), prefer="ece", remedy="--redo measures them")
+    with pytest.raises(ResultsError, match="one alone was measured"):
+        choose(Measurements.of(measurements(sets).candidates[:1], {}), prefer="ece")
+
+
+def measurements(sets):
+    """The measurements of three mixtures."""
+    rights = [each.right.sum(axis=1) for each in sets]
+    names = tuple(each.dataset for each in sets)
+    candidates = [
+        Candidate(
+            Point.of_alpha(alpha),
+            (int(rights[0][row]), len(sets[0].labels)),
+            ((int(rights[1][row]), len(sets[1].labels)),),
+            names,
+        )
+        for row, alpha in enumerate((0.0, 0.5, 1.0))
+    ]
+    return Measurements.of(candidates, {each.dataset: each for each in sets})

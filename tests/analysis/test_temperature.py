@@ -19,7 +19,9 @@ def by_lbfgs(logits, labels):
     """The temperature of Guo et al.'s own procedure, torch's LBFGS, in float64."""
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     z, y = torch.from_numpy(logits).double(), torch.from_numpy(labels)
-    optimiser = torch.optim.LBFGS([log_t], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe")
+    optimiser = torch.optim.LBFGS(
+        [log_t], max_iter=200, tolerance_grad=1e-12, tolerance_change=1e-15, line_search_fn="strong_wolfe"
+    )
 
     def closure():
         optimiser.zero_grad()
