@@ -119,6 +119,10 @@ Templates = Annotated[
         path="input",
     ),
 ]
+ShardSize = Annotated[
+    str | None,
+    Option("Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT),
+]
 MaxBad = Annotated[int, Option("Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)]
 MaxPixels = Annotated[
     int | None,
@@ -673,12 +677,7 @@ class MergeOptions(Options):
     dtype: Annotated[
         Dtype, Option("Output dtype, for example fp32, bf16 or fp16.", group=OUTPUT, default="same as the inputs")
     ] = ABSENT
-    shard_size: Annotated[
-        str | None,
-        Option(
-            "Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT
-        ),
-    ] = None
+    shard_size: ShardSize = None
     recalibrate: Annotated[
         str | None,
         Option(
@@ -998,6 +997,51 @@ class ConvertOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrateOptions(Options):
+    """The options of ``wise calibrate``."""
+
+    checkpoint: Checkpoint
+    output: Annotated[
+        FilePath,
+        Option(
+            "Checkpoint to write, in the format of its name's ending; beside an input folder, a name without an ending "
+            "is a folder.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ]
+    _: KW_ONLY
+    on: Annotated[
+        str,
+        Option(
+            "Data set that the temperature is fitted on, ideally held-out images of the reference.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ]
+    data: DataRoot = ABSENT
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    seed: LimitSeed = 0
+    model: Model = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
+    shard_size: ShardSize = None
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
 class DemoOptions(Options):
     """The options of ``wise demo``."""
 
@@ -1047,6 +1091,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "inspect": (InspectOptions, (JSON,)),
     "diff": (DiffOptions, (JSON,)),
     "convert": (ConvertOptions, ()),
+    "calibrate": (CalibrateOptions, (JSON,)),
     "demo": (DemoOptions, ()),
 }
 """Every command's class of options, and what it has for a terminal alone."""

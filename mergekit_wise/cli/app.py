@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
+from mergekit_wise.cli.calibrate import calibrate
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
@@ -106,6 +107,7 @@ register(
     "wise sweep zs.safetensors ft.safetensors --save 'wise-{alpha}.safetensors'",
 )
 register(app, "eval", evaluate, "wise eval merged.safetensors --suite imagenet-shifts --data /data")
+register(app, "calibrate", calibrate, "wise calibrate merged.safetensors --on birds/val -o calibrated.safetensors")
 register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
 register(app, "recipe", recipe, "wise recipe birds.toml")
 register(app, "init", init, "wise init")

@@ -96,12 +96,15 @@ def _print_json(report: "SweepReport") -> None:
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
     from mergekit_wise.cli.console import out, show
+    from mergekit_wise.cli.evaluate import show_calibration
+    from mergekit_wise.report.calibration_tables import sweep_calibration
     from mergekit_wise.report.terminal_tables import loss_table, sweep_table, sweep_title
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
     show(sweep_table(report.candidates, shown, chosen.point), sweep_title(shown, suite))
     show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
+    show_calibration(shown, sweep_calibration)
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")
     if chosen.warning:

@@ -15,6 +15,9 @@ from mergekit_wise.merging.rules import SIDES, Rules, Side
 KEY = "mergekit_wise"
 """The metadata entry that holds the provenance, as JSON."""
 
+CALIBRATED = "mergekit_wise_calibration"
+"""The metadata entry that lists, as JSON, the temperatures that a file's head was divided by."""
+
 _SIDES: Mapping[str, Side] = {side: side for side in SIDES.values()}
 
 
@@ -50,8 +53,9 @@ def describe(
     inherited = {**pair.zeroshot.metadata, **pair.finetuned.metadata}
     if side == "zeroshot":
         inherited |= pair.zeroshot.metadata
-    inherited.pop(KEY, None)
-    shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY}
+    for own in (KEY, CALIBRATED):  # a mixture of calibrated heads is calibrated by none of the temperatures
+        inherited.pop(own, None)
+    shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY, CALIBRATED}
     disputed = sorted(key for key in shared if pair.zeroshot.metadata[key] != pair.finetuned.metadata[key])
     origin: dict[str, object] = {
         "version": __version__,
