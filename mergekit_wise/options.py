@@ -1016,7 +1016,8 @@ class CalibrateOptions(Options):
     on: Annotated[
         str,
         Option(
-            "Data set that the temperature is fitted on, ideally held-out images of the reference.",
+            "Data set that the temperature is fitted on, ideally held-out images of the reference; of a suite, its "
+            "reference.",
             metavar="DATASET",
             group=DATA,
             path="input",

@@ -3,6 +3,7 @@
 import json
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 from mergekit_wise import __version__, launcher
@@ -21,7 +22,7 @@ from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.temperature import Fit, fit_temperature
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_backend, stream
-from mergekit_wise.merging.provenance import CALIBRATED
+from mergekit_wise.merging.provenance import CALIBRATED, read_calibrations
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
@@ -84,7 +85,8 @@ def _dataset(options: CalibrateOptions) -> Dataset:
     suite = open_suite(
         options.on, options.data, strict=True, classnames=options.classnames, templates=options.templates
     )
-    datasets = with_pixel_limit(suite, options.max_pixels).datasets
+    suite = with_pixel_limit(suite, options.max_pixels)
+    datasets = suite.datasets if suite.reference is None else (suite.reference,)
     if len(datasets) > 1:
         names = ", ".join(dataset.name for dataset in datasets)
         raise UsageError(f"--on {options.on}: expected one data set, found {len(datasets)}: {names}.")
@@ -110,18 +112,17 @@ def _evaluation(options: CalibrateOptions) -> EvalOptions:
 
 def _calibrated(source: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint:
     """The checkpoint with the changed tensors, and a record of what was done in its metadata."""
-    earlier = json.loads(source.metadata.get(CALIBRATED, "[]"))
     record = {
         "version": __version__,
         "temperature": fit.temperature,
         "dataset": dataset.name,
         "images": fit.images,
         "data": fingerprint(dataset),
-        "tensors": sorted(fit.tensors),
+        "tensors": {name: sha256(elements).hexdigest() for name, elements in sorted(fit.tensors.items())},
         "source_sha256": source.digest,
     }
     changed = {name: InMemory(source.info(name), elements) for name, elements in fit.tensors.items()}
-    metadata = {"format": "pt", **source.metadata, CALIBRATED: json.dumps([*earlier, record])}
+    metadata = {"format": "pt", **source.metadata, CALIBRATED: json.dumps([*read_calibrations(source), record])}
     return replace(source, tensors={**source.tensors, **changed}, metadata=metadata)
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from mergekit_wise.api.sweep import SweepReport
     from mergekit_wise.evaluation.measure import Measured
@@ -33,7 +33,8 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
         else:
             title = f"{options.checkpoint} on {first.suite} (%)"
             show(accuracy_table(measured.records, len(measured.missing)), title)
-            show_calibration(measured.records, calibration_table)
+            units = "ECE, AUROC, accuracy at 80 % coverage in %; NLL in nats"
+            show_calibration(measured.records, calibration_table(measured.records), f"Calibration ({units})")
 
     try:
         measured = perform(evaluate, options)
@@ -44,13 +45,13 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     say_rest(measured, options)
 
 
-def show_calibration(records: "Sequence[Record]", table: "Callable[[Sequence[Record]], Table]") -> None:
+def show_calibration(records: "Sequence[Record]", table: "Table", title: str) -> None:
     """Print a table of calibration, and what it lacks; nothing if no record has any."""
     from mergekit_wise.cli.console import out, show
     from mergekit_wise.report.calibration_tables import undefined
 
     if any(record.calibration for record in records):
-        show(table(records), "Calibration (ECE, AUROC and Acc@80 in %, NLL in nats)")
+        show(table, title)
         if text := undefined(records):
             out.print(text)
 

@@ -104,7 +104,7 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     shown = [record for record in report.records if record.role != "companion"]
     show(sweep_table(report.candidates, shown, chosen.point), sweep_title(shown, suite))
     show(loss_table(report.losses), "Best alpha per data set, and the loss at alpha 0.5 (* significant)")
-    show_calibration(shown, sweep_calibration)
+    show_calibration(shown, sweep_calibration(shown), "Calibration (ECE in %, NLL in nats; shifts: their average)")
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")
     if chosen.warning:

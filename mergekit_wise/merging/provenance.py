@@ -87,6 +87,15 @@ def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
     return origin if isinstance(origin, dict) else None
 
 
+def read_calibrations(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The temperatures that a file's head was divided by, the last one last; empty for any other file."""
+    try:
+        found = json.loads(checkpoint.metadata.get(CALIBRATED, "[]"))
+    except (ValueError, RecursionError):
+        return []
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
+
+
 def _rules(rules: Rules) -> dict[str, object]:
     """The rules in use; empty for a merge with a single alpha."""
     used: dict[str, object] = {

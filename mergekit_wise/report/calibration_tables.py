@@ -24,7 +24,7 @@ SHORT = {"ece": "ECE", "nll": "NLL", "brier": "Brier", "auroc": "AUROC", "accura
 
 
 def number(name: str, values: Mapping[str, float], unknown: str = "") -> str:
-    """One of the numbers as text, with one decimal of a percentage and three of others; `unknown` if undefined."""
+    """One of the numbers as text, with one decimal of a percentage and four of others; `unknown` if undefined."""
     return text(name, values.get(name), unknown)
 
 
@@ -32,7 +32,7 @@ def text(name: str, value: float | None, unknown: str = "") -> str:
     """The same for a value, or None."""
     if value is None:
         return unknown
-    return f"{100 * value:.1f}" if name in PERCENTAGES else f"{value:.3f}"
+    return f"{100 * value:.1f}" if name in PERCENTAGES else f"{value:.4f}"
 
 
 def before_and_after(before: Calibration, after: Calibration) -> Table:
@@ -57,10 +57,10 @@ def calibration_table(records: Sequence[Record]) -> Table:
 
 
 def sweep_calibration(records: Sequence[Record]) -> Table:
-    """A row per mixture: ECE, NLL and AUROC on the reference, and their averages over the shifts."""
+    """A row per mixture: ECE and NLL on the reference, and their averages over the shifts."""
     parts = {"reference": "Ref.", "shift": "Shifts"}
     roles = [role for role in parts if any(record.role == role for record in records)]
-    names = ("ece", "nll", "auroc")
+    names = ("ece", "nll")
     rows = []
     for point in points_of(records):
         found = [[r.calibration for r in records if (r.at, r.role) == (point, role)] for role in roles]
