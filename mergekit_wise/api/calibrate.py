@@ -118,7 +118,7 @@ def _calibrated(source: Checkpoint, dataset: Dataset, fit: Fit) -> Checkpoint:
         "dataset": dataset.name,
         "images": fit.images,
         "data": fingerprint(dataset),
-        "tensors": {name: sha256(elements).hexdigest() for name, elements in sorted(fit.tensors.items())},
+        "tensors": {name: sha256(elements.tobytes()).hexdigest() for name, elements in sorted(fit.tensors.items())},
         "source_sha256": source.digest,
     }
     changed = {name: InMemory(source.info(name), elements) for name, elements in fit.tensors.items()}

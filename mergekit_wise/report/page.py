@@ -14,6 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mergekit_wise import __version__
+from mergekit_wise.report.calibration_plots import calibration_diagrams
+from mergekit_wise.report.calibration_svg import draw_diagram
 from mergekit_wise.report.comparison import Column, Comparison, Curve
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
 from mergekit_wise.report.plots import Plot, alpha_plots, scatter_plots
@@ -137,6 +139,10 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "along_alpha": [_figure(plot, comparison, slider, f"{ident}a{i}") for i, plot in enumerate(along_alpha)],
         "against_reference": [
             _figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
+        ],
+        "calibration": [
+            (diagram, Markup(draw_diagram(diagram, f"{ident}k{number}")))
+            for number, diagram in enumerate(calibration_diagrams(summary))
         ],
         "results": results_table(summary),
         "analysis": analysis_tables(summary),
