@@ -5,8 +5,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mergekit_wise import __version__, launcher
+from mergekit_wise.api.merge import merge
 from mergekit_wise.api.placing import place_of, placed, require_apart
 from mergekit_wise.checkpoint import Checkpoint, closing, require_folder, writing_output
 from mergekit_wise.checkpoint.derived import InMemory
@@ -25,7 +27,7 @@ from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_back
 from mergekit_wise.merging.provenance import CALIBRATED, read_calibrations
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.source import open_source
-from mergekit_wise.option_types import takes
+from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import CalibrateOptions, EvalOptions, MergeOptions
 from mergekit_wise.wording import plural
 
@@ -145,3 +147,16 @@ def _write(checkpoint: Checkpoint, options: CalibrateOptions, used: frozenset[st
         if checkpoint_fingerprint(written, used) != checkpoint_fingerprint(checkpoint, used):
             raise OutputError(f"{options.output}: does not hold what was evaluated. Check the disk.")
     return place.notes
+
+
+def merge_calibrated(options: MergeOptions, calibration: CalibrateOptions) -> CalibrateReport:
+    """Merge, and write the merged model calibrated: for a sweep that writes its best mixture.
+
+    The merged model is written beside the output first, for the time that it is evaluated. `calibration` says on what;
+    its checkpoint and output are those of the merge. Raises what `merge` and `calibrate` raise.
+    """
+    output = Path(options.output)
+    require_folder(output)
+    with TemporaryDirectory(prefix=f".{output.name}-", dir=output.resolve().parent) as folder:
+        merged = run(merge, replace(options, output=Path(folder) / output.name))
+        return run(calibrate, replace(calibration, checkpoint=merged.output, output=output))

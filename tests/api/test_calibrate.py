@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from mergekit_wise.api.calibrate import calibrate
+from mergekit_wise.api.calibrate import calibrate, merge_calibrated
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.errors import ModelError, OutputError, SuiteError, UsageError, WiseError
+from mergekit_wise.options import CalibrateOptions, MergeOptions
 
 TIMM = "timm:test_vit.r160_in1k"
 CONFIG = {
@@ -291,3 +292,19 @@ def test_the_temperature_is_that_of_the_logits_by_torch(noise, tmp_path):
     grid = report.fit.temperature * torch.linspace(0.9, 1.1, 2001, dtype=torch.float64)
     losses = [float(functional.cross_entropy(logits.double() / t, labels)) for t in grid]
     assert abs(int(np.argmin(losses)) - 1000) <= 2
+
+
+def test_a_merged_and_calibrated_file_is_that_of_two_commands(noise, tmp_path, wise):
+    """Merging and calibrating at once writes the bytes of both commands, and leaves nothing else."""
+    first, second = clip(tmp_path / "zs.safetensors"), tmp_path / "ft.safetensors"
+    save_file({n: t + 0.01 for n, t in load_file(first).items()}, second, {"open_clip_config": json.dumps(CONFIG)})
+    wise("merge", first, second, "--alpha", "0.3", "-o", tmp_path / "one.safetensors")
+    images = labelled(tmp_path / "one.safetensors", noise)
+    calibrate(tmp_path / "one.safetensors", tmp_path / "two.safetensors", on=str(images))
+    before = set(tmp_path.iterdir())
+    merge_calibrated(
+        MergeOptions(first, second, tmp_path / "one-step.safetensors", alpha=0.3),
+        CalibrateOptions(first, tmp_path / "one-step.safetensors", on=str(images)),
+    )
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "one-step.safetensors"}
+    assert (tmp_path / "one-step.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
