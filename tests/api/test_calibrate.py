@@ -168,7 +168,8 @@ def test_ties_that_rounding_makes_are_counted(noise, tmp_path):
     source = clip(tmp_path / "m.safetensors", dtype=torch.bfloat16)
     state = load_file(source)
     row = state["classification_head.weight"][0].clone()
-    state["classification_head.weight"][1] = (row.view(torch.int16) + 1).view(torch.bfloat16)
+    signs = torch.tensor([1, -1] * 8, dtype=torch.int16)
+    state["classification_head.weight"][1] = (row.view(torch.int16) + signs).view(torch.bfloat16)
     state["classification_head.bias"][1] = state["classification_head.bias"][0]
     state["classification_head.bias"][2] = -200
     save_file(state, source, {"open_clip_config": json.dumps(CONFIG)})
