@@ -1,13 +1,14 @@
 """Robust fine-tuning of zero-shot models by interpolating weights (WiSE-FT).
 
-The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `compare`, `finetune`. They are imported on first
-use, so that merging does not wait for torch.
+The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `finetune`. They are
+imported on first use, so that merging does not wait for torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mergekit_wise.api.calibrate import calibrate as calibrate
     from mergekit_wise.api.compare import compare as compare
     from mergekit_wise.api.evaluate import evaluate as evaluate
     from mergekit_wise.api.finetune import finetune as finetune
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.sweep import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "evaluate", "finetune", "merge", "predict", "sweep"]
+__all__ = ["__version__", "calibrate", "compare", "evaluate", "finetune", "merge", "predict", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,7 +42,7 @@ HEAD_ROWS = ("classes", "features")
 MAX_IMAGE = 2048
 """Pixels along a side of a model's images; about twice what the largest models take."""
 
-PREFERENCES = ("average", "reference", "shifts", "both", "no-regret", "estimated")
+PREFERENCES = ("average", "reference", "shifts", "both", "no-regret", "nll", "ece", "estimated")
 CROSS_FITS = ("halves", "leave-one-out", "off")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
@@ -119,6 +119,10 @@ Templates = Annotated[
         default="the data set's own",
         path="input",
     ),
+]
+ShardSize = Annotated[
+    str | None,
+    Option("Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT),
 ]
 MaxBad = Annotated[int, Option("Tolerate up to N unreadable images per data set.", metavar="N", group=DATA, minimum=0)]
 MaxPixels = Annotated[
@@ -708,12 +712,7 @@ class MergeOptions(Options):
     frozen_tolerance: FrozenTolerance = None
     allow_non_finite: AllowNonFinite = False
     dtype: OutputDtype = ABSENT
-    shard_size: Annotated[
-        str | None,
-        Option(
-            "Write several files of at most this size, for example 2GB, and an index.", metavar="SIZE", group=OUTPUT
-        ),
-    ] = None
+    shard_size: ShardSize = None
     recalibrate: Recalibrate = None
     data: DataRoot = ABSENT
     max_bad: MaxBad = 0
@@ -1238,6 +1237,52 @@ class ConvertOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
+class CalibrateOptions(Options):
+    """The options of ``wise calibrate``."""
+
+    checkpoint: Checkpoint
+    output: Annotated[
+        FilePath,
+        Option(
+            "Checkpoint to write, in the format of its name's ending; beside an input folder, a name without an ending "
+            "is a folder.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+        ),
+    ]
+    _: KW_ONLY
+    on: Annotated[
+        str,
+        Option(
+            "Data set that the temperature is fitted on, ideally held-out images of the reference; of a suite, its "
+            "reference.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ]
+    data: DataRoot = ABSENT
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    seed: LimitSeed = 0
+    model: Model = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
+    shard_size: ShardSize = None
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
 class DemoOptions(Options):
     """The options of ``wise demo``."""
 
@@ -1292,6 +1337,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "inspect": (InspectOptions, (JSON,)),
     "diff": (DiffOptions, (JSON,)),
     "convert": (ConvertOptions, ()),
+    "calibrate": (CalibrateOptions, (JSON,)),
     "demo": (DemoOptions, ()),
 }
 """Every command's class of options, and what it has for a terminal alone."""

@@ -44,6 +44,7 @@ def test_every_command_that_writes_is_among_them():
         "eval",
         "report",
         "convert",
+        "calibrate",
     }
 
 

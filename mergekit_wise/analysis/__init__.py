@@ -5,6 +5,7 @@ Knows no torch, no files, no terminal.
 
 from mergekit_wise.analysis.answers import NUMBERS, Answers, stacked
 from mergekit_wise.analysis.baseline import Accuracies, fit_baseline, fit_baselines, parse_points
+from mergekit_wise.analysis.calibration import CALIBRATION, Bins, Calibration, calibrations
 from mergekit_wise.analysis.candidate import UNMEASURED, Candidate, columns
 from mergekit_wise.analysis.choice import WARNING, Choice, Difference, Loss, Measurements, choose
 from mergekit_wise.analysis.connectivity import Connectivity, connectivity
@@ -27,6 +28,7 @@ from mergekit_wise.analysis.robustness import (
 
 __all__ = [
     "BASELINES",
+    "CALIBRATION",
     "CROSS_FITS",
     "NUMBERS",
     "PREFERENCES",
@@ -36,6 +38,8 @@ __all__ = [
     "Answers",
     "Axis",
     "Baseline",
+    "Bins",
+    "Calibration",
     "Candidate",
     "Choice",
     "Connectivity",
@@ -51,6 +55,7 @@ __all__ = [
     "Recommendation",
     "TwoPieces",
     "as_preference",
+    "calibrations",
     "choose",
     "clopper_pearson",
     "columns",

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from mergekit_wise.analysis.answers import Answers
+from mergekit_wise.analysis.calibration import calibrations
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, UNMEASURED, Candidate, columns, require_comparable
-from mergekit_wise.analysis.cross_fitting import CrossFit, by_halves, leaving_one_out
+from mergekit_wise.analysis.cross_fitting import Compare, CrossFit, by_halves, compared, leaving_one_out
 from mergekit_wise.analysis.decision import (
     Comparison,
     Intervals,
@@ -16,10 +18,11 @@ from mergekit_wise.analysis.decision import (
     refine,
 )
 from mergekit_wise.analysis.estimate import Estimate
-from mergekit_wise.analysis.goal import Goal, goal_of
+from mergekit_wise.analysis.goal import ERRORS, Goal, goal_of
 from mergekit_wise.analysis.paired import Evidence, evidence, mcnemar
 from mergekit_wise.analysis.point import Point
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import ResultsError, UsageError
+from mergekit_wise.wording import listed
 
 SIGNIFICANT = 0.05
 
@@ -195,7 +198,7 @@ def choose(
 
     Raises:
         UsageError: `prefer` is unknown, or no data set is called `select_on`.
-        ResultsError: no-regret has no alpha 1 to compare with.
+        ResultsError: no-regret has no alpha 1 to compare with, or calibration is not known for all images.
     """
     judges = measured.only(select_on) if select_on and selected is None else selected or measured
     points, example = judges.points, judges.candidates[0]
@@ -206,9 +209,11 @@ def choose(
         return goal_of(prefer, points, shifts, has_reference=example.has_reference, margin=margin)
 
     goal = goal_for(len(example.shifts))
-    found, corrected, is_paired = decide(judges.comparison, points, goal), None, judges.comparison.is_paired
+    compare = partial(compared, error=prefer) if prefer in ERRORS else compared
+    comparison = _of_error(judges, prefer, remedy) if prefer in ERRORS else judges.comparison
+    found, corrected, is_paired = decide(comparison, points, goal), None, judges.comparison.is_paired
     if selected is None and is_paired and len(points) > 1:
-        corrected = _cross_fitted(cross_fit, judges, goal_for, found.point)
+        corrected = _cross_fitted(cross_fit, judges, goal_for, found.point, compare)
     if len(points) > 1 and not is_paired:
         found = replace(found, reason=f"{found.reason}; {UNPAIRED}{f' ({remedy})' if remedy else ''}")
     if len(points) > 1 and selected is None and corrected is None:
@@ -222,11 +227,34 @@ def choose(
         differences(measured),
         corrected,
         is_paired,
-        refine(judges.comparison, points, goal),
+        refine(comparison, points, goal),
     )
 
 
-def _cross_fitted(how: str, judges: Measurements, goal_for: Callable[[int], Goal], chosen: Point) -> CrossFit | None:
+def _of_error(judges: Measurements, error: str, remedy: str) -> Comparison:
+    """What mixtures achieve by an error of their confidence. Raises ResultsError where that is not known."""
+    if len(judges.candidates) < 2:
+        raise ResultsError(f"--prefer {error} compares mixtures, and one alone was measured. Add others.")
+    if not judges.answers:
+        advice = f" {remedy[0].upper()}{remedy[1:]}." if remedy else ""
+        raise ResultsError(f"--prefer {error} needs the answers for each image, which are not known.{advice}")
+    undefined = [
+        each.title for each in judges.answers.values() if not all(error in one.values for one in calibrations(each))
+    ]
+    if undefined:
+        other = "" if error == "ece" else " or by --prefer ece"
+        raise ResultsError(
+            f"--prefer {error}: undefined on {listed(undefined, 3)}, where images have several right classes or logits "
+            f"that are not finite. Leave the data set out, or choose by accuracy{other}."
+        )
+    return evidence(
+        list(judges.answers.values()), {each.dataset: name for name, each in judges.answers.items()}, error=error
+    )
+
+
+def _cross_fitted(
+    how: str, judges: Measurements, goal_for: Callable[[int], Goal], chosen: Point, compare: Compare
+) -> CrossFit | None:
     """The correction for choosing on what is reported; `goal_for` has the goal for a number of shifts."""
     answers = list(judges.answers.values())
 
@@ -235,9 +263,9 @@ def _cross_fitted(how: str, judges: Measurements, goal_for: Callable[[int], Goal
 
     match how:
         case "halves":
-            return by_halves(answers, judges.points, goal_of_part(answers), chosen)
+            return by_halves(answers, judges.points, goal_of_part(answers), chosen, compare)
         case "leave-one-out":
-            return leaving_one_out(answers, judges.points, goal_of_part, chosen)
+            return leaving_one_out(answers, judges.points, goal_of_part, chosen, compare)
     return None
 
 

@@ -43,9 +43,9 @@ class CrossFit:
     sentence: str = ""
 
 
-def compared(answers: Sequence[Answers], resamples: int) -> Comparison:
-    """What mixtures achieve in each data set's own metric."""
-    return evidence(answers, {each.dataset: each.dataset for each in answers}, resamples=resamples)
+def compared(answers: Sequence[Answers], resamples: int, *, error: str = "") -> Comparison:
+    """What mixtures achieve in each data set's own metric, or by an `error`; see `paired.evidence`."""
+    return evidence(answers, {each.dataset: each.dataset for each in answers}, resamples=resamples, error=error)
 
 
 def by_halves(

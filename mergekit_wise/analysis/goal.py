@@ -1,14 +1,14 @@
 """What a choice of a mixture maximises, and how its numbers are written. Knows names and numbers only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from mergekit_wise.analysis.estimate import Estimate
 from mergekit_wise.analysis.point import ALPHA, Point
 from mergekit_wise.errors import ResultsError, UsageError
 
-Preference = Literal["average", "reference", "shifts", "both", "no-regret"]
+Preference = Literal["average", "reference", "shifts", "both", "no-regret", "nll", "ece"]
 PREFERENCES: tuple[str, ...] = get_args(Preference)
 
 FINETUNED = 1.0
@@ -52,6 +52,12 @@ class Scale:
 
 PERCENT = Scale()
 
+ERRORS = {
+    "nll": Scale(-1.0, " nats", " nats", "lowest", "below", 3),
+    "ece": Scale(-100.0, " %", " points", "lowest", "below"),
+}
+"""Preferences for calibration: the lower the better, so that the evidence is about the negative number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Floor:
@@ -94,6 +100,7 @@ def goal_of(prefer: str, points: Sequence[Point], shifts: int, *, has_reference:
     - reference: the reference. shifts: the average of the shifts.
     - no-regret: the average of the shifts, among the mixtures that are shown to lose less than `margin` on the
       reference against the fine-tuned model (alpha 1).
+    - nll, ece: the mean of the same two as average, of evidence on the negative of these errors.
 
     Without a reference the shifts decide, and without shifts the reference; the reason then says so.
 
@@ -102,6 +109,10 @@ def goal_of(prefer: str, points: Sequence[Point], shifts: int, *, has_reference:
         ResultsError: no-regret has no alpha 1 to compare with.
     """
     as_preference(prefer)
+    if prefer in ERRORS:
+        goal = goal_of("average", points, shifts, has_reference=has_reference)
+        of = goal.name.removeprefix("result on ")
+        return replace(goal, name=f"{prefer.upper()} ({of})", scale=ERRORS[prefer])
     of_reference, of_shifts = 0, has_reference + (shifts if shifts > 1 else 0)
     of_both = of_shifts + 1
     name = "average of the shifts" if shifts > 1 else "result on the shift"

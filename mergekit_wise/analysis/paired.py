@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mergekit_wise.analysis.answers import Answers
+from mergekit_wise.analysis.calibration import BINS, bins_of
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS
 from mergekit_wise.analysis.estimate import Estimate
 
@@ -157,7 +158,9 @@ class Contrasts:
         return max(alone, float(np.quantile(largest, LEVEL)))
 
 
-def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples: int = RESAMPLES) -> Evidence:
+def evidence(
+    answers: Sequence[Answers], names: Mapping[str, str], *, resamples: int = RESAMPLES, error: str = ""
+) -> Evidence:
     """What the mixtures achieve on the reference and the shifts, each in its own metric, and in resamples of images.
 
     Images are drawn within each data set; where a metric averages over classes or groups, within these (classes of a
@@ -168,6 +171,7 @@ def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples:
         answers: of the same mixtures on the reference, if there is one, and on each shift; companions are left out.
         names: what columns are called, by the data sets' names.
         resamples: R; the draws are the same each time.
+        error: "nll" or "ece", the negative of which is compared in place of each data set's metric.
 
     Raises:
         ValueError: there is no answer to compare.
@@ -175,7 +179,7 @@ def evidence(answers: Sequence[Answers], names: Mapping[str, str], *, resamples:
     chosen = [*(a for a in answers if a.role == "reference"), *(a for a in answers if a.role == "shift")]
     if not chosen or not all(len(each.labels) for each in chosen):
         raise ValueError("no answers to compare")
-    sets = [_Set.of(each) for each in chosen]
+    sets = [_Set.of_error(each, error) if error else _Set.of(each) for each in chosen]
     draws = np.empty((len(sets), resamples, len(chosen[0].classes)), np.float32)
     for place, members in enumerate(_together(sets)):
         ids = np.unique(np.concatenate([sets[number].images for number in members]))
@@ -292,6 +296,41 @@ class _Set:
                 return cls(key, answers.images, strata, _worst(right, groups), 1 / min(map(len, groups)))
             case _:
                 return cls(key, answers.images, None, _share(right), 1 / len(labels), len(labels))
+
+    @classmethod
+    def of_error(cls, answers: Answers, error: str) -> "_Set":
+        """Images for which the negative of a calibration number is what mixtures achieve."""
+        if error == "nll":
+            statistic = _mean(-answers.number("nll").astype(np.float64))
+        else:
+            statistic = _calibration(answers.right, answers.number("confidence").astype(np.float64))
+        return cls(answers.same_images or object(), answers.images, None, statistic, 0.0)
+
+
+def _mean(numbers: Numbers) -> Statistic:
+    """The mean of numbers, float64 [V, N]."""
+
+    def mean(weights: Weights) -> Numbers:
+        found: Numbers = (weights @ numbers.T.astype(weights.dtype)) / weights.sum(axis=1, keepdims=True)
+        return found
+
+    return mean
+
+
+def _calibration(right: NDArray[np.bool_], confidence: Numbers) -> Statistic:
+    """The negative of the expected calibration error; right bool [V, N], confidence float64 [V, N]."""
+    models, images = right.shape
+    gaps = np.zeros((images, models * BINS))
+    for model in range(models):
+        places = model * BINS + bins_of(confidence[model])
+        gaps[np.arange(images), places] = right[model] - confidence[model]
+
+    def error(weights: Weights) -> Numbers:
+        sums = np.abs(weights @ gaps.astype(weights.dtype)).reshape(len(weights), models, BINS).sum(axis=2)
+        found: Numbers = -sums / weights.sum(axis=1, keepdims=True)
+        return found
+
+    return error
 
 
 def _share(right: NDArray[np.bool_], per_image: Numbers | None = None) -> Statistic:

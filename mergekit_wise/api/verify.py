@@ -32,11 +32,13 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.mixing import blocks
+from mergekit_wise.merging.provenance import read_calibrations
 from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
+from mergekit_wise.wording import listed
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """The tensors that --recalibrate sets."""
@@ -102,18 +104,23 @@ def verify(options: VerifyOptions) -> Verdict:
             fishers = open_fishers(pair, *names, origin["fisher"]["floor"])
         plan = make_plan(pair, rules)
         recorded = _recorded(origin)
-        compared = [step for step in plan if not _is_recalibrated(step.info.name, recorded)]
+        divided = _divided(merged)
+        compared = [
+            step for step in plan if not _is_recalibrated(step.info.name, recorded) and step.info.name not in divided
+        ]
         counts: Counter[str] = Counter()
         difference = (
             _names(merged, plan)
             or read_by_library(merged)
             or _bytes(merged, Mixer(pair, open_backend("cpu"), fishers), compared, counts, options.progress)
-            or _digests(merged, recorded or {})
+            or _digests(merged, {**(recorded or {}), **divided})
         )
         if difference is not None:
             return Verdict(len(plan), difference, _changed(pair, origin))
-        verdict = Verdict(len(plan), None, (), counts["mixed"], counts.total() - counts["mixed"], len(recorded or ()))
-        return replace(verdict, notes=(*_changed(pair, origin), *_passed_over(merged, verdict)))
+        checked = len(recorded or ()) + len(divided)
+        verdict = Verdict(len(plan), None, (), counts["mixed"], counts.total() - counts["mixed"], checked)
+        notes = (*_changed(pair, origin), *_passed_over(merged, verdict, recorded or {}), *_notes_on_divided(divided))
+        return replace(verdict, notes=notes)
 
 
 def _names(merged: Checkpoint, plan: tuple[TensorPlan, ...]) -> str | None:
@@ -161,6 +168,21 @@ def _recorded(origin: Mapping[str, Any]) -> dict[str, str] | None:
     return {name: str(digest) for name, digest in tensors.items() if name.endswith(STATISTICS)}
 
 
+def _divided(merged: Checkpoint) -> dict[str, str]:
+    """The SHA-256 of each tensor that was divided by a temperature after merging, as the file records it."""
+    entries = [entry.get("tensors") for entry in read_calibrations(merged)]
+    found = {name: str(digest) for entry in entries if isinstance(entry, dict) for name, digest in entry.items()}
+    return {name: digest for name, digest in found.items() if name in merged.tensors}
+
+
+def _notes_on_divided(divided: Mapping[str, str]) -> Iterator[str]:
+    if divided:
+        yield (
+            f"{listed(divided)}: divided by a temperature (wise calibrate) after merging: compared with the checksums "
+            "that the file records"
+        )
+
+
 def _is_recalibrated(name: str, recorded: Mapping[str, str] | None) -> bool:
     """Whether a tensor holds recomputed statistics; older files do not record which do."""
     return recorded is not None and name.endswith(STATISTICS) and (name in recorded or not recorded)
@@ -169,14 +191,14 @@ def _is_recalibrated(name: str, recorded: Mapping[str, str] | None) -> bool:
 def _digests(merged: Checkpoint, recorded: Mapping[str, str]) -> str | None:
     for name, digest in recorded.items():
         if name not in merged.tensors:
-            return f"{name} is recorded as recalibrated, but not in the merged file"
+            return f"{name} is recorded as recomputed, but not in the merged file"
         if sha256(merged.read(name).tobytes()).hexdigest() != digest:
-            return f"{name} is not the tensor that was recalibrated when the file was written"
+            return f"{name} is not the tensor that was recomputed when the file was written"
     return None
 
 
-def _passed_over(merged: Checkpoint, verdict: Verdict) -> Iterator[str]:
-    if verdict.recorded:
+def _passed_over(merged: Checkpoint, verdict: Verdict, recorded: Mapping[str, str]) -> Iterator[str]:
+    if recorded:
         yield (
             "batch-norm statistics were recomputed on images, not mixed: they were compared with the checksums that "
             "the file records"

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
+from mergekit_wise.cli.calibrate import calibrate
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
@@ -115,6 +116,7 @@ register(
     "wise predict merged.safetensors photos -o predictions.csv",
     "wise predict zs.safetensors --mix-with ft.safetensors --alpha 0.4 photos -o predictions.jsonl",
 )
+register(app, "calibrate", calibrate, "wise calibrate merged.safetensors --on birds/val -o calibrated.safetensors")
 register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
 register(
     app,

@@ -5,9 +5,13 @@ from typing import TYPE_CHECKING
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mergekit_wise.api.sweep import SweepReport
     from mergekit_wise.evaluation.measure import Measured
     from mergekit_wise.options import EvalOptions, EvaluationOptions
+    from mergekit_wise.report.table import Table
+    from mergekit_wise.results import Record
 
 
 def evaluate(options: "EvalOptions", json: bool) -> None:
@@ -16,6 +20,7 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     from mergekit_wise.cli.console import notes, say, show, show_json
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.errors import Unsaved
+    from mergekit_wise.report.calibration_tables import calibration_table
     from mergekit_wise.report.terminal_tables import accuracy_table
     from mergekit_wise.results import as_entry
 
@@ -28,6 +33,8 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
         else:
             title = f"{options.checkpoint} on {first.suite} (%)"
             show(accuracy_table(measured.records, len(measured.missing)), title)
+            units = "ECE, AUROC, accuracy at 80 % coverage in %; NLL in nats"
+            show_calibration(measured.records, calibration_table(measured.records), f"Calibration ({units})")
 
     try:
         measured = perform(evaluate, options)
@@ -36,6 +43,17 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
         raise
     show_all(measured)
     say_rest(measured, options)
+
+
+def show_calibration(records: "Sequence[Record]", table: "Table", title: str) -> None:
+    """Print a table of calibration, and what it lacks; nothing if no record has any."""
+    from mergekit_wise.cli.console import out, show
+    from mergekit_wise.report.calibration_tables import undefined
+
+    if any(record.calibration for record in records):
+        show(table, title)
+        if text := undefined(records):
+            out.print(text)
 
 
 def say_rest(report: "Measured | SweepReport", options: "EvaluationOptions") -> None:

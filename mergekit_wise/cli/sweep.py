@@ -113,6 +113,8 @@ def _as_json(choice: "Choice") -> dict[str, Any]:
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
     from mergekit_wise.cli.console import out, show
+    from mergekit_wise.cli.evaluate import show_calibration
+    from mergekit_wise.report.calibration_tables import sweep_calibration
     from mergekit_wise.report.terminal_tables import loss_table, sweep_table, sweep_title
 
     chosen = report.recommendation
@@ -122,6 +124,7 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     lost = any(loss.loss is not None for loss in report.losses)
     title = f"Best {names} per data set" + (f", and the loss at {names} 0.5 (* significant)" if lost else "")
     show(loss_table(report.losses), title)
+    show_calibration(shown, sweep_calibration(shown), "Calibration (ECE in %, NLL in nats; shifts: their average)")
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")
     if report.choice.cross_fit is not None:

@@ -34,7 +34,7 @@ def _summary(verdict: "Verdict") -> str:
     )
     parts = [f"{of} are what its sources give, byte for byte ({verdict.mixed:,} mixed, {verdict.copied:,} copied)"]
     if verdict.recorded:
-        parts.append(f"{verdict.recorded} recalibrated, and as the merge wrote them")
+        parts.append(f"{verdict.recorded} recomputed after merging, and as they were written")
     if verdict.skipped:
         parts.append(f"{verdict.skipped} not compared")
     return "; ".join(parts)

@@ -13,7 +13,7 @@ from signal import SIGINT
 
 import numpy as np
 
-from mergekit_wise.analysis import Answers, LogitDisagreement, Point, stacked
+from mergekit_wise.analysis import Answers, LogitDisagreement, Point, calibrations, stacked
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
@@ -119,6 +119,8 @@ def measure(
         results = options.results if ranks.rank == 0 else None
         store = AnswerStore.beside(options.results) if options.results is not None and options.answers else None
         answered = ranks.share({} if store is None else _known_answers(store, known))
+        completed = _with_calibration(known, answered)
+        known |= completed
         kept = ranks.share(known_answers(without_labels.parts, own_drafts, store, redo=options.redo))
         estimated: list[Answers] = []
         added: list[Place] = []
@@ -137,7 +139,7 @@ def measure(
             writing_details(*details_files) as files,
             _telling_what_is_saved(results, known, options),
         ):
-            _append(results, renamed)
+            _append(results, [*renamed, *completed.values()])
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
                 if unlabelled and at < len(suite.datasets):
@@ -180,6 +182,16 @@ def _known_answers(store: AnswerStore, known: Mapping[Place, Record]) -> dict[Pl
     """The answers behind known records."""
     found = {place: store.load([record]) for place, record in known.items()}
     return {place: answers for place, answers in found.items() if answers is not None}
+
+
+def _with_calibration(known: Mapping[Place, Record], answered: Mapping[Place, Answers]) -> dict[Place, Record]:
+    """The known records of earlier versions, which lack calibration, completed from the answers."""
+    found = {place: calibrations(answers)[0] for place, answers in answered.items() if not known[place].calibration}
+    return {
+        place: replace(known[place], calibration=each.values, reliability=each.bins)
+        for place, each in found.items()
+        if each.values
+    }
 
 
 def _complete_answers(answered: Mapping[Place, Answers], datasets: int, variants: int) -> tuple[Answers, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mergekit_wise.analysis.answers import Answers, part_of_metric
+from mergekit_wise.analysis.calibration import calibrations
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import head_columns
@@ -129,6 +130,7 @@ def as_details(
     metric = part_of_metric(dataset.metric, readable, len(dataset)) if found.bad else dataset.metric
     labels, classes = dataset.labels[readable], len(dataset.classnames)
     details = []
+    calibrated = calibrations(as_answers(dataset, found, "").of_models(range(len(drafts))))
     for number, draft in enumerate(drafts):
         predicted = found.classes[number].astype(np.int64)
         try:
@@ -148,6 +150,8 @@ def as_details(
             "bad": len(found.bad),
             "unsound": found.unsound[number],
             "seconds": seconds,
+            "calibration": dict(calibrated[number].values),
+            "reliability": calibrated[number].bins,
         }
         details.append(Detail(Record(**{**draft, **counted}), dataset, predicted, found.top5[number], found.bad))
     return details

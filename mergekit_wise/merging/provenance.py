@@ -15,6 +15,9 @@ from mergekit_wise.merging.rules import SIDES, Rules, Side
 KEY = "mergekit_wise"
 """The metadata entry that holds the provenance, as JSON."""
 
+CALIBRATED = "mergekit_wise_calibration"
+"""The metadata entry that lists, as JSON, the temperatures that a file's head was divided by."""
+
 _SIDES: Mapping[str, Side] = {side: side for side in SIDES.values()}
 
 
@@ -50,8 +53,9 @@ def describe(
     inherited = {**pair.zeroshot.metadata, **pair.finetuned.metadata}
     if side == "zeroshot":
         inherited |= pair.zeroshot.metadata
-    inherited.pop(KEY, None)
-    shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY}
+    for own in (KEY, CALIBRATED):  # a mixture of calibrated heads is calibrated by none of the temperatures
+        inherited.pop(own, None)
+    shared = pair.zeroshot.metadata.keys() & pair.finetuned.metadata.keys() - {KEY, CALIBRATED}
     disputed = sorted(key for key in shared if pair.zeroshot.metadata[key] != pair.finetuned.metadata[key])
     origin: dict[str, object] = {
         "version": __version__,
@@ -81,6 +85,15 @@ def read_origin(checkpoint: Checkpoint) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return origin if isinstance(origin, dict) else None
+
+
+def read_calibrations(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """The temperatures that a file's head was divided by, the last one last; empty for any other file."""
+    try:
+        found = json.loads(checkpoint.metadata.get(CALIBRATED, "[]"))
+    except (ValueError, RecursionError):
+        return []
+    return [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
 
 
 def _rules(rules: Rules) -> dict[str, object]:

@@ -210,6 +210,10 @@ def _is_of(finding: Finding, model: str, series: Series) -> bool:
     )
 
 
+def _key_of(choice: WrittenChoice) -> Key:
+    return choice.source, choice.model, choice.swept, choice.rule
+
+
 def _latest(choices: Iterable[WrittenChoice]) -> WrittenChoice | None:
     return next(reversed(list(choices)), None)
 

@@ -14,6 +14,8 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mergekit_wise import __version__
+from mergekit_wise.report.calibration_plots import calibration_diagrams
+from mergekit_wise.report.calibration_svg import draw_diagram
 from mergekit_wise.report.choices import difference_tables, remarks
 from mergekit_wise.report.comparison import Column, Comparison, Curve
 from mergekit_wise.report.estimate_plots import estimate_sections
@@ -175,6 +177,10 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "difference_tables": difference_tables(comparison),
         "against_reference": [
             _figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
+        ],
+        "calibration": [
+            (diagram, Markup(draw_diagram(diagram, f"{ident}k{number}")))
+            for number, diagram in enumerate(calibration_diagrams(summary))
         ],
         "results": results_table(summary),
         "analysis": analysis_tables(summary),

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mergekit_wise.analysis import Estimate
+from mergekit_wise.analysis import CALIBRATION, Bins, Estimate
+from mergekit_wise.analysis.calibration import BINS
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.results.identity import IDENTITY, setting_of
 from mergekit_wise.results.record import ENSEMBLE, Record
@@ -20,8 +21,8 @@ MAX_ALPHA = 1000.0
 """Largest absolute alpha that is accepted: an axis of alpha has to end somewhere."""
 
 DRAWN = frozenset(
-    """accuracy alpha correct dataset interval kind location metric model pair point role rule same_images seconds suite
-    title top5 total value values versions weights""".split()  # noqa: SIM905
+    """accuracy alpha calibration correct dataset interval kind location metric model pair point reliability role rule
+    same_images seconds suite title top5 total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
 
@@ -52,6 +53,7 @@ class Measurement:
         versions: of libraries.
         seconds: time that the measurement took.
         same_images: as in a `Record`.
+        calibration, reliability: as in a `Record`; empty if they are not recorded.
         details: every other field of the record, as text.
     """
 
@@ -73,6 +75,8 @@ class Measurement:
     versions: Mapping[str, str]
     seconds: float
     same_images: str
+    calibration: Mapping[str, float]
+    reliability: Bins
     details: Mapping[str, str]
     swept: tuple[str, ...] = (ALPHA,)
     at: At = None
@@ -144,6 +148,8 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         versions={key: as_text(version) for key, version in _items(entry.get("versions"))},
         seconds=as_number(entry.get("seconds")) or 0.0,
         same_images=as_text(entry.get("same_images") or ""),
+        calibration=_calibration(entry.get("calibration")),
+        reliability=_bins(entry.get("reliability"), total),
         details=_details(entry),
     )
 
@@ -266,6 +272,32 @@ def _values(entry: Mapping[str, Any], total: int) -> dict[str, float]:
     if top5 is not None:
         pairs.append(("top-5", top5 / total))
     return {key: number for key, number in pairs if number is not None}
+
+
+def _calibration(given: object) -> dict[str, float]:
+    """The numbers of `CALIBRATION` that are possible."""
+    pairs = [(key, as_number(value)) for key, value in _items(given) if key in CALIBRATION]
+    return {
+        key: value
+        for key, value in pairs
+        if value is not None and value >= 0 and (key == "nll" or value <= (2 if key == "brier" else 1) + 1e-6)
+    }
+
+
+def _bins(given: object, total: int) -> Bins:
+    """The bins of a reliability diagram; none if they cannot be those of `total` images."""
+    if not isinstance(given, list) or len(given) != BINS:
+        return ()
+    found = []
+    for row in given:
+        match row:
+            case [int(images), int(right), int() | float() as confidences] if (
+                0 <= right <= images and math.isfinite(confidences) and 0 <= confidences <= images + 1e-6
+            ):
+                found.append((images, right, float(confidences)))
+            case _:
+                return ()
+    return tuple(found) if sum(images for images, _, _ in found) == total else ()
 
 
 def _details(entry: Mapping[str, Any]) -> dict[str, str]:

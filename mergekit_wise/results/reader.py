@@ -152,6 +152,7 @@ def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation | Written
         known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
         for key in {"interval", "missing"} & known.keys():
             known[key] = tuple(known[key])
+        known["reliability"] = tuple(map(tuple, known.get("reliability", ())))
         known["point"] = tuple((name, value) for name, value in known.get("point", ()))
         for key in ("value", "interval"):
             # NaN, which JSON does not have, would be taken for a number that was not given.
@@ -160,6 +161,8 @@ def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation | Written
                 raise ValueError(f"{key} is not finite")
         record = Record(**known)
         _require_types(record)
+        if not all(map(isfinite, record.calibration.values())):
+            raise ValueError("calibration is not finite")
         if not 0 <= record.correct <= record.total or not 0 <= record.value <= 1:
             raise ValueError("an impossible count or value")
         return record

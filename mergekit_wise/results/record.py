@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from math import isnan, nan
 from typing import Any, Literal, Protocol
 
-from mergekit_wise.analysis import UNMEASURED, Candidate, Estimate, Point, clopper_pearson
+from mergekit_wise.analysis import UNMEASURED, Bins, Candidate, Estimate, Point, clopper_pearson
 from mergekit_wise.results.identity import IDENTITY, Key, key_of
 
 Role = Literal["reference", "shift", "companion"]
@@ -38,6 +38,9 @@ class Record:
         metric: the name of the reported number, `value` the number, in [0, 1], and `interval` its 95 % interval. By
             default the accuracy and its Clopper-Pearson interval.
         values: other numbers in [0, 1] by name; `worst` is the name of the worst group, if that is reported.
+        calibration: of `analysis.CALIBRATION`, the numbers that are defined, by name; empty in records of earlier
+            versions, and where the logits of an image are not finite.
+        reliability: with them, the `analysis.calibration.Bins` of the reliability diagram; else empty.
         architecture: of the model, and how it is known; `preprocess`: the transforms of its images.
         head: where the head comes from; `prompts`: a digest of the class names and templates it was made of.
         precision, device: what it was computed in and on.
@@ -94,6 +97,8 @@ class Record:
     pair: str = ""
     point: tuple[tuple[str, float], ...] = ()
     rule: str = ""
+    calibration: Mapping[str, float] = field(default_factory=dict)
+    reliability: Bins = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None and not self.draw:

@@ -32,7 +32,12 @@ def as_entry(record: Entry) -> dict[str, object]:
         # JSON has no NaN, which stands for numbers that the predictions leave undefined.
         return {"kind": ANALYSIS, **entry, "values": {k: v if isfinite(v) else None for k, v in record.values.items()}}
     values = {name: value for name, value in record.values.items() if isfinite(value)}
-    lists = {"interval": list(record.interval), "missing": list(record.missing), "point": list(map(list, record.point))}
+    lists = {
+        "interval": list(record.interval),
+        "missing": list(record.missing),
+        "point": list(map(list, record.point)),
+        "reliability": list(map(list, record.reliability)),
+    }
     return {**entry, "accuracy": record.accuracy, "values": values, **lists}
 
 
