@@ -122,9 +122,9 @@ class Forward:
         generator = torch.Generator().manual_seed(0)
         noise = torch.randint(0, 256, (_TRIED, 3, height, width), dtype=torch.uint8, generator=generator)
         noise = noise.to(self.device)
-        own = replace(self, size=None)  # these few images do not decide how many are computed at once
         settings[0]()
         self.splits()
+        own = replace(self, size=None)  # these few images do not decide how many are computed at once
         with _autocast(self.precision, self.device):
             found = constant_prefixes(self.module, self._logits, self._images(noise), varying)
         with torch.inference_mode():

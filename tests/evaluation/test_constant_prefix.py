@@ -168,7 +168,7 @@ class OfTheBatch(Blocks):
 
 
 @pytest.mark.parametrize(
-    ("kind", "layers"), [(Skips, 1), (InPlace, 4), (ReadsImages, 0), (OneForAll, 2), (OfTheBatch, 0)]
+    ("kind", "layers"), [(Skips, 1), (InPlace, 4), (ReadsImages, 0), (OneForAll, 3), (OfTheBatch, 0)]
 )
 def test_a_model_that_needs_more_than_one_tensor_is_computed_from_where_one_is_enough(kind, layers):
     """Skip connections, outputs that are written to, images that are read again, other dimensions than the first."""
