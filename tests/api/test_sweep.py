@@ -160,11 +160,12 @@ def test_frozen_lower_blocks_run_once_for_all_alphas(tmp_path, monkeypatch):
     mixed = {name: second[name] if name.startswith(upper) else tensor for name, tensor in first.items()}
     save_file(mixed, tmp_path / "upper.safetensors", {"open_clip_config": json.dumps(CONFIG)})
     calls = images_seen(monkeypatch)
-    report = sweep(zeroshot, tmp_path / "upper.safetensors", alphas=(0, 0.5, 1), suite=SUITE, limit=LIMIT)
+    pair = (zeroshot, tmp_path / "upper.safetensors")
+    report = sweep(*pair, alphas=(0, 0.5, 1), suite=SUITE, limit=LIMIT, batch_size=LIMIT)
     assert calls.count(LIMIT) == len({record.dataset for record in report.records})
     assert sum("first 1 of 2 blocks are the same in all 3 mixtures" in note for note in report.notes) == 1
     merge(zeroshot, tmp_path / "upper.safetensors", tmp_path / "half.safetensors", alpha=0.5)
-    alone = evaluate(tmp_path / "half.safetensors", SUITE, limit=LIMIT).records
+    alone = evaluate(tmp_path / "half.safetensors", SUITE, limit=LIMIT, batch_size=LIMIT).records
     swept = [record for record in report.records if record.alpha == 0.5]
     assert [(one.key, one.correct, one.top5) for one in swept] == [(one.key, one.correct, one.top5) for one in alone]
 
