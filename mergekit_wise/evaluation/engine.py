@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mergekit_wise.analysis.answers import NUMBERS
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
@@ -95,7 +96,8 @@ class Engine:
         max_bad: how many images of a data set may be unreadable.
         ranks: the processes that share every data set.
         progress: the progress callback.
-        group_bytes: memory for decoded images that all variants predict before the next ones are decoded.
+        group_bytes: memory for decoded images that all variants predict before the next ones are decoded, and for what
+            is computed once for all.
     """
 
     forward: Forward
@@ -113,7 +115,7 @@ class Engine:
         outputs: int,
         *,
         names: Sequence[str] | None = None,
-        same_tower: bool = False,
+        prefix: ConstantPrefix | None = None,
         observers: Observers = NO_OBSERVERS,
     ) -> Predictions:
         """The predictions of every variant for every image; each rank computes a part, and all return the whole.
@@ -123,7 +125,7 @@ class Engine:
             dataset: the images.
             outputs: the number of the module's logits.
             names: of the classes of the module's own head, if it knows them.
-            same_tower: whether variants differ only in the head: then features are computed once for all.
+            prefix: the first part of the forward pass, if it is the same for all variants: it is computed once.
             observers: what else is computed from the variants' logits.
 
         Raises:
@@ -133,7 +135,7 @@ class Engine:
         columns = choose_columns(dataset, outputs, names)
         with self.ranks.agreeing():
             columns = None if columns is None else columns.to(self.forward.device)
-            found = self._part(variants, dataset, columns, same_tower, observers)
+            found = self._part(variants, dataset, columns, prefix, observers)
         gathered = _gathered(found, self.ranks)
         require_few(dataset, gathered.bad, self.max_bad)
         return gathered
@@ -143,27 +145,27 @@ class Engine:
         variants: Sequence[Callable[[], None]],
         dataset: Dataset,
         columns: Tensor | None,
-        same_tower: bool,
+        prefix: ConstantPrefix | None,
         observers: Observers,
     ) -> Predictions:
         batches = self._batches(len(dataset))
         total, done = sum(map(len, batches)) * len(variants), 0
         results = _Results.empty(len(variants) + len(observers.ensembles), len(dataset))
-        compute = self.forward.classify if same_tower else self.forward
-        with closing(self._groups(batches, len(variants), dataset)) as groups, torch.inference_mode():
+        extra = 0 if prefix is None else prefix.image_bytes
+        with closing(self._groups(batches, len(variants), dataset, extra)) as groups, torch.inference_mode():
             for group in groups:
                 results.bad |= {index: reason for batch in group for index, reason in batch.bad}
                 require_few(dataset, results.bad, self.max_bad)
                 sent = [_send(batch, dataset, self.forward.device) for batch in group]
                 kept: list[dict[int, Tensor]] = [{} for _ in group]
+                logits_of = _Beginnings(self.forward, prefix)
                 for variant, set_weights in enumerate(variants):
                     # The weights of a single variant are set once.
                     if len(variants) > 1 or not done:
                         set_weights()
-                    if same_tower and variant == 0:
-                        sent = [(self.forward.features(pixels), labels) for pixels, labels in sent]
-                    for batch, (inputs, labels), logits_by_variant in zip(group, sent, kept, strict=True):
-                        logits = compute(inputs)
+                    for number, (batch, logits_by_variant) in enumerate(zip(group, kept, strict=True)):
+                        pixels, labels = sent[number]
+                        logits = logits_of(number, pixels)
                         results.add(variant, batch.indices, class_logits(logits, columns), labels)
                         if variant in observers.variants:
                             logits_by_variant[variant] = logits
@@ -182,11 +184,12 @@ class Engine:
         return [np.arange(start, min(start + self.batch_size, images)) for start in starts]
 
     def _groups(
-        self, batches: Sequence[NDArray[np.int64]], variants: int, dataset: Dataset
+        self, batches: Sequence[NDArray[np.int64]], variants: int, dataset: Dataset, extra: int
     ) -> Generator[list[Batch], None, None]:
-        """Groups of batches that fit into `group_bytes`; of one batch for a single variant."""
+        """Groups of batches that fit into `group_bytes`, with `extra` bytes an image; of one for a single variant."""
         preprocess = self.forward.preprocess
-        room = max(1, self.group_bytes // (self.batch_size * 3 * prod(preprocess.size))) if variants > 1 else 1
+        batch_bytes = self.batch_size * (3 * prod(preprocess.size) + extra)
+        room = max(1, self.group_bytes // batch_bytes) if variants > 1 else 1
         # Enough to keep the workers busy, however small the batches are.
         hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / self.batch_size))
         stream = decoded(dataset, preprocess, batches, self.batch_size, workers=self.workers, hold=hold)
@@ -203,6 +206,28 @@ def _send(batch: Batch, dataset: Dataset, device: torch.device) -> tuple[Tensor,
     if device.type == "cuda":  # pragma: no cover: needs a GPU
         pixels = pixels.pin_memory()
     return pixels.to(device, non_blocking=True), torch.from_numpy(labels).to(device)
+
+
+@dataclass(slots=True)
+class _Beginnings:
+    """Computes the logits of a group's batches; what `prefix` keeps of each is computed for the first variant."""
+
+    forward: Forward
+    prefix: ConstantPrefix | None
+    kept: list[Tensor] = field(default_factory=list)
+    versions: tuple[int, ...] = ()
+
+    def __call__(self, number: int, pixels: Tensor) -> Tensor:
+        """Logits [B, C] of the batch with this number."""
+        prefix = self.prefix
+        if prefix is not None and number == len(self.kept):
+            logits, kept = self.forward.recorded(pixels, prefix)
+            self.kept.append(kept)
+            self.versions = prefix.versions
+            return logits
+        if prefix is None or prefix.versions != self.versions:  # something has written to these weights after all
+            return self.forward(pixels)
+        return self.forward.continued(self.kept[number], prefix)
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
+from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.dataset_heads import Heads
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
@@ -25,6 +26,7 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import ZERO_SHOT_HEAD, ModelOptions
 from mergekit_wise.results.identity import installed_versions
+from mergekit_wise.wording import plural
 
 
 @dataclass(slots=True)
@@ -35,31 +37,46 @@ class Evaluator:
     heads: Heads
     engine: Engine
     _installed: Variant | None = None
+    _prefixes: dict[frozenset[str], ConstantPrefix | None] = field(default_factory=dict)
 
     def predict(
-        self, numbers: Sequence[int], variants: Sequence[Variant], dataset: Dataset, observers: Observers = NO_OBSERVERS
+        self,
+        numbers: Sequence[int],
+        variants: Sequence[Variant],
+        dataset: Dataset,
+        observers: Observers = NO_OBSERVERS,
+        *,
+        sharing: bool = True,
     ) -> Predictions:
-        """The predictions of `variants`, which `heads` knows by their `numbers`; see `Engine.predict`."""
+        """The predictions of `variants`, which `heads` knows by their `numbers`; see `Engine.predict`.
+
+        With `sharing`, the first part of the forward pass is computed once for all mixtures where no weight varies.
+        """
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
         return self.engine.predict(
             setters,
             dataset,
             self.heads.outputs(dataset),
             names=self.model.class_names,
-            same_tower=len(variants) > 1 and self._only_head_varies(variants),
+            prefix=self._prefix(variants, setters) if sharing and len(variants) > 1 else None,
             observers=observers,
         )
 
-    def _only_head_varies(self, variants: Sequence[Variant]) -> bool:
-        """Whether the features of all mixtures are the same, and logits are one linear layer of them."""
+    def _prefix(self, variants: Sequence[Variant], setters: Sequence[Callable[[], None]]) -> ConstantPrefix | None:
+        """The part of the forward pass that is the same for all mixtures, which is said once."""
         first, model = variants[0], self.model
-        if first.interpolated is None or not model.has_own_head:
-            return False
-        varying = first.interpolated.varying(model, [variant.rules for variant in variants])
-        if not all(model.names[name] in model.head_names for name in varying):
-            return False
-        self._install(first)  # a model can be asked only with weights
-        return self.engine.forward.splits()
+        if first.interpolated is None:
+            return None
+        names = first.interpolated.varying(model, [variant.rules for variant in variants])
+        varying = frozenset(model.names[name] for name in names)
+        if varying not in self._prefixes:
+            setters[0]()  # a head must be there before its tensors have names
+            heads = frozenset() if model.has_own_head else model.head_names
+            found = self.engine.forward.constant_prefix(setters, varying | heads)
+            if found is not None:
+                self.engine.forward.note(_on(found, len(variants)))
+            self._prefixes[varying] = found
+        return self._prefixes[varying]
 
     def identity(self, variant: Variant) -> dict[str, Any]:
         """The attributes of a variant's records that are the same for all data sets and that numbers depend on."""
@@ -88,6 +105,14 @@ class Evaluator:
         else:
             self.model.set_weights({name: variant.read(name) for name in self.model.names})
         self._installed = variant
+
+
+def _on(prefix: ConstantPrefix, mixtures: int) -> str:
+    """How much of the model is computed once, for people."""
+    which = f"the first {prefix.blocks} of {plural(prefix.total, prefix.unit)}"
+    if prefix.blocks == prefix.total:
+        which = f"all {plural(prefix.total, prefix.unit)} of the image encoder"
+    return f"{which} are the same in all {mixtures} mixtures and are computed once"
 
 
 @contextmanager

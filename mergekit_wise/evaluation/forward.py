@@ -4,21 +4,25 @@ Knows no data set and no alpha.
 """
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mergekit_wise.errors import ModelError, UsageError
+from mergekit_wise.evaluation.constant_prefix import ConstantPrefix, constant_prefixes
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.transform import Preprocess
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_TRIED, _TRIES = 3, 4
+"""Images of noise on which `Forward.constant_prefix` is tried, and how often."""
 
 # Messages of backends that raise no OutOfMemoryError.
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "insufficient memory")
@@ -81,10 +85,60 @@ class Forward:
         Every call of the module has the same shape, the last one padded, so that all images are computed by the same
         kernel. Raises ModelError if not even one image fits into memory.
         """
-        return self._in_parts(pixels, lambda part: self._logits(self._images(part))).float()
+        (logits,) = self._in_parts(pixels, lambda part: [self._logits(self._images(part))])
+        return logits.float()
+
+    def recorded(self, pixels: Tensor, prefix: ConstantPrefix) -> tuple[Tensor, Tensor]:
+        """The same logits, and what `prefix` keeps [B, ...] for `continued`."""
+
+        def compute(part: Tensor) -> list[Tensor]:
+            kept: list[Tensor] = []
+            with prefix.recording(kept):
+                return [self._logits(self._images(part)), *kept]
+
+        logits, kept = self._in_parts(pixels, compute)
+        return logits.float(), kept
+
+    def continued(self, kept: Tensor, prefix: ConstantPrefix) -> Tensor:
+        """Logits float32 [B, C] of the images for which `recorded` kept this, in whose first part nothing changed."""
+
+        def compute(part: Tensor) -> list[Tensor]:
+            images = torch.zeros((), device=self.device).expand(len(part), 3, *self.preprocess.size)
+            with prefix.skipping(part):
+                return [self._logits(images)]
+
+        (logits,) = self._in_parts(kept, compute)
+        return logits.float()
+
+    def constant_prefix(
+        self, settings: Sequence[Callable[[], None]], varying: Collection[str]
+    ) -> ConstantPrefix | None:
+        """The longest part of the forward pass that is found to be the same with all settings of the weights.
+
+        It is tried on images of noise: with the first and with the last setting, computing the whole must give the same
+        bits. None if no part passes. `varying` are names of the module's tensors that are not the same in all settings.
+        """
+        height, width = self.preprocess.size
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(0, 256, (_TRIED, 3, height, width), dtype=torch.uint8, generator=generator)
+        noise = noise.to(self.device)
+        settings[0]()
+        self.splits()
+        own = replace(self, size=None)  # these few images do not decide how many are computed at once
+        with _autocast(self.precision, self.device):
+            found = constant_prefixes(self.module, self._logits, self._images(noise), varying)
+        with torch.inference_mode():
+            for prefix in found[:_TRIES]:
+                settings[0]()
+                logits, kept = own.recorded(noise, prefix)
+                same = torch.equal(own.continued(kept, prefix), logits) and torch.equal(own(noise), logits)
+                settings[-1]()
+                if same and torch.equal(own.continued(kept, prefix), own(noise)):
+                    return prefix
+        return None
 
     def splits(self) -> bool:
-        """Whether logits are one linear layer of features, so that features can be computed by themselves.
+        """Whether logits are one linear layer of features, which then is applied in float32.
 
         A timm model is asked with one image of noise, once its weights are set.
         """
@@ -94,16 +148,6 @@ class Forward:
             noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
             self.last, self._asked = module.linear_head(noise.to(self.device)), True
         return self._head() is not None
-
-    def features(self, pixels: Tensor) -> Tensor:
-        """The features [B, D] that the head is applied to: ``classify(features(pixels))`` is the same as calling."""
-        return self._in_parts(pixels, lambda part: self.module.encode(self._images(part)))  # type: ignore[operator]
-
-    def classify(self, features: Tensor) -> Tensor:
-        """Logits float32 [B, C] of features [B, D]."""
-        head = self._head()
-        assert head is not None
-        return self._in_parts(features, lambda part: self._apply(head, part))
 
     def _head(self) -> nn.Linear | None:
         return self.module.classification_head if isinstance(self.module, Classifier) else self.last
@@ -123,12 +167,13 @@ class Forward:
             logits: Tensor = head(features.float())
         return logits
 
-    def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
         self.size = self.size or len(batch)
         while True:
             try:
                 with _autocast(self.precision, self.device):
-                    return torch.cat([_padded(part, self.size, compute) for part in torch.split(batch, self.size)])
+                    parts = [_padded(part, self.size, compute) for part in torch.split(batch, self.size)]
+                    return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts, strict=True)]
             except RuntimeError as error:
                 if not is_memory_error(error):
                     raise
@@ -155,9 +200,9 @@ class Forward:
             torch.cuda.empty_cache()
 
 
-def _padded(part: Tensor, size: int, compute: Callable[[Tensor], Tensor]) -> Tensor:
+def _padded(part: Tensor, size: int, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
     padding = part.new_zeros(size - len(part), *part.shape[1:])
-    return compute(torch.cat([part, padding]) if len(padding) else part)[: len(part)]
+    return [found[: len(part)] for found in compute(torch.cat([part, padding]) if len(padding) else part)]
 
 
 def is_memory_error(error: RuntimeError) -> bool:

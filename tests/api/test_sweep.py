@@ -23,7 +23,6 @@ from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.merging import Rules
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.pairing import match
-from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.results import read_analyses, read_choices, read_records
@@ -134,17 +133,43 @@ def test_frozen_weights_in_memory_are_those_of_the_merged_file(tolerance, tmp_pa
         assert all(torch.equal(tensor, wanted[name]) for name, tensor in model.module.state_dict().items())
 
 
-def test_an_equal_image_encoder_runs_once_for_all_alphas(tmp_path, monkeypatch):
-    """If only the head differs, each image is encoded once for all alphas."""
-    sides = [save(tmp_path / f"{head}", tower=0, head=head) for head in (0, 1)]
-    calls = []
-    encode = "mergekit_wise.models.classifier.Classifier.encode"
-    from mergekit_wise.models.classifier import Classifier
+def images_seen(monkeypatch):
+    """Collects the numbers of images that are given to the first convolution of a model at once."""
+    calls, real = [], torch.nn.Conv2d.forward
 
-    real = Classifier.encode
-    monkeypatch.setattr(encode, lambda self, images: calls.append(len(images)) or real(self, images))
-    sweep(*sides, alphas=(0, 0.25, 0.5, 0.75, 1), suite="digits-noisy", limit=LIMIT, batch_size=20)
-    assert calls == [20] * (LIMIT // 20)
+    def forward(self, images):
+        calls.extend([len(images)] if self.in_channels == 3 else [])
+        return real(self, images)
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", forward)
+    return calls
+
+
+def test_an_equal_image_encoder_runs_once_for_all_alphas(tmp_path, monkeypatch):
+    """If only the head differs, each image is encoded once for all alphas, which a note says."""
+    sides = [save(tmp_path / f"{head}", tower=0, head=head) for head in (0, 1)]
+    calls = images_seen(monkeypatch)
+    report = sweep(*sides, alphas=(0, 0.25, 0.5, 0.75, 1), suite="digits-noisy", limit=LIMIT, batch_size=20)
+    assert calls.count(20) == LIMIT // 20
+    assert sum("in all 5 mixtures and are computed once" in note for note in report.notes) == 1
+
+
+def test_frozen_lower_blocks_run_once_for_all_alphas(tmp_path, monkeypatch):
+    """Blocks that both models share do, with records that equal those of the merged files."""
+    zeroshot, other = (save(tmp_path / f"{seed}", tower=seed, head=seed) for seed in (0, 1))
+    first, second = (load_file(path) for path in (zeroshot, other))
+    upper = ("visual.transformer.resblocks.1.", "visual.ln_post.", "visual.proj", "classification_head.")
+    mixed = {name: second[name] if name.startswith(upper) else tensor for name, tensor in first.items()}
+    save_file(mixed, tmp_path / "upper.safetensors", {"open_clip_config": json.dumps(CONFIG)})
+    calls = images_seen(monkeypatch)
+    pair = (zeroshot, tmp_path / "upper.safetensors")
+    report = sweep(*pair, alphas=(0, 0.5, 1), suite=SUITE, limit=LIMIT, batch_size=LIMIT)
+    assert calls.count(LIMIT) == len({record.dataset for record in report.records})
+    assert sum("first 1 of 2 blocks are the same in all 3 mixtures" in note for note in report.notes) == 1
+    merge(zeroshot, tmp_path / "upper.safetensors", tmp_path / "half.safetensors", alpha=0.5)
+    alone = evaluate(tmp_path / "half.safetensors", SUITE, limit=LIMIT, batch_size=LIMIT).records
+    swept = [record for record in report.records if record.alpha == 0.5]
+    assert [(one.key, one.correct, one.top5) for one in swept] == [(one.key, one.correct, one.top5) for one in alone]
 
 
 def test_output_space_ensembles_are_those_of_the_logits(sides):
@@ -289,41 +314,23 @@ def timm_pair(folder, name):
     return folder / "zs.safetensors", folder / "ft.safetensors"
 
 
-def features_computed(monkeypatch):
-    """Counts images whose features are computed."""
-    seen, real = [], TimmClassifier.encode
-    monkeypatch.setattr(TimmClassifier, "encode", lambda self, images: seen.append(len(images)) or real(self, images))
-    whole, forward = [], TimmClassifier.forward
-    monkeypatch.setattr(TimmClassifier, "forward", lambda self, x: whole.append(len(x)) or forward(self, x))
-    return seen, whole
-
-
-@pytest.mark.parametrize("name", ["test_vit", "test_convnext"])
-def test_a_timm_pair_that_differs_in_its_head_computes_features_once(name, tmp_path, monkeypatch):
-    """Every image passes the tower once, however many alphas; predictions are those of timm, image for image."""
+@pytest.mark.parametrize(
+    ("name", "limit"), [("test_vit", 16), ("test_convnext", 16), pytest.param("volo_d1_224", 2, marks=pytest.mark.slow)]
+)
+def test_a_timm_pair_that_differs_in_its_head_passes_the_tower_once(name, limit, tmp_path, monkeypatch):
+    """However many alphas; predictions are those of timm, image for image. VOLO adds what a second head says."""
     zeroshot, finetuned = timm_pair(tmp_path, name)
-    seen, whole = features_computed(monkeypatch)
-    options = {"suite": "digits-small", "limit": 16, "batch_size": 16, "workers": 0, "model": f"timm:{name}"}
+    calls = images_seen(monkeypatch)
+    options = {"suite": "digits-small", "limit": limit, "batch_size": limit, "workers": 0, "model": f"timm:{name}"}
     alphas = (0.0, 0.25, 0.5, 1.0)
     sweep(zeroshot, finetuned, alphas=alphas, per_sample=tmp_path / "p.jsonl", **options)
-    assert (seen, whole) == ([1, 16], [1]), "one image of noise shows that the head is the last layer"
+    assert calls.count(limit) == 1
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
-    monkeypatch.undo()
     for alpha in alphas:
         merge(zeroshot, finetuned, tmp_path / "mixed.safetensors", alpha=alpha)
         evaluate(tmp_path / "mixed.safetensors", per_sample=tmp_path / "e.jsonl", **options)
         own = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
         assert [line["predicted"] for line in lines if line["alpha"] == alpha] == [line["predicted"] for line in own]
-
-
-@pytest.mark.slow
-def test_a_timm_model_with_more_than_a_last_layer_is_computed_whole(tmp_path, monkeypatch):
-    """VOLO adds what a second head says: the features alone would give other logits."""
-    zeroshot, finetuned = timm_pair(tmp_path, "volo_d1_224")
-    _, whole = features_computed(monkeypatch)
-    options = {"suite": "digits-small", "limit": 2, "batch_size": 2, "workers": 0, "model": "timm:volo_d1_224"}
-    sweep(zeroshot, finetuned, alphas=(0.0, 1.0), **options)
-    assert whole == [1, 2, 2]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 Seconds are those of the work after imports.
 """
 
+import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -16,7 +17,7 @@ RUN = Path(__file__).with_name("sweep_run.py")
 
 
 def contests(home: Path, options: Namespace) -> Iterator[Contest]:
-    """Ends that differ everywhere, and ends whose heads alone differ."""
+    """Ends that differ everywhere, ends whose heads or upper halves alone differ, and what is kept of the answers."""
     folder, _ = prepare(home, options.model, options.sweep_images)
     ends = home / f"ends-{options.model}"
     if not ends.exists():
@@ -40,3 +41,24 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     commands = {"wise sweep": command("linear"), "one wise eval": command("one")}
     what = f"{what}, heads differ alone"
     yield Contest("sweep", what, commands, "wise sweep", "one wise eval", whole=False, repeat=options.repeat)
+    halves = f"{what.rpartition(', ')[0]}, lower half frozen"
+    commands = {"wise sweep": command("frozen"), "of ends that differ everywhere": command("whole")}
+    yield Contest("sweep", halves, commands, "wise sweep", whole=False, repeat=options.repeat)
+    words[2] = str(_with_many_classes(folder / "folders", home / f"many-{options.sweep_images}"))
+    commands = {
+        "wise sweep": command("many"),
+        "wise sweep --no-answers": command("unkept"),
+        "wise sweep --analyze": command("analyzed"),
+    }
+    classes = f"{what.rpartition(', ')[0]}, 1,000 classes"
+    yield Contest("sweep", classes, commands, "wise sweep", whole=False, repeat=options.repeat)
+
+
+def _with_many_classes(source: Path, folder: Path) -> Path:
+    """The images of a folder under 1,000 classes, of which some have no image."""
+    images = sorted(path for path in source.rglob("*.*") if path.is_file())
+    for number in range(1000):
+        (folder / f"class{number:03d}").mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(images):
+        shutil.copy(path, folder / f"class{number % 1000:03d}" / path.name)
+    return folder

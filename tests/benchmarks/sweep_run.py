@@ -24,7 +24,7 @@ from mergekit_wise.models.towers import create_clip
 from mergekit_wise.models.transform import Preprocess
 
 ALPHAS = tuple(step / 10 for step in range(11))
-CLASSES = 10
+CLASSES, MANY = 10, 1000
 
 
 @contextmanager
@@ -37,17 +37,38 @@ def timed(found: dict[str, int]) -> Iterator[None]:
 
 
 def ends(folder: str, model: str) -> None:
-    """Random image towers and heads: a zero-shot model, one that differs everywhere, one that differs in the head."""
+    """Random image towers and heads: a zero-shot model, one that differs everywhere, one that differs in the head.
+
+    And one whose lower half is frozen, and the first two with heads of 1,000 classes.
+    """
     import open_clip
 
     config = {"model_cfg": open_clip.get_model_config(model), "preprocess_cfg": {"size": 224}}
     Path(folder).mkdir()
-    for name, tower, head in (("zs", 0, 0), ("ft", 1, 1), ("linear", 0, 1)):
-        torch.manual_seed(tower)
-        tensors = {f"visual.{key}": t for key, t in create_clip(config["model_cfg"]).visual.state_dict().items()}
-        torch.manual_seed(head)
-        tensors["classification_head.weight"] = torch.randn(CLASSES, config["model_cfg"]["embed_dim"])
-        tensors["classification_head.bias"] = torch.zeros(CLASSES)
+    towers = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        towers.append({f"visual.{key}": t for key, t in create_clip(config["model_cfg"]).visual.state_dict().items()})
+    blocks = config["model_cfg"]["vision_cfg"]["layers"]
+    upper = [f"visual.transformer.resblocks.{number}." for number in range(blocks // 2, blocks)]
+    upper += ["visual.ln_post.", "visual.proj"]
+    frozen = {key: towers[1][key] if key.startswith(tuple(upper)) else t for key, t in towers[0].items()}
+    models = {
+        "zs": (towers[0], 0, CLASSES),
+        "ft": (towers[1], 1, CLASSES),
+        "linear": (towers[0], 1, CLASSES),
+        "frozen": (frozen, 1, CLASSES),
+        "zs-many": (towers[0], 0, MANY),
+        "ft-many": (towers[1], 1, MANY),
+    }
+    for name, (tower, seed, classes) in models.items():
+        torch.manual_seed(seed)
+        head = torch.randn(classes, config["model_cfg"]["embed_dim"])
+        tensors = {
+            **tower,
+            "classification_head.weight": head,
+            "classification_head.bias": torch.zeros(classes),
+        }
         told = {"open_clip_config": json.dumps(config)}
         save_file({key: t.contiguous() for key, t in tensors.items()}, Path(folder, f"{name}.safetensors"), told)
 
@@ -82,18 +103,42 @@ def options_of(batch_size: str, precision: str, device: str) -> dict[str, Any]:
     return {"batch_size": int(batch_size), "precision": precision, "device": device}
 
 
-def whole(folder: str, model: str, images: str, *options: str, other: str = "ft") -> None:
+def whole(
+    folder: str, model: str, images: str, *options: str, first: str = "zs", other: str = "ft", **more: Any
+) -> None:
     """The tool's sweep."""
     found: dict[str, int] = {}
     with timed(found):
-        zs, ft = Path(folder, "zs.safetensors"), Path(folder, f"{other}.safetensors")
-        done = sweep(zs, ft, alphas=ALPHAS, suite=images, **options_of(*options))
+        zs, ft = Path(folder, f"{first}.safetensors"), Path(folder, f"{other}.safetensors")
+        done = sweep(zs, ft, alphas=ALPHAS, suite=images, **options_of(*options), **more)
         found["right"] = sum(record.correct for record in done.records)
 
 
 def linear(folder: str, model: str, images: str, *options: str) -> None:
     """The tool's sweep of ends that differ in the head."""
     whole(folder, model, images, *options, other="linear")
+
+
+def frozen(folder: str, model: str, images: str, *options: str) -> None:
+    """The tool's sweep of ends whose lower half is the same."""
+    whole(folder, model, images, *options, other="frozen")
+
+
+def many(folder: str, model: str, images: str, *options: str, **more: Any) -> None:
+    """The tool's sweep with 1,000 classes and a results file, beside which answers are kept unless `more` says no."""
+    with tempfile.TemporaryDirectory(prefix="wise-bench-") as name:
+        results = Path(name, "results.jsonl")
+        whole(folder, model, images, *options, first="zs-many", other="ft-many", results=results, **more)
+
+
+def unkept(folder: str, model: str, images: str, *options: str) -> None:
+    """The same without answers."""
+    many(folder, model, images, *options, answers=False)
+
+
+def analyzed(folder: str, model: str, images: str, *options: str) -> None:
+    """The same with answers and the analysis of the pair."""
+    many(folder, model, images, *options, analyze=True)
 
 
 def separate(folder: str, model: str, images: str, *options: str) -> None:
@@ -116,5 +161,5 @@ def one(folder: str, model: str, images: str, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    contestants = (ends, decoding, forward, whole, linear, separate, one)
+    contestants = (ends, decoding, forward, whole, linear, frozen, many, unkept, analyzed, separate, one)
     {contestant.__name__: contestant for contestant in contestants}[sys.argv[1]](*sys.argv[2:])

@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation import Engine, Forward
 from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
-from mergekit_wise.models.classifier import Classifier
 from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
 
 CPU = torch.device("cpu")
@@ -130,19 +128,3 @@ def test_an_observer_sees_the_logits_of_every_readable_image_once():
     torch.testing.assert_close(torch.from_numpy(np.concatenate([logits for logits, _, _ in shown], 1)), wanted)
     assert np.concatenate([labels for _, labels, _ in shown]).tolist() == dataset.labels[good].tolist()
     assert np.concatenate([indices for _, _, indices in shown]).tolist() == good
-
-
-def test_one_tower_is_computed_once_for_all_heads():
-    """The predictions are those of the whole model with each head."""
-    torch.manual_seed(0)
-    seen = []
-    visual = nn.Sequential(nn.Flatten(), nn.Linear(192, 16))
-    visual.register_forward_hook(lambda *_: seen.append(1))
-    module, dataset = Classifier(visual, 16, 7).eval(), noise()
-    heads = [torch.randn(7, 16) for _ in range(3)]
-    variants = [lambda head=head: module.classification_head.weight.data.copy_(head) for head in heads]
-    found = engine(module, batch_size=8).predict(variants, dataset, 7, same_tower=True)
-    assert len(seen) == 7
-    for row, variant in enumerate(variants):
-        variant()
-        assert found.classes[row].tolist() == looped(module, dataset).argmax(1).tolist()
