@@ -1,7 +1,7 @@
 """Robust fine-tuning of zero-shot models by interpolating weights (WiSE-FT).
 
-The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `finetune`. They are
-imported on first use, so that merging does not wait for torch.
+The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `rules`, `finetune`. They
+are imported on first use, so that merging does not wait for torch.
 """
 
 from importlib import import_module
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from mergekit_wise.api.finetune import finetune as finetune
     from mergekit_wise.api.merge import merge as merge
     from mergekit_wise.api.predict import predict as predict
+    from mergekit_wise.api.rules import rules as rules
     from mergekit_wise.api.sweep import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "calibrate", "compare", "evaluate", "finetune", "merge", "predict", "sweep"]
+__all__ = ["__version__", "calibrate", "compare", "evaluate", "finetune", "merge", "predict", "rules", "sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -918,6 +918,51 @@ EvaluationOptions = EvalOptions | SweepOptions
 
 
 @dataclass(frozen=True, slots=True)
+class RulesOptions(Options):
+    """The options of ``wise rules``."""
+
+    zeroshot: Zeroshot
+    finetuned: Finetuned
+    _: KW_ONLY
+    base: AdapterBase = None
+    suite: Annotated[OptionalNames, SUITE] = ABSENT
+    reference: Reference = None
+    alpha: Annotated[
+        float,
+        Option("Alpha of what a rule leaves to it, and half of LiNeS's last alpha.", group=RULES, minimum=0, maximum=1),
+    ] = 0.5
+    like: Like = None
+    rename: Rename = EMPTY
+    plot: Annotated[
+        OptionalPath,
+        Option("Plot the rules beside the mixtures of the same size.", metavar="FILE", group=OUTPUT, path="output"),
+    ] = ABSENT
+    data: DataRoot = ABSENT
+    strict: Strict = False
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    balanced: Balanced = False
+    seed: LimitSeed = 0
+    model: Model = None
+    head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
+    results: ResultsFile = ABSENT
+    answers: KeepAnswers = True
+    redo: Redo = False
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
 class PredictOptions(Options):
     """The options of ``wise predict``."""
 
@@ -1326,6 +1371,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "merge": (MergeOptions, (DRY_RUN,)),
     "sweep": (SweepOptions, (JSON,)),
     "eval": (EvalOptions, (JSON,)),
+    "rules": (RulesOptions, (JSON,)),
     "predict": (PredictOptions, (PREDICTIONS_JSON,)),
     "report": (ReportOptions, ()),
     "compare": (CompareOptions, (JSON,)),

@@ -25,6 +25,7 @@ from mergekit_wise.cli.merge import merge
 from mergekit_wise.cli.predict import predict
 from mergekit_wise.cli.recipe import recipe
 from mergekit_wise.cli.report import report
+from mergekit_wise.cli.rules import rules
 from mergekit_wise.cli.suites import suites
 from mergekit_wise.cli.sweep import sweep
 from mergekit_wise.cli.verify import verify
@@ -125,6 +126,7 @@ register(
     "wise compare mine.jsonl theirs.jsonl",
     "wise compare sweep.jsonl --against 0.5",
 )
+register(app, "rules", rules, "wise rules zs.safetensors ft.safetensors --suite imagenet-shifts --data /data")
 register(app, "recipe", recipe, "wise recipe birds.toml")
 register(app, "init", init, "wise init")
 register(app, "suites", suites, "wise suites --data /data")

@@ -65,7 +65,7 @@ class Evaluator:
     def _prefix(self, variants: Sequence[Variant], setters: Sequence[Callable[[], None]]) -> ConstantPrefix | None:
         """The part of the forward pass that is the same for all mixtures, which is said once."""
         first, model = variants[0], self.model
-        if first.interpolated is None:
+        if first.interpolated is None or any(each.interpolated is not first.interpolated for each in variants):
             return None
         names = first.interpolated.varying(model, [variant.rules for variant in variants])
         varying = frozenset(model.names[name] for name in names)
@@ -99,8 +99,10 @@ class Evaluator:
         # Weights that are set already are kept: until they are written, decoding processes share their memory pages.
         if variant is self._installed:
             return
-        self._installed = None
+        before, self._installed = self._installed, None
         if variant.interpolated is not None:
+            if before is None or before.interpolated is not variant.interpolated:
+                variant.interpolated.forget()  # what others have set since
             variant.interpolated.install(self.model, variant.rules)
         else:
             self.model.set_weights({name: variant.read(name) for name in self.model.names})

@@ -96,6 +96,10 @@ class InterpolatedWeights:
         )
         self._installed.update({name: wanted[name] for name in changed})
 
+    def forget(self) -> None:
+        """Take nothing for granted of the weights that the model has now."""
+        self._installed.clear()
+
     def varying(self, model: Model, every: Iterable[Rules]) -> set[str]:
         """The checkpoint's names of those tensors of the model that are not the same in all of these mixtures."""
         wanted = [self._wanted(rules) for rules in every]

@@ -23,6 +23,8 @@ from mergekit_wise.progress import Progress, silent
 ENERGY = 0.8
 """The share of a matrix's squared singular values that MonoSoup counts as its strong directions."""
 
+SHRUNK = "shrunk as by MonoSoup"
+
 Numbers = NDArray[np.float64]
 
 
@@ -35,8 +37,8 @@ class DataFreeRule:
         pair: the two checkpoints, or the zero-shot one and another end that the rule computed.
         rules: alphas by tensor.
         size: ||update|| / ||D|| over all tensors that are mixed.
-        control: the name of the rule that only shrinks D to the same size; None for a single alpha.
-        options: of ``wise merge``, where it can make this mixture; else empty.
+        control: the name of the rule before it, which only shrinks D to the same size; None for a single alpha.
+        is_short: whether few options of ``wise merge`` make this mixture.
     """
 
     name: str
@@ -44,7 +46,7 @@ class DataFreeRule:
     rules: Rules
     size: float
     control: str | None
-    options: tuple[str, ...] = ()
+    is_short: bool = False
 
 
 def data_free_rules(pair: Pair, rules: Rules, progress: Progress = silent) -> tuple[DataFreeRule, ...]:
@@ -57,8 +59,8 @@ def data_free_rules(pair: Pair, rules: Rules, progress: Progress = silent) -> tu
     - Model Stock (Jang et al., ECCV 2024) has no angle between updates to measure with a single fine-tuned model: its
       ratio is 1, so it is the fine-tuned model, which is measured anyway.
 
-    Controls: one alpha for all tensors, so that the whole update has the size of the rule's; for MonoSoup also an alpha
-    for each tensor, so that each update has the size of the rule's.
+    Before each comes its control: one alpha for all tensors, so that the whole update has the size of the rule's; for
+    MonoSoup an alpha for each matrix, so that each update has the size of the rule's, which has such a control itself.
     """
     plan = [step for step in make_plan(pair, rules) if step.action == "mix"]
     norms = {step.info.name: float(np.linalg.norm(_update(pair, step))) for step in plan}
@@ -67,7 +69,7 @@ def data_free_rules(pair: Pair, rules: Rules, progress: Progress = silent) -> tu
     depth = (0.0, min(1.0, 2 * rules.alpha))
     found = [
         DataFreeRule("vectors fine-tuned", pair, replace(rules, alpha_for=(*vectors, *rules.alpha_for)), 0.0, None),
-        DataFreeRule("LiNeS", pair, replace(rules, depth=depth), 0.0, None, ("--depth-alpha", f"0:{depth[1]:g}")),
+        DataFreeRule("LiNeS", pair, replace(rules, depth=depth), 0.0, None, is_short=True),
     ]
     sized = [replace(each, size=_size(each, norms, total)) for each in found]
     soup, ratios = monosoup(pair, plan, progress)
@@ -75,14 +77,14 @@ def data_free_rules(pair: Pair, rules: Rules, progress: Progress = silent) -> tu
     whole = {name: ratios.get(name, rules.alpha) for name in norms}
     size = sqrt(sum((whole[name] * norm) ** 2 for name, norm in norms.items())) / total
     mixed = tuple((escape(name), rules.alpha) for name in norms if name not in ratios)
-    sized.append(DataFreeRule("MonoSoup", end, replace(rules, alpha=1.0, alpha_for=mixed, depth=None), size, None))
     each_tensor = tuple((escape(name), min(ratio, 1.0)) for name, ratio in ratios.items())
-    shrunk = DataFreeRule(
-        "each tensor shrunk as by MonoSoup", pair, replace(rules, alpha_for=each_tensor, depth=None), size, None
-    )
+    shrunk = replace(rules, alpha_for=each_tensor, depth=None)
+    sized.append(DataFreeRule(SHRUNK, pair, shrunk, size, None))
+    softened = replace(rules, alpha=1.0, alpha_for=mixed, depth=None)
     return (
-        DataFreeRule("one alpha", pair, replace(rules, depth=None), rules.alpha, None, ("--alpha", f"{rules.alpha:g}")),
-        *(part for each in (*sized, shrunk) for part in _with_control(each, pair, rules)),
+        DataFreeRule("one alpha", pair, replace(rules, depth=None), rules.alpha, None, is_short=True),
+        *(part for each in sized for part in _with_control(each, pair, rules)),
+        DataFreeRule("MonoSoup", end, softened, size, SHRUNK),
     )
 
 
@@ -130,9 +132,7 @@ def _with_control(rule: DataFreeRule, pair: Pair, rules: Rules) -> Iterator[Data
     """The rule, and before it the single alpha of the same size."""
     alpha = min(rule.size, 1.0)
     name = f"one alpha of {alpha:.3f}"
-    yield DataFreeRule(
-        name, pair, replace(rules, alpha=alpha, alpha_for=(), depth=None), alpha, None, ("--alpha", f"{alpha!r}")
-    )
+    yield DataFreeRule(name, pair, replace(rules, alpha=alpha, alpha_for=(), depth=None), alpha, None, is_short=True)
     yield replace(rule, control=name)
 
 
