@@ -7,7 +7,7 @@ them.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain
 
@@ -24,7 +24,7 @@ from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.subsets import with_pixel_limit
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.image_batches import decoded, default_workers, notes_on_bad, require_few
-from mergekit_wise.merging import KEY, Mixer, Pair, TensorPlan
+from mergekit_wise.merging import KEY, Mixer, Pair, Rules, TensorPlan, make_plan
 from mergekit_wise.merging.arithmetic import Scratch, encode
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.model import Model
@@ -125,7 +125,11 @@ def open_recalibration(options: MergeOptions | SweepOptions, pair: Pair, plan: S
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:
         raise UsageError(f"--recalibrate {names}: expected one data set, found {len(datasets)}.")
-    opened = open_model(template(pair, plan), options.model)
+    # A model of all tensors, so that what --only leaves out is missed by its name.
+    shared = pair.zeroshot.tensors.keys() & pair.finetuned.tensors.keys() if options.only else set()
+    alike = [name for name in shared if pair.zeroshot.info(name).shape == pair.finetuned.info(name).shape]
+    whole = replace(pair, names=tuple(dict.fromkeys([*pair.names, *alike])))
+    opened = open_model(template(pair, make_plan(whole, Rules()) if options.only else plan), options.model)
     batch_norms(opened.module)
     if not opened.has_own_head:
         opened.use_head(torch.zeros(1, opened.config["model_cfg"]["embed_dim"]))  # statistics do not depend on the head

@@ -7,6 +7,7 @@ import pytest
 
 from mergekit_wise.analysis import PREFERENCES, UNMEASURED, Candidate, Estimate, Measurements, Point, choose, columns
 from mergekit_wise.analysis.decision import FINEST
+from mergekit_wise.analysis.goal import ERRORS
 from mergekit_wise.errors import ResultsError, UsageError
 
 
@@ -187,7 +188,7 @@ def test_no_regret_without_the_fine_tuned_model_is_an_error():
         recommend(CURVE[:-1], "no-regret")
 
 
-@pytest.mark.parametrize("prefer", PREFERENCES)
+@pytest.mark.parametrize("prefer", [prefer for prefer in PREFERENCES if prefer not in ERRORS])
 def test_without_a_reference_the_shifts_decide(prefer):
     """Without shifts the reference decides; either way the reason says what was not measured."""
     shifts = [Candidate(c.point, UNMEASURED, c.shifts) for c in CURVE]

@@ -157,7 +157,7 @@ def test_the_head_of_a_clip_is_that_of_wise_zeroshot(declared, tmp_path):
     pair = save(clip(0), tmp_path / "zs.safetensors"), save(classifier(1), tmp_path / "ft.safetensors", **names)
     report = sweep(*pair, alphas=(0, 0.5), suite=SUITE, limit=LIMIT, save=str(tmp_path / "{alpha}"))
     of = {"head_of": pair[1]} if declared else {"dataset": SUITE}
-    zeroshot(pair[0], tmp_path / "made", templates=['a photo of the number: "{}".'], **of)
+    zeroshot(pair[0], tmp_path / "made", templates=["a photo of a {}."], **of)
     plain = sweep(tmp_path / "made", pair[1], alphas=(0, 0.5), suite=SUITE, limit=LIMIT)
     assert [record.correct for record in report.records] == [record.correct for record in plain.records]
     assert [record.weights for record in report.records] == [record.weights for record in plain.records]
@@ -218,7 +218,7 @@ def test_tensors_that_the_evaluation_needs_may_not(tmp_path):
 
 def test_rules_that_leave_nothing_to_vary_are_refused(tmp_path):
     """Where every tensor has an alpha of its own, several alphas would all give the same weights."""
-    with pytest.raises(UsageError, match="all alphas give the same weights"):
+    with pytest.raises(UsageError, match="changes no tensor"):
         sweep(*classifiers(tmp_path), suite=SUITE, depth_alpha="0.2:0.8")
 
 

@@ -83,7 +83,7 @@ def test_the_statistics_are_those_of_the_merged_model_on_the_images(sides, tmp_p
     save_file(changed, tmp_path / "changed", metadata)
     found = verify(tmp_path / "changed", zeroshot=sides[0], finetuned=sides[1]).difference
     assert found is not None
-    assert found.startswith("visual.bn1.running_mean is not the tensor that was recalibrated")
+    assert found.startswith("visual.bn1.running_mean is not the tensor that was recomputed when the file was written")
     origin = json.loads(metadata["mergekit_wise"])
     del origin["recalibrated"]["tensors"]  # as earlier versions wrote it
     save_file(changed, tmp_path / "older", {**metadata, "mergekit_wise": json.dumps(origin)})

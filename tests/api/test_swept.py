@@ -2,11 +2,13 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from mergekit_wise.analysis import Point, choose
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
@@ -125,8 +127,10 @@ def test_options_that_do_not_go_together_are_refused(sides, options, message):
 
 def test_refining_halves_the_intervals_of_any_parameter(sides, monkeypatch):
     """New values belong to the parameter that was swept."""
-    answers = iter([(0.5,), ()])
-    monkeypatch.setattr("mergekit_wise.api.sweep.refinement", lambda *_: next(answers))
+    finer = iter([(Point((("depth-last", 0.5),)),), ()])
+    monkeypatch.setattr(
+        "mergekit_wise.api.sweep.choose", lambda *args, **options: replace(choose(*args, **options), finer=next(finer))
+    )
     report = sweep(*sides, sweep="depth-last=0,1", refine=True, **RUN)
     assert [candidate.point.values for candidate in report.candidates] == [
         (("depth-last", value),) for value in (0.0, 0.5, 1.0)
