@@ -191,7 +191,7 @@ def _losses(summary: Summary, index: int) -> Iterable[Row]:
             if loss is None or loss.loss is None
             else Cell(
                 percent(loss.loss) + ("*" if loss.significant else ""),
-                "" if loss.difference is None else points_interval(loss.difference),
+                points_interval(loss.difference) if loss.difference is not None and loss.loss else "",
                 loss.loss,
             )
             for loss in each
