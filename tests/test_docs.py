@@ -63,6 +63,7 @@ def folder(demo_home, tmp_path, monkeypatch):
     """A working folder with the demo's outputs, so that nothing is measured again, and a small data set of flowers."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     shutil.copy(tmp_path / "wise-demo" / "results.jsonl", tmp_path)
+    shutil.copytree(tmp_path / "wise-demo" / "results.answers", tmp_path / "results.answers")
     rng = np.random.default_rng(0)
     for part in ("train", "val", "test"):
         for number in range(16):
