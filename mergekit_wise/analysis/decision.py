@@ -169,7 +169,8 @@ def _rivals(evidence: Comparison, points: Sequence[Point], goal: Goal, best: int
     close = [number for number in others if not excludes_zero(contrasts.simultaneous(number, others))]
     if not close:
         return f", significantly {above} every other"
-    names = listed([", ".join(f"{number:g}" for number in points[each].numbers) for each in close], 4)
+    single = len(points[0].numbers) == 1
+    names = listed([f"{points[each].numbers[0]:g}" if single else f"({points[each]})" for each in close], 4)
     return f"; not significantly {above} {names}"
 
 

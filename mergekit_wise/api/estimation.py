@@ -23,7 +23,7 @@ ESTIMATED = "estimated"
 
 WARNING = (
     "The recommendation rests on accuracy that was estimated without labels, and its interval knows only of the images "
-    "that were drawn. The back-test shows how far off such estimates are; confirm the alpha on labelled images."
+    "that were drawn, not of how far off such estimates are. Confirm it on labelled images."
 )
 
 

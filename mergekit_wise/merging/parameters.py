@@ -150,5 +150,6 @@ def require_effect(axes: Sequence[Axis], rules: Rules, names: Collection[str], s
         if one.alphas(mixed) == other.alphas(mixed):
             raise UsageError(
                 f"{axis}: changes no tensor, because other rules decide about all of them, or, for a depth, the "
-                "model has no blocks. Leave it out, or remove the rule that comes before it."
+                f"model has no blocks. {'Take one alpha (--alphas 0.5)' if axis.name == ALPHA else 'Leave it out'}, or "
+                "remove the rule that comes before it."
             )
