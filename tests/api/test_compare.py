@@ -226,3 +226,15 @@ def test_the_command_prints_both_models_and_who_is_better(files):
     separated = sum(columns[name.title()].p < 0.05 for name in SETS)
     assert f"{separated} of 3 comparisons" in shown.stdout
     assert CliRunner().invoke(app, ["compare", str(path), str(other), "--json"]).stdout.count('"p"') == 5
+
+
+def test_the_advice_on_several_models_in_one_of_two_files_works(tmp_path):
+    """One `model` would be looked for in both files, so the message asks for one of each, and these are compared."""
+    first, second = models()
+    write(tmp_path / "a.jsonl", "one", first)
+    write(tmp_path / "b.jsonl", "two", first)
+    write(tmp_path / "b.jsonl", "three", second)
+    with pytest.raises(UsageError, match="the model of each file, in their order: `model` A `model` B"):
+        compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    (found,) = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl", model=("one", "three")).comparisons
+    assert (found.first, found.second) == ("one", "three")
