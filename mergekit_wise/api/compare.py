@@ -62,7 +62,8 @@ def compare(options: CompareOptions) -> CompareReport:
 
     With two results files, the model of the first is compared with that of the second; of a sweep the recommended
     mixture, or those at `alphas`. With one file that holds a sweep, every mixture is compared with the one at
-    `against`, by default 0.5; with one file and two names in `model`, these two.
+    `against`, by default 0.5, or the recommended one where that was not measured; with one file and two names in
+    `model`, these two.
 
     Raises:
         ResultsError: a file cannot be read, or the two share no images.
@@ -218,12 +219,16 @@ def _within(sweep: _Model, alphas: Sequence[float], against: float | None) -> Co
             f"{sweep.path} holds one model, {sweep.name}: nothing to compare it with. Give a second results file."
         )
     default = next((point for point in sweep.rows if point is not None and point.is_default), None)
-    base = default if against is None and default is not None else sweep.at(DEFAULT if against is None else against)
+    notes = [*sweep.notes]
+    if against is None and default is None and sweep.recommended is not None:
+        base = sweep.recommended
+        notes.append(f"0.5 was not measured; all are compared with the recommended {base}.")
+    else:
+        base = default if against is None and default is not None else sweep.at(DEFAULT if against is None else against)
     others = [sweep.at(alpha) for alpha in alphas] or sorted(point for point in sweep.rows if point is not None)
     points = [base, *(point for point in others if point != base)]
     if len(points) < 2:
         raise UsageError(f"--alphas: {base} cannot be compared with itself. Name others, or another --against.")
-    notes = [*sweep.notes]
     found = contrasts(_sets([(sweep, sweep.rows[point]) for point in points], notes))
     comparisons = tuple(
         ModelComparison(

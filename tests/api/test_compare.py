@@ -238,3 +238,13 @@ def test_the_advice_on_several_models_in_one_of_two_files_works(tmp_path):
         compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
     (found,) = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl", model=("one", "three")).comparisons
     assert (found.first, found.second) == ("one", "three")
+
+
+def test_a_sweep_without_the_default_is_compared_with_what_it_recommends(tmp_path):
+    """The note says so; a grid has no alpha that could be named in place of 0.5."""
+    right = {"one": right_of(0, 0.7)}
+    for alpha, found in ((0.2, right), (0.8, {"one": right["one"] | right_of(1, 0.5)})):
+        write(tmp_path / "a.jsonl", "mixed", found, alpha=alpha)
+    report = compare(tmp_path / "a.jsonl")
+    assert [each.first for each in report.comparisons] == ["mixed at alpha 0.8"]
+    assert any("0.5 was not measured" in note and "alpha 0.8" in note for note in report.notes)
