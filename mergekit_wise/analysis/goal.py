@@ -149,10 +149,11 @@ def _among(margin: float) -> str:
     return f"among the mixtures shown to lose less than {lost} on the reference against alpha 1"
 
 
-def _no_regret(points: Sequence[Point], margin: float) -> Floor:
+def require_finetuned(points: Sequence[Point]) -> Point:
+    """The fine-tuned model's place among the points, which no-regret compares with. Raises ResultsError without it."""
     finetuned = Point.of_alpha(FINETUNED)
     if finetuned in points:
-        return Floor(0, points.index(finetuned), margin)
+        return finetuned
     if points[0].names != (ALPHA,):
         varied = " and ".join(points[0].names)
         raise ResultsError(
@@ -160,3 +161,7 @@ def _no_regret(points: Sequence[Point], margin: float) -> Floor:
             f"{varied}. Choose another --prefer."
         )
     raise ResultsError("no-regret compares with the fine-tuned model, and alpha 1 was not measured. Add alpha 1.")
+
+
+def _no_regret(points: Sequence[Point], margin: float) -> Floor:
+    return Floor(0, points.index(require_finetuned(points)), margin)

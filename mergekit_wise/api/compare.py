@@ -62,7 +62,8 @@ def compare(options: CompareOptions) -> CompareReport:
 
     With two results files, the model of the first is compared with that of the second; of a sweep the recommended
     mixture, or those at `alphas`. With one file that holds a sweep, every mixture is compared with the one at
-    `against`, by default 0.5; with one file and two names in `model`, these two.
+    `against`, by default 0.5, or the recommended one where that was not measured; with one file and two names in
+    `model`, these two.
 
     Raises:
         ResultsError: a file cannot be read, or the two share no images.
@@ -72,12 +73,15 @@ def compare(options: CompareOptions) -> CompareReport:
     if len(options.model) > 2:
         raise UsageError(f"--model: expected one name, or two to compare, found {len(options.model)}.")
     names = (options.model[0], options.model[-1]) if options.model else (None, None)
-    first = _Model.of(Path(options.first), options.suite, names[0])
+    several = "Choose one with --model NAME, or compare two of them: --model A --model B."
+    if options.second is not None:
+        several = "Name the model of each file, in their order: --model A --model B."
+    first = _Model.of(Path(options.first), options.suite, names[0], several)
     if options.second is None and len(options.model) < 2:
         return _within(first, alphas, options.against)
     if options.against is not None:
         raise UsageError("--against compares the mixtures of one sweep; two models are compared at --alphas.")
-    second = _Model.of(options.second or Path(options.first), options.suite, names[1])
+    second = _Model.of(options.second or Path(options.first), options.suite, names[1], several)
     return _between(first, second, alphas)
 
 
@@ -110,15 +114,18 @@ class _Model:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, path: Path, suite: str | None, model: str | None) -> "_Model":
-        """The model that the options choose. Raises ResultsError and UsageError."""
+    def of(cls, path: Path, suite: str | None, model: str | None, several: str) -> "_Model":
+        """The model that the options choose; `several` is the advice if these leave more than one.
+
+        Raises ResultsError and UsageError.
+        """
         records = read_records(path)
         if not records:
             raise ResultsError(f"{path}: no record found; expected a results file of 'wise sweep' or 'wise eval'.")
         rows = tuple(as_measurement(path.stem, as_entry(record)) for record in records)
         choices = tuple(replace(choice, source=path.stem) for choice in read_choices(path))
         comparison = _of_suite(path, side_by_side(Reading(rows, (), (), choices=choices)), suite)
-        curve, notes = _of_model(path, comparison, model)
+        curve, notes = _of_model(path, comparison, model, several)
         record_of = dict(zip(map(id, rows), records, strict=True))
         found: dict[Point | None, dict[str, Record]] = {}
         for row in curve.rows.values():
@@ -168,7 +175,7 @@ def _of_suite(path: Path, comparisons: Sequence[Comparison], suite: str | None) 
     return found[0]
 
 
-def _of_model(path: Path, comparison: Comparison, model: str | None) -> tuple[Curve, tuple[str, ...]]:
+def _of_model(path: Path, comparison: Comparison, model: str | None, several: str) -> tuple[Curve, tuple[str, ...]]:
     """The curve of the model, the largest whole measurement of several, with a note if there are more."""
     models = list(dict.fromkeys(curve.model for curve in comparison.curves))
     found = [curve for curve in comparison.curves if curve.name == model and curve.label]
@@ -179,10 +186,7 @@ def _of_model(path: Path, comparison: Comparison, model: str | None) -> tuple[Cu
         raise UsageError(f"--model {model}: {path} holds no record of it on {comparison.suite}, but of {names}.")
     if len({curve.model for curve in found}) > 1:
         names = listed(map(repr, models))
-        raise UsageError(
-            f"{path} holds {plural(len(models), 'model')} on {comparison.suite}: {names}. Choose one with --model "
-            "NAME, or compare two of them: --model A --model B."
-        )
+        raise UsageError(f"{path} holds {plural(len(models), 'model')} on {comparison.suite}: {names}. {several}")
     if len(found) == 1:
         return found[0], ()
     images = [(each.label, sum({row.dataset: row.total for row in each.rows.values()}.values())) for each in found]
@@ -215,12 +219,16 @@ def _within(sweep: _Model, alphas: Sequence[float], against: float | None) -> Co
             f"{sweep.path} holds one model, {sweep.name}: nothing to compare it with. Give a second results file."
         )
     default = next((point for point in sweep.rows if point is not None and point.is_default), None)
-    base = default if against is None and default is not None else sweep.at(DEFAULT if against is None else against)
+    notes = [*sweep.notes]
+    if against is None and default is None and sweep.recommended is not None:
+        base = sweep.recommended
+        notes.append(f"0.5 was not measured; all are compared with the recommended {base}.")
+    else:
+        base = default if against is None and default is not None else sweep.at(DEFAULT if against is None else against)
     others = [sweep.at(alpha) for alpha in alphas] or sorted(point for point in sweep.rows if point is not None)
     points = [base, *(point for point in others if point != base)]
     if len(points) < 2:
         raise UsageError(f"--alphas: {base} cannot be compared with itself. Name others, or another --against.")
-    notes = [*sweep.notes]
     found = contrasts(_sets([(sweep, sweep.rows[point]) for point in points], notes))
     comparisons = tuple(
         ModelComparison(

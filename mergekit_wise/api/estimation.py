@@ -23,8 +23,10 @@ ESTIMATED = "estimated"
 
 WARNING = (
     "The recommendation rests on accuracy that was estimated without labels, and its interval knows only of the images "
-    "that were drawn, not of how far off such estimates are. Confirm it on labelled images."
+    "that were drawn. {} Confirm the alpha on labelled images."
 )
+TRIED = "The back-test shows how far off such estimates are."
+UNTRIED = "How far off such estimates are is not known without a labelled shift."
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def by_estimates(found: WithoutLabels) -> tuple[Recommendation, tuple[Point, ...
     sets = "the average of the estimates" if len(found.sets) > 1 else f"the estimate on {found.sets[0].title}"
     goal = Goal(found.evidence.columns.index(BOTH_ESTIMATED), f"mean of the reference and {sets}")
     chosen = decide(found.evidence, found.points, goal)
-    return replace(chosen, warning=WARNING), refine(found.evidence, found.points, goal)
+    warning = WARNING.format(TRIED if found.shifts else UNTRIED)
+    return replace(chosen, warning=warning), refine(found.evidence, found.points, goal)
 
 
 def append_lines(found: WithoutLabels, results: Path) -> None:

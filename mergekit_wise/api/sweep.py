@@ -17,6 +17,7 @@ from mergekit_wise.analysis import (
     choose,
 )
 from mergekit_wise.analysis.dynamic_gain import DynamicGain
+from mergekit_wise.analysis.goal import ERRORS, require_finetuned
 from mergekit_wise.api.estimation import (
     ESTIMATED,
     WithoutLabels,
@@ -123,7 +124,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     if options.plot is not None:
         _require_plot(options.plot, options, is_grid=len(axes) > 1)
     tried = grid(axes)
-    _require_choice(options)
+    _require_choice(options, tried)
     require_estimable(options)
     if options.dynamic:
         require_ends(tried)
@@ -327,7 +328,7 @@ def _reported_as(own: Sequence[Record], reported: Sequence[Record]) -> str:
     return next((names[record.dataset] for record in reported if {record.data} == data), "")
 
 
-def _require_choice(options: SweepOptions) -> None:
+def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
     """Raise UsageError now if the options for the choice do not fit together."""
     if options.prefer != ESTIMATED:
         as_preference(options.prefer)
@@ -337,8 +338,14 @@ def _require_choice(options: SweepOptions) -> None:
         raise UsageError(
             f"--select-on chooses by the result on one data set, not by --prefer {options.prefer}. Leave one out."
         )
+    if options.prefer in ERRORS and len(tried) < 2:
+        raise UsageError(f"--prefer {options.prefer} compares mixtures, and one alone is evaluated. Add others.")
+    if options.prefer == "no-regret" and _suite(options).reference is not None:
+        require_finetuned(tried)
     if options.cross_fit != "leave-one-out":
         return
+    if options.prefer == "reference":
+        raise UsageError("--cross-fit leave-one-out leaves shifts out of the choice; --prefer reference looks at none.")
     if options.select_on is not None:
         raise UsageError("--select-on chooses on one data set alone; --cross-fit leave-one-out needs the shifts.")
     if len(_suite(options).shifts) < 2:

@@ -220,6 +220,15 @@ def _require_outputs(options: EvaluationOptions) -> None:
     """Raise ResultsError now if a file cannot be written, or if the results file holds something else."""
     for path in filter(None, (options.results, options.per_class, options.per_sample)):
         require_writable(path)
+    if (
+        options.results is not None
+        and options.answers
+        and AnswerStore.beside(options.results).folder == options.results
+    ):
+        raise ResultsError(
+            f"{options.results}: the folder with the answers for each image would have this name. Choose another name "
+            "with --results, or leave the answers out with --no-answers."
+        )
     if options.results is not None and options.results.is_file():
         read_records(options.results)
 

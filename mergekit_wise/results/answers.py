@@ -60,8 +60,7 @@ class AnswerStore:
         `example` names the data set and says what its answers look like; its numbers are not used.
         """
         try:
-            with np.load(self._file((_UNLABELLED, *key)), allow_pickle=False) as file:
-                return _answers(example, {name: file[name] for name in file.files})
+            return _answers(example, self._read((_UNLABELLED, *key)))
         except _UNREADABLE:
             return None
 
@@ -71,6 +70,7 @@ class AnswerStore:
         buffer = BytesIO()
         np.savez(  # compressed, it would be a third smaller, and writing it would take thirty times as long
             buffer,
+            key=np.array(_digest(key)),
             labels=answers.labels.astype(np.int32),
             images=answers.images.astype(np.int32),
             classes=answers.classes[0],
@@ -94,21 +94,34 @@ class AnswerStore:
     def load(self, records: Sequence[Record]) -> Answers | None:
         """What the models of these records, all of one data set, answered; None unless that is known of each.
 
-        A file that is damaged counts as missing.
+        A file that is damaged, that was written for another record, or whose answers are not those that the record
+        counts, is taken to be missing.
         """
         found = []
         for record in records:
             try:
-                with np.load(self._file(record.key), allow_pickle=False) as file:
-                    found.append(_answers(record, {name: file[name] for name in file.files}))
+                found.append(_answers(record, self._read(record.key)))
             except _UNREADABLE:
                 return None
-            if len(found[-1].images) != record.total:
+            if (len(found[-1].images), int(found[-1].right.sum())) != (record.total, record.correct):
                 return None
         return stacked(found) if found else None
 
+    def _read(self, key: Key | None) -> dict[str, Any]:
+        """The arrays of a file. Raises one of `_UNREADABLE`, also if the file was written for something else."""
+        with np.load(self._file(key), allow_pickle=False) as file:
+            found = {name: file[name] for name in file.files}
+        # The name alone does not say it: files are copied, and programs that restore them may mix them up.
+        if str(found["key"]) != _digest(key):
+            raise ValueError("answers of something else")
+        return found
+
     def _file(self, key: Key | None) -> Path:
-        return self.folder / f"{hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]}.npz"
+        return self.folder / f"{_digest(key)[:24]}.npz"
+
+
+def _digest(key: Key | None) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
 
 def _answers(of: Record | Answers, found: dict[str, Any]) -> Answers:

@@ -226,3 +226,25 @@ def test_the_command_prints_both_models_and_who_is_better(files):
     separated = sum(columns[name.title()].p < 0.05 for name in SETS)
     assert f"{separated} of 3 comparisons" in shown.stdout
     assert CliRunner().invoke(app, ["compare", str(path), str(other), "--json"]).stdout.count('"p"') == 5
+
+
+def test_the_advice_on_several_models_in_one_of_two_files_works(tmp_path):
+    """One `model` would be looked for in both files, so the message asks for one of each, and these are compared."""
+    first, second = models()
+    write(tmp_path / "a.jsonl", "one", first)
+    write(tmp_path / "b.jsonl", "two", first)
+    write(tmp_path / "b.jsonl", "three", second)
+    with pytest.raises(UsageError, match="the model of each file, in their order: `model` A `model` B"):
+        compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    (found,) = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl", model=("one", "three")).comparisons
+    assert (found.first, found.second) == ("one", "three")
+
+
+def test_a_sweep_without_the_default_is_compared_with_what_it_recommends(tmp_path):
+    """The note says so; a grid has no alpha that could be named in place of 0.5."""
+    right = {"one": right_of(0, 0.7)}
+    for alpha, found in ((0.2, right), (0.8, {"one": right["one"] | right_of(1, 0.5)})):
+        write(tmp_path / "a.jsonl", "mixed", found, alpha=alpha)
+    report = compare(tmp_path / "a.jsonl")
+    assert [each.first for each in report.comparisons] == ["mixed at alpha 0.8"]
+    assert any("0.5 was not measured" in note and "alpha 0.8" in note for note in report.notes)

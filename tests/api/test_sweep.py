@@ -18,7 +18,7 @@ from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.subsets import limited
-from mergekit_wise.errors import OutputError, SuiteError, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, SuiteError, UsageError
 from mergekit_wise.evaluation.variants import InterpolatedWeights
 from mergekit_wise.merging import Rules
 from mergekit_wise.models.opening import open_model
@@ -279,12 +279,29 @@ def test_refining_adds_alphas_around_the_best(tmp_path):
         ({"suite": "digits", "margin": 1.0}, "`margin` is what `prefer` no-regret may lose"),
         ({"suite": "digits", "select_on": "digits-noisy", "prefer": "shifts"}, "`select_on` chooses"),
         ({"suite": "digits-noisy", "cross_fit": "leave-one-out"}, "at least two shifts"),
+        ({"suite": "digits", "cross_fit": "leave-one-out", "prefer": "reference"}, "looks at none"),
+        ({"suite": "digits", "alphas": (0.5,), "prefer": "ece"}, "compares mixtures"),
     ],
 )
 def test_invalid_options_are_refused(sides, options, message):
     """Invalid combinations of options are usage errors that name the option."""
     with pytest.raises(UsageError, match=message):
         sweep(*sides, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "message"),
+    [
+        ({"alphas": (0, 0.5), "prefer": "no-regret"}, "r.jsonl", "Add alpha 1"),
+        ({"alphas": (0, 0.5)}, "r.answers", "would have this name"),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_anything_is_measured(sides, tmp_path, options, name, message):
+    """No-regret without alpha 1, and a results file with the name of the folder beside it."""
+    results = tmp_path / name
+    with pytest.raises(ResultsError, match=message):
+        sweep(*sides, suite=SUITE, reference="digits", limit=LIMIT, results=results, **options)
+    assert not results.exists()
 
 
 def test_the_set_to_choose_on_is_looked_for_first(sides, tmp_path, monkeypatch):

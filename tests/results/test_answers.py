@@ -14,8 +14,9 @@ from mergekit_wise.results import AnswerStore, Record
 GROUPS = {"day": np.array([0, 2, 5]), "night": np.array([1, 3, 4])}
 
 
-def record(weights="w", metric="worst-group", total=6):
-    """A record of six images."""
+def record(weights="w", metric="worst-group", total=6, correct=None):
+    """A record of six images, by default of what `answers()` says."""
+    correct = int(answers().right.sum()) if correct is None else correct
     return Record(
         weights=weights,
         model="m",
@@ -24,7 +25,7 @@ def record(weights="w", metric="worst-group", total=6):
         dataset="d",
         title="D",
         role="shift",
-        correct=3,
+        correct=correct,
         total=total,
         metric=metric,
         data="digest",
@@ -73,9 +74,10 @@ def equal(one, other):
 def test_answers_come_back_as_they_were(metric, tmp_path):
     """Groups and accepted classes are kept too, empty ones included."""
     store, written = AnswerStore.beside(tmp_path / "results.jsonl"), answers(metric=metric)
-    store.save(record(metric=metric.kind), written)
+    counted = record(metric=metric.kind, correct=int(written.right.sum()))
+    store.save(counted, written)
     assert store.folder == tmp_path / "results.answers"
-    read = store.load([record(metric=metric.kind)])
+    read = store.load([counted])
     assert equal(read, written)
     assert np.array_equal(read.right, written.right)
 
@@ -83,9 +85,10 @@ def test_answers_come_back_as_they_were(metric, tmp_path):
 def test_models_are_compared_on_the_images_that_all_of_them_read(tmp_path):
     """An image that one of two models could not read is left out for both, and out of its group."""
     store, first, second = AnswerStore(tmp_path), answers(0), answers(1).of_images(np.array([0, 1, 3, 4, 5]))
+    of_second = record("b", total=5, correct=int(second.right.sum()))
     store.save(record("a"), first)
-    store.save(record("b", total=5), second)
-    both = store.load([record("a"), record("b", total=5)])
+    store.save(of_second, second)
+    both = store.load([record("a"), of_second])
     assert both.images.tolist() == [0, 1, 3, 4, 5]
     assert np.array_equal(both.classes, [first.classes[0][[0, 1, 3, 4, 5]], second.classes[0]])
     assert {name: both.images[rows].tolist() for name, rows in both.metric.groups.items()} == {
@@ -110,6 +113,19 @@ def test_answers_of_another_number_of_images_are_not_used(tmp_path):
     store = AnswerStore(tmp_path)
     store.save(record(), answers())
     assert store.load([record(total=7)]) is None
+    assert store.load([record(correct=record().correct + 1)]) is None
+
+
+def test_answers_of_other_weights_are_not_used_under_any_name(tmp_path):
+    """A file that was copied over another one, which has as many images and right answers, counts as missing."""
+    store = AnswerStore(tmp_path)
+    store.save(record("a"), answers())
+    (file,) = tmp_path.iterdir()
+    store.save(record("b"), answers())
+    (other,) = (each for each in tmp_path.iterdir() if each != file)
+    other.write_bytes(file.read_bytes())
+    assert store.load([record("a")]) is not None
+    assert store.load([record("b")]) is None
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_with_the_way_out(tmp_path):
