@@ -195,7 +195,8 @@ def sweep(options: SweepOptions) -> SweepReport:
             except WiseError as error:
                 failure = str(error)
         typed = replace(chosen, zeroshot=WITH_HEAD if zeroshot.command else given.zeroshot)
-        line = merge_command(typed) if calibration is None else two_commands(typed, calibration)
+        # Where calibrating failed, it would fail again: the line then makes the mixture alone.
+        line = merge_command(typed) if calibration is None or failure else two_commands(typed, calibration)
         if zeroshot.command:
             line = f"{zeroshot.command} && {line}"
     measured, candidates = found.measured, found.candidates

@@ -17,7 +17,7 @@ from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.api.verify import verify
 from mergekit_wise.api.zeroshot import zeroshot
-from mergekit_wise.errors import MismatchError, OutputError, UsageError
+from mergekit_wise.errors import MismatchError, OutputError, SuiteError, Unsaved, UsageError
 from tests.api.test_families import hugging_face
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
@@ -306,6 +306,20 @@ def test_what_needs_an_evaluation_is_refused_without_one(tmp_path, wise):
         result = wise("sweep", *pair, "--alphas", "0.5", "--save", save, option, value)
         assert (result.exit_code, "Add --suite" in result.stderr) == (2, True), result.output
     assert not (tmp_path / "wise-0.5.safetensors").exists()
+
+
+def test_where_no_temperature_is_found_the_last_line_only_merges(tmp_path, monkeypatch):
+    """The error has the whole report, and following its line does not end in the same error."""
+
+    def fails(*_):
+        raise SuiteError("no temperature")
+
+    monkeypatch.setattr("mergekit_wise.api.sweep.merge_calibrated", fails)
+    best = tmp_path / "best.safetensors"
+    with pytest.raises(Unsaved, match="no temperature") as caught:
+        sweep(*classifiers(tmp_path), alphas=(0.4,), suite=SUITE, limit=4, output=best, calibrate=SUITE)
+    words = shlex.split(caught.value.found.merge_command)
+    assert (words.count("wise"), words[words.index("-o") + 1]) == (1, str(best))
 
 
 def test_calibrating_needs_a_file_and_its_own_head(tmp_path):
