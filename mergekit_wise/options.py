@@ -872,6 +872,17 @@ class SweepOptions(Options):
             path="output",
         ),
     ] = ABSENT
+    calibrate: Annotated[
+        str | None,
+        Option(
+            "Divide the head of the mixture that -o writes by the temperature fitted on this data set, as wise "
+            "calibrate does.",
+            metavar="DATASET",
+            group=OUTPUT,
+            path="input",
+            completes="data sets",
+        ),
+    ] = None
     save: Annotated[
         str | None,
         Option(

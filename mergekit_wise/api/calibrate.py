@@ -21,7 +21,7 @@ from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation.distributed import ALONE
 from mergekit_wise.evaluation.evaluator import open_evaluator
 from mergekit_wise.evaluation.image_batches import notes_on_bad
-from mergekit_wise.evaluation.temperature import Fit, fit_temperature
+from mergekit_wise.evaluation.temperature import Fit, fit_temperature, require_single_labels
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_backend, stream
 from mergekit_wise.merging.provenance import CALIBRATED, read_calibrations
@@ -63,7 +63,7 @@ def calibrate(options: CalibrateOptions) -> CalibrateReport:
     if launcher.world_size() > 1:
         raise UsageError("wise calibrate runs in one process. Start it without torchrun.")
     require_folder(Path(options.output))
-    dataset = _dataset(options)
+    dataset = calibration_dataset(options)
     source = open_source(options.checkpoint, mmap=options.mmap)
     notes = [*source.notes]
     with closing(source):
@@ -83,7 +83,8 @@ def calibrate(options: CalibrateOptions) -> CalibrateReport:
     return CalibrateReport(Path(options.output), dataset.title, fit, tuple(dict.fromkeys(notes)))
 
 
-def _dataset(options: CalibrateOptions) -> Dataset:
+def calibration_dataset(options: CalibrateOptions) -> Dataset:
+    """The data set that the temperature is fitted on. Raises SuiteError, UsageError if there are several."""
     suite = open_suite(
         options.on, options.data, strict=True, classnames=options.classnames, templates=options.templates
     )
@@ -91,7 +92,8 @@ def _dataset(options: CalibrateOptions) -> Dataset:
     datasets = suite.datasets if suite.reference is None else (suite.reference,)
     if len(datasets) > 1:
         names = ", ".join(dataset.name for dataset in datasets)
-        raise UsageError(f"--on {options.on}: expected one data set, found {len(datasets)}: {names}.")
+        raise UsageError(f"{options.on}: expected one data set, found {len(datasets)}: {names}.")
+    require_single_labels(datasets[0])
     return datasets[0] if options.limit is None else limited(datasets[0], options.limit, options.seed)
 
 

@@ -177,8 +177,11 @@ def at_point(options: MergeOptions, point: Point) -> MergeOptions:
 def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]:
     """How the mixtures of a sweep are merged, with their parameters in the output's path, and where they lie.
 
-    Raises UsageError for values that a parameter cannot have.
+    Raises UsageError for values that a parameter cannot have, and for options that need an evaluation.
     """
+    for option, value in (("-o", options.output), ("--plot", options.plot), ("--calibrate", options.calibrate)):
+        if value is not None:
+            raise UsageError(f"{option} {value}: needs an evaluation, and --save alone makes none. Add --suite.")
     return merge_options(options, merge_rules(options), str(options.save)), grid(swept_axes(options))
 
 

@@ -18,6 +18,8 @@ from mergekit_wise.analysis import (
 )
 from mergekit_wise.analysis.dynamic_gain import DynamicGain
 from mergekit_wise.analysis.goal import ERRORS, require_finetuned
+from mergekit_wise.api.calibrate import CalibrateReport, merge_calibrated
+from mergekit_wise.api.calibrated_mixture import calibration_of, require_calibratable, two_commands
 from mergekit_wise.api.estimation import (
     ESTIMATED,
     WithoutLabels,
@@ -77,7 +79,9 @@ class SweepReport:
             whose results were reused from a file that holds no answers.
         without_labels: what is estimated on images without labels; None if there are none.
         dynamic: what an alpha for each image achieves, if requested.
-        merge_command: the line of ``wise merge`` that makes the recommended mixture.
+        merge_command: the line of ``wise merge`` that makes the recommended mixture, and of ``wise calibrate`` if it
+            was calibrated.
+        calibrated: how the mixture that was written was calibrated, if requested.
     """
 
     records: tuple[Record, ...]
@@ -92,6 +96,7 @@ class SweepReport:
     without_labels: WithoutLabels | None = None
     dynamic: tuple[DynamicGain, ...] = ()
     merge_command: str = ""
+    calibrated: CalibrateReport | None = None
 
     @property
     def recommendation(self) -> Recommendation:
@@ -126,6 +131,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     tried = grid(axes)
     _require_choice(options, tried)
     require_estimable(options)
+    calibration = calibration_of(options)
     if options.dynamic:
         require_ends(tried)
     if options.select_on is not None:
@@ -135,6 +141,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     naming = parse_naming(options.like, options.rename)
     with ExitStack() as stack:
         ranks, _ = stack.enter_context(joined(options.device))
+        images = () if calibration is None else (require_calibratable(calibration, ranks),)
         zeroshot = stack.enter_context(zero_shot_side(options, naming, rules))
         options = replace(options, zeroshot=zeroshot.source)
         first, second, naming = stack.enter_context(
@@ -156,7 +163,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         saves = ranks.rank == 0
         if options.output is not None:
             run(preview, work.merge(tried[0], options.output))
-            require_outside([options.output], _suite(options).datasets)
+            require_outside([options.output], (*_suite(options).datasets, *images))
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
@@ -178,15 +185,21 @@ def sweep(options: SweepOptions) -> SweepReport:
         )
         chosen = work.merge(found.choice.recommendation.point, options.output or _unused_name(options))
         written: tuple[Path, ...] = ()
-        failure = ""
+        calibrated, failure = None, ""
         if options.output is not None and saves:
             try:
-                written = (run(merge, chosen).output,)
+                if calibration is None:
+                    written = (run(merge, chosen).output,)
+                else:
+                    calibrated = merge_calibrated(chosen, calibration)
+                    written, notes = (calibrated.output,), (*notes, *calibrated.notes)
             except WiseError as error:
                 failure = str(error)
-        line = merge_command(replace(chosen, zeroshot=given.zeroshot))
+        typed = replace(chosen, zeroshot=WITH_HEAD if zeroshot.command else given.zeroshot)
+        # Where calibrating failed, it would fail again: the line then makes the mixture alone.
+        line = merge_command(typed) if calibration is None or failure else two_commands(typed, calibration)
         if zeroshot.command:
-            line = f"{zeroshot.command} && {merge_command(replace(chosen, zeroshot=WITH_HEAD))}"
+            line = f"{zeroshot.command} && {line}"
     measured, candidates = found.measured, found.candidates
     if len(candidates) > 1 and len({record.weights for record in measured.records}) == 1:
         notes += (SAME,)
@@ -205,6 +218,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         found.without_labels,
         dynamic,
         line,
+        calibrated,
     )
     if failure:
         raise Unsaved(failure, report)

@@ -87,6 +87,7 @@ def _save(options: "SweepOptions") -> None:
 
 
 def _print_json(report: "SweepReport") -> None:
+    from mergekit_wise.cli.calibrate import calibration_entry
     from mergekit_wise.cli.console import show_json
     from mergekit_wise.cli.estimates import estimates_entry
     from mergekit_wise.results import as_entry
@@ -96,6 +97,8 @@ def _print_json(report: "SweepReport") -> None:
     records = [as_entry(record) for record in report.records]
     found: dict[str, object] = {"recommended": chosen, "merge": report.merge_command}
     found |= {"choice": _as_json(report.choice), "records": records}
+    if report.calibrated is not None:
+        found["calibrated"] = {"on": report.calibrated.dataset, **calibration_entry(report.calibrated)}
     if report.dynamic:
         found["dynamic"] = [asdict(gain) for gain in report.dynamic]
     if report.analyses:
@@ -112,6 +115,7 @@ def _as_json(choice: "Choice") -> dict[str, Any]:
 
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
+    from mergekit_wise.cli.calibrate import show_calibration as show_fit
     from mergekit_wise.cli.console import out, show
     from mergekit_wise.cli.evaluate import show_calibration
     from mergekit_wise.report.calibration_tables import sweep_calibration
@@ -131,6 +135,9 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
         out.print(f"{report.choice.cross_fit.sentence[:1].upper()}{report.choice.cross_fit.sentence[1:]}.")
     if chosen.warning:
         out.print(chosen.warning)
+    if report.calibrated is not None:
+        show_fit(report.calibrated)
+        out.print(f"Logits are divided by T = {report.calibrated.fit.temperature:.4f}.")
     out.print("To write this mixture:")
     out.print(f"    {report.merge_command}", soft_wrap=True)
 

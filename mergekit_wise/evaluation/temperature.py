@@ -81,11 +81,7 @@ def fit_temperature(evaluator: Evaluator, source: Checkpoint, dataset: Dataset) 
             predictions by more than rounding, or does not lower the NLL.
         SuiteError: the labels do not determine a temperature.
     """
-    if dataset.metric.accepted is not None:
-        raise SuiteError(
-            f"{dataset.title}: images have several right classes, and a temperature is fitted to a single label each. "
-            "Choose another data set with --on."
-        )
+    require_single_labels(dataset)
     seen, variant = Seen(), Variant(source.path.name, None, reader(source))
     found = evaluator.predict([0], [variant], dataset, Observers((), (0,), seen.update))
     names = _scaled_names(evaluator, source)
@@ -118,6 +114,15 @@ def fit_temperature(evaluator: Evaluator, source: Checkpoint, dataset: Dataset) 
     return Fit(
         temperature, tensors, len(labels), before, after, (int(right[0]), int(right[1])), len(changed), found.bad
     )
+
+
+def require_single_labels(dataset: Dataset) -> None:
+    """Raise SuiteError if images have several right classes."""
+    if dataset.metric.accepted is not None:
+        raise SuiteError(
+            f"{dataset.title}: images have several right classes, and a temperature is fitted to a single label each. "
+            "Choose another data set."
+        )
 
 
 def _scaled_names(evaluator: Evaluator, source: Checkpoint) -> list[str]:
@@ -190,5 +195,5 @@ def _undetermined(dataset: Dataset, images: int, temperature: float) -> str:
     )
     return (
         f"{dataset.title}: {plural(images, 'image')} determine no temperature between {COLDEST:g} and {HOTTEST:g}: "
-        f"{why}. Choose another data set with --on, or more images."
+        f"{why}. Choose another data set, or more images."
     )

@@ -147,6 +147,7 @@ def fill(
     tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]],
 ) -> None:
     """Copy tensors to their destinations in the module. See `Model.set_weights`."""
+    _forget_computed(module)
     state = module.state_dict()
     for name, (info, storage) in tensors.items():
         if name in destinations:
@@ -154,3 +155,15 @@ def fill(
             target = state[to.name].chunk(to.parts)[to.part] if to.parts > 1 else state[to.name]
             value = storage.view(info.shape) if isinstance(storage, Tensor) else as_tensor(info, storage)
             target.copy_((value.T if to.transposed else value).reshape(target.shape))
+
+
+def _forget_computed(module: nn.Module) -> None:
+    """Let modules drop what they keep between forward passes that was computed from their weights.
+
+    Some of timm's (LeViT, EfficientFormer, TinyViT, EfficientViT) keep attention biases in evaluation mode, until their
+    mode is set, whatever it was.
+    """
+    modes = [(each, each.training) for each in module.modules()]
+    module.train(module.training)
+    for each, mode in modes:
+        each.training = mode

@@ -4,6 +4,7 @@ import json
 import shlex
 from contextlib import chdir
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -16,7 +17,7 @@ from mergekit_wise.api.merge import merge
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.api.verify import verify
 from mergekit_wise.api.zeroshot import zeroshot
-from mergekit_wise.errors import MismatchError, OutputError, UsageError
+from mergekit_wise.errors import MismatchError, OutputError, SuiteError, Unsaved, UsageError
 from tests.api.test_families import hugging_face
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
@@ -246,3 +247,90 @@ def test_statistics_are_estimated_for_every_alpha_from_images_that_are_decoded_o
         merge(*pair, tmp_path / "one", alpha=record.alpha, recalibrate="digits-rotated")
         assert evaluate(tmp_path / "one", SUITE, limit=LIMIT).records[0].weights == record.weights
     assert any("--recalibrate" in note for note in sweep(*pair, alphas=(0.4,), suite=SUITE, limit=LIMIT).notes)
+
+
+def as_predicted(pair, folder):
+    """A folder of noisy images, most of them in the class that the mixture at 0.4 predicts."""
+    rng, names = np.random.default_rng(0), sorted(DIGITS)
+    images, labelled, mixed = folder / "images", folder / "labelled", folder / "0.4.safetensors"
+    for number in range(40):
+        (images / names[number % 10]).mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (8, 8, 3), np.uint8)
+        Image.fromarray(noise).resize((32, 32)).save(images / names[number % 10] / f"{number:02}.png")
+    sweep(*pair, alphas=(0.4,), suite=SUITE, limit=4, save=str(folder / "{alpha}.safetensors"))
+    evaluate(mixed, str(images), per_sample=folder / "details.jsonl")
+    predicted = [json.loads(line)["predicted"] for line in (folder / "details.jsonl").read_text().splitlines()]
+    for number, file in enumerate(sorted(images.glob("*/*.png"))):
+        name = names[predicted[number] if number % 10 > 2 else number // 3 % 10]
+        (labelled / name).mkdir(parents=True, exist_ok=True)
+        file.rename(labelled / name / file.name)
+    for name in names:  # so that the data set has all classes
+        (labelled / name).mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (names.index(name) * 20, 0, 0)).save(labelled / name / "plain.png")
+    return labelled
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending"), [(clip_and_classifier, ".safetensors"), (clips, ".pt"), (timm_resnets, ".safetensors")]
+)
+def test_the_mixture_is_written_calibrated_and_the_last_line_gives_the_same_file(kind, ending, tmp_path, wise):
+    """The report has the temperature; merge, then calibrate, as the last line says, write the same tensors."""
+    pair, output = kind(tmp_path), tmp_path / f"best{ending}"
+    images = as_predicted(pair, tmp_path)
+    given = ("--suite", SUITE, "--limit", "40", "--alphas", "0.4", "--results", tmp_path / "r.jsonl")
+    result = wise("sweep", *pair, *given, "-o", output, "--calibrate", images)
+    assert result.exit_code == 0, result.output
+    report = sweep(*pair, alphas=(0.4,), suite=SUITE, limit=40, output=output, calibrate=str(images))
+    fit = report.calibrated.fit
+    assert f"T = {fit.temperature:.4f}" in result.stdout
+    assert fit.after.values["nll"] < fit.before.values["nll"]
+    (before,) = (record for record in report.records if record.alpha == 0.4)
+    (after,) = evaluate(output, SUITE, limit=40).records
+    assert (after.correct, after.weights == before.weights) == (before.correct, False)
+    (own,) = evaluate(output, str(images), limit=40).records
+    assert own.calibration["nll"] == pytest.approx(fit.after.values["nll"], rel=1e-6)
+    written = output.read_bytes()
+    output.unlink()
+    assert report.merge_command in result.stdout
+    with chdir(tmp_path):
+        for command in report.merge_command.split(" && "):
+            result = wise(*shlex.split(command)[1:])
+            assert result.exit_code == 0, f"{command}\n{result.output}"
+    assert output.read_bytes() == written
+
+
+def test_what_needs_an_evaluation_is_refused_without_one(tmp_path, wise):
+    """--save without --suite measures nothing, so it neither recommends a mixture nor draws anything."""
+    pair, save = classifiers(tmp_path), tmp_path / "wise-{alpha}.safetensors"
+    for option, value in (("-o", "best.safetensors"), ("--plot", "plot.png"), ("--calibrate", SUITE)):
+        result = wise("sweep", *pair, "--alphas", "0.5", "--save", save, option, value)
+        assert (result.exit_code, "Add --suite" in result.stderr) == (2, True), result.output
+    assert not (tmp_path / "wise-0.5.safetensors").exists()
+
+
+def test_where_no_temperature_is_found_the_last_line_only_merges(tmp_path, monkeypatch):
+    """The error has the whole report, and following its line does not end in the same error."""
+
+    def fails(*_):
+        raise SuiteError("no temperature")
+
+    monkeypatch.setattr("mergekit_wise.api.sweep.merge_calibrated", fails)
+    best = tmp_path / "best.safetensors"
+    with pytest.raises(Unsaved, match="no temperature") as caught:
+        sweep(*classifiers(tmp_path), alphas=(0.4,), suite=SUITE, limit=4, output=best, calibrate=SUITE)
+    words = shlex.split(caught.value.found.merge_command)
+    assert (words.count("wise"), words[words.index("-o") + 1]) == (1, str(best))
+
+
+def test_calibrating_needs_a_file_and_its_own_head(tmp_path):
+    """Without -o, with another head, or on several data sets, nothing is measured."""
+    pair, results = classifiers(tmp_path), tmp_path / "r.jsonl"
+    best = {"output": tmp_path / "best.safetensors", "calibrate": SUITE}
+    for options, message in (
+        ({"calibrate": SUITE}, "Add .*or leave"),
+        ({**best, "head": pair[0]}, "evaluates with another one"),
+        ({**best, "calibrate": "digits-noisy,digits-small"}, "expected one data set, found 2"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            sweep(*pair, suite=SUITE, results=results, **options)
+    assert not results.exists()

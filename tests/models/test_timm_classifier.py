@@ -19,6 +19,29 @@ def random_model(name, classes):
     return timm.create_model(name, pretrained=False, num_classes=classes).eval()
 
 
+@pytest.mark.parametrize("name", ["levit_128s", "efficientvit_m0"])
+def test_weights_that_are_set_later_leave_nothing_of_the_first_ones(name, save, filled):
+    """Models that keep attention biases between forward passes compute them again; modes stay as they were."""
+    own = random_model(name, 5)
+    biases = [parameter for parameter_name, parameter in own.named_parameters() if "attention_bias" in parameter_name]
+    checkpoint = save(own.state_dict(), name="first.safetensors")
+    model = filled(open_model(checkpoint, f"timm:{name}"), checkpoint)
+    images = torch.randn(2, 3, *model.preprocess["size"])
+    frozen = next(module for module in model.module.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    with torch.no_grad():
+        model.module(images)
+        for bias in biases:
+            bias.copy_(3 * torch.randn(bias.shape))
+        for parameter in own.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+        frozen.training = True
+        model = filled(model, open_checkpoint(save(own.state_dict(), name="second.safetensors").path))
+        assert (frozen.training, model.module.training) == (True, False)
+        frozen.training = False
+        own.eval()
+        torch.testing.assert_close(model.module(images), own(images))
+
+
 @pytest.mark.parametrize("name", ["test_vit", "test_resnet", "test_efficientnet", "test_convnext"])
 @pytest.mark.parametrize("classes", [1000, 7])
 def test_logits_are_timms(name, classes, save, filled):
