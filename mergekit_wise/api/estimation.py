@@ -1,6 +1,6 @@
 """What a sweep says of images without labels: estimates, the alpha that they favour, and a back-test on the shifts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from mergekit_wise.evaluation.measure import Measured
 from mergekit_wise.evaluation.unlabelled import ROLE
 from mergekit_wise.options import SweepOptions
 from mergekit_wise.results import Estimation, Record, append_records, read_estimations
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import listed, plural
 
 ESTIMATED = "estimated"
 """The value of ``--prefer`` for which estimates decide."""
@@ -27,6 +27,10 @@ WARNING = (
 )
 TRIED = "The back-test shows how far off such estimates are."
 UNTRIED = "How far off such estimates are is not known without a labelled shift."
+
+
+FEW = 30
+"""Wrong answers on the reference below which the threshold of ATC is said to be uncertain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ def without_labels(measured: Measured, points: Sequence[Point], options: SweepOp
         tuple(shifts),
         back_test(shifts, points) if shifts else (),
         tuple(lines),
-        tuple(_notes(reference, others)),
+        (*_notes(reference, others), *_notes_on_errors(reference)),
         evidence,
     )
 
@@ -155,3 +159,13 @@ def _line(
         entropy=tuple(found.entropy.tolist()),
         accuracy=() if found.accuracy is None else tuple(found.accuracy.tolist()),
     )
+
+
+def _notes_on_errors(reference: Answers) -> Iterator[str]:
+    """Says so if the threshold of ATC rests on few wrong answers; without one, every estimate would be 100 %."""
+    wrong = (~reference.right).sum(axis=1)
+    if (few := int((wrong < FEW).sum())) > 0:
+        yield (
+            f"{reference.title}: {few} of {plural(len(wrong), 'mixture')} get fewer than {FEW} images wrong, so the "
+            "threshold of ATC rests on few images; without a wrong answer, ATC estimates 100 %"
+        )

@@ -28,14 +28,14 @@ def swept_axes(options: SweepOptions) -> tuple[Axis, ...]:
             "or list alphas with --alphas."
         )
     if names != [ALPHA]:
-        what = " and ".join(names)
+        what, are = " and ".join(names), "is" if len(names) == 1 else "are"
         if options.analyze or options.output_ensemble:
             option = "--analyze" if options.analyze else "--output-ensemble"
-            raise UsageError(f"{option} compares mixtures along alpha alone, and {what} is swept. Leave one out.")
+            raise UsageError(f"{option} compares mixtures along alpha alone, and {what} {are} swept. Leave one out.")
         if options.prefer == "no-regret":
             raise UsageError(
-                f"--prefer no-regret compares with the fine-tuned model (alpha 1), and {what} is swept. Choose another "
-                "preference, or sweep alpha alone."
+                f"--prefer no-regret compares with the fine-tuned model (alpha 1), and {what} {are} swept. Choose "
+                "another preference, or sweep alpha alone."
             )
     if options.refine and len(axes) > 1:
         raise UsageError(f"--refine adds values of one parameter, and {' and '.join(names)} are swept. Leave one out.")

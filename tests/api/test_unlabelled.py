@@ -222,6 +222,14 @@ def test_the_terminal_says_how_far_to_trust_the_estimates(sides, photos, wise):
     assert "No back-test" in wise(*words).stdout
 
 
+def test_few_wrong_answers_on_the_reference_are_noted(sides, photos):
+    """The threshold of ATC is taken from them; a model with many of them has no note."""
+    few = run(sides, photos, limit=20)
+    assert any("the threshold of ATC rests on few images" in note for note in few.notes)
+    wrong = (~next(each for each in few.answers if each.role == "reference").right).sum(axis=1)
+    assert (wrong < 30).all()
+
+
 def test_a_copied_folder_is_noted(sides, photos, tmp_path):
     """The same images by another name count twice, which is said."""
     shutil.copytree(photos, tmp_path / "copy")
