@@ -53,6 +53,12 @@ def passes(monkeypatch):
     return seen
 
 
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Commands write results.jsonl where they run."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(sides, photos, **more):
     return sweep(*sides, **{**GIVEN, "unlabelled": photos, **more})
 
