@@ -151,5 +151,5 @@ def test_what_cannot_be_measured_is_refused(measured, tmp_path):
         rules(*sides, suite="digits-noisy", plot=tmp_path / "x.png")
     asked = {**ASKED, "limit": 10, "results": tmp_path / "r.jsonl"}
     rules(*sides, **asked, answers=False)
-    with pytest.raises(UsageError, match="--redo"):
+    with pytest.raises(UsageError, match="without the answers for each image.*redo"):
         rules(*sides, **asked)
