@@ -137,9 +137,7 @@ def _incomplete(rows: Sequence[Measurement]) -> Iterable[str]:
                 largest[row.title, field] = max(largest.get((row.title, field), 0), int(count))
         if missing := row.details.get("missing"):
             found[f"Data sets of the suite {row.suite} that were not found: {missing}."] = None
-    yield from (
-        f"Random subset of the images (--limit {limit}): {listed(titles)}." for limit, titles in limited.items()
-    )
+    yield from (f"Random subset of at most {limit} images: {listed(titles)}." for limit, titles in limited.items())
     yield from found
     for (title, field), number in largest.items():
         images, verb = ("1 image", "is") if number == 1 else (f"{number:,} images", "are")

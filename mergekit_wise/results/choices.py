@@ -105,10 +105,13 @@ def choice_of(records: Sequence[Record], choice: Choice, merge_command: str = ""
 
 
 def is_new(written: WrittenChoice, earlier: Iterable[WrittenChoice]) -> bool:
-    """Whether a file that holds `earlier` lacks this choice, or holds another one of the same results after it."""
+    """Whether a file that holds `earlier` lacks this choice, or holds another one of the same results after it.
+
+    The merge line does not count: it names the checkpoints by where they lie, which may change.
+    """
     about = (written.model, written.suite, written.sets)
     same = [each for each in earlier if (each.model, each.suite, each.sets) == about]
-    return not same or as_json(same[-1]) != as_json(written)
+    return not same or as_json(replace(same[-1], merge_command="")) != as_json(replace(written, merge_command=""))
 
 
 def as_json(written: WrittenChoice) -> dict[str, Any]:

@@ -139,6 +139,7 @@ def test_a_data_set_is_connected_in_its_own_metric():
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_simultaneous_margins_rarely_exclude_the_truth():
     """On a straight line with one point left of 11, the first margin excludes zero in at most 5 % of 300 samples."""
     rng, alphas = np.random.default_rng(0), np.linspace(0, 1, 11)

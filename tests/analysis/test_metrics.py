@@ -171,6 +171,7 @@ def test_metrics_travel_to_other_processes():
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 @pytest.mark.parametrize("shares", [[0.7] * 5, [0.7] * 60, [0.5, 0.7, 0.7, 0.7, 0.7], [0.5, 0.52, 0.7, 0.7]])
 def test_the_interval_of_the_worst_group_holds_the_truth(shares):
     """In at least 94 % of 1000 samples, also where many groups are equally good, and any may look the worst."""

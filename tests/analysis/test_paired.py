@@ -228,12 +228,14 @@ CURVES = ((0.60, 0.63), (0.75, 0.74), (0.40, 0.46))
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_intervals_of_the_difference_of_an_average_cover_what_they_say():
     """Of thousands of samples of 500 images, 94 to 96 % of the intervals hold the true difference."""
     assert 0.94 <= coverage(np.random.default_rng(0), CURVES, 500, 2000) <= 0.96
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_intervals_of_small_samples_cover_at_least_what_they_say():
     """With 40 images the two images that are added make intervals too wide rather than too narrow."""
     assert coverage(np.random.default_rng(0), CURVES, 40, 2000) >= 0.95

@@ -246,6 +246,7 @@ def test_other_metrics_are_halved_and_mixed():
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_the_papers_curve_is_told_apart_at_full_size():
     """Alpha 0.4 is 0.48 points better than 0.5 on average, on six sets of the paper's sizes: it is always chosen.
 
@@ -276,6 +277,7 @@ def test_the_papers_curve_is_told_apart_at_full_size():
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_equal_alphas_are_rarely_told_apart():
     """If all alphas are equally good, another one than 0.5 is recommended in at most 5 % of the runs, and chance."""
     rng = np.random.default_rng(0)
@@ -290,6 +292,7 @@ def test_equal_alphas_are_rarely_told_apart():
 
 
 @pytest.mark.slow
+@pytest.mark.simulation
 def test_no_regret_rarely_loses_more_than_its_margin():
     """On a straight curve of 1000 images, no-regret loses more than its margin in at most 5 % of the runs.
 

@@ -44,7 +44,11 @@ def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
     folder = demo_home / "wise-demo"
     names = {path.name for path in folder.iterdir()}
     checkpoints = {"zeroshot.safetensors", "finetuned.safetensors"}
-    assert names == checkpoints | {"results.jsonl", "sweep.png", "report.html", "recipe.toml", "recipe.json"}
+    assert names == checkpoints | {"results.jsonl", "results.answers", "sweep.png"} | {
+        "report.html",
+        "recipe.toml",
+        "recipe.json",
+    }
     with Image.open(folder / "sweep.png") as image:
         assert image.width > 600
     printed = (demo_home / "printed.txt").read_text()
