@@ -136,7 +136,7 @@ def test_a_missing_model_is_reported(compared, lines, end, name):
         ({"columns": "0a"}, "'zs.pt + ft.pt (another mapping of classes)'"),
         ({"limit": 50, "seed": 0, "total": 50, "correct": 9}, "(--limit 50, balanced draw)' (50 images)"),
         ({"expected": 50001}, "ImageNet: 50,000 images; the complete data set has 50,001"),
-        ({"limit": 50000, "expected": 90000}, "--limit 50000): ImageNet"),
+        ({"limit": 50000, "expected": 90000}, "Random subset of at most 50000 images: ImageNet"),
         ({"bad": 3}, "ImageNet: 3 images could not be read"),
         ({"unsound": 3}, "ImageNet: 3 images had infinite or NaN outputs"),
         ({"missing": ["objectnet"]}, "imagenet-shifts that were not found: objectnet"),
