@@ -316,7 +316,7 @@ class _Set:
 
 
 def _by_patterns(data: _Set, resamples: int, seed: int) -> NDArray[np.float64] | None:
-    """Shares in resamples, float64 [R, V], of images that are told apart by which mixtures are right on them alone.
+    """Shares in resamples, float64 [R, V], where only which mixtures are right on an image counts.
 
     Drawing how often each of a few hundred patterns occurs is the same as drawing images, and many times as fast. None
     if the patterns are nearly as many as the images, or if the value is no such share.

@@ -61,6 +61,11 @@ from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawab
 from mergekit_wise.results import Analysis, Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 
+SAME_IMAGES = (
+    "is made of the same images as data sets that are reported on, so that what they report is optimistic. Choose on "
+    "other images with --select-on."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SweepReport:
@@ -294,6 +299,11 @@ class _Sweep:
             selected=selected,
             remedy="--redo measures them",
         )
+        if selected is not None and own.records[0].same_images in {
+            record.same_images for record in measured.records
+        } - {""}:
+            warned = replace(choice.recommendation, warning=f"{name} {SAME_IMAGES}")
+            choice = replace(choice, recommendation=warned)
         if estimates is not None and estimated:
             recommended, finer = by_estimates(estimates)
             choice = replace(choice, prefer=ESTIMATED, recommendation=recommended, finer=finer)

@@ -144,7 +144,7 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
 
 def _show_more(report: "SweepReport") -> None:
     from mergekit_wise.cli.console import show
-    from mergekit_wise.report.per_image_table import per_image_table, per_image_title
+    from mergekit_wise.report.per_image import per_image_table, per_image_title
     from mergekit_wise.report.terminal_tables import analysis_table, connectivity_table, ensemble_table
     from mergekit_wise.results import ENSEMBLE
 

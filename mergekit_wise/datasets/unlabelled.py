@@ -12,7 +12,7 @@ import numpy as np
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.folders import as_text, list_all_images
-from mergekit_wise.datasets.image_formats import EXTENSIONS, HEAD_BYTES, ending_of, is_image
+from mergekit_wise.datasets.image_file import is_image_file
 from mergekit_wise.datasets.webdataset import COMPRESSED, has_tars, open_all_images
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.wording import listed, plural
@@ -94,18 +94,8 @@ def _require_tar(path: Path) -> None:
             f"{path}: is an archive. Unpack it and give the folder: unzip {path} -d {path.with_suffix('')}"
         )
     if path.suffix != ".tar":
-        one = "a single image" if _is_image(path) else "no tar"
+        one = "a single image" if is_image_file(path) else "no tar"
         raise SuiteError(f"{path}: is {one}. {_EXPECTED}.")
-
-
-def _is_image(path: Path) -> bool:
-    if path.name.lower().endswith(EXTENSIONS):
-        return True
-    try:
-        with path.open("rb") as file:
-            return is_image(file.read(HEAD_BYTES), ending_of(path.name))
-    except OSError as error:
-        raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
 def _notes_on_folders(paths: Sequence[str]) -> tuple[str, ...]:

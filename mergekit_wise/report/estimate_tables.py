@@ -35,7 +35,7 @@ def estimate_title(found: Estimated) -> str:
 
 
 def choice_sentence(found: Certainty, sets: Sequence[Estimated]) -> str:
-    """Which mixture ATC would choose, and whether it is told apart from 0.5."""
+    """Which mixture ATC would choose, and whether it differs significantly from 0.5."""
     where = sets[0].title if len(sets) == 1 else f"{len(sets)} unlabelled sets together"
     start = f"By ATC on {where}, the best is {found.point} (estimated {percent(found.value)} %)"
     gain = found.gain

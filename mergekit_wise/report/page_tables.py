@@ -225,8 +225,8 @@ def _robustness(comparison: Comparison) -> Table:
         {column.name: column.title for column in comparison.columns},
         "Effective robustness",
         "Percentage points above the accuracy expected of models that were trained on the reference alone (the dashed "
-        "line in the plots). The line is taken as exact. A dagger (†) marks models outside of the range of those that "
-        "the line was fitted to: there it is an extrapolation.",
+        "line in the plots). The line is taken as exact. A dagger (†) marks models that are better or worse on "
+        "the reference than all models of the line: there it is an extrapolation.",
     )
 
 

@@ -209,12 +209,14 @@ def test_the_analysis_is_of_the_logits_and_is_kept(sides, tmp_path):
 
 
 def test_the_alpha_can_be_chosen_on_a_held_out_set(sides):
-    """A held-out set chooses alpha and counts in no average; only a set of the suite needs a correction."""
+    """A held-out set chooses alpha and counts in no average; one of the same images is warned about."""
     report = sweep(*sides, alphas=(0, 0.5, 1), suite="digits-inverted", select_on="digits-noisy", limit=LIMIT)
     assert {record.dataset for record in report.records} == {"digits-inverted"}
     assert "Noisy" in report.recommendation.reason
     assert report.choice.cross_fit is None
-    assert not report.recommendation.warning
+    assert "is made of the same images" in report.recommendation.warning
+    other = sweep(*sides, alphas=(0, 0.5, 1), suite="digits-inverted", select_on="digits-printed", limit=LIMIT)
+    assert not other.recommendation.warning
     inside = sweep(*sides, alphas=(0, 0.5, 1), suite=SUITE, select_on="digits-noisy", limit=LIMIT)
     assert inside.recommendation.alpha == report.recommendation.alpha
     assert inside.choice.cross_fit.how == "halves"

@@ -212,7 +212,7 @@ def test_a_baseline_is_for_its_reference_and_for_accuracy(compared, lines, refer
 
 @pytest.mark.parametrize(("correct", "outside"), [(900, True), (700, False)])
 def test_effective_robustness_beyond_the_fitted_models_is_marked(compared, lines, correct, outside):
-    """A model better on ImageNet than any of those that the line was fitted to is said to be extrapolated."""
+    """A model that is better on ImageNet than all models of the line has a dagger."""
     rows = [
         row | ({"correct": correct, "total": 1000} if row["dataset"] == "imagenet" else {})
         for row in lines.sweep(names=("imagenet", "imagenet-v2"))
