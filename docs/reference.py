@@ -62,7 +62,7 @@ def _row(option: Declared) -> tuple[str, str, str]:
         short = f"`{option.option.short}`, " if option.option.short else ""
         negative = "no-" if option.is_flag and option.default else ""
         name = f"{short}`{f'--{negative}{option.key} {option.metavar}'.rstrip()}`"
-    default = "required" if option.required else default_of(option)
+    default = "required" if option.is_required else default_of(option)
     return name, default and f"{default}" if default == "required" else default and f"`{default}`", option.option.help
 
 

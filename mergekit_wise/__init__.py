@@ -12,16 +12,28 @@ if TYPE_CHECKING:
     from mergekit_wise.api.compare import compare as compare
     from mergekit_wise.api.evaluate import evaluate as evaluate
     from mergekit_wise.api.finetune import finetune as finetune
+    from mergekit_wise.api.interpolate import interpolate_ as interpolate_
     from mergekit_wise.api.merge import merge as merge
     from mergekit_wise.api.predict import predict as predict
     from mergekit_wise.api.rules import rules as rules
     from mergekit_wise.api.sweep import sweep as sweep
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "calibrate", "compare", "evaluate", "finetune", "merge", "predict", "rules", "sweep"]
+__all__ = [
+    "__version__",
+    "calibrate",
+    "compare",
+    "evaluate",
+    "finetune",
+    "interpolate_",
+    "merge",
+    "predict",
+    "rules",
+    "sweep",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_") or name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"mergekit_wise.api.{name}"), name)
+    return getattr(import_module(f"mergekit_wise.api.{name.rstrip('_')}"), name)

@@ -31,7 +31,26 @@ O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
 
 Source = str | Path
-"""A checkpoint: a file, a folder, or a name to fetch. A name stays a text, a path a path."""
+"""A checkpoint: a file, a folder, a name to fetch, or a `ModelInMemory`. A name stays a text, a path a path."""
+
+
+class ModelInMemory(str):
+    """A model in memory in the place of a checkpoint's name: the text is what messages and records call it.
+
+    Attributes:
+        weights: the module, or its state dict.
+    """
+
+    weights: "torch.nn.Module | Mapping[str, torch.Tensor]"
+
+    @classmethod
+    def of(cls, weights: Any, role: str = "") -> "ModelInMemory":
+        """Call it by its class, after its `role`, such as the name of an argument."""
+        what = f"{'state dict' if isinstance(weights, Mapping) else type(weights).__name__} in memory"
+        found = cls(f"{role} ({what})" if role else what)
+        found.weights = weights
+        return found
+
 
 Numbers = str | Sequence[float]
 """Numbers as one text such as ``0:1:0.1``, or as a list."""
@@ -83,9 +102,15 @@ def _text(value: Any) -> str:
 
 
 def _source(value: Any) -> str | Path:
-    return (
-        value if isinstance(value, Path) else Path(os.fspath(value)) if isinstance(value, os.PathLike) else _text(value)
-    )
+    if isinstance(value, Path | ModelInMemory):
+        return value
+    return Path(os.fspath(value)) if isinstance(value, os.PathLike) else _text(value)
+
+
+def _model(value: Any) -> str | Path:
+    """What a checkpoint may be, and a module or a state dict as a `ModelInMemory`."""
+    is_module = callable(getattr(type(value), "state_dict", None))
+    return ModelInMemory.of(value) if is_module or isinstance(value, Mapping) else _source(value)
 
 
 def _path(value: Any) -> Path:
@@ -157,6 +182,9 @@ if TYPE_CHECKING:
         def __get__(self, instance: object, owner: type | None = None) -> Held: ...
         def __set__(self, instance: object, value: Given) -> None: ...
 
+    # Required fields have no defaults, and so no `Kind`; what they hold is a `Source`.
+    Weights = Source | torch.nn.Module | Mapping[str, torch.Tensor]
+    OptionalWeights = Kind[Source | None, str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor] | None]
     OptionalPath = Kind[Path | None, str | os.PathLike[str] | None]
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
@@ -183,6 +211,10 @@ else:
         def __call__(self) -> None:
             """Annotations accept callables only."""
 
+    _MODEL = "a path, a name, a module or a state dict"
+    _WEIGHTS = "str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor]"
+    Weights = Kind(_model, _MODEL, _WEIGHTS)
+    OptionalWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
     OptionalPath = Kind(_path, "a path", FilePath | None)
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
     Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
@@ -203,6 +235,7 @@ class Option:
         above, below: bounds of a number, neither allowed.
         default: a description of the default, if that is None.
         cli_default: the default on the command line, if it differs from the function's.
+        cli_required: whether the command line must give it, although the function has a default.
         is_argument: whether it is given by position on the command line.
         short: a short flag, ``-o``.
         envvar: an environment variable that is used if the command line gives no value.
@@ -223,6 +256,7 @@ class Option:
     below: float | None = None
     default: str = ""
     cli_default: Any = None
+    cli_required: bool = False
     is_argument: bool = False
     short: str = ""
     envvar: str = ""
@@ -253,6 +287,11 @@ class Declared:
     def key(self) -> str:
         """The name on the command line, without dashes, and in files."""
         return self.name.replace("_", "-")
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the command line must give it."""
+        return self.required or self.option.cli_required
 
     @property
     def is_flag(self) -> bool:
@@ -305,6 +344,8 @@ class Declared:
             converted: Any = convert(value)
         except (TypeError, ValueError, OverflowError):
             raise OptionError(self.name, value, f"expected {expected}.") from None
+        if isinstance(converted, ModelInMemory) and converted is not value:
+            converted = ModelInMemory.of(value, self.name)  # two modules of one class have two names
         option = self.option
         bounds = [
             (f"at least {option.minimum:,}", converted >= option.minimum) if option.minimum is not None else None,

@@ -21,11 +21,13 @@ from mergekit_wise.option_types import (
     Option,
     OptionalNames,
     OptionalPath,
+    OptionalWeights,
     Options,
     Pair,
     Paths,
     Source,
     Texts,
+    Weights,
     Words,
     declared_options,
 )
@@ -68,10 +70,12 @@ DIGITS = "digits"
 """What ``wise eval`` evaluates on by default."""
 
 # Shared by several commands.
-Zeroshot = Annotated[Source, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
-Finetuned = Annotated[Source, Option("Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")]
+Zeroshot = Annotated[Weights, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
+Finetuned = Annotated[
+    Weights, Option("Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")
+]
 AdapterBase = Annotated[
-    Source | None,
+    OptionalWeights,
     Option(
         "Checkpoint that adapters (LoRA) are applied to.",
         metavar="BASE",
@@ -81,7 +85,7 @@ AdapterBase = Annotated[
     ),
 ]
 Checkpoint = Annotated[
-    Source,
+    Weights,
     Option(
         "Checkpoint: a file, a folder, hf-hub:ORG/NAME, or open_clip's MODEL/TAG.",
         is_argument=True,
@@ -389,14 +393,14 @@ class ZeroshotOptions(Options):
         ),
     ] = "imagenet"
     head_of: Annotated[
-        Source | None,
+        OptionalWeights,
         Option(
             "Make the head for the classes that the head of this checkpoint names, in place of --classes.",
             metavar="CHECKPOINT",
             group=DATA,
             path="input",
         ),
-    ] = None
+    ] = ABSENT
     dataset: Annotated[
         str | None,
         Option(
@@ -431,7 +435,7 @@ class FinetuneOptions(Options):
     """The options of ``wise finetune``. Defaults are the paper's (section 4), augmentation that of their code."""
 
     checkpoint: Annotated[
-        Source,
+        Weights,
         Option(
             "Zero-shot model: image encoder and head (see 'wise zeroshot'), or both encoders for --objective "
             "contrastive.",
@@ -685,7 +689,7 @@ class MergeOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     output: Annotated[
-        FilePath,
+        OptionalPath,
         Option(
             "Checkpoint to write: .safetensors, or .pt, .pth, .bin, .ckpt (torch.save); beside an input folder, a name "
             "without an ending is a folder.",
@@ -693,10 +697,12 @@ class MergeOptions(Options):
             group=OUTPUT,
             short="-o",
             path="output",
+            default="a state dict in memory",
+            cli_required=True,
         ),
-    ]
+    ] = ABSENT
     _: KW_ONLY
-    base: AdapterBase = None
+    base: AdapterBase = ABSENT
     alpha: Annotated[
         float, Option("Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
     ] = 0.5
@@ -766,7 +772,7 @@ class SweepOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     _: KW_ONLY
-    base: AdapterBase = None
+    base: AdapterBase = ABSENT
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     reference: Reference = None
     alphas: Annotated[
@@ -935,7 +941,7 @@ class RulesOptions(Options):
     zeroshot: Zeroshot
     finetuned: Finetuned
     _: KW_ONLY
-    base: AdapterBase = None
+    base: AdapterBase = ABSENT
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     reference: Reference = None
     alpha: Annotated[
@@ -988,14 +994,14 @@ class PredictOptions(Options):
     ]
     _: KW_ONLY
     mix_with: Annotated[
-        Source | None,
+        OptionalWeights,
         Option(
             "Predict with the mixture of CHECKPOINT and this one, the same model after fine-tuning.",
             metavar="FINETUNED",
             group=RULES,
             path="input",
         ),
-    ] = None
+    ] = ABSENT
     alpha: Annotated[
         float | None,
         Option("Mixing coefficient of --mix-with: 0 is CHECKPOINT, 1 the other.", group=RULES, default="0.5"),
@@ -1018,7 +1024,7 @@ class PredictOptions(Options):
         ),
     ] = None
     base: Annotated[
-        Source | None,
+        OptionalWeights,
         Option(
             "Checkpoint that adapters (LoRA) are applied to.",
             metavar="BASE",
@@ -1026,7 +1032,7 @@ class PredictOptions(Options):
             default="CHECKPOINT",
             path="input",
         ),
-    ] = None
+    ] = ABSENT
     rename: Rename = EMPTY
     classnames: Annotated[
         Words | None,
@@ -1235,11 +1241,11 @@ class FetchOptions(Options):
 class VerifyOptions(Options):
     """The options of ``wise verify``."""
 
-    merged: Annotated[Source, Option("A merged checkpoint.", is_argument=True, path="input", aliases=("file",))]
+    merged: Annotated[Weights, Option("A merged checkpoint.", is_argument=True, path="input", aliases=("file",))]
     _: KW_ONLY
-    zeroshot: Annotated[Source, Option("Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
-    finetuned: Annotated[Source, Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
-    base: AdapterBase = None
+    zeroshot: Annotated[Weights, Option("Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
+    finetuned: Annotated[Weights, Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
+    base: AdapterBase = ABSENT
     fisher: Annotated[
         Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
     ] = None
@@ -1265,7 +1271,7 @@ class DiffOptions(Options):
     _: KW_ONLY
     like: Like = None
     rename: Rename = EMPTY
-    base: AdapterBase = None
+    base: AdapterBase = ABSENT
     mmap: Mmap = True
     progress: Progress = silent
 

@@ -157,7 +157,8 @@ def merge_calibrated(options: MergeOptions, calibration: CalibrateOptions) -> Ca
     The merged model is written beside the output first, for the time that it is evaluated. `calibration` says on what;
     its checkpoint and output are those of the merge. Raises what `merge` and `calibrate` raise.
     """
-    output = Path(options.output)
+    output = options.output
+    assert output is not None
     require_folder(output)
     with TemporaryDirectory(prefix=f".{output.name}-", dir=output.resolve().parent) as folder:
         merged = run(merge, replace(options, output=Path(folder) / output.name))

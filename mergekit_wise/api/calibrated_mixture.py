@@ -64,5 +64,5 @@ def before_calibration(options: SweepOptions) -> Path:
 
 def two_commands(merge: MergeOptions, calibration: CalibrateOptions) -> str:
     """The lines that merge and calibrate, to copy into a shell."""
-    merged = merge_command(replace(merge, output=calibration.checkpoint))
+    merged = merge_command(replace(merge, output=str(calibration.checkpoint)))
     return f"{merged} && {command_line('calibrate', calibration, without=_UNNEEDED)}"

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
 from mergekit_wise.api.swept import fixed_alpha_of, output_of, swept_axes
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
-from mergekit_wise.checkpoint.shards import Output
 from mergekit_wise.checkpoint.tensors import StorageArray
 from mergekit_wise.checkpoint.writing import free_bytes, uninterrupted
 from mergekit_wise.errors import NonFiniteError, UsageError
@@ -37,6 +36,7 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
+from mergekit_wise.merging.stream import Put
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.merge_command import merge_options
 from mergekit_wise.models.pair_notes import (
@@ -53,9 +53,6 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.wording import fold_names, listed, plural
-
-if TYPE_CHECKING:
-    from mergekit_wise.evaluation.recalibration import Recalibration
 
 LEAST_MEMORY = 10**6
 """Bytes; with fewer, a block is so small that its overhead is many times its work."""
@@ -105,14 +102,14 @@ class MergePreview:
 
 
 @dataclass(frozen=True, slots=True)
-class _Merge:
-    """A merge whose inputs are open and whose plan is made."""
+class OpenMerge:
+    """A merge whose inputs are open and whose plan is made; `place` is None where nothing is written."""
 
     options: MergeOptions
     pair: Pair
     fishers: Fishers | None
     plan: tuple[TensorPlan, ...]
-    place: Place
+    place: Place | None
     metadata: dict[str, str]
     notes: tuple[str, ...]
 
@@ -124,8 +121,12 @@ class _Merge:
 
 
 @takes(MergeOptions)
-def merge(options: MergeOptions) -> MergeReport:
+def merge(options: MergeOptions) -> MergeReport | Any:
     """Write ``(1 - alpha) * zeroshot + alpha * finetuned`` to `output` (WiSE-FT, Eq. 1).
+
+    Without `output`, nothing is written, and the result is the merged weights as a `StateDict`, on the device of the
+    inputs, with the bytes that the file would hold; with it, the result is a `MergeReport`. Inputs are files, modules
+    or state dicts in any combination.
 
     The name of the output decides about its format: ``.safetensors``, or that of torch.save (``.pt``, ``.pth``,
     ``.bin``, ``.ckpt``). Beside a source that is a folder, a name without an ending is a folder.
@@ -140,6 +141,10 @@ def merge(options: MergeOptions) -> MergeReport:
         NonFiniteError: mixing produced infinities or NaN from finite numbers.
         OutputError: the output cannot be written, or is an input.
     """
+    if options.output is None:
+        from mergekit_wise.api.state_dict import merged_state  # torch, which merging files does without
+
+        return merged_state(options)
     return _merge([options])[0]
 
 
@@ -155,7 +160,7 @@ def merge_each(options: MergeOptions, alphas: Sequence[float]) -> tuple[MergeRep
 
 def merge_points(options: MergeOptions, points: Sequence[Point]) -> tuple[MergeReport, ...]:
     """What `merge` does, for every point of a sweep; the output's path is a pattern for `output_of`."""
-    pattern = str(Path(options.output))
+    pattern = str(options.output)
     paths = {point: output_of(pattern, point) for point in points}
     if len(set(paths.values())) < len(paths):
         raise UsageError(f"--save {pattern}: several mixtures would have one name. Take values with fewer digits.")
@@ -188,9 +193,12 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]
 @takes(MergeOptions)
 def preview(options: MergeOptions) -> MergePreview:
     """What `merge` would do with the same arguments; reads headers only and writes nothing. Raises what it raises."""
-    output = Path(options.output)
+    output = options.output
+    if output is None:
+        raise UsageError("A preview is of a file: give `output`.")
     require_folder(output)
-    with _opened(options) as job:
+    with opened_merge(options) as job:
+        assert job.place is not None
         plan = files_of(job.place.weights, options, job.plan, job.metadata)
         require_apart(plan, job.sources)
         return MergePreview(job.plan, plan.size, len(plan.files), free_bytes(output.resolve().parent), job.notes)
@@ -228,35 +236,31 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
     began = time.perf_counter()
     first = requests[0]
     for request in requests:
-        require_folder(Path(request.output))
-    backend = open_backend(first.device, _budget(first))
+        assert request.output is not None
+        require_folder(request.output)
+    backend = open_backend(first.device, memory_budget(first))
     with ExitStack() as stack:
-        job = stack.enter_context(_opened(first))
-        jobs = [job, *(_with_rules_of(job, request) for request in requests[1:])]
+        job = stack.enter_context(opened_merge(first))
         mixer = Mixer(job.pair, backend, job.fishers)
-        statistics = _recalibration(job)
-        recalibrated: list[Mapping[str, StorageArray]] = [{} for _ in jobs]
-        if statistics is not None:
-            found = [statistics.statistics(mixer, each.plan, first.progress) for each in jobs]
-            recalibrated = [each.tensors for each in found]
-            jobs = [
-                replace(
-                    each,
-                    metadata=statistics.with_record(each.metadata, theirs),
-                    notes=(*each.notes, *statistics.notes(theirs)),
-                )
-                for each, theirs in zip(jobs, found, strict=True)
-            ]
+        planned = [job, *(_with_rules_of(job, request) for request in requests[1:])]
+        jobs, recalibrated = with_statistics(planned, mixer)
         with uninterrupted():
-            plans = [stack.enter_context(placed(each.place, each.options, each.plan, each.metadata)) for each in jobs]
+            places = [each.place for each in jobs if each.place is not None]
+            plans = [
+                stack.enter_context(placed(place, each.options, each.plan, each.metadata))
+                for each, place in zip(jobs, places, strict=True)
+            ]
             for each, plan in zip(jobs, plans, strict=True):
                 require_apart(plan, each.sources)
             outputs = [stack.enter_context(writing_output(plan)) for plan in plans]
-        sinks = [_sink(*work) for work in zip(jobs, plans, outputs, recalibrated, strict=True)]
+        sinks = [
+            sink_of(each, [info.name for info in plan.infos], output.put, tensors)
+            for each, plan, output, tensors in zip(jobs, plans, outputs, recalibrated, strict=True)
+        ]
         outcomes = stream(mixer, sinks, first.progress)
         if not first.allow_non_finite:
             for outcome in outcomes:
-                _require_finite(outcome)
+                require_finite(outcome)
         for output, tensors in zip(outputs, recalibrated, strict=True):
             for name, data in tensors.items():
                 output.put(name, 0, data)
@@ -266,7 +270,7 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
 
 
 @contextmanager
-def _opened(options: MergeOptions) -> Iterator[_Merge]:
+def opened_merge(options: MergeOptions) -> Iterator[OpenMerge]:
     """Open the inputs, check that they fit, and plan."""
     rules = merge_rules(options)
     with ExitStack() as stack:
@@ -296,60 +300,76 @@ def opened_fishers(options: MergeOptions | SweepOptions, pair: Pair) -> Iterator
         yield open_fishers(pair, *names, options.fisher_floor)
 
 
-def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers | None) -> _Merge:
+def _planned(options: MergeOptions, pair: Pair, rules: Rules, fishers: Fishers | None) -> OpenMerge:
     """Plan a merge of open inputs."""
     plan = make_plan(pair, rules)
-    place = place_of(options, pair, plan)
+    place = None if options.output is None else place_of(options, pair, plan)
     metadata, disputed = describe(pair, plan, rules, fishers)
     notes = (
         *(*notes_on_reading(pair), *disputed, *notes_on_order(pair)),
         *notes_on_preprocessing(pair, described_by(pair, plan)),
-        *(*place.notes, *notes_on_plan(pair, rules, plan)),
+        *(() if place is None else place.notes),
+        *notes_on_plan(pair, rules, plan),
     )
-    return _Merge(options, pair, fishers, plan, place, metadata, notes)
+    return OpenMerge(options, pair, fishers, plan, place, metadata, notes)
 
 
-def _with_rules_of(job: _Merge, options: MergeOptions) -> _Merge:
+def _with_rules_of(job: OpenMerge, options: MergeOptions) -> OpenMerge:
     """The same inputs with other options."""
     return _planned(options, job.pair, merge_rules(options), job.fishers)
 
 
-def _recalibration(job: _Merge) -> "Recalibration | None":
-    options = job.options
+def with_statistics(
+    jobs: Sequence[OpenMerge], mixer: Mixer
+) -> tuple[Sequence[OpenMerge], Sequence[Mapping[str, StorageArray]]]:
+    """The jobs, and the batch-norm statistics of each if they are recalibrated, which its metadata and notes name."""
+    options = jobs[0].options
     if options.recalibrate is None:
-        return None
+        return jobs, [{} for _ in jobs]
     from mergekit_wise.evaluation.recalibration import open_recalibration  # torch, which merging does without
 
-    return open_recalibration(options, job.pair, job.plan)
+    recalibration = open_recalibration(options, jobs[0].pair, jobs[0].plan)
+    found = [recalibration.statistics(mixer, each.plan, options.progress) for each in jobs]
+    described = [
+        replace(
+            each,
+            metadata=recalibration.with_record(each.metadata, theirs),
+            notes=(*each.notes, *recalibration.notes(theirs)),
+        )
+        for each, theirs in zip(jobs, found, strict=True)
+    ]
+    return described, [each.tensors for each in found]
 
 
-def _sink(job: _Merge, plan: OutputPlan, output: Output, recalibrated: Mapping[str, StorageArray]) -> Sink:
+def sink_of(job: OpenMerge, names: Sequence[str], put: Put, recalibrated: Mapping[str, StorageArray]) -> Sink:
     """Takes all tensors of an output but those that are recalibrated, which are mixed for their statistics alone."""
     by_name = {step.info.name: step for step in job.plan}
 
-    def put(name: str, start: int, data: StorageArray) -> None:
+    def put_mixed(name: str, start: int, data: StorageArray) -> None:
         if name not in recalibrated:
-            output.put(name, start, data)
+            put(name, start, data)
 
-    return Sink([by_name[info.name] for info in plan.infos], put if recalibrated else output.put)
+    return Sink([by_name[name] for name in names], put_mixed if recalibrated else put)
 
 
 def _report(
-    job: _Merge, plan: OutputPlan, outcomes: tuple[Outcome, ...], notes: tuple[str, ...], seconds: float
+    job: OpenMerge, plan: OutputPlan, outcomes: tuple[Outcome, ...], notes: tuple[str, ...], seconds: float
 ) -> MergeReport:
-    output = Path(job.options.output)
+    output, place = job.options.output, job.place
+    assert output is not None
+    assert place is not None
     return MergeReport(
-        output if plan.index is None or job.place.folder is not None else output.with_name(plan.index.name),
+        output if plan.index is None or place.folder is not None else output.with_name(plan.index.name),
         job.options.alpha,
         plan.size,
         outcomes,
         relative_distance(outcomes),
-        (*job.notes, *notes, *_notes(job.pair, outcomes, recalibrated=job.options.recalibrate is not None)),
+        (*job.notes, *notes, *notes_on_outcomes(job, outcomes)),
         seconds,
     )
 
 
-def _budget(options: MergeOptions) -> int:
+def memory_budget(options: MergeOptions) -> int:
     """The bytes of ``--memory``. Raises UsageError if they are too few for any merge."""
     budget = parse_size(options.memory, "--memory")
     if budget < LEAST_MEMORY:
@@ -364,7 +384,7 @@ def notes_on_memory(options: MergeOptions, backend: Backend, plan: Sequence[Tens
         yield f"--memory {options.memory} allows blocks of {backend.block:,} elements only, which takes minutes longer"
 
 
-def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
+def require_finite(outcomes: tuple[Outcome, ...]) -> None:
     """Raise NonFiniteError if mixing produced infinities or NaN from finite numbers."""
     broken = [outcome for outcome in outcomes if outcome.statistics.broken]
     if broken:
@@ -375,8 +395,9 @@ def _require_finite(outcomes: tuple[Outcome, ...]) -> None:
         )
 
 
-def _notes(pair: Pair, outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> Iterator[str]:
+def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
     """What the user should know of the result."""
+    pair = job.pair
     if all(outcome.source == "equal" for outcome in outcomes):
         yield SAME
     rounded = [o for o in outcomes if o.source == "mixed" and not o.statistics.moved and differ_in_dtype(pair, o.name)]
@@ -391,5 +412,5 @@ def _notes(pair: Pair, outcomes: tuple[Outcome, ...], *, recalibrated: bool) -> 
         names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)
         yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
     mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
-    if mixed and not recalibrated:
+    if mixed and job.options.recalibrate is None:
         yield BATCH_NORM

@@ -22,7 +22,7 @@ from mergekit_wise.models.merge_command import command_line
 from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import has_text_tower
 from mergekit_wise.models.pairing import match, open_pair
-from mergekit_wise.option_types import run
+from mergekit_wise.option_types import Weights, run
 from mergekit_wise.options import SweepOptions, ZeroshotOptions
 from mergekit_wise.wording import fold_names, listed, plural
 
@@ -40,7 +40,7 @@ class ZeroShot:
         notes: on how it was made.
     """
 
-    source: str | Path
+    source: Weights
     command: str = ""
     notes: tuple[str, ...] = ()
 

@@ -32,7 +32,8 @@ def place_of(options: MergeOptions, pair: Pair, steps: tuple[TensorPlan, ...]) -
 
     Raises OutputError if the name asks for a format that is not written.
     """
-    output = Path(options.output)
+    output = options.output
+    assert output is not None
     sides = (pair.finetuned, pair.zeroshot)
     if described_by(pair, steps) == "zeroshot":
         sides = (pair.zeroshot, pair.finetuned)

@@ -39,7 +39,7 @@ from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.unlabelled import open_unlabelled
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.models.source import open_source
-from mergekit_wise.option_types import Declared, run, takes
+from mergekit_wise.option_types import Declared, Weights, run, takes
 from mergekit_wise.options import (
     FinetuneOptions,
     RecipeOptions,
@@ -287,7 +287,7 @@ class _Recipe:
         return ReportOptions([self.results], output=self._output("report", "report.html"), **given)
 
 
-def _digest_of_checkpoint(source: str | Path) -> list[str]:
+def _digest_of_checkpoint(source: Weights) -> list[str]:
     """SHA-256 of each of a checkpoint's files, whatever their names. Raises CheckpointError."""
     checkpoint = open_source(source)
     with closing(checkpoint):

@@ -55,7 +55,7 @@ from mergekit_wise.models.pair_notes import (
     template,
 )
 from mergekit_wise.models.pairing import open_pair
-from mergekit_wise.option_types import run, takes
+from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
 from mergekit_wise.results import Analysis, Record, append_records, choice_of, is_new, read_choices
@@ -376,14 +376,14 @@ def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
         raise UsageError("--cross-fit leave-one-out needs at least two shifts. Name more with --suite.")
 
 
-def _name_of(given: str | Path, pair: Pair) -> str:
+def _name_of(given: Weights, pair: Pair) -> str:
     """The name of the zero-shot checkpoint as it was given, also where a head was made for it."""
-    return Path(given).name if pair.zeroshot.path.name == WITH_HEAD else pair.zeroshot.path.name
+    return Path(str(given)).name if pair.zeroshot.path.name == WITH_HEAD else pair.zeroshot.path.name
 
 
 def _unused_name(options: SweepOptions) -> str:
     """A name for the recommended mixture that is not that of an input."""
-    inputs = {Path(source).name for source in (options.zeroshot, options.finetuned)}
+    inputs = {Path(str(source)).name for source in (options.zeroshot, options.finetuned)}
     return next(
         name for name in ("merged.safetensors", "wise-ft.safetensors", "mixture.safetensors") if name not in inputs
     )

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from mergekit_wise.merging.mixing import blocks
 from mergekit_wise.merging.provenance import read_calibrations
 from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
-from mergekit_wise.option_types import takes
+from mergekit_wise.option_types import Weights, takes
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
 from mergekit_wise.wording import listed
@@ -79,7 +78,7 @@ def verify(options: VerifyOptions) -> Verdict:
     """
     with ExitStack() as stack:
 
-        def opened(source: str | Path) -> Checkpoint:
+        def opened(source: Weights) -> Checkpoint:
             checkpoint = open_source(source, mmap=options.mmap)
             stack.enter_context(closing(checkpoint))
             return checkpoint

@@ -63,7 +63,7 @@ def _made(table: str, given: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
     make, only_here = COMMANDS[table]
     flags = {flag.name: bool(given.get(flag.name, flag.default)) for flag in only_here}
     declared = [option for option in options_of(table).values() if option.name not in flags]
-    missing = [option for option in declared if option.required and option.name not in given]
+    missing = [option for option in declared if option.is_required and option.name not in given]
     if missing:
         raise UsageError(_missing(table, missing))
     defaults = {o.name: o.option.cli_default for o in declared if o.option.cli_default is not None}
@@ -86,8 +86,8 @@ def usage(table: str) -> list[str]:
     pieces = []
     for option in options_of(table).values():
         if option.option.is_argument:
-            pieces.append(_names(option) if option.required else f"[{_names(option)}]")
-        elif option.required:
+            pieces.append(_names(option) if option.is_required else f"[{_names(option)}]")
+        elif option.is_required:
             pieces.append(f"{_flags(option)[0]} {option.metavar}")
     return [*pieces, "[OPTIONS]"]
 
@@ -187,7 +187,7 @@ def default_of(option: Declared) -> str:
 def _meaning(option: Declared) -> str:
     """The help of an option with its default, or that it is required."""
     default = default_of(option)
-    extra = "required" if option.required else f"default: {default}" if default else ""
+    extra = "required" if option.is_required else f"default: {default}" if default else ""
     return f"{option.option.help}{f'  [{extra}]' if extra else ''}"
 
 

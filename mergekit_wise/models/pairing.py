@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
@@ -16,16 +15,17 @@ from mergekit_wise.models.families import is_buffer, layout_of, related, transla
 from mergekit_wise.models.head_names import with_one_order
 from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.source import as_weights, open_file
+from mergekit_wise.option_types import Weights
 from mergekit_wise.wording import fold_names, listed, plural
 
 
 @contextmanager
 def open_pair(
-    zeroshot: str | Path,
-    finetuned: str | Path,
+    zeroshot: Weights,
+    finetuned: Weights,
     naming: Naming = AS_ZEROSHOT,
     *,
-    base: str | Path | None = None,
+    base: "Weights | None" = None,
     mmap: bool = True,
     to_evaluate: bool = False,
 ) -> Iterator[tuple[Checkpoint, Checkpoint, Naming]]:

@@ -14,7 +14,9 @@ from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
 from mergekit_wise.models.head_names import with_declared_names
+from mergekit_wise.models.in_memory import open_in_memory
 from mergekit_wise.models.open_clip_configs import configs
+from mergekit_wise.option_types import ModelInMemory, Weights
 from mergekit_wise.wording import did_you_mean, shown
 
 HUB = "hf-hub:"
@@ -30,7 +32,7 @@ _HUB_URL = re.compile(r"(?:https?://(?:www\.)?(?:huggingface\.co|hf\.co)|hf:/)/(
 """The address of a repository of the hub in a browser."""
 
 
-def open_source(source: str | Path, *, mmap: bool = True) -> Checkpoint:
+def open_source(source: Weights, *, mmap: bool = True) -> Checkpoint:
     """Open the weights of a model: what `open_file` opens, with scaled float8 weights as float32.
 
     Raises CheckpointError, also for what is no weights by itself: an adapter, parts of quantized weights, low-rank
@@ -53,13 +55,17 @@ def as_weights(checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def open_file(source: str | Path, *, mmap: bool = True) -> Checkpoint:
+def open_file(source: Weights, *, mmap: bool = True) -> Checkpoint:
     """Open a checkpoint as it is; nothing in it is dequantized or refused.
 
     It is downloaded if it is ``hf-hub:ORG/NAME`` or open_clip's ``MODEL/PRETRAINED``. ``FILE::state.model_ema`` names
-    an entry of a file of torch's. A path that exists is always that path. The configuration and the class names that
-    the source declares are put into the checkpoint's metadata, which merged files inherit. Raises CheckpointError.
+    an entry of a file of torch's. A path that exists is always that path. A `ModelInMemory` is read where it is. The
+    configuration and the class names that the source declares are put into the checkpoint's metadata, which merged
+    files inherit. Raises CheckpointError.
     """
+    if isinstance(source, ModelInMemory):
+        return with_declared_names(with_declared_config(open_in_memory(source)))
+    assert isinstance(source, str | Path)
     source, entry = split_entry(source)
     path = locate(source)
     pretrained = path != Path(source) and not str(source).startswith(HUB)

@@ -109,7 +109,7 @@ def command_line(options, values):
 
 def required(options, but=None):
     """Values without which a command cannot run, except for one."""
-    return {name: placeholder(option) for name, option in options.items() if option.required and name != but}
+    return {name: placeholder(option) for name, option in options.items() if option.is_required and name != but}
 
 
 def placeholder(option):

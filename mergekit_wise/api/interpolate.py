@@ -1,0 +1,39 @@
+"""Sets the weights of a module in place to a mixture of two models."""
+
+from typing import Any, TypeVar
+
+import torch
+
+from mergekit_wise.api.merge import merge
+from mergekit_wise.merging.torch_backend import as_tensor
+from mergekit_wise.models.pairing import match, open_pair
+from mergekit_wise.option_types import ModelInMemory, Weights
+
+Module = TypeVar("Module", bound=torch.nn.Module)
+
+
+@torch.no_grad()
+def interpolate_(module: Module, zeroshot: Weights, finetuned: Weights, alpha: float = 0.5, **rules: Any) -> Module:
+    """Set the weights of `module` to ``(1 - alpha) * zeroshot + alpha * finetuned`` (WiSE-FT, Eq. 1); returns it.
+
+    The values are those that a merged file holds, in the module's own dtypes and on its device. The module may be one
+    of the two models: nothing is set before everything is mixed, and nothing at all if that fails.
+
+    Args:
+        module: with the tensors of the mixture, under the names of any library that `merge` knows.
+        zeroshot: the zero-shot model: a file, a module or a state dict.
+        finetuned: the same model after fine-tuning, in the same forms.
+        alpha: the mixing coefficient; 0 is the zero-shot model, 1 the fine-tuned one.
+        rules: other arguments of `merge`, such as ``alpha_for`` and ``keep``; not ``output``.
+
+    Raises:
+        WiseError: as `merge` does; MismatchError if the mixture does not fit the module.
+    """
+    merged = ModelInMemory.of(merge(zeroshot, finetuned, alpha=alpha, **rules), "the mixture")
+    with open_pair(ModelInMemory.of(module, "module"), merged) as (own, mixture, _):
+        pair = match(own, mixture)
+        # Names may be translated, but their order is that of the module's state dict, which shares its memory.
+        for (name, _), target in zip(own.tensors.items(), module.state_dict().values(), strict=False):
+            stored = pair.finetuned
+            target.copy_(as_tensor(stored.info(name), stored.read(name)).to(target.device))
+    return module

@@ -1,0 +1,78 @@
+"""A model in memory as a checkpoint: its tensors are read where they are. Imports torch for such models alone."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mergekit_wise.checkpoint import Checkpoint, TensorInfo
+from mergekit_wise.checkpoint.mapped import MappedFile
+from mergekit_wise.checkpoint.tensors import BY_TORCH, StorageArray, Tensor, check_name
+from mergekit_wise.checkpoint.wrappers import without_wrappers
+from mergekit_wise.errors import CheckpointError
+from mergekit_wise.option_types import ModelInMemory
+from mergekit_wise.wording import shown
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTensor(Tensor):
+    """A torch tensor, dense and 1-D, on any device; what is read are its values at that moment."""
+
+    elements: "torch.Tensor"
+
+    @property
+    def files(self) -> tuple[MappedFile, ...]:
+        """None."""
+        return ()
+
+    def read(self, start: int, stop: int) -> StorageArray:
+        """A view on the CPU, a copy from another device."""
+        from mergekit_wise.merging.torch_backend import as_stored
+
+        return as_stored(self.info.name, self.elements[start:stop])[1]
+
+
+def open_in_memory(source: ModelInMemory) -> Checkpoint:
+    """The tensors of a module or a state dict, which may change until they are read; the module stays as it is.
+
+    Tensors that do not lie densely are copied. Raises CheckpointError for entries that are no tensors, or whose values
+    are not there.
+    """
+    state = source.weights if isinstance(source.weights, Mapping) else source.weights.state_dict()
+    tensors: dict[str, Tensor] = {name: _tensor(source, name, value) for name, value in state.items()}
+    if not tensors:
+        raise CheckpointError(f"{source}: has no tensors.")
+    facts = "".join(f"{name} {each.info.dtype} {each.info.shape}\n" for name, each in tensors.items())
+    digest = hashlib.sha256(facts.encode()).hexdigest()
+    return without_wrappers(Checkpoint(Path(source), "in memory", tensors, {}, digest))
+
+
+def _tensor(source: ModelInMemory, name: Any, value: Any) -> LiveTensor:
+    import torch
+
+    if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+        what = f"of type {type(value).__name__}" if isinstance(name, str) else "whose name is no text"
+        raise CheckpointError(
+            f"{source}: holds {shown(str(name))!r}, an entry {what}, where only tensors are expected. Give the state "
+            "dict alone, such as checkpoint['state_dict']."
+        )
+    dtype = BY_TORCH.get(str(value.dtype).removeprefix("torch."))
+    if dtype is None or value.layout != torch.strided or value.device.type == "meta":
+        raise CheckpointError(
+            f"{source}: {shown(name)!r} is {_described(value)}, whose elements cannot be read. Load the weights, in "
+            "ordinary tensors, before."
+        )
+    try:
+        check_name(name)
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}.") from None
+    return LiveTensor(TensorInfo(name, dtype, tuple(value.shape)), value.detach().contiguous().reshape(-1))
+
+
+def _described(tensor: "torch.Tensor") -> str:
+    where = " on the meta device" if tensor.device.type == "meta" else ""
+    return f"a tensor of dtype {tensor.dtype} and layout {tensor.layout}{where}"
