@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -59,9 +59,10 @@ class Mixture:
         template: Checkpoint,
         file: Callable[[], AbstractContextManager[Path]],
         state_dict: Callable[[], Mapping[str, torch.Tensor]],
+        into: Callable[[torch.nn.Module], object],
     ) -> None:
         self.variant, self.template = variant, template
-        self._open_file, self._make_state = file, state_dict
+        self._open_file, self._make_state, self._set = file, state_dict, into
         self._file: Path | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
         self._stack = ExitStack()
@@ -91,7 +92,13 @@ class Mixture:
             self._state = self._make_state()
         return self._state
 
+    def into(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The module with the weights of the mixture, set in place; see `api.interpolate`."""
+        self._set(module)
+        return module
 
+
+@runtime_checkable
 class TaskEvaluator(Protocol):
     """Measures one model of a task after the other.
 
