@@ -142,6 +142,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             "Name what to evaluate on with --suite ('wise suites' lists the suites), what evaluates with --command, or "
             "where to write with --save."
         )
+    evaluator = open_own_evaluator(options, options.zeroshot) if own else None
     axes = swept_axes(options)
     if options.plot is not None:
         _require_plot(options.plot, options, is_grid=len(axes) > 1)
@@ -159,7 +160,6 @@ def sweep(options: SweepOptions) -> SweepReport:
     with ExitStack() as stack:
         ranks, _ = stack.enter_context(joined(options.device))
         images = () if calibration is None else (require_calibratable(calibration, ranks),)
-        evaluator = open_own_evaluator(options, options.zeroshot) if own else None
         zeroshot = ZeroShot(options.zeroshot)
         if not own:
             zeroshot = stack.enter_context(zero_shot_side(options, naming, rules))
