@@ -6,14 +6,17 @@ This module knows nothing of how captions are stored, nor of models.
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.subsets import image_within, subset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import plural, shown
 
@@ -71,6 +74,10 @@ class CaptionedImages:
             notes=self.notes,
         )
 
+    def renamed(self, name: str) -> "CaptionedImages":
+        """The same under another name."""
+        return replace(self, name=name, title=name)
+
     @property
     def fingerprint(self) -> str:
         """The first 16 hex digits of a SHA-256 over the images, as in `fingerprint`, and all captions."""
@@ -78,6 +85,29 @@ class CaptionedImages:
         for captions in self.captions:
             digest.update("\n".join(("", str(len(captions)), *captions)).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
+
+
+def captioned_subset(found: CaptionedImages, rows: NDArray[np.int64]) -> CaptionedImages:
+    """The images with the indices `rows`, int64 [n], in that order, with their captions."""
+    part = subset(found.images, rows)
+    assert part.size is not None
+    captions = tuple(found.captions[row] for row in rows.tolist())
+    return replace(found, image=part.image, sample=part.sample, size=part.size, captions=captions)
+
+
+def limited_captions(found: CaptionedImages, count: int, seed: int = 0) -> CaptionedImages:
+    """A simple random subset of `count` images with their captions, in their old order; all if there are no more.
+
+    A smaller subset is contained in a larger one with the same `seed`.
+    """
+    if count >= len(found):
+        return found
+    return captioned_subset(found, np.sort(np.random.default_rng(seed).permutation(len(found))[:count]))
+
+
+def with_pixels(found: CaptionedImages, most: int | None) -> CaptionedImages:
+    """The same with images of up to `most` pixels; None keeps the limit of `decoding.MAX_PIXELS`."""
+    return found if most is None else replace(found, image=partial(image_within, found.image, most))
 
 
 class Gathered(NamedTuple):

@@ -51,6 +51,8 @@ class Mixture:
     Attributes:
         variant: its weights: ``variant.read(name)``, ``variant.digest(name)``, ``variant.interpolated`` sets them.
         template: a checkpoint with the names, shapes and metadata of the mixture.
+        coming: the variants that will be evaluated after this one, in this order, so that what they have in common
+            need be done only once.
     """
 
     def __init__(
@@ -59,8 +61,9 @@ class Mixture:
         template: Checkpoint,
         file: Callable[[], AbstractContextManager[Path]],
         state_dict: Callable[[], Mapping[str, torch.Tensor]],
+        coming: Sequence[Variant] = (),
     ) -> None:
-        self.variant, self.template = variant, template
+        self.variant, self.template, self.coming = variant, template, coming
         self._open_file, self._make_state = file, state_dict
         self._file: Path | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
