@@ -1,6 +1,7 @@
 """A small CLIP before and after "fine-tuning", and images with captions, for the tests of retrieval."""
 
 import json
+from functools import cache
 
 import numpy as np
 import open_clip
@@ -16,19 +17,17 @@ CONFIG = {
 WORDS = ("red", "blue", "green", "dark", "bright", "small", "large", "cat", "dog", "boat", "tree", "house", "a", "the")
 
 
-def clip(seed):
-    """A random model of open_clip's, of which another seed gives a near one."""
+@cache
+def weights(seed):
+    """The state dict of a random model of open_clip's; those of two seeds are near each other."""
     torch.manual_seed(0)
-    model = open_clip.CLIP(**CONFIG).eval()
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in model.parameters():
-        parameter.data += 0.05 * torch.randn(parameter.shape, generator=generator)
-    return model
+    state, generator = open_clip.CLIP(**CONFIG).state_dict(), torch.Generator().manual_seed(seed)
+    return {name: tensor + 0.05 * torch.randn(tensor.shape, generator=generator) for name, tensor in state.items()}
 
 
 def write_clip(path, seed, frozen=()):
     """Save the model with its configuration; tensors whose names begin with `frozen` are those of seed 0."""
-    first, state = clip(0).state_dict(), clip(seed).state_dict()
+    first, state = weights(0), weights(seed)
     state = {name: first[name] if name.startswith(tuple(frozen)) else tensor for name, tensor in state.items()}
     config = {"model_cfg": CONFIG, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.5] * 3}}
     save_file({n: t.clone().contiguous() for n, t in state.items()}, path, {"open_clip_config": json.dumps(config)})
@@ -51,16 +50,16 @@ def write_captions(folder, images=20, name="flickr.csv", seed=0):
     return folder / name
 
 
-def mixed(alpha, first, second):
-    """The mixture as open_clip's own model."""
-    model, ours, theirs = clip(0), clip(first).state_dict(), clip(second).state_dict()
-    model.load_state_dict({name: (1 - alpha) * ours[name] + alpha * theirs[name] for name in ours})
-    return model
+def mixed(alpha, first=0, second=1):
+    """The weights of a mixture."""
+    return {name: (1 - alpha) * tensor + alpha * weights(second)[name] for name, tensor in weights(first).items()}
 
 
 @torch.no_grad()
-def places_by_hand(model, samples, captions):
+def places_by_hand(state, samples, captions):
     """Places of the first right candidate, one image and one text at a time: of each image, and of each caption."""
+    model = open_clip.CLIP(**CONFIG).eval()
+    model.load_state_dict(state)
     transform = open_clip.image_transform(32, is_train=False, mean=(0.5,) * 3, std=(0.5,) * 3)
     tokenizer = open_clip.SimpleTokenizer(context_length=12)
     images = [model.encode_image(transform(Image.open(path))[None], normalize=True)[0] for path in samples]
