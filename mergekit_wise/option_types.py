@@ -113,6 +113,11 @@ def _model(value: Any) -> str | Path:
     return ModelInMemory.of(value) if is_module or isinstance(value, Mapping) else _source(value)
 
 
+def _evaluator(value: Any) -> Any:
+    """The name of an evaluator, or a function as it is."""
+    return value if callable(value) else _text(value)
+
+
 def _path(value: Any) -> Path:
     return Path(value) if isinstance(value, os.PathLike) else Path(_text(value))
 
@@ -190,6 +195,7 @@ if TYPE_CHECKING:
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
+    OptionalEvaluator = Kind[Any, str | Callable[..., Any] | None]
 else:
 
     @dataclass(frozen=True, slots=True)
@@ -220,6 +226,7 @@ else:
     Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
     OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None, several=True)
     Dtype = Kind(_text, "the name of a dtype", str | None)
+    OptionalEvaluator = Kind(_evaluator, "the name of an evaluator, or a function", "str | Callable[[Any], Any] | None")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from mergekit_wise.option_types import (
     Files,
     Numbers,
     Option,
+    OptionalEvaluator,
     OptionalNames,
     OptionalPath,
     OptionalWeights,
@@ -284,15 +285,47 @@ SUITE = Option(
     path="input",
     completes="suites",
 )
-Reference = Annotated[
+REFERENCE = Option(
+    "Data set, folder or TOML file to use as the reference; the data sets of --suite count as shifts.",
+    metavar="NAME",
+    group=DATA,
+    default="the suite's own",
+    path="input",
+    completes="data sets",
+)
+Reference = Annotated[Source | None, REFERENCE]
+ReferenceOfTask = Annotated[
     Source | None,
+    replace(
+        REFERENCE, help=f"{REFERENCE.help} With --command or --evaluator: the name of one of the data sets it reports."
+    ),
+]
+Command = Annotated[
+    str | None,
     Option(
-        "Data set, folder or TOML file to use as the reference; the data sets of --suite count as shifts.",
-        metavar="NAME",
-        group=DATA,
-        default="the suite's own",
-        path="input",
-        completes="data sets",
+        "Evaluate any task: run this command line for every model, without a shell. {file} is the merged file; the "
+        'last JSON object that the command prints is its result: {"correct": 812, "total": 1000}, {"score": 0.43} or '
+        '{"items": [0.2, 1, ...]}, or several of these by the names of data sets.',
+        metavar="COMMAND",
+        group=MEASURE,
+    ),
+]
+Evaluator = Annotated[
+    OptionalEvaluator,
+    Option(
+        "Evaluate with an evaluator that an installed package provides, or in Python with a function of a model's "
+        "weights: a state dict, or a module if the model is one.",
+        metavar="NAME[:ARGUMENT]",
+        group=MEASURE,
+    ),
+]
+EvaluatorVersion = Annotated[
+    str | None,
+    Option(
+        "Any text that changes when the results of --command or --evaluator would: other data, other settings. Earlier "
+        "results with another text are not reused.",
+        metavar="TEXT",
+        group=MEASURE,
     ),
 ]
 Strict = Annotated[bool, Option("Fail if a data set of the suite is missing.", group=DATA)]
@@ -737,7 +770,10 @@ class EvalOptions(Options):
     checkpoint: Checkpoint
     suite: Annotated[OptionalNames, replace(SUITE, default=DIGITS)] = ABSENT
     _: KW_ONLY
-    reference: Reference = None
+    reference: ReferenceOfTask = None
+    command: Command = None
+    evaluator: Evaluator = ABSENT
+    evaluator_version: EvaluatorVersion = None
     data: DataRoot = ABSENT
     strict: Strict = False
     classnames: ClassNames = None
@@ -774,7 +810,10 @@ class SweepOptions(Options):
     _: KW_ONLY
     base: AdapterBase = ABSENT
     suite: Annotated[OptionalNames, SUITE] = ABSENT
-    reference: Reference = None
+    reference: ReferenceOfTask = None
+    command: Command = None
+    evaluator: Evaluator = ABSENT
+    evaluator_version: EvaluatorVersion = None
     alphas: Annotated[
         Numbers | None,
         Option(

@@ -27,7 +27,8 @@ class Answers:
         same_images: equal for data sets made of the same images, whose indices then name the same ones; else empty.
         classes: int32 [V, N], predicted classes; -1 for no prediction, which is never right.
         numbers: float32 [V, 4, N], the `NUMBERS` of the softmax over the data set's classes, where the logit of a class
-            is the largest of its columns; NaN for an image whose logits are not finite.
+            is the largest of its columns; NaN for an image whose logits are not finite. Where the metric is ``mean``,
+            [V, 1, N], the scores; classes are then -1.
     """
 
     dataset: str
@@ -68,7 +69,12 @@ class Answers:
 
 
 def stacked(each: Sequence[Answers]) -> Answers:
-    """The answers of several models on one data set, for the images that all of them could read."""
+    """The answers of several models on one data set, for the images that all of them could read.
+
+    If an evaluator scored the items of one model other than 0 and 1, those of all are scores.
+    """
+    if len({one.metric.kind for one in each}) > 1:
+        each = [as_scores(one) for one in each]
     shared = each[0].images
     for other in each[1:]:
         shared = np.intersect1d(shared, other.images, assume_unique=True)
@@ -81,6 +87,34 @@ def stacked(each: Sequence[Answers]) -> Answers:
         classes=np.concatenate([part.classes for part in parts]),
         numbers=np.concatenate([part.numbers for part in parts]),
     )
+
+
+def of_items(dataset: str, title: str, role: str, items: NDArray[np.float64]) -> Answers:
+    """The scores of one model for N items, float64 [N]: if all are 0 or 1, as right and wrong answers."""
+    count = len(items)
+    is_right = bool(((items == 0) | (items == 1)).all())
+    classes = np.where(items == 1, 0, -1) if is_right else np.full(count, -1)
+    numbers = np.full((1, len(NUMBERS), count), np.nan) if is_right else items[None, None]
+    return Answers(
+        dataset=dataset,
+        title=title,
+        role=role,
+        metric=Metric("top-1" if is_right else "mean"),
+        outputs=1,
+        labels=np.zeros(count, np.int64),
+        images=np.arange(count),
+        same_images="",
+        classes=classes[None].astype(np.int32),
+        numbers=numbers.astype(np.float32),
+    )
+
+
+def as_scores(answers: Answers) -> Answers:
+    """The same answers with a score for each: 1 where it is right, 0 where it is wrong."""
+    if answers.metric.kind == "mean":
+        return answers
+    scores = answers.right[:, None].astype(np.float32)
+    return replace(answers, metric=Metric("mean"), classes=np.full_like(answers.classes, -1), numbers=scores)
 
 
 def part_of_metric(metric: Metric, rows: NDArray[np.int64], images: int) -> Metric:

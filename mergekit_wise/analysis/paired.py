@@ -302,6 +302,8 @@ class _Set:
                     member[rows] = member[rows] * (len(groups) + 1) + number
                 strata = np.unique(member, return_inverse=True)[1]
                 return cls(key, answers.images, strata, _worst(right, groups), 1 / min(map(len, groups)))
+            case "mean":
+                return cls(key, answers.images, None, _mean(answers.numbers[:, 0].astype(np.float64)), 0.0)
             case _:
                 return cls(key, answers.images, None, _share(right), 1 / len(labels), right)
 

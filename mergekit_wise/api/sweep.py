@@ -29,7 +29,8 @@ from mergekit_wise.api.estimation import (
     without_labels,
 )
 from mergekit_wise.api.merge import merge, merge_points, merge_rules, opened_fishers, preview
-from mergekit_wise.api.mixtures import WITH_HEAD, match_to_measure, zero_shot_side
+from mergekit_wise.api.mixtures import WITH_HEAD, ZeroShot, match_to_measure, zero_shot_side
+from mergekit_wise.api.own_evaluation import mixture_of, open_own_evaluator, uses_own_evaluator
 from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
 from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.datasets.catalog import open_suite
@@ -38,6 +39,8 @@ from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved,
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
+from mergekit_wise.evaluation.measure_task import measure_task
+from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
@@ -54,7 +57,7 @@ from mergekit_wise.models.pair_notes import (
     notes_on_reading,
     template,
 )
-from mergekit_wise.models.pairing import open_pair
+from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
@@ -65,6 +68,9 @@ SAME_IMAGES = (
     "is made of the same images as data sets that are reported on, so that what they report is optimistic. Choose on "
     "other images with --select-on."
 )
+
+
+ITEMS = "an evaluator that gives a score for each item lets them be compared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,10 @@ class SweepReport:
 def sweep(options: SweepOptions) -> SweepReport:
     """Evaluate ``(1 - alpha) * zeroshot + alpha * finetuned`` for every alpha, in one pass over the images.
 
+    With `command` or `evaluator`, what these report is used in place of a suite, for any task: no model is built, and
+    checkpoints of any architecture are swept. A command gets the file that `merge` writes, a function a state dict; or,
+    if `zeroshot` is a module, a copy of it whose weights are set in place.
+
     `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
     those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating
     them.
@@ -126,9 +136,11 @@ def sweep(options: SweepOptions) -> SweepReport:
         WiseError: as `merge` and `evaluate` do; Unsaved also if the choice or the plot cannot be written, with the
             whole report.
     """
-    if options.suite is None and options.reference is None:
+    own = uses_own_evaluator(options)
+    if options.suite is None and options.reference is None and not own:
         raise UsageError(
-            "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
+            "Name what to evaluate on with --suite ('wise suites' lists the suites), what evaluates with --command, or "
+            "where to write with --save."
         )
     axes = swept_axes(options)
     if options.plot is not None:
@@ -139,7 +151,7 @@ def sweep(options: SweepOptions) -> SweepReport:
     calibration = calibration_of(options)
     if options.dynamic:
         require_ends(tried)
-    if options.select_on is not None:
+    if options.select_on is not None and not own:
         _require_set(options.select_on, options)
     # Processes that torchrun started can meet only once, however often is measured.
     given, rules = options, merge_rules(options)
@@ -147,7 +159,10 @@ def sweep(options: SweepOptions) -> SweepReport:
     with ExitStack() as stack:
         ranks, _ = stack.enter_context(joined(options.device))
         images = () if calibration is None else (require_calibratable(calibration, ranks),)
-        zeroshot = stack.enter_context(zero_shot_side(options, naming, rules))
+        evaluator = open_own_evaluator(options, options.zeroshot) if own else None
+        zeroshot = ZeroShot(options.zeroshot)
+        if not own:
+            zeroshot = stack.enter_context(zero_shot_side(options, naming, rules))
         options = replace(options, zeroshot=zeroshot.source)
         first, second, naming = stack.enter_context(
             open_pair(
@@ -156,19 +171,23 @@ def sweep(options: SweepOptions) -> SweepReport:
                 naming,
                 base=options.base,
                 mmap=options.mmap,
-                to_evaluate=options.like is None,
+                to_evaluate=options.like is None and not own,
             )
         )
         options = replace(options, like=KEYS[naming.like])  # for the checkpoints that are saved
-        pair, rules, unneeded = match_to_measure(first, second, rules, naming, options)
+        unneeded: tuple[str, ...] = ()
+        if own:  # any evaluator may need any tensor
+            pair = match(first, second, rules, naming, command="sweep")
+        else:
+            pair, rules, unneeded = match_to_measure(first, second, rules, naming, options)
         require_effect(axes, rules, pair.names, pair.finetuned.source)
         fishers = stack.enter_context(opened_fishers(options, pair))
         name = f"{_name_of(given.zeroshot, pair)} + {pair.finetuned.path.name}"
-        work = _Sweep(pair, rules, fishers, options, name, ranks)
+        work = _Sweep(pair, rules, fishers, options, name, ranks, evaluator)
         saves = ranks.rank == 0
         if options.output is not None:
             run(preview, work.merge(tried[0], options.output))
-            require_outside([options.output], (*_suite(options).datasets, *images))
+            require_outside([options.output], (*(() if own else _suite(options).datasets), *images))
         saved = work.save(tried) if saves else ()
         found = work.run(tried)
         added = found.measured.added
@@ -259,16 +278,24 @@ class _Sweep:
     """A pair whose mixtures are measured, again whenever some are added."""
 
     def __init__(
-        self, pair: Pair, rules: Rules, fishers: Fishers | None, options: SweepOptions, name: str, ranks: Ranks
+        self,
+        pair: Pair,
+        rules: Rules,
+        fishers: Fishers | None,
+        options: SweepOptions,
+        name: str,
+        ranks: Ranks,
+        evaluator: TaskEvaluator | None,
     ) -> None:
         self.pair, self.rules, self.options, self.name, self.ranks = pair, rules, options, name, ranks
+        self.evaluator = evaluator
         plan = make_plan(pair, rules)
         recalibration = None if options.recalibrate is None else open_recalibration(options, pair, plan)
         self._weights = InterpolatedWeights(pair, fishers, recalibration)
         self.notes: tuple[str, ...] = () if recalibration is not None else tuple(notes_on_batch_norm(pair, plan))
 
-    def merge(self, point: Point, output: str | Path) -> MergeOptions:
-        """The merge that writes the mixture at a point."""
+    def merge(self, point: Point, output: str | Path | None) -> MergeOptions:
+        """The merge that writes the mixture at a point; without an output, in memory."""
         return merge_options(self.options, with_point(self.rules, point), output)
 
     def run(self, points: Sequence[Point]) -> _Found:
@@ -297,7 +324,7 @@ class _Sweep:
             cross_fit="off" if estimated else options.cross_fit,
             select_on=name,
             selected=selected,
-            remedy="--redo measures them",
+            remedy="--redo measures them" if self.evaluator is None else ITEMS,
         )
         if selected is not None and own.records[0].same_images in {
             record.same_images for record in measured.records
@@ -334,7 +361,14 @@ class _Sweep:
             for point, rules in zip(points, every, strict=True)
         ]
         layout = template(self.pair, make_plan(self.pair, self.rules))
-        return measure(layout, variants, options, comparison, unlabelled)
+        if self.evaluator is None:
+            return measure(layout, variants, options, comparison, unlabelled)
+        merges = {rules: self.merge(point, None) for point, rules in zip(points, every, strict=True)}
+
+        def mixture(variant: Variant) -> Mixture:
+            return mixture_of(merges[variant.rules], options.results, layout, variant)
+
+        return measure_task(self.evaluator, layout, variants, mixture, options)
 
 
 def as_measurements(measured: Measured, points: Sequence[Point]) -> Measurements:
@@ -364,15 +398,18 @@ def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
         )
     if options.prefer in ERRORS and len(tried) < 2:
         raise UsageError(f"--prefer {options.prefer} compares mixtures, and one alone is evaluated. Add others.")
-    if options.prefer == "no-regret" and _suite(options).reference is not None:
-        require_finetuned(tried)
+    own = uses_own_evaluator(options)
+    if options.prefer == "no-regret":
+        has_reference = options.reference is not None if own else _suite(options).reference is not None
+        if has_reference:
+            require_finetuned(tried)
     if options.cross_fit != "leave-one-out":
         return
     if options.prefer == "reference":
         raise UsageError("--cross-fit leave-one-out leaves shifts out of the choice; --prefer reference looks at none.")
     if options.select_on is not None:
         raise UsageError("--select-on chooses on one data set alone; --cross-fit leave-one-out needs the shifts.")
-    if len(_suite(options).shifts) < 2:
+    if not own and len(_suite(options).shifts) < 2:
         raise UsageError("--cross-fit leave-one-out needs at least two shifts. Name more with --suite.")
 
 
@@ -399,6 +436,10 @@ def _write_choice(path: Path, records: Sequence[Record], choice: Choice, merge_c
 def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
     """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
     require_drawable(path)
+    if uses_own_evaluator(options):
+        if not is_grid and options.reference is None:
+            raise OutputError(f"--plot {path}: the plot needs a reference and a shift; name one with --reference.")
+        return
     suite = _suite(options)
     if not is_grid and (suite.reference is None or not suite.shifts):
         lacks = "has no shift" if suite.reference else "has no reference; name one with --reference"

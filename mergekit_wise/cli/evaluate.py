@@ -27,7 +27,10 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     def show_all(measured: "Measured") -> None:
         notes(measured.notes)
         first = measured.records[0]
-        say(f"{first.architecture}; head: {first.head}; {first.precision} on {first.device}.")
+        if first.evaluator:
+            say(f"Evaluated by {first.evaluator}.")
+        else:
+            say(f"{first.architecture}; head: {first.head}; {first.precision} on {first.device}.")
         if json:
             show_json([as_entry(record) for record in measured.records])
         else:

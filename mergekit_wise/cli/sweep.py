@@ -17,7 +17,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     from mergekit_wise.cli.evaluate import say_rest
     from mergekit_wise.cli.progress import perform
 
-    if options.suite is None and options.reference is None and options.save is not None and not options.unlabelled:
+    names = ("suite", "reference", "unlabelled", "command", "evaluator")
+    if options.save is not None and not any(getattr(options, name) for name in names):
         _save(options)
         return
     from mergekit_wise.api.sweep import SweepReport, sweep

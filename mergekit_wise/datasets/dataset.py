@@ -20,14 +20,15 @@ class Metric:
     """The number that is reported for the predictions on a data set.
 
     Attributes:
-        kind: ``top-1``, ``mean-per-class``, ``macro-f1``, ``worst-group`` (the lowest top-1 accuracy of a group), or
-            ``all-in-group`` (a group counts if all its samples are right: pm-k of videos).
+        kind: ``top-1``, ``mean-per-class``, ``macro-f1``, ``worst-group`` (the lowest top-1 accuracy of a group),
+            ``all-in-group`` (a group counts if all its samples are right: pm-k of videos), or ``mean`` (of the scores
+            that an evaluator of one's own gave the samples, which then have no classes).
         groups: indices of samples, int64 [n], by the group's name. A sample may be in several groups. The first
             sample of a group of frames is its anchor, which alone counts for pm-0.
         accepted: the classes that count as right for each sample, where images have more than one.
     """
 
-    kind: Literal["top-1", "mean-per-class", "macro-f1", "worst-group", "all-in-group"] = "top-1"
+    kind: Literal["top-1", "mean-per-class", "macro-f1", "worst-group", "all-in-group", "mean"] = "top-1"
     groups: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     accepted: tuple[frozenset[int], ...] | None = None
 

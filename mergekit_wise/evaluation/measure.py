@@ -5,7 +5,7 @@ complete, so that an interrupted run resumes where it stopped.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ from mergekit_wise.wording import listed, plural
 
 EVALUATED_AGAIN = "evaluated again, because only the counts were kept, and estimates need the answers for each image"
 
-_NOWHERE = Point(())
+NOWHERE = Point(())
 """Sorts before every known place in a sweep."""
 
 
@@ -94,7 +94,7 @@ def measure(
     """
     if options.balanced and options.limit is None:
         raise UsageError("--balanced decides how --limit draws images, and no --limit is given. Leave one out.")
-    _require_outputs(options)
+    require_outputs(options)
     notes: list[str] = []
     with (
         joined(options.device) as (ranks, device),
@@ -127,7 +127,7 @@ def measure(
         analyses: list[Analysis] = []
 
         def found_so_far() -> Measured:
-            order = sorted(known, key=lambda place: (variants[place[1]].point or _NOWHERE, place))
+            order = sorted(known, key=lambda place: (variants[place[1]].point or NOWHERE, place))
             records = tuple(known[place] for place in order)
             said = tuple(dict.fromkeys([*notes, *notes_on(records)]))
             answers = _complete_answers(answered, len(parts), len(variants))
@@ -135,9 +135,9 @@ def measure(
 
         details_files = (options.per_class, options.per_sample) if ranks.rank == 0 else (None, None)
         with (
-            _keeping(found_so_far),
+            keeping(found_so_far),
             writing_details(*details_files) as files,
-            _telling_what_is_saved(results, known, options),
+            telling_what_is_saved(results, known, options),
         ):
             _append(results, [*renamed, *completed.values()])
             for at, dataset in enumerate(parts):
@@ -216,7 +216,7 @@ def require_outside(outputs: Iterable[Path | None], datasets: Iterable[Dataset])
                 )
 
 
-def _require_outputs(options: EvaluationOptions) -> None:
+def require_outputs(options: EvaluationOptions) -> None:
     """Raise ResultsError now if a file cannot be written, or if the results file holds something else."""
     for path in filter(None, (options.results, options.per_class, options.per_sample)):
         require_writable(path)
@@ -234,7 +234,7 @@ def _require_outputs(options: EvaluationOptions) -> None:
 
 
 @contextmanager
-def _keeping(found: Callable[[], Measured]) -> Iterator[None]:
+def keeping(found: Callable[[], Measured]) -> Iterator[None]:
     """Let an error of a file that cannot be written carry what was measured."""
     try:
         yield
@@ -246,8 +246,8 @@ def _keeping(found: Callable[[], Measured]) -> Iterator[None]:
 
 
 @contextmanager
-def _telling_what_is_saved(
-    results: Path | None, known: Mapping[Place, Record], options: EvaluationOptions
+def telling_what_is_saved(
+    results: Path | None, known: Collection[object], options: EvaluationOptions
 ) -> Iterator[None]:
     """Let an interruption say how many results are in the file, and whether the same command reuses them."""
     try:
@@ -318,7 +318,7 @@ def _drafts(
     models = []
     for number, variant in enumerate(variants):
         options.progress("hashing weights", number, len(variants), "models")
-        models.append({"model": variant.model, **_place_of(variant), **evaluator.identity(variant)})
+        models.append({"model": variant.model, **place_of(variant), **evaluator.identity(variant)})
     pair = _pair(evaluator, variants)
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
@@ -395,7 +395,7 @@ def _notes_on_copies(datasets: Sequence[Dataset], drafts: Sequence[Sequence[Draf
             yield f"{listed(copies)}: the same images and labels, which count {len(copies)} times"
 
 
-def _place_of(variant: Variant) -> Draft:
+def place_of(variant: Variant) -> Draft:
     """Where a variant lies in a sweep, as records have it."""
     point = variant.point
     if point is None:

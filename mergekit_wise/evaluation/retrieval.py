@@ -5,7 +5,7 @@ of image to text is ``text_retrieval_recall@k``, and that of text to image is ``
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.analysis.retrieval import first_right, hits
+from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.captioned_images import CaptionedImages, captioned_subset, limited_captions, with_pixels
 from mergekit_wise.datasets.captions import open_captions
 from mergekit_wise.errors import UsageError
+from mergekit_wise.evaluation.distributed import ALONE
 from mergekit_wise.evaluation.image_batches import notes_on_bad
-from mergekit_wise.evaluation.own_evaluator import Mixture, TaskResult
-from mergekit_wise.evaluation.two_encoders import Features, TwoEncoders
+from mergekit_wise.evaluation.own_evaluator import Mixture, ModelTask, TaskResult
+from mergekit_wise.evaluation.two_encoders import Features, TwoEncoders, open_encoders
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.wording import listed, plural
@@ -39,23 +41,42 @@ BLOCK_BYTES = 32 << 20
 
 
 @dataclass(slots=True)
-class Retrieval:
+class Retrieval(ModelTask):
     """Measures recall with both encoders of each mixture; images are decoded once for all that are known to come.
 
     Attributes:
         sets: images with captions, under different names.
         reference: the name of the data set that is the reference.
-        encoders: of the mixtures' model.
+        open_encoders: of checkpoints like the given one; the second argument is called with notes.
+        version: a text of the user's own, of which the identity is a part.
         feature_bytes: memory for image features that are kept.
     """
 
     sets: tuple[CaptionedImages, ...]
     reference: str
-    encoders: TwoEncoders
+    open_encoders: Callable[[Checkpoint, Callable[[str], None]], TwoEncoders]
+    version: str = ""
     feature_bytes: int = FEATURE_BYTES
+    _note: Callable[[str], object] = str
+    _opened: TwoEncoders | None = None
     _images: dict[int, list[tuple[Variant, Features]]] = field(default_factory=dict)
     _texts: dict[int, tuple[Variant, Features]] = field(default_factory=dict)
     _readable: dict[int, CaptionedImages] = field(default_factory=dict)
+
+    def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        """See `ModelTask.open`."""
+        self._note = note
+        for each in self.sets:
+            for text in each.images.titled_notes:
+                note(text)
+        if self._opened is None:
+            self._opened = self.open_encoders(template, self._say)
+
+    @property
+    def encoders(self) -> TwoEncoders:
+        """The encoders of the model that was opened."""
+        assert self._opened is not None, "open comes first"
+        return self._opened
 
     @property
     def name(self) -> str:
@@ -71,7 +92,8 @@ class Retrieval:
     def identity(self) -> str:
         """What recall depends on besides the weights: the data, the model, preprocessing, precision and releases."""
         data = {each.name: each.fingerprint for each in self.sets}
-        return json.dumps({"data": data, "bad": self.encoders.engine.max_bad > 0, **self.encoders.identity})
+        own = {"data": data, "max_bad": self.encoders.engine.max_bad, "version": self.version}
+        return json.dumps({**own, **self.encoders.identity}, sort_keys=True)
 
     def __call__(self, mixture: Mixture) -> tuple[TaskResult, ...]:
         """Recall at 1, 5 and 10 in both directions on each set of images.
@@ -84,6 +106,9 @@ class Retrieval:
             for number in range(len(self.sets))
             for result in self._results(number, variant, self._features(number, variant, mixture.coming))
         )
+
+    def _say(self, note: str) -> None:
+        self._note(note)
 
     def _features(self, number: int, variant: Variant, coming: Sequence[Variant]) -> Features:
         """The features of a set's images under `variant`, computed with those of the variants that come next."""
@@ -107,11 +132,11 @@ class Retrieval:
     def _without(self, found: CaptionedImages, bad: dict[int, str]) -> CaptionedImages:
         """The images that can be read. What was left out is said."""
         for note in notes_on_bad(found.images, bad):
-            self.encoders.note(f"{note} Nor are its captions.")
+            self._note(f"{note} Nor are its captions.")
         if bad:
             found = captioned_subset(found, np.setdiff1d(np.arange(len(found)), list(bad)))
         if len(found) <= FURTHER[-1]:
-            self.encoders.note(
+            self._note(
                 f"{found.title}: has {plural(len(found), 'image')}, so that text-to-image recall@{FURTHER[-1]} is 1 "
                 "whatever the model"
             )
@@ -185,6 +210,24 @@ def names_of(found: CaptionedImages) -> tuple[str, str]:
     """The names of the two data sets of a set of images with captions: image to text, and text to image."""
     first, second = (f"{found.name} {direction}" for direction in DIRECTIONS)
     return first, second
+
+
+USES = frozenset(("limit", "seed", "image_size", "precision", "batch_size", "workers", "max_bad", "max_pixels"))
+"""The names of the options that `open_retrieval` reads, besides those that any evaluation has."""
+
+
+def open_retrieval(argument: str, options: EvaluationOptions) -> Retrieval:
+    """The evaluator of the images with captions that `argument` names; see `open_caption_sets`.
+
+    Raises UsageError or SuiteError if there are none.
+    """
+    sets = open_caption_sets(argument, options)
+    reference = None if options.reference is None else str(options.reference)
+
+    def encoders(template: Checkpoint, note: Callable[[str], None]) -> TwoEncoders:
+        return open_encoders(template, options, ALONE, options.device, note)
+
+    return Retrieval(sets, reference_of(sets, reference), encoders, options.evaluator_version or "")
 
 
 def open_caption_sets(argument: str, options: EvaluationOptions) -> tuple[CaptionedImages, ...]:

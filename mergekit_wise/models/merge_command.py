@@ -23,8 +23,8 @@ _UNNEEDED = ("mmap", "memory", "progress")
 """Options that change no byte of what is written."""
 
 
-def merge_options(options: SweepOptions, rules: Rules, output: str | Path) -> MergeOptions:
-    """The options of the merge that writes a mixture of a sweep, with all its rules."""
+def merge_options(options: SweepOptions, rules: Rules, output: str | Path | None) -> MergeOptions:
+    """The options of the merge that writes a mixture of a sweep, with all its rules; without an output, in memory."""
     shared = {name: getattr(options, name) for name in _fields() & declared_options(SweepOptions).keys()}
     values = {**shared, "progress": options.progress, **_as_fields(rules), "output": output}
     return MergeOptions(**values)

@@ -32,7 +32,7 @@ def as_csv(comparisons: Iterable[Comparison]) -> str:
                     texts = (comparison.suite, curve.name)
                     about = (column.name, column.title, column.role, column.metric)
                     numbers = (result.value, result.low, result.high)
-                    counts = ("", "") if row is None else (row.correct, row.total)
+                    counts = ("", "") if row is None else ("" if row.correct is None else row.correct, row.total)
                     writer.writerow(
                         (
                             *map(no_formula, texts),

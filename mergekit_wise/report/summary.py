@@ -100,6 +100,8 @@ def robustness(comparison: Comparison, curve: Curve, alpha: At, shift: Column) -
     shifted, unshifted = curve.rows.get((alpha, shift.name)), curve.rows.get((alpha, name))
     if line is None or shifted is None or unshifted is None:
         return None
+    if shifted.correct is None or unshifted.correct is None:  # another program wrote them: lines are for counts
+        return None
     low, high = line.fitted
     return Robustness(
         effective_robustness((shifted.correct, shifted.total), (unshifted.correct, unshifted.total), line),

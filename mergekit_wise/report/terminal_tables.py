@@ -38,7 +38,7 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
             r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
             percent(r.value, ""),
             interval(r.result, " - "),
-            f"{r.correct}/{r.total}",
+            "" if r.correct is None else f"{r.correct}/{r.total}",
             "" if r.top5 is None else percent(r.top5 / r.total),
         )
         for r in records

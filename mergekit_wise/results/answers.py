@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import chain
+from math import isclose
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class AnswerStore:
                 found.append(_answers(record, self._read(record.key)))
             except _UNREADABLE:
                 return None
-            if (len(found[-1].images), int(found[-1].right.sum())) != (record.total, record.correct):
+            if not _agree(found[-1], record):
                 return None
         return stacked(found) if found else None
 
@@ -120,6 +121,15 @@ class AnswerStore:
         return self.folder / f"{_digest(key)[:24]}.npz"
 
 
+def _agree(answers: Answers, record: Record) -> bool:
+    """Whether the answers are those that the record counts, or whose mean it reports."""
+    if len(answers.images) != record.total:
+        return False
+    if record.correct is None:
+        return answers.metric.kind == "mean" and isclose(answers.numbers[0, 0].mean(), record.value, abs_tol=1e-5)
+    return int(answers.right.sum()) == record.correct
+
+
 def _digest(key: Key | None) -> str:
     return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
@@ -127,7 +137,9 @@ def _digest(key: Key | None) -> str:
 def _answers(of: Record | Answers, found: dict[str, Any]) -> Answers:
     """Raises ValueError or LookupError if the arrays are not what `AnswerStore` writes for this data set."""
     images, labels = found["images"].astype(np.int64), found["labels"].astype(np.int64)
-    shapes = [(len(images),), (len(images),), (len(images),), (len(NUMBERS), len(images))]
+    kind = _kind(of)
+    rows = 1 if kind == "mean" else len(NUMBERS)
+    shapes = [(len(images),), (len(images),), (len(images),), (rows, len(images))]
     if [found[name].shape for name in ("images", "labels", "classes", "numbers")] != shapes:
         raise ValueError("arrays of unequal length")
     members = _parts(found["groups"], found["group_sizes"])
@@ -137,7 +149,7 @@ def _answers(of: Record | Answers, found: dict[str, Any]) -> Answers:
         dataset=of.dataset,
         title=of.title,
         role=of.role,
-        metric=Metric(of.metric if isinstance(of, Record) else of.metric.kind, groups, accepted),  # type: ignore[arg-type]
+        metric=Metric(kind, groups, accepted),  # type: ignore[arg-type]
         outputs=int(found["outputs"]),
         labels=labels,
         images=images,
@@ -145,6 +157,15 @@ def _answers(of: Record | Answers, found: dict[str, Any]) -> Answers:
         classes=found["classes"].astype(np.int32)[None],
         numbers=found["numbers"].astype(np.float32)[None],
     )
+
+
+def _kind(of: Record | Answers) -> str:
+    """How the answers make the number: that of an evaluator of one's own has any name."""
+    if not isinstance(of, Record):
+        return of.metric.kind
+    if of.evaluator:
+        return "mean" if of.correct is None else "top-1"
+    return of.metric
 
 
 def _parts(values: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[NDArray[np.int64]]:

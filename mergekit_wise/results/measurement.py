@@ -22,7 +22,7 @@ MAX_ALPHA = 1000.0
 
 DRAWN = frozenset(
     """accuracy alpha calibration correct dataset interval kind location metric model pair point reliability role rule
-    same_images seconds suite title top5 total value values versions weights""".split()  # noqa: SIM905
+    reported same_images score seconds suite title top5 total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
 
@@ -48,7 +48,7 @@ class Measurement:
         suite, dataset, title, role: as in a `Record`.
         metric: name of the reported number.
         result: the reported number, in [0, 1]; its bounds are NaN if no interval is known.
-        correct, total: top-1 counts.
+        correct, total: top-1 counts; None and the number of items where items have scores.
         values: other numbers by name.
         versions: of libraries.
         seconds: time that the measurement took.
@@ -69,7 +69,7 @@ class Measurement:
     role: str
     metric: str
     result: Estimate
-    correct: int
+    correct: int | None
     total: int
     values: Mapping[str, float]
     versions: Mapping[str, str]
@@ -141,7 +141,7 @@ def as_measurement(source: str, entry: Mapping[str, Any]) -> Measurement:
         title=as_text(entry.get("title") or entry["dataset"]),
         role=as_text(entry.get("role") or "shift"),
         metric=as_text(entry.get("metric") or "top-1"),
-        result=_result(entry, Estimate.of_counts((correct, total))),
+        result=_result(entry, None if correct is None else Estimate.of_counts((correct, total))),
         correct=correct,
         total=total,
         values=_values(entry, total),
@@ -240,8 +240,10 @@ def _items(value: object) -> list[tuple[str, Any]]:
     return [(as_text(key), entry) for key, entry in value.items()] if isinstance(value, Mapping) else []
 
 
-def _counts(entry: Mapping[str, Any]) -> tuple[int, int]:
+def _counts(entry: Mapping[str, Any]) -> tuple[int | None, int]:
     correct, total = entry.get("correct"), entry.get("total")
+    if correct is None and entry.get("evaluator") and type(total) is int and 0 < total < 10**12:
+        return None, total
     if type(correct) is not int or type(total) is not int:
         raise ValueError("not a record of this tool (it holds no counts)")
     if not 0 <= correct <= total or not 0 < total < 10**12:
@@ -249,20 +251,22 @@ def _counts(entry: Mapping[str, Any]) -> tuple[int, int]:
     return correct, total
 
 
-def _result(entry: Mapping[str, Any], counted: Estimate) -> Estimate:
+def _result(entry: Mapping[str, Any], counted: Estimate | None) -> Estimate:
     """The reported number, by default for top-1 the counts' share. The record's interval is used if it is valid."""
     value = as_number(entry.get("value"))
     if value is None and (entry.get("value") is not None or as_text(entry.get("metric") or "top-1") != "top-1"):
         raise ValueError("an impossible value")
-    value = counted.value if value is None else value
-    if not 0 <= value <= 1:
+    value = counted.value if value is None and counted is not None else value
+    if value is None or not 0 <= value <= 1:
         raise ValueError("an impossible value")
     given = entry.get("interval")
     bounds = [as_number(bound) for bound in given] if isinstance(given, list) else []
     match bounds:
         case [float(low), float(high)] if 0 <= low <= value <= high <= 1:
             return Estimate(value, low, high)
-    return counted if math.isclose(value, counted.value, abs_tol=1e-9) else Estimate(value, math.nan, math.nan)
+    if counted is not None and math.isclose(value, counted.value, abs_tol=1e-9):
+        return counted
+    return Estimate(value, math.nan, math.nan)
 
 
 def _values(entry: Mapping[str, Any], total: int) -> dict[str, float]:

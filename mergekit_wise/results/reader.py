@@ -150,7 +150,9 @@ def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation | Written
             _require_types(analysis)
             return analysis
         known = {key: value for key, value in line.entry.items() if key in FIELDS[Record]}
-        for key in {"interval", "missing"} & known.keys():
+        if known.get("interval", ()) is None and known.get("evaluator"):  # of a score without items
+            del known["interval"]
+        for key in {"interval", "missing", "reported"} & known.keys():
             known[key] = tuple(known[key])
         known["reliability"] = tuple(map(tuple, known.get("reliability", ())))
         known["point"] = tuple((name, value) for name, value in known.get("point", ()))
@@ -163,7 +165,9 @@ def _strict(path: Path, line: _Line) -> Record | Analysis | Estimation | Written
         _require_types(record)
         if not all(map(isfinite, record.calibration.values())):
             raise ValueError("calibration is not finite")
-        if not 0 <= record.correct <= record.total or not 0 <= record.value <= 1:
+        if record.correct is None and not record.evaluator:
+            raise ValueError("correct is None")
+        if not 0 <= (record.correct or 0) <= record.total or not record.total or not 0 <= record.value <= 1:
             raise ValueError("an impossible count or value")
         return record
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:

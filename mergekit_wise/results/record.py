@@ -30,7 +30,8 @@ class Record:
         weights: SHA-256, shortened, of the weights that were evaluated.
         alpha: the mixing coefficient, if it is known.
         suite, dataset, title, role: what the model was evaluated on, and the data set's role in the suite.
-        correct, total: top-1 counts.
+        correct, total: top-1 counts; of an evaluator that scores items, None and how many there are; None and 1 of one
+            that gives a score alone.
         versions: of the libraries that the number depends on.
         seconds: time for this data set.
         top5: how often the label is among the five best; None if there are no more than five classes, or if images have
@@ -57,6 +58,9 @@ class Record:
         missing: data sets of the suite that were not found.
         same_images: equal for data sets that are made of the same images; empty for images of its own.
         max_pixels: the limit beyond which images were unreadable; None for the usual one.
+        evaluator: of one's own, which measured this: a command line or the name of a function; else empty. `data` is
+            then a digest of all that the evaluator says its numbers depend on.
+        reported: the names of all data sets that the evaluator reported together.
     """
 
     model: str
@@ -66,7 +70,7 @@ class Record:
     dataset: str
     title: str
     role: Role
-    correct: int
+    correct: int | None
     total: int
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -99,19 +103,21 @@ class Record:
     rule: str = ""
     calibration: Mapping[str, float] = field(default_factory=dict)
     reliability: Bins = ()
+    evaluator: str = ""
+    reported: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.limit is not None and not self.draw:
             object.__setattr__(self, "draw", "balanced")
         if isnan(self.value):
             object.__setattr__(self, "value", self.accuracy)
-        if isnan(self.interval[0]):
+        if isnan(self.interval[0]) and self.correct is not None:
             object.__setattr__(self, "interval", clopper_pearson(self.correct, self.total))
 
     @property
     def accuracy(self) -> float:
-        """Share of the images that are classified correctly."""
-        return self.correct / self.total
+        """Share of the images that are classified correctly; the number itself where nothing is counted."""
+        return self.value if self.correct is None else self.correct / self.total
 
     @property
     def result(self) -> Estimate:
@@ -168,8 +174,8 @@ class Measured(Protocol):
     """Counts and the reported number of one model on one data set."""
 
     @property
-    def correct(self) -> int:
-        """Images that are classified correctly."""
+    def correct(self) -> int | None:
+        """Images that are classified correctly; None where nothing is counted."""
 
     @property
     def total(self) -> int:
@@ -186,7 +192,7 @@ class Measured(Protocol):
 
 def as_candidate(point: Point, names: Sequence[str], rows: Sequence[Measured], *, with_reference: bool) -> Candidate:
     """What one mixture achieves on named data sets, of which the first is the reference if there is one."""
-    counts = tuple((row.correct, row.total) for row in rows)
+    counts = tuple((row.correct or 0, row.total) for row in rows)  # with a result each, the totals alone are used
     results = tuple(row.result for row in rows)
     same_images = tuple(row.same_images for row in rows)
     if not with_reference:

@@ -22,7 +22,7 @@ Entry = Record | Analysis | Estimation | WrittenChoice
 
 
 def as_entry(record: Entry) -> dict[str, object]:
-    """A record as JSON, with its accuracy for readers that do not compute it."""
+    """A record as JSON, with its accuracy for readers that do not compute it; a task of one's own has a score."""
     if isinstance(record, WrittenChoice):
         return as_json(record)
     if isinstance(record, Estimation):
@@ -33,11 +33,15 @@ def as_entry(record: Entry) -> dict[str, object]:
         return {"kind": ANALYSIS, **entry, "values": {k: v if isfinite(v) else None for k, v in record.values.items()}}
     values = {name: value for name, value in record.values.items() if isfinite(value)}
     lists = {
-        "interval": list(record.interval),
+        "interval": list(record.interval) if isfinite(record.interval[0]) else None,
         "missing": list(record.missing),
         "point": list(map(list, record.point)),
         "reliability": list(map(list, record.reliability)),
     }
+    if record.evaluator:
+        return {**entry, "score": record.value, "values": values, **lists, "reported": list(record.reported)}
+    for name in ("evaluator", "reported"):
+        del entry[name]
     return {**entry, "accuracy": record.accuracy, "values": values, **lists}
 
 

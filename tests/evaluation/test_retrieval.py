@@ -11,10 +11,8 @@ from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.captions import open_captions
 from mergekit_wise.errors import ModelError, SuiteError, UsageError
-from mergekit_wise.evaluation.distributed import ALONE
 from mergekit_wise.evaluation.own_evaluator import Mixture
-from mergekit_wise.evaluation.retrieval import Retrieval, names_of, open_caption_sets, ranked, reference_of
-from mergekit_wise.evaluation.two_encoders import open_encoders
+from mergekit_wise.evaluation.retrieval import names_of, open_caption_sets, open_retrieval, ranked, reference_of
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant, reader
 from mergekit_wise.merging import Pair, Rules
 from mergekit_wise.options import EvalOptions
@@ -37,14 +35,18 @@ def mixtures(home, alphas, second="1"):
     sides = [open_checkpoint(home / f"{name}.safetensors") for name in ("0", second)]
     weights = InterpolatedWeights(Pair(*sides, tuple(sides[0].tensors)))
     variants = [Variant.mixed("0", weights, Point.of_alpha(a), Rules(alpha=a)) for a in alphas]
-    return sides[0], [Mixture(v, sides[0], None, None, variants[i + 1 :]) for i, v in enumerate(variants)]
+    given = [Mixture(variant, sides[0], None, None, None) for variant in variants]
+    for number, mixture in enumerate(given):
+        mixture.coming = variants[number + 1 :]
+    return sides[0], given
 
 
 def retrieval(home, template, name="flickr.csv", said=None, feature_bytes=1 << 30, **options):
     given = EvalOptions("x", **{"precision": "fp32", "workers": 0, "batch_size": 8, **options})
-    sets = open_caption_sets(str(home / name), given)
-    note = (said if said is not None else []).append
-    return Retrieval(sets, reference_of(sets, None), open_encoders(template, given, ALONE, "cpu", note), feature_bytes)
+    evaluator = open_retrieval(str(home / name), given)
+    evaluator.feature_bytes = feature_bytes
+    evaluator.open(template, (said if said is not None else []).append)
+    return evaluator
 
 
 @pytest.mark.parametrize("second", ["1", "lit", "words"])
@@ -225,6 +227,6 @@ def test_a_checkpoint_by_itself_is_measured(home):
     """It is a variant without a pair."""
     template, (mixture, _) = mixtures(home, (1.0, 0.5))
     whole = open_checkpoint(home / "1.safetensors")
-    alone = Mixture(Variant("1", None, reader(whole)), whole, None, None)
+    alone = Mixture(Variant("1", None, reader(whole)), whole, None, None, None)
     for one, other in zip(retrieval(home, whole)(alone), retrieval(home, template)(mixture), strict=True):
         assert one.items.tolist() == other.items.tolist()

@@ -1,0 +1,173 @@
+"""Evaluations by an evaluator of one's own: which one the options name, what goes with it, and what it is given."""
+
+import copy
+import tempfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from mergekit_wise import launcher
+from mergekit_wise.api.interpolate import interpolate_
+from mergekit_wise.api.merge import merge
+from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.errors import OutputError, UsageError
+from mergekit_wise.evaluation.command_evaluator import CommandEvaluator
+from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
+from mergekit_wise.evaluation.named_evaluators import BUILT_IN, named_evaluator
+from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator, TaskResult
+from mergekit_wise.evaluation.task_results import parse_results
+from mergekit_wise.evaluation.variants import Variant
+from mergekit_wise.option_types import ModelInMemory, Weights, declared_options, run
+from mergekit_wise.options import EvaluationOptions, MergeOptions, SweepOptions
+from mergekit_wise.progress import silent
+
+UNUSED = (
+    *("suite", "unlabelled", "analyze", "output_ensemble", "dynamic", "calibrate", "per_class", "per_sample", "limit"),
+    *("balanced", "seed", "classnames", "templates", "head", "head_features", "head_rows", "image_size", "recalibrate"),
+    *("strict", "precision", "batch_size", "workers", "max_bad", "max_pixels"),
+)
+"""Options for images, labels and logits, of which an evaluator of one's own need not have any."""
+
+PREFERENCES = ("nll", "ece", "estimated")
+"""What a choice cannot be made by, for the same reason."""
+
+MIXTURE = "mixture.safetensors"
+
+
+def uses_own_evaluator(options: EvaluationOptions) -> bool:
+    """Whether the options name an evaluator in place of a suite."""
+    return options.command is not None or options.evaluator is not None
+
+
+def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvaluator:
+    """The evaluator that the options name; `model` decides what a function is given.
+
+    If it is a module in memory, that is a module: of a sweep a copy, whose weights are set in place for each mixture,
+    of an evaluation the module itself. Else it is a state dict. Raises UsageError for options that do not go with it.
+    """
+    if options.command is not None and options.evaluator is not None:
+        raise UsageError("--command and --evaluator both evaluate. Leave one of the two out.")
+    reference, version = str(options.reference or ""), options.evaluator_version or ""
+    if options.command is not None:
+        _require_usable(options, "--command", ())
+        return CommandEvaluator.of(options.command, version, reference)
+    found, depends = options.evaluator, ""
+    built_in = BUILT_IN.get(found.partition(":")[0]) if isinstance(found, str) else None
+    _require_usable(options, "--evaluator", () if built_in is None else built_in.uses)
+    if isinstance(found, str):
+        found, depends = named_evaluator(found, options)
+    if built_in is not None:
+        return cast("TaskEvaluator", found)
+    if isinstance(found, TaskEvaluator):
+        identity = "\n".join([found.identity, depends, version])
+        return _Configured(found, identity, reference or found.reference)
+    return FunctionEvaluator.of(found, _module_of(options, model), f"{depends}\n{version}".strip(), reference)
+
+
+def mixture_of(merged: MergeOptions, results: Path | None, template: Checkpoint, variant: Variant) -> Mixture:
+    """What an evaluator gets of a mixture, which `merged` describes without an output; mixed when it is asked for."""
+    return Mixture(
+        variant, template, partial(_merged_file, merged, results), partial(_state, merged), partial(_set, merged)
+    )
+
+
+def model_of(source: Weights, results: Path | None, checkpoint: Checkpoint, variant: Variant) -> Mixture:
+    """What an evaluator gets of one model: its own file if it has one, else one that is written; the module itself."""
+    itself = MergeOptions(source, source, alpha=0)
+    path = Path(str(source))
+    has_file = not isinstance(source, ModelInMemory) and path.exists()
+    file = partial(_existing, path) if has_file else partial(_merged_file, itself, results)
+    return Mixture(variant, checkpoint, file, partial(_state, itself), _as_it_is)
+
+
+@dataclass(frozen=True, slots=True)
+class _Configured:
+    """A `TaskEvaluator` with what the options say of it."""
+
+    evaluator: TaskEvaluator
+    identity: str
+    reference: str
+
+    @property
+    def name(self) -> str:
+        return self.evaluator.name
+
+    @property
+    def title(self) -> str:
+        return self.evaluator.title
+
+    def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
+        return parse_results(tuple(self.evaluator(mixture)), self.title, self.name)
+
+
+def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]) -> None:
+    """Raise UsageError for options that an evaluation by the option `name` does not look at, and for torchrun."""
+    kind: Any = type(options)
+    declared = declared_options(kind)
+    for unused in UNUSED:
+        if unused in declared and unused not in uses and getattr(options, unused) not in (declared[unused].default, ()):
+            raise UsageError(
+                f"{declared[unused].flag} is about images that wise evaluates on by itself, and {name} measures in its "
+                "own way. Leave one of the two out."
+            )
+    if isinstance(options, SweepOptions) and options.prefer in PREFERENCES:
+        raise UsageError(
+            f"--prefer {options.prefer} is about logits, which {name} does not show. Choose another preference."
+        )
+    if launcher.world_size() > 1:
+        raise UsageError(
+            f"{name} evaluates one model at a time, in one process, and torchrun started {launcher.world_size()}. Run "
+            "wise without torchrun; what evaluates may start its own processes."
+        )
+
+
+def _module_of(options: EvaluationOptions, model: Weights) -> torch.nn.Module | None:
+    if not isinstance(model, ModelInMemory) or not isinstance(model.weights, torch.nn.Module):
+        return None
+    return copy.deepcopy(model.weights) if isinstance(options, SweepOptions) else model.weights
+
+
+def _as_it_is(module: torch.nn.Module) -> torch.nn.Module:
+    return module
+
+
+def _state(merged: MergeOptions) -> Mapping[str, torch.Tensor]:
+    found: Any = run(merge, replace(merged, output=None, progress=silent))
+    return cast("Mapping[str, torch.Tensor]", found)
+
+
+def _set(merged: MergeOptions, module: torch.nn.Module) -> torch.nn.Module:
+    given: Any = type(merged)
+    rules = {name: getattr(merged, name) for name in declared_options(given)}
+    for name in ("zeroshot", "finetuned", "output"):
+        del rules[name]
+    return interpolate_(module, merged.zeroshot, merged.finetuned, **rules)
+
+
+@contextmanager
+def _existing(path: Path) -> Iterator[Path]:
+    yield path.absolute()
+
+
+@contextmanager
+def _merged_file(merged: MergeOptions, results: Path | None) -> Iterator[Path]:
+    """A merged file in a folder beside the results, which is removed at the end of the block."""
+    parent = Path(tempfile.gettempdir()) if results is None else results.resolve().parent
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=".wise-mixture-", dir=parent)
+    except OSError as error:
+        raise OutputError(
+            f"{parent}: a merged file cannot be written there ({error.strerror}). Choose another folder with --results."
+        ) from error
+    with folder as place:
+        file = Path(place, MIXTURE)
+        try:
+            run(merge, replace(merged, output=file, progress=silent))
+        except OutputError as error:
+            raise OutputError(f"{error} Merged files lie beside the results file, which --results names.") from error
+        yield file
