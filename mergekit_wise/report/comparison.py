@@ -133,6 +133,12 @@ class Comparison:
         return next((column for column in self.columns if column.role == "reference"), None)
 
     @property
+    def measure(self) -> str:
+        """What its numbers are: accuracies, unless no data set reports one."""
+        metrics = {column.metric for column in self.columns if column.role != "average"}
+        return "Accuracy" if metrics & {"", "top-1", "accuracy"} else "Score"
+
+    @property
     def swept(self) -> tuple[str, ...]:
         """Every parameter that some curve varies, alpha first."""
         names = dict.fromkeys(name for curve in self.curves for name in curve.swept)

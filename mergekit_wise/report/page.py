@@ -159,6 +159,7 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "several": len(comparison.curves) > 1,
         "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
         "recommended": recommended,
+        "measure": comparison.measure,
         "swept": listed(dict.fromkeys("alpha" if c.symbol == "α" else c.symbol for _, c in swept)),
         "heat_maps": [
             (drawn.title, Markup(draw_heat_map(drawn, f"{ident}h{index}")))

@@ -159,8 +159,8 @@ def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
         name="sweep",
         title="Interpolating zero-shot and fine-tuned weights",
         column=Column(SHIFTS, "Average of the shifts", "average", "", {}),
-        x_label="Accuracy on the reference (%)",
-        y_label=f"Average accuracy on {shifts} shifts (%)" if shifts > 1 else "Accuracy on the shift (%)",
+        x_label="Result on the reference (%)",
+        y_label=f"Average of {shifts} shifts (%)" if shifts > 1 else "Result on the shift (%)",
         x=logit_scale(x for mark in marks for x in (mark.x, *(mark.x_interval or ()))),
         y=logit_scale(y for mark in marks for y in (mark.y, *(mark.y_interval or ()))),
         traces=(Trace(0, "mixtures", marks, has_ends=name == ALPHA, symbol=SYMBOLS.get(name, name)),),
@@ -186,7 +186,8 @@ def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
     if not shown:
         return None
     heights = [y for mark in shown for y in (mark.y, *(mark.y_interval or ()))]
-    metric = "Accuracy" if column.metric in ("", "top-1") else column.metric
+    names = {"": comparison.measure, "top-1": "Accuracy", "accuracy": "Accuracy", "score": "Score"}
+    metric = names.get(column.metric, column.metric)
     return Plot(
         kind="alpha",
         name=f"{_slug(comparison.suite)}-{_slug(swept)}-{_slug(column.name)}",

@@ -22,7 +22,7 @@ MAX_ALPHA = 1000.0
 
 DRAWN = frozenset(
     """accuracy alpha calibration correct dataset interval kind location metric model pair point reliability role rule
-    reported same_images score seconds suite title top5 total value values versions weights""".split()  # noqa: SIM905
+    reported same_images seconds suite title top5 total value values versions weights""".split()  # noqa: SIM905
 )
 """Fields with a place of their own in a report, and the images' folder, which is private. All others are details."""
 

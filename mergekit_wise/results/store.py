@@ -22,7 +22,7 @@ Entry = Record | Analysis | Estimation | WrittenChoice
 
 
 def as_entry(record: Entry) -> dict[str, object]:
-    """A record as JSON, with its accuracy for readers that do not compute it; a task of one's own has a score."""
+    """A record as JSON, with its accuracy for readers that do not compute it, unless it is of a task of one's own."""
     if isinstance(record, WrittenChoice):
         return as_json(record)
     if isinstance(record, Estimation):
@@ -37,12 +37,10 @@ def as_entry(record: Entry) -> dict[str, object]:
         "missing": list(record.missing),
         "point": list(map(list, record.point)),
         "reliability": list(map(list, record.reliability)),
+        "reported": list(record.reported),
     }
-    if record.evaluator:
-        return {**entry, "score": record.value, "values": values, **lists, "reported": list(record.reported)}
-    for name in ("evaluator", "reported"):
-        del entry[name]
-    return {**entry, "accuracy": record.accuracy, "values": values, **lists}
+    share = {} if record.evaluator else {"accuracy": record.accuracy}
+    return {**entry, **share, "values": values, **lists}
 
 
 def append_records(path: Path, records: Iterable[Entry]) -> None:
