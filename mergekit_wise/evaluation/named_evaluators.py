@@ -45,7 +45,7 @@ def named_evaluator(text: str, options: EvaluationOptions) -> tuple[Any, str]:
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     if not found:
         known = (*BUILT_IN, *dict.fromkeys(point.name for point in entry_points(group=GROUP)))
-        there = f"there are {listed(known)}" if known else "none is installed"
+        there = f"there {'is' if len(known) == 1 else 'are'} {listed(known)}"
         raise UsageError(
             f"--evaluator {shown(text)}: no evaluator has this name; {there}.{did_you_mean(name, known)} Packages "
             f"provide them as entry points of the group {GROUP}; for a script of your own take --command."

@@ -71,6 +71,7 @@ class Retrieval(ModelTask):
                 note(text)
         if self._opened is None:
             self._opened = self.open_encoders(template, self._say)
+        note(f"retrieval with {self._opened.described}")
 
     @property
     def encoders(self) -> TwoEncoders:

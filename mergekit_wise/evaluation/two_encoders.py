@@ -105,6 +105,11 @@ class TwoEncoders:
         return self._is_constant(variants, TEXT)
 
     @property
+    def described(self) -> str:
+        """The model, its precision and its device, for people."""
+        return f"{self.model.architecture}; {self.engine.forward.precision} on {self.engine.forward.device}"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What features depend on besides weights and inputs: model, preprocessing, precision, releases."""
         return {
