@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise.checkpoint.bounded_json import parse_json
-from mergekit_wise.datasets.caption_tables import in_folder
-from mergekit_wise.datasets.captioned_images import CaptionedImages, Gathered, gather
+from mergekit_wise.datasets.caption_files import in_folder, nearby_folder
+from mergekit_wise.datasets.captioned_images import CaptionedImages, gather
 from mergekit_wise.datasets.csv_rows import MAX_BYTES
 from mergekit_wise.datasets.splits import choose_part
 from mergekit_wise.datasets.web_pages import refuse_web_page
@@ -40,7 +40,7 @@ def open_caption_list(path: Path, part: str = "test") -> CaptionedImages:
         raise SuiteError(
             f"{path}: an entry is not what COCO's or Karpathy's file holds: {_reason(error)}. Download it again."
         ) from error
-    return in_folder(path, _folder(path, found), found, notes)
+    return in_folder(path, nearby_folder(path, found), found, notes)
 
 
 def _read(path: Path) -> Any:
@@ -85,31 +85,6 @@ def _texts(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, str]]:
                 f"expected a file name and a caption, found {shown(repr(image))} and {shown(repr(caption))}"
             )
         yield image, caption
-
-
-def _folder(path: Path, found: Gathered) -> Path:
-    """The folder that has the first image: the file's own, one in it, the one above, or one in that.
-
-    The file's own if none has it, so that the images are reported as missing.
-    """
-    here = path.resolve().parent
-    for near in ([here, *_folders(here)], [here.parent, *_folders(here.parent)]):
-        holding = [place for place in near if (place / found.images[0]).is_file()]
-        if len(holding) > 1:
-            raise SuiteError(
-                f"{path}: {shown(found.images[0])} lies both in {holding[0]} and in {holding[1]}, so it is unclear "
-                f"which images are meant. Move {path.name} next to the right ones, into a folder without others."
-            )
-        if holding:
-            return holding[0]
-    return path.parent
-
-
-def _folders(place: Path) -> list[Path]:
-    try:
-        return sorted(inside for inside in place.iterdir() if inside.is_dir() and not inside.name.startswith("."))
-    except OSError:  # the folder above may be private
-        return []
 
 
 def _described(value: Any) -> str:

@@ -6,11 +6,10 @@ their names, among them those of open_clip (``filepath`` and ``title``), Flickr3
 
 from pathlib import Path
 
-from mergekit_wise.datasets.captioned_images import CaptionedImages, Gathered, gather
+from mergekit_wise.datasets.caption_files import in_folder
+from mergekit_wise.datasets.captioned_images import CaptionedImages, gather
 from mergekit_wise.datasets.csv_rows import read_table
-from mergekit_wise.datasets.folders import FolderImages, as_text
 from mergekit_wise.datasets.image_formats import EXTENSIONS
-from mergekit_wise.datasets.layouts import existing_files
 from mergekit_wise.datasets.tables import PATH_COLUMNS, find_column, relative_path, rows_of_part
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural, shown
@@ -49,33 +48,11 @@ def open_caption_table(path: Path, part: str = "test") -> CaptionedImages:
     if unused:
         used = f"{header[at_path]!r} and {header[at_caption]!r}"
         notes = (*notes, f"read its columns {used}, and not {listed(map(repr, unused))}")
+    if lines := [caption for _, caption in pairs if "\n" in caption]:
+        what = f"{plural(len(lines), 'caption')} of several lines, such as {shown(lines[0])!r}"
+        notes = (*notes, f"{what}: if that is not intended, a quotation mark before it is not closed")
     found = gather(((relative_path(image, path.parent), caption) for image, caption in pairs), path)
     return in_folder(path, path.parent, found, notes)
-
-
-def in_folder(path: Path, root: Path, found: Gathered, notes: tuple[str, ...]) -> CaptionedImages:
-    """Captions of the file at `path` with their images, which are named relative to `root`.
-
-    Raises SuiteError if an image does not exist.
-    """
-    existing = existing_files(root, found.images)
-    if missing := [image for image in found.images if image not in existing]:
-        raise SuiteError(
-            f"{path}: {plural(len(missing), 'image')} of {len(found.images):,} {'does' if len(missing) == 1 else 'do'} "
-            f"not exist, such as {shown(missing[0])}, relative to {root}. Unpack them there, or leave their captions "
-            "out."
-        )
-    images, name = FolderImages(str(root), found.images), as_text(path.stem)
-    return CaptionedImages(
-        name,
-        name,
-        images.image,
-        images.sample,
-        images.size,
-        found.captions,
-        location=str(root),
-        notes=(*notes, *found.notes),
-    )
 
 
 def _not_downloaded(path: Path, where: str) -> SuiteError:

@@ -140,6 +140,34 @@ def test_karpathys_splits_are_read(folder):
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "image,caption\na.png,a red square\na.png,a square, in red\nb.png,a dark square\n",
+        "a.png#0\ta red square\na.png#1\ta square, in red\nb.png#0\ta dark square\n",
+    ],
+)
+def test_the_lines_of_flickr_are_read(folder, text):
+    """Captions hold commas without quotation marks; the images lie in a folder next to the file."""
+    found = open_captions(write(folder, text, "flickr30k_test_karpathy.txt"))
+    assert (found.captions, reds(found)) == (CAPTIONS[:2], [0, 1])
+
+
+def test_lines_without_an_image_are_refused(folder):
+    """The sentence shows the line."""
+    with pytest.raises(SuiteError, match="found 'hello'"):
+        open_captions(write(folder, "a.png,one\nhello\n", "x.txt"))
+    with pytest.raises(SuiteError, match="found none"):
+        open_captions(write(folder, "hello\n", "x.txt"))
+
+
+def test_a_quotation_mark_that_is_not_closed_is_noticed(folder):
+    """The lines after it would be parts of its caption."""
+    found = open_captions(write(folder, 'path,caption\nimages/a.png,"one\nimages/b.png,two"\nimages/c.png,three\n'))
+    assert reds(found) == [0, 2]
+    assert "1 caption of several lines" in found.notes[0]
+
+
+@pytest.mark.parametrize(
     ("value", "message"),
     [
         ([1], "found a list"),
@@ -203,7 +231,7 @@ def test_incomplete_tars_are_refused(tmp_path, members, message):
 
 def test_what_holds_no_captions_is_refused(folder):
     """The sentence lists what is read."""
-    for path in (folder / "nowhere.csv", write(folder, "x", "x.txt"), folder / "images"):
+    for path in (folder / "nowhere.csv", write(folder, "x", "x.md"), folder / "images"):
         with pytest.raises(SuiteError, match=r"tars?|table"):
             open_captions(path)
 
