@@ -31,7 +31,7 @@ def parsed(value):
     ],
 )
 def test_every_form_of_a_result_is_understood(value, expected):
-    """Counts, scores and items are read as plain numbers, as NumPy's and as torch's; a score is the mean of its items."""
+    """Counts, scores and items are read as plain numbers and as those of NumPy and torch."""
     (result,) = parsed(value)
     items = None if result.items is None else result.items.tolist()
     assert (result.dataset, result.metric, items, result.correct, result.total, result.score) == expected
