@@ -313,7 +313,8 @@ Command = Annotated[
 Evaluator = Annotated[
     OptionalEvaluator,
     Option(
-        "Evaluate with an evaluator that an installed package provides, or in Python with a function of a model's "
+        "Evaluate with 'retrieval:PATH,PATH...' (recall between images and their captions, of tables, COCO's JSON or "
+        "tars), with an evaluator that an installed package provides, or in Python with a function of a model's "
         "weights: a state dict, or a module if the model is one.",
         metavar="NAME[:ARGUMENT]",
         group=MEASURE,

@@ -61,6 +61,8 @@ def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvalua
     _require_usable(options, "--evaluator", () if built_in is None else built_in.uses)
     if isinstance(found, str):
         found, depends = named_evaluator(found, options)
+    if built_in is not None:
+        return cast("TaskEvaluator", found)
     if isinstance(found, TaskEvaluator):
         identity = "\n".join([found.identity, depends, version])
         return _Configured(found, identity, reference or found.reference)

@@ -145,9 +145,9 @@ def sweep(options: SweepOptions) -> SweepReport:
     evaluator = open_own_evaluator(options, options.zeroshot) if own else None
     axes = swept_axes(options)
     if options.plot is not None:
-        _require_plot(options.plot, options, is_grid=len(axes) > 1)
+        _require_plot(options.plot, options, evaluator, is_grid=len(axes) > 1)
     tried = grid(axes)
-    _require_choice(options, tried)
+    _require_choice(options, tried, evaluator)
     require_estimable(options)
     calibration = calibration_of(options)
     if options.dynamic:
@@ -386,7 +386,7 @@ def _reported_as(own: Sequence[Record], reported: Sequence[Record]) -> str:
     return next((names[record.dataset] for record in reported if {record.data} == data), "")
 
 
-def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
+def _require_choice(options: SweepOptions, tried: Sequence[Point], evaluator: TaskEvaluator | None) -> None:
     """Raise UsageError now if the options for the choice do not fit together."""
     if options.prefer != ESTIMATED:
         as_preference(options.prefer)
@@ -398,9 +398,8 @@ def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
         )
     if options.prefer in ERRORS and len(tried) < 2:
         raise UsageError(f"--prefer {options.prefer} compares mixtures, and one alone is evaluated. Add others.")
-    own = uses_own_evaluator(options)
     if options.prefer == "no-regret":
-        has_reference = options.reference is not None if own else _suite(options).reference is not None
+        has_reference = bool(evaluator.reference) if evaluator is not None else _suite(options).reference is not None
         if has_reference:
             require_finetuned(tried)
     if options.cross_fit != "leave-one-out":
@@ -409,7 +408,7 @@ def _require_choice(options: SweepOptions, tried: Sequence[Point]) -> None:
         raise UsageError("--cross-fit leave-one-out leaves shifts out of the choice; --prefer reference looks at none.")
     if options.select_on is not None:
         raise UsageError("--select-on chooses on one data set alone; --cross-fit leave-one-out needs the shifts.")
-    if not own and len(_suite(options).shifts) < 2:
+    if evaluator is None and len(_suite(options).shifts) < 2:
         raise UsageError("--cross-fit leave-one-out needs at least two shifts. Name more with --suite.")
 
 
@@ -433,11 +432,11 @@ def _write_choice(path: Path, records: Sequence[Record], choice: Choice, merge_c
         append_records(path, [written])
 
 
-def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
+def _require_plot(path: Path, options: SweepOptions, evaluator: TaskEvaluator | None, *, is_grid: bool) -> None:
     """Raise OutputError now if no plot can be drawn, rather than when everything is measured."""
     require_drawable(path)
-    if uses_own_evaluator(options):
-        if not is_grid and options.reference is None:
+    if evaluator is not None:
+        if not is_grid and not evaluator.reference:
             raise OutputError(f"--plot {path}: the plot needs a reference and a shift; name one with --reference.")
         return
     suite = _suite(options)

@@ -151,13 +151,14 @@ def with_pixel_limit(suite: Suite, most: int | None) -> Suite:
     if most is None:
         return suite
     limited_sets = [
-        dataset and replace(dataset, image=partial(_limited, dataset.image, most))
+        dataset and replace(dataset, image=partial(image_within, dataset.image, most))
         for dataset in (suite.reference, *suite.shifts)
     ]
     return replace(suite, reference=limited_sets[0], shifts=tuple(filter(None, limited_sets[1:])))
 
 
-def _limited(image: Callable[[int], "Image.Image"], most: int, index: int) -> "Image.Image":
+def image_within(image: Callable[[int], "Image.Image"], most: int, index: int) -> "Image.Image":
+    """Image `index`, which may have up to `most` pixels; picklable as a partial."""
     from mergekit_wise.datasets.decoding import pixel_limit  # Pillow, which this module does without
 
     with pixel_limit(most):

@@ -148,11 +148,11 @@ class Engine:
         prefix: ConstantPrefix | None,
         observers: Observers,
     ) -> Predictions:
-        batches = self._batches(len(dataset))
+        batches = self.batches(len(dataset))
         total, done = sum(map(len, batches)) * len(variants), 0
         results = _Results.empty(len(variants) + len(observers.ensembles), len(dataset))
         extra = 0 if prefix is None else prefix.image_bytes
-        with closing(self._groups(batches, len(variants), dataset, extra)) as groups, torch.inference_mode():
+        with closing(self.groups(batches, len(variants), dataset, extra)) as groups, torch.inference_mode():
             for group in groups:
                 results.bad |= {index: reason for batch in group for index, reason in batch.bad}
                 require_few(dataset, results.bad, self.max_bad)
@@ -178,12 +178,12 @@ class Engine:
                     observers.see(of_classes, labels, batch)
         return results.result()
 
-    def _batches(self, images: int) -> list[NDArray[np.int64]]:
+    def batches(self, images: int) -> list[NDArray[np.int64]]:
         """The indices of this rank's batches; batches are assigned to ranks in turns."""
         starts = range(0, images, self.batch_size)[self.ranks.rank :: self.ranks.size]
         return [np.arange(start, min(start + self.batch_size, images)) for start in starts]
 
-    def _groups(
+    def groups(
         self, batches: Sequence[NDArray[np.int64]], variants: int, dataset: Dataset, extra: int
     ) -> Generator[list[Batch], None, None]:
         """Groups of batches that fit into `group_bytes`, with `extra` bytes an image; of one for a single variant."""

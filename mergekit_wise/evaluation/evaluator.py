@@ -18,7 +18,7 @@ from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
 from mergekit_wise.evaluation.forward import Forward, choose_precision, place
 from mergekit_wise.evaluation.image_batches import default_workers
 from mergekit_wise.evaluation.predictions import Predictions
-from mergekit_wise.evaluation.variants import Variant, checkpoint_fingerprint, weights_fingerprint
+from mergekit_wise.evaluation.variants import Installer, Variant, checkpoint_fingerprint, weights_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.head_files import HeadReading, open_head
 from mergekit_wise.models.model import Model
@@ -36,8 +36,11 @@ class Evaluator:
     model: Model
     heads: Heads
     engine: Engine
-    _installed: Variant | None = None
+    _install: Installer = field(init=False)
     _prefixes: dict[frozenset[str], ConstantPrefix | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._install = Installer(self.model)
 
     def predict(
         self,
@@ -94,19 +97,6 @@ class Evaluator:
         """The device, for people."""
         device = self.engine.forward.device
         return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-    def _install(self, variant: Variant) -> None:
-        # Weights that are set already are kept: until they are written, decoding processes share their memory pages.
-        if variant is self._installed:
-            return
-        before, self._installed = self._installed, None
-        if variant.interpolated is not None:
-            if before is None or before.interpolated is not variant.interpolated:
-                variant.interpolated.forget()  # what others have set since
-            variant.interpolated.install(self.model, variant.rules)
-        else:
-            self.model.set_weights({name: variant.read(name) for name in self.model.names})
-        self._installed = variant
 
 
 def _on(prefix: ConstantPrefix, mixtures: int) -> str:

@@ -125,7 +125,7 @@ class Forward:
         settings[0]()
         self.splits()
         own = replace(self, size=None)  # these few images do not decide how many are computed at once
-        with _autocast(self.precision, self.device):
+        with autocast(self.precision, self.device):
             found = constant_prefixes(self.module, self._logits, self._images(noise), varying)
         with torch.inference_mode():
             for prefix in found[:_TRIES]:
@@ -171,7 +171,7 @@ class Forward:
         self.size = self.size or len(batch)
         while True:
             try:
-                with _autocast(self.precision, self.device):
+                with autocast(self.precision, self.device):
                     parts = [_padded(part, self.size, compute) for part in torch.split(batch, self.size)]
                     return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts, strict=True)]
             except RuntimeError as error:
@@ -217,7 +217,8 @@ def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for
 
 
 @contextmanager
-def _autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute in a precision on a device: fp32 means float32 throughout, without TF32."""
     if precision != "fp32":
         with torch.autocast(device.type, DTYPES[precision]):
             yield

@@ -25,7 +25,7 @@ from mergekit_wise.evaluation.measure import (
     require_outputs,
     telling_what_is_saved,
 )
-from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator, TaskResult
+from mergekit_wise.evaluation.own_evaluator import Mixture, ModelTask, TaskEvaluator, TaskResult
 from mergekit_wise.evaluation.task_results import count_of, require_same
 from mergekit_wise.evaluation.variants import Variant, weights_fingerprint
 from mergekit_wise.options import EvaluationOptions, SweepOptions
@@ -63,12 +63,17 @@ def measure_task(
     Raises:
         SuiteError: the evaluator failed at once.
         Unsaved: it failed later, or a file cannot be written; with what was measured before.
+        ModelError: it builds the model by itself, and cannot.
         UsageError: it does not report the data sets that the options name.
         ResultsError: as `measure`.
     """
     require_outputs(options)
+    notes: list[str] = []
+    if isinstance(evaluator, ModelTask):
+        evaluator.open(template, notes.append)
     drafts = _drafts(evaluator, template, variants, options)
-    known, renamed, notes = _known(drafts, evaluator, options)
+    known, renamed, reasons = _known(drafts, evaluator, options)
+    notes += reasons
     store = AnswerStore.beside(options.results) if options.results is not None and options.answers else None
     loaded = {} if store is None else {place: store.load([record]) for place, record in known.items()}
     answered = {place: answers for place, answers in loaded.items() if answers is not None}
@@ -81,7 +86,7 @@ def measure_task(
         records = tuple(known[place] for place in sorted(known, key=order))
         answers = tuple(_complete_answers(answered, known, len(variants)))
         said = [UNPAIRED] if len(variants) > 1 and options.answers and not answered else []
-        return Measured(records, (), answers, (), len(added), (*notes, *said))
+        return Measured(records, (), answers, (), len(added), tuple(dict.fromkeys((*notes, *said))))
 
     with keeping(found_so_far), telling_what_is_saved(options.results, known, options):
         _append(options, renamed)
@@ -91,6 +96,7 @@ def measure_task(
             began = time.perf_counter()
             try:
                 with mixture(variants[number]) as given:
+                    given.coming = [variants[each] for each in todo[done + 1 :]]
                     results = tuple(evaluator(given))
                 require_same(results, _facts(known.values()), evaluator.title)
             except SuiteError as error:

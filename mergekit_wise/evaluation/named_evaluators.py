@@ -7,6 +7,7 @@ from typing import Any
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.own_evaluator import TaskEvaluator
+from mergekit_wise.evaluation.retrieval import NAME, USES, open_retrieval
 from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.wording import did_you_mean, listed, shown
 
@@ -28,7 +29,7 @@ class BuiltIn:
     uses: frozenset[str]
 
 
-BUILT_IN: Mapping[str, BuiltIn] = {}
+BUILT_IN: Mapping[str, BuiltIn] = {NAME: BuiltIn(open_retrieval, USES)}
 """The evaluators of this package, by name."""
 
 
@@ -44,7 +45,7 @@ def named_evaluator(text: str, options: EvaluationOptions) -> tuple[Any, str]:
     found = [point for point in entry_points(group=GROUP) if point.name == name]
     if not found:
         known = (*BUILT_IN, *dict.fromkeys(point.name for point in entry_points(group=GROUP)))
-        there = f"there are {listed(known)}" if known else "none is installed"
+        there = f"there {'is' if len(known) == 1 else 'are'} {listed(known)}"
         raise UsageError(
             f"--evaluator {shown(text)}: no evaluator has this name; {there}.{did_you_mean(name, known)} Packages "
             f"provide them as entry points of the group {GROUP}; for a script of your own take --command."

@@ -3,6 +3,7 @@
 Knows no image, no model's architecture and no command: an evaluator builds and runs whatever it needs.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Mixture:
     Attributes:
         variant: its weights: ``variant.read(name)``, ``variant.digest(name)``, ``variant.interpolated`` sets them.
         template: a checkpoint with the names, shapes and metadata of the mixture.
+        coming: the variants that will be evaluated after this one, in this order, so that what all have in common need
+            be done only once.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class Mixture:
         into: Callable[[torch.nn.Module], object],
     ) -> None:
         self.variant, self.template = variant, template
+        self.coming: Sequence[Variant] = ()
         self._open_file, self._make_state, self._set = file, state_dict, into
         self._file: Path | None = None
         self._state: Mapping[str, torch.Tensor] | None = None
@@ -96,6 +100,18 @@ class Mixture:
         """The module with the weights of the mixture, set in place; see `api.interpolate`."""
         self._set(module)
         return module
+
+
+class ModelTask(ABC):
+    """A `TaskEvaluator` that builds the model by itself, and is told which one before anything is measured."""
+
+    @abstractmethod
+    def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        """Build the model that checkpoints like `template` hold; `note` is called with what a reader should know.
+
+        It is called before `identity` is asked for, and again before more mixtures of the same model come. Raises
+        ModelError if the checkpoint holds no model for this task.
+        """
 
 
 @runtime_checkable

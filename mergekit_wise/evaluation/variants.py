@@ -195,6 +195,30 @@ class Variant:
         return tensor_digest(self.read(name))
 
 
+@dataclass(slots=True)
+class Installer:
+    """Sets the weights of variants in a model, one after the other; those that are set already are kept.
+
+    Until weights are written, decoding processes share their memory pages.
+    """
+
+    model: Model
+    _installed: Variant | None = None
+
+    def __call__(self, variant: Variant) -> None:
+        """Set the weights of a variant."""
+        if variant is self._installed:
+            return
+        before, self._installed = self._installed, None
+        if variant.interpolated is not None:
+            if before is None or before.interpolated is not variant.interpolated:
+                variant.interpolated.forget()  # what others have set since
+            variant.interpolated.install(self.model, variant.rules)
+        else:
+            self.model.set_weights({name: variant.read(name) for name in self.model.names})
+        self._installed = variant
+
+
 def reader(source: Checkpoint) -> Callable[[str], TensorData]:
     """A function that returns the checkpoint's tensor of a name."""
     return lambda name: (source.info(name), source.read(name))

@@ -16,7 +16,7 @@ from torch.nn import functional
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.open_clip_configs import configs
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.wording import shown
+from mergekit_wise.wording import plural, shown
 
 Tokenizer = Callable[[Sequence[str]], Tensor]
 """Texts -> tokens int64 [len(texts), context_length]."""
@@ -64,6 +64,40 @@ def zero_shot_head(
     return weight_CD, weight_CD.new_zeros(len(classnames))
 
 
+class CountingTokenizer:
+    """A tokenizer that counts the texts that are too long for the text tower, and are cut off where its context ends.
+
+    Args:
+        tokenize: texts -> tokens int64 [len(texts), L]; longer texts are cut off.
+        noun: what the texts are, for people.
+    """
+
+    def __init__(self, tokenize: Tokenizer, noun: str) -> None:
+        self._tokenize, self._noun = tokenize, noun
+        self._padding = int(tokenize([""])[0, -1])
+        self.total = self.cut = 0
+        self._example = ""
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """The tokens of the next texts, int64 [len(texts), L]."""
+        tokens = self._tokenize(texts)
+        self.total += len(texts)
+        for row in (tokens[:, -1] != self._padding).nonzero().flatten().tolist():
+            # A text that is cut off has the same tokens without its last character.
+            if torch.equal(self._tokenize([texts[row][:-1]])[0], tokens[row]):
+                self.cut += 1
+                self._example = self._example or texts[row]
+        return tokens
+
+    def remark(self) -> str:
+        """A sentence on the texts that are cut off."""
+        are = "is" if self.cut == 1 else "are"
+        return (
+            f"{self.cut:,} of {plural(self.total, self._noun)} {are} longer than the text encoder's context and cut "
+            f"off, such as {shown(self._example)!r}"
+        )
+
+
 class Prompts:
     """The prompts of a head's classes as tokens, and what is lost of them where a text is too long for the tower.
 
@@ -74,21 +108,19 @@ class Prompts:
     """
 
     def __init__(self, tokenize: Tokenizer, classnames: Sequence[str], templates: int) -> None:
-        self._tokenize, self._classnames, self._templates = tokenize, classnames, templates
+        self._counting = CountingTokenizer(tokenize, "prompt")
+        self._classnames, self._templates = classnames, templates
         self._digests: list[bytes] = []
-        self._padding = int(tokenize([""])[0, -1])
-        self.cut = 0
-        self._example = ""
+
+    @property
+    def cut(self) -> int:
+        """How many prompts were cut off."""
+        return self._counting.cut
 
     def tokens(self, texts: Sequence[str]) -> Tensor:
         """The tokens of the next texts."""
-        tokens = self._tokenize(texts)
+        tokens = self._counting(texts)
         self._digests += [hashlib.sha256(row.numpy().tobytes()).digest() for row in tokens]
-        for row in (tokens[:, -1] != self._padding).nonzero().flatten().tolist():
-            # A text that is cut off has the same tokens without its last character.
-            if torch.equal(self._tokenize([texts[row][:-1]])[0], tokens[row]):
-                self.cut += 1
-                self._example = self._example or texts[row]
         return tokens
 
     def require_distinct(self) -> None:
@@ -106,11 +138,7 @@ class Prompts:
 
     def remark(self) -> str:
         """A sentence on the prompts that are cut off."""
-        total, are = len(self._digests), "is" if self.cut == 1 else "are"
-        return (
-            f"{self.cut:,} of {total:,} prompts {are} longer than the text encoder's context and cut off, such as "
-            f"{shown(self._example)!r}"
-        )
+        return self._counting.remark()
 
 
 def _class_direction(features_TD: Tensor) -> Tensor:

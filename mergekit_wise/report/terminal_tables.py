@@ -28,33 +28,41 @@ AVERAGES = {SHIFTS: "Avg shifts", BOTH: "Avg both"}
 """How the columns of averages are called where there is little room."""
 
 
+MOST_FURTHER = 6
+"""How many numbers that an evaluator reports besides fit into a table; all of them are in the results file."""
+
+
 def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
     """A row per data set with its result, 95 % interval, top-1 counts and top-5 accuracy, then the shifts' average.
 
-    A metric other than top-1 is named after the data set's title. `missing` is how many data sets were not found.
+    A metric other than top-1 is named after the data set's title. What an evaluator of one's own reports besides, takes
+    the place of top-5 accuracy, as far as there is room. `missing` is how many data sets were not found.
     """
+    further = tuple(dict.fromkeys(name for r in records if r.evaluator for name in r.values))[:MOST_FURTHER]
     rows = [
         (
             r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
             percent(r.value, ""),
             interval(r.result, " - "),
             "" if r.correct is None else f"{r.correct}/{r.total}",
-            "" if r.top5 is None else percent(r.top5 / r.total),
+            *(percent(r.values[name], "") if name in r.values else "" for name in further),
+            *(() if further else ("" if r.top5 is None else percent(r.top5 / r.total),)),
         )
         for r in records
     ]
+    empty = ("",) * (2 + max(1, len(further)))
     corruption = corruption_error(records)
     if corruption is not None:
-        rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), "", "", ""))
+        rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), *empty))
     gap = background_gap(records)
     if gap is not None:
-        rows.append(("Background gap (mixed same - mixed rand)", percent(gap, ""), "", "", ""))
+        rows.append(("Background gap (mixed same - mixed rand)", percent(gap, ""), *empty))
     shifts = [r.value for r in records if r.role == "shift"]
     if len(shifts) > 1:
         absent = f", {missing} {'set' if missing == 1 else 'sets'} missing" if missing else ""
-        rows.append((f"Average of {len(shifts)} shifts{absent}", percent(sum(shifts) / len(shifts), ""), "", "", ""))
+        rows.append((f"Average of {len(shifts)} shifts{absent}", percent(sum(shifts) / len(shifts), ""), *empty))
     marked = [index >= len(records) for index in range(len(rows))]
-    return Table.of_texts(("Data set", "Result", "95 % interval", "Correct", "Top-5"), rows, marked)
+    return Table.of_texts(("Data set", "Result", "95 % interval", "Correct", *(further or ("Top-5",))), rows, marked)
 
 
 def corruption_error(records: Sequence[Record]) -> float | None:
