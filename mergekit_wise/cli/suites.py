@@ -1,7 +1,6 @@
 """The command ``wise suites``."""
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ def suites(options: "SuitesOptions", json: bool) -> None:
 
     report = perform(suites, options)
     if json:
-        show_json({**asdict(report), "root": report.root and str(report.root)})
+        show_json(report.to_dict())
         return
     if report.root is None and any(status.places for status in report.data_sets):
         say(NO_ROOT)
