@@ -26,7 +26,7 @@ from mergekit_wise.results.measurement import as_measurement
 from mergekit_wise.wording import listed, plural
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mergekit_wise.report.figures import Figure
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -27,7 +27,7 @@ from typing import Any
 
 from mergekit_wise import __version__, config, launcher
 from mergekit_wise.api.finetune import finetune
-from mergekit_wise.api.report import report, require_outputs
+from mergekit_wise.api.report import require_outputs, write_report
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.api.sweep_report import SweepReport
@@ -297,7 +297,7 @@ class _Recipe:
         options = self._report_options()
         given = _without(self.steps["report"], "output")
         inputs = {"results": digest_of_file(self.results), "options": given, "version": __version__}
-        return Step("report", inputs, (Path(options.output),), lambda again: run(report, options))
+        return Step("report", inputs, (Path(options.output),), lambda again: run(write_report, options))
 
     def _report_options(self) -> ReportOptions:
         given = _without(self.steps["report"], "output")

@@ -57,7 +57,7 @@ class ReportFiles(ResultObject):
 
 
 @takes(ReportOptions)
-def report(options: ReportOptions) -> ReportFiles:
+def write_report(options: ReportOptions) -> ReportFiles:
     """Create a report from the results files of `sweep` and `evaluate`; several files are compared side by side.
 
     Folders for plots are created if they are missing; the folders of all other outputs must exist.

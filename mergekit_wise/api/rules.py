@@ -36,7 +36,7 @@ from mergekit_wise.results.record import column_names
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mergekit_wise.report.figures import Figure
 
 ALPHAS = tuple(step / 10 for step in range(11))
 """The single alphas that are measured as well: the curve that a rule must lie above."""

@@ -21,7 +21,7 @@ from mergekit_wise.results import Analysis, Record, as_entry
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from mergekit_wise.report.figures import Figure
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -21,7 +21,7 @@ from mergekit_wise.report.scale import Scale, inside
 from mergekit_wise.report.table import ENDPOINTS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
 Format = Literal["png", "svg", "pdf"]
 
