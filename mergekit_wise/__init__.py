@@ -153,7 +153,6 @@ _NAMES = {
     "analysis.estimate": ("Estimate",),
     "datasets.dataset": ("Dataset", "Entry"),
     "errors": (
-    ),
         "CheckpointError",
         "Interrupted",
         "MismatchError",
