@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise.api.result_object import ResultObject
-from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root, find_entries, member_of
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root, find_entries, member_of, plugins
 from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.option_types import takes
@@ -56,11 +56,15 @@ class SuiteStatus:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SuitesReport(ResultObject):
-    """The data folder, None if there is none, and the status of every data set and suite that is listed."""
+    """The data folder, None if there is none, and the status of every data set and suite that is listed.
+
+    `notes` says which packages' data sets cannot be used, if all are listed.
+    """
 
     root: Path | None
     data_sets: tuple[DatasetStatus, ...]
     suites: tuple[SuiteStatus, ...]
+    notes: tuple[str, ...] = ()
 
     def _summary(self) -> str:
         found = sum(each.images is not None for each in self.data_sets)
@@ -90,6 +94,7 @@ def suites(options: SuitesOptions) -> SuitesReport:
     """
     root, progress = data_root(options.data), options.progress
     entries, listed = (ENTRIES, tuple(SUITES.values())) if options.names is None else find_entries(options.names)
+    notes = tuple(failure.sentence for failure in plugins().failures) if options.names is None else ()
     statuses, total = [], len(entries)
     for number, entry in enumerate(entries.values()):
         progress("Looking for data sets", number, total, "data sets")
@@ -104,6 +109,7 @@ def suites(options: SuitesOptions) -> SuitesReport:
             for suite in listed
             for members in [tuple(member_of(suite, member)[1].name for member in suite.members)]
         ),
+        notes,
     )
 
 

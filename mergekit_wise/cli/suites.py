@@ -16,11 +16,12 @@ _MAX_ROWS = 20
 def suites(options: "SuitesOptions", json: bool) -> None:
     """List data sets and suites: which were found, and how to get the rest."""
     from mergekit_wise.api.suites import suites
-    from mergekit_wise.cli.console import say, show_json
+    from mergekit_wise.cli.console import notes, say, show_json
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.datasets.catalog import NO_ROOT
 
     report = perform(suites, options)
+    notes(report.notes)
     if json:
         show_json(report.to_dict())
         return
