@@ -8,7 +8,7 @@ import math
 import pkgutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +35,6 @@ CONFIG = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
-SETS = {"suite": "digits-inverted,digits-noisy", "reference": "digits", "limit": 40, "workers": 0}
 HOSTILE = "<script>alert('&')</script>"
 
 
@@ -51,18 +50,16 @@ def classifier(path, seed):
     return path
 
 
-def labelled(folder, checkpoint):
-    """A data set of noise in which the checkpoint is right about seven of ten images."""
-    rng = np.random.default_rng(0)
-    (folder / "noise").mkdir()
+def labelled(root, checkpoint):
+    """A data set of noise in which the checkpoint is right about seven of ten images, and every class has one."""
+    rng, noise = np.random.default_rng(len(root.name)), Path("noise")
+    noise.mkdir(exist_ok=True)
     for number in range(40):
-        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(folder / "noise" / f"{number:02}.png")
-    predicted = [each.classes[0] for each in mergekit_wise.predict(checkpoint, folder / "noise").predictions]
-    for number, found in enumerate(predicted):
-        # The first ten make sure that every class has an image.
-        label = number if number < 10 else (found + (number % 10 > 6)) % 10
-        (folder / "labelled" / f"{label}").mkdir(parents=True, exist_ok=True)
-        (folder / "noise" / f"{number:02}.png").rename(folder / "labelled" / f"{label}" / f"{number}.png")
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(noise / f"{number:02}.png")
+    for number, found in enumerate(mergekit_wise.predict(checkpoint, noise).predictions):
+        label = number if number < 10 else (found.classes[0] + (number % 10 > 6)) % 10
+        (root / f"{label}").mkdir(parents=True, exist_ok=True)
+        (noise / found.file).rename(root / f"{label}" / found.file)
 
 
 @pytest.fixture(scope="module")
@@ -70,49 +67,46 @@ def home(tmp_path_factory):
     """A folder with a pair of classifiers and unlabelled images, in which every function of the package has run once.
 
     Attributes:
-        folder: where results files and outputs are.
+        folder: where results files and outputs are, under the names that commands in this folder use.
         found: the result of each function by its name.
         printed: what the functions wrote on stdout and stderr.
     """
-    folder = tmp_path_factory.mktemp("home")
-    zs, ft = classifier(folder / "zs.safetensors", 0), classifier(folder / "ft.safetensors", 1)
-    (folder / "images").mkdir()
-    for number in range(3):
-        Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(folder / "images" / f"{number}.png")
-    (folder / "train").mkdir()
-    for label in range(10):
-        (folder / "train" / f"{label}").mkdir()
-        Image.new("L", (8, 8), 20 * label).save(folder / "train" / f"{label}" / "x.png")
-    labelled(folder, zs)
-    w = mergekit_wise
-    once = {"epochs": 1, "batch_size": 5, "warmup": 0, "device": "cpu", "workers": 0}
-    calls = {
-        "merge": lambda: w.merge(zs, ft, folder / "m.safetensors", alpha=0.25),
-        "preview": lambda: w.preview(zs, ft, folder / "m2.safetensors"),
-        "verify": lambda: w.verify(folder / "m.safetensors", zeroshot=zs, finetuned=ft),
-        "inspect": lambda: w.inspect(zs),
-        "diff": lambda: w.diff(zs, ft),
-        "evaluate": lambda: w.evaluate(zs, **SETS, results=folder / "e.jsonl"),
-        "sweep": lambda: w.sweep(zs, ft, **SETS, alphas=[0, 0.5, 1], analyze=True, results=folder / "s.jsonl"),
-        "compare": lambda: w.compare(folder / "s.jsonl", against=0.5),
-        "compare models": lambda: w.compare(folder / "e.jsonl", folder / "s.jsonl", alphas=[1]),
-        "rules": lambda: w.rules(zs, ft, **SETS, results=folder / "r.jsonl"),
-        "predict": lambda: w.predict(zs, folder / "images", top=2),
-        "calibrate": lambda: w.calibrate(zs, folder / "c.safetensors", on=folder / "labelled", workers=0),
-        "suites": lambda: w.suites(names="digits"),
-        "write_report": lambda: w.write_report([folder / "s.jsonl"], output=folder / "page.html"),
-        "finetune": lambda: w.finetune(zs, folder / "train", folder / "tuned.safetensors", **once),
-    }
-    written = io.StringIO()
-    with redirect_stdout(written), redirect_stderr(written):
-        found = {name: call() for name, call in calls.items()}
+    folder, written = tmp_path_factory.mktemp("home"), io.StringIO()
+    with chdir(folder):
+        classifier("zs.safetensors", 0)
+        classifier("ft.safetensors", 1)
+        Path("images").mkdir()
+        for number in range(3):
+            Image.new("RGB", (32, 32), (80 * number, 0, 0)).save(f"images/{number}.png")
+        for root, checkpoint in (("labelled", "zs"), ("shifted", "ft"), ("turned", "zs")):
+            labelled(Path(root), f"{checkpoint}.safetensors")
+        with redirect_stdout(written), redirect_stderr(written):
+            found = {name: function(*given, **options) for name, (function, given, options) in CALLS.items()}
     return SimpleNamespace(folder=folder, found=found, printed=written.getvalue())
 
 
-NAMES = (
-    *("merge", "preview", "verify", "inspect", "diff", "evaluate", "sweep", "compare", "compare models", "rules"),
-    *("predict", "calibrate", "suites", "write_report", "finetune"),
-)
+PAIR = ("zs.safetensors", "ft.safetensors")
+SETS = {"suite": ["./shifted", "./turned"], "reference": "./labelled", "workers": 0}
+EPOCH = {"epochs": 1, "batch_size": 5, "warmup": 0, "device": "cpu", "workers": 0}
+w = mergekit_wise
+CALLS = {
+    "merge": (w.merge, (*PAIR, "m.safetensors"), {"alpha": 0.25}),
+    "preview": (w.preview, (*PAIR, "m2.safetensors"), {}),
+    "verify": (w.verify, ("m.safetensors",), {"zeroshot": PAIR[0], "finetuned": PAIR[1]}),
+    "inspect": (w.inspect, (PAIR[0],), {}),
+    "diff": (w.diff, PAIR, {}),
+    "evaluate": (w.evaluate, (PAIR[0],), {**SETS, "results": "e.jsonl"}),
+    "sweep": (w.sweep, PAIR, {**SETS, "alphas": [0, 0.5, 1], "analyze": True, "results": "s.jsonl"}),
+    "compare": (w.compare, ("s.jsonl",), {"against": 0.5}),
+    "compare models": (w.compare, ("e.jsonl", "s.jsonl"), {"alphas": [1]}),
+    "rules": (w.rules, PAIR, {**SETS, "results": "r.jsonl"}),
+    "predict": (w.predict, (PAIR[0], "images"), {"top": 2}),
+    "calibrate": (w.calibrate, (PAIR[0], "c.safetensors"), {"on": "./labelled", "workers": 0}),
+    "suites": (w.suites, (), {"names": "digits"}),
+    "write_report": (w.write_report, (["s.jsonl"],), {"output": "page.html"}),
+    "finetune": (w.finetune, (PAIR[0], "labelled", "tuned.safetensors"), EPOCH),
+}
+NAMES = tuple(CALLS)
 
 
 def test_nothing_is_printed(home):
@@ -180,21 +174,21 @@ COMMANDS = {
     "compare models": ("compare", "e.jsonl", "s.jsonl", "--alphas", "1"),
     "rules": ("rules", "zs.safetensors", "ft.safetensors", "--results", "r.jsonl"),
     "predict": ("predict", "zs.safetensors", "images", "--top", "2"),
-    "calibrate": ("calibrate", "zs.safetensors", "-o", "c.safetensors", "--on", "labelled", "--workers", "0"),
+    "calibrate": ("calibrate", "zs.safetensors", "-o", "c.safetensors", "--on", "./labelled", "--workers", "0"),
     "suites": ("suites", "digits"),
     "finetune": (
-        *("finetune", "zs.safetensors", "--train", "train", "-o", "again.safetensors", "--epochs", "1"),
+        *("finetune", "zs.safetensors", "--train", "labelled", "-o", "tuned.safetensors", "--epochs", "1", "--restart"),
         *("--batch-size", "5", "--warmup", "0", "--device", "cpu", "--workers", "0"),
     ),
 }
-MEASURING = ("--suite", SETS["suite"], "--reference", "digits", "--limit", "40", "--workers", "0")
+MEASURING = ("--suite", "./shifted,./turned", "--reference", "./labelled", "--workers", "0")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json_is_the_dictionary(name, home, wise, monkeypatch):
     """What ``--json`` prints is `to_dict`, of which eval, compare and predict print the list alone.
 
-    Both runs measure the same, so only times and names of outputs are left out.
+    Both runs measure the same, so only times are left out.
     """
     monkeypatch.chdir(home.folder)
     measuring = MEASURING if name in ("evaluate", "sweep", "rules") else ()
@@ -206,21 +200,15 @@ def test_json_is_the_dictionary(name, home, wise, monkeypatch):
         assert printed == found["predictions"]
         return
     printed = json.loads(done.stdout)
-    expected = {"evaluate": "records", "compare": "comparisons", "compare models": "comparisons"}.get(name)
-    expected = found if expected is None else found[expected]
-    assert without_times(printed, home.folder) == without_times(expected, home.folder)
+    part = {"evaluate": "records", "compare": "comparisons", "compare models": "comparisons"}.get(name)
+    assert without_times(printed) == without_times(found[part] if part else found)
 
 
-def without_times(value, folder):
-    """JSON without durations, and without what depends on how paths were given."""
-    text = json.dumps(value).replace(f"{folder}/", "").replace("again.safetensors", "tuned.safetensors")
-
-    def kept(entry):
-        if isinstance(entry, dict):
-            return {key: kept(each) for key, each in entry.items() if key != "seconds"}
-        return [kept(each) for each in entry] if isinstance(entry, list) else entry
-
-    return kept(json.loads(text))
+def without_times(value):
+    """JSON without durations."""
+    if isinstance(value, dict):
+        return {key: without_times(entry) for key, entry in value.items() if key != "seconds"}
+    return [without_times(entry) for entry in value] if isinstance(value, list) else value
 
 
 def test_a_download_is_its_json():
