@@ -37,7 +37,7 @@ def contrast_figure(found: Sequence[Compared], names: Sequence[str], title: str)
                 _draw(axes, one, row + lift, colour, name if not row else None)
         axes.set_yticks(range(len(columns)), [column.replace("$", r"\$") for column in columns])
         axes.set_ylim(len(columns) - 0.5, -0.5)
-        axes.set_xlabel("Difference (points)")
+        axes.set_xlabel("Difference (points); filled: significant")
         axes.set_title(title.replace("$", r"\$"), fontsize=9)
         axes.grid(axis="x", alpha=0.25)
         if len(found) > 1:
