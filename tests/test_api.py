@@ -1,5 +1,6 @@
 """The Python API, used as a user would, under the strict type checker: see `test_this_file_passes_the_type_checker`."""
 
+import ast
 import inspect
 import pydoc
 import subprocess
@@ -9,8 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+import typer
+from mypy import api
+from typer.core import TyperGroup
 
 import mergekit_wise
+from mergekit_wise.cli.app import app
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.option_types import declared_options
 from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, PredictOptions, SweepOptions
@@ -137,6 +142,111 @@ def test_errors_during_the_work_name_arguments_as_well(pair: tuple[Path, Path], 
     with pytest.raises(WiseError, match=r"\bdevice\b") as error:
         mergekit_wise.merge(*pair, tmp_path / "out", device="cuda:99")
     assert "--" not in str(error.value)
+
+
+def test_the_package_lists_everything_once() -> None:
+    """What type checkers see, what is imported on first use and `__all__` are the same names, and no module has one."""
+    tree = ast.parse(Path(mergekit_wise.__file__).read_text())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    seen = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname is None
+    }
+    loaded = {name: f"mergekit_wise.{module}" for module, names in mergekit_wise._NAMES.items() for name in names}
+    assert seen == loaded
+    assert sorted([*loaded, "__version__"]) == sorted(mergekit_wise.__all__)
+    rooms = {path.stem for path in Path(mergekit_wise.__file__).parent.iterdir()}
+    assert not rooms & set(loaded)
+
+
+def test_every_name_is_there_and_is_listed() -> None:
+    """Every name of the package can be had, and `dir`, which completion reads, lists it."""
+    for name in mergekit_wise.__all__:
+        assert getattr(mergekit_wise, name) is not None
+        assert name in dir(mergekit_wise)
+    namespace: dict[str, Any] = {}
+    exec("from mergekit_wise import *", namespace)
+    assert set(mergekit_wise.__all__) - {"__version__"} <= set(namespace)
+
+
+def test_every_command_has_its_function() -> None:
+    """Each command of the terminal is a function of the package, with the arguments of its options."""
+    other = {"eval": "evaluate", "report": "write_report", "data fetch": "fetch_data"}
+    commands = typer.main.get_command(app)
+    assert isinstance(commands, TyperGroup)
+    found = set(commands.commands) - {"data"} | {"data fetch"}
+    assert {"merge", "sweep", "verify", "init", "recipe", "demo"} <= found
+    for command in found:
+        function = getattr(mergekit_wise, other.get(command, command))
+        assert "Args:" in pydoc.plain(pydoc.render_doc(function))
+        for parameter in inspect.signature(function).parameters.values():
+            assert parameter.annotation is not inspect.Parameter.empty
+
+
+def test_results_and_errors_are_those_that_functions_return_and_raise(pair: tuple[Path, Path]) -> None:
+    """A class of results or errors that the package gives is the very class of what its functions return or raise."""
+    assert isinstance(mergekit_wise.inspect(pair[0]), mergekit_wise.Inspection)
+    assert isinstance(mergekit_wise.merge(*pair), mergekit_wise.StateDict)
+    with pytest.raises(mergekit_wise.CheckpointError):
+        mergekit_wise.inspect("missing.safetensors")
+    assert mergekit_wise.WiseError is WiseError
+
+
+SCRIPT = """
+import mergekit_wise
+import torch
+from mergekit_wise import MergeReport, Record, StateDict, SweepReport, WiseError, compare, sweep
+
+def use(module: torch.nn.Module) -> float:
+    try:
+        found: SweepReport = sweep("zs", "ft", suite=["digits"], alphas="0:1:0.1")
+    except WiseError:
+        return 0.0
+    record: Record = found.records[0]
+    entry: dict[str, object] = found.to_dict()
+    text: str = repr(found)
+    figure = found.plot()
+    figure.savefig("figure.png")
+    mergekit_wise.verify("m.safetensors", zeroshot=module, finetuned={"a": torch.zeros(1)})
+    mergekit_wise.write_report(["a.jsonl"], output="page.html")
+    state = mergekit_wise.merge(module, "ft.safetensors", alpha=0.4)
+    assert isinstance(state, StateDict)
+    module.load_state_dict(state)
+    report: MergeReport = mergekit_wise.merge("zs", "ft", "out.safetensors")
+    return record.value + len(entry) + len(text) + len(state) + report.alpha
+"""
+
+WRONG = """
+import mergekit_wise
+
+mergekit_wise.sweep("zs", "ft", alphaz=[0, 1])  # call-arg
+mergekit_wise.merge("zs", "ft", "out", alpha="half")  # arg-type
+mergekit_wise.evaluate(3)  # arg-type
+mergekit_wise.nothing("zs")  # attr-defined
+mergekit_wise.compare("a.jsonl").recommendation  # attr-defined
+mergekit_wise.evaluate("zs").records[0].acuracy  # attr-defined
+number: int = mergekit_wise.suites().to_dict()  # assignment
+"""
+
+
+def test_a_users_script_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mypy accepts a correct script, and refuses each wrong line of another one and no other line."""
+    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
+    right.write_text(SCRIPT)
+    wrong.write_text(WRONG)
+    monkeypatch.chdir(Path(__file__).parent.parent)  # with the cache of the test below
+    report, errors, _ = api.run(["--strict", "--follow-imports=silent", str(right), str(wrong)])
+    assert not errors
+    assert "right.py" not in report
+    lines = [line for line in report.splitlines() if "wrong.py:" in line and " error: " in line]
+    found = {int(line.split(":")[1]): line for line in lines}
+    for number, line in enumerate(WRONG.splitlines(), 1):
+        code = line.partition("  # ")[2]
+        assert (number in found) == bool(code), report
+        assert not code or f"[{code}]" in found[number], report
 
 
 def test_this_file_passes_the_type_checker() -> None:

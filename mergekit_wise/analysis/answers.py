@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise.analysis.metrics import is_right
 from mergekit_wise.datasets.dataset import Metric
+from mergekit_wise.wording import plural, shown
 
 NUMBERS = ("confidence", "nll", "brier", "entropy")
 """What is kept of an image's probabilities: the largest one; the negative logarithm, in nats, of the label's; the sum
@@ -41,6 +42,10 @@ class Answers:
     same_images: str
     classes: NDArray[np.int32]
     numbers: NDArray[np.float32]
+
+    def __repr__(self) -> str:
+        models, images = self.classes.shape
+        return f"<Answers: {plural(models, 'model')}, {plural(images, 'image')} of {shown(self.dataset)}>"
 
     @property
     def right(self) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 from mergekit_wise.analysis.estimate import UNKNOWN, Counts, Estimate, combined
 from mergekit_wise.analysis.point import Point
@@ -38,6 +39,11 @@ class Candidate:
     estimates: tuple[Estimate | None, ...] = ()
     same_images: tuple[str, ...] = ()
     averages: tuple[Estimate, ...] = ()
+
+    def __repr__(self) -> str:
+        named = (("reference", self.reference_accuracy), ("shifts", self.shift_accuracy))
+        found = [f"{name} {100 * value:.1f} %" for name, value in named if not isnan(value)]
+        return f"<Candidate: {', '.join((str(self.point), *found))}>"
 
     @property
     def alpha(self) -> float | None:

@@ -22,7 +22,7 @@ from mergekit_wise.analysis.goal import ERRORS, Goal, goal_of
 from mergekit_wise.analysis.paired import Evidence, evidence, mcnemar
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.errors import ResultsError, UsageError
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import listed, shown
 
 SIGNIFICANT = 0.05
 
@@ -110,6 +110,9 @@ class Choice:
     cross_fit: CrossFit | None
     paired: bool
     finer: tuple[Point, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Choice: {self.recommendation.point}, {shown(self.recommendation.reason, 120)}>"
 
 
 @dataclass(frozen=True, slots=True)

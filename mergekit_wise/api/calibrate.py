@@ -1,15 +1,18 @@
 """Write a checkpoint whose logits are divided by the temperature that calibrates them on a data set."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise import __version__, launcher
 from mergekit_wise.api.merge import merge
 from mergekit_wise.api.placing import place_of, placed, require_apart
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing, require_folder, writing_output
 from mergekit_wise.checkpoint.derived import InMemory
 from mergekit_wise.checkpoint.writing import uninterrupted
@@ -29,11 +32,17 @@ from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import CalibrateOptions, EvalOptions, MergeOptions
+from mergekit_wise.report.calibration_tables import before_and_after
+from mergekit_wise.report.reliability_figure import reliability_figure
+from mergekit_wise.report.table import Table, percent
 from mergekit_wise.wording import plural
 
+if TYPE_CHECKING:
+    from mergekit_wise.report.figures import Figure
 
-@dataclass(frozen=True, slots=True)
-class CalibrateReport:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CalibrateReport(ResultObject):
     """What `calibrate` did.
 
     Attributes:
@@ -47,6 +56,41 @@ class CalibrateReport:
     dataset: str
     fit: Fit
     notes: tuple[str, ...]
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The temperature and what it changes."""
+        fit = self.fit
+        both = {"before": dict(fit.before.values), "after": dict(fit.after.values)}
+        counts = {"images": fit.images, "correct": list(fit.correct), "changed": fit.changed}
+        return {"temperature": fit.temperature, **counts, **both}
+
+    @property
+    def title(self) -> str:
+        """What the numbers of the table are."""
+        return f"Calibration on {self.dataset} ({plural(self.fit.images, 'image')})"
+
+    def plot(self) -> "Figure":
+        """The reliability diagram before and after; it is not shown, and pyplot does not know of it."""
+        return reliability_figure(self.fit.before, self.fit.after, self.title)
+
+    def _summary(self) -> str:
+        found = (each.values.get("ece") for each in (self.fit.before, self.fit.after))
+        before, after = ("unknown" if value is None else f"{percent(value)} %" for value in found)
+        name = self.output.name
+        return f"{name}, T = {self.fit.temperature:.4f} on {self.dataset}, ECE {before} before, {after} after"
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {"output": self.output, **self.numbers}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        both = (("before", 1.0, self.fit.before), ("after", self.fit.temperature, self.fit.after))
+        for (when, temperature, found), correct in zip(both, self.fit.correct, strict=True):
+            counts = {"images": self.fit.images, "correct": correct}
+            yield {"when": when, "temperature": temperature, **counts, **found.values}
+
+    def _tables(self) -> Sequence[Table]:
+        return [replace(before_and_after(self.fit.before, self.fit.after), title=self.title)]
 
 
 @takes(CalibrateOptions)

@@ -1,27 +1,36 @@
 """Compare two results files, or the mixtures of one sweep: which model is better where."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.analysis.contrast import Contrast, Results, contrasts
 from mergekit_wise.analysis.point import DEFAULT
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.errors import ResultsError, UsageError
 from mergekit_wise.merging import check_alpha, parse_alphas
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import CompareOptions
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.comparison import compare as side_by_side
+from mergekit_wise.report.contrast_figure import contrast_figure
+from mergekit_wise.report.contrast_tables import contrast_table, matrix_table
+from mergekit_wise.report.frames import contrast_rows
 from mergekit_wise.report.series import described
 from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.table import Table
 from mergekit_wise.results import AnswerStore, Reading, Record, as_entry, read_choices, read_records
 from mergekit_wise.results.measurement import as_measurement
 from mergekit_wise.wording import listed, plural
 
+if TYPE_CHECKING:
+    from mergekit_wise.report.figures import Figure
 
-@dataclass(frozen=True, slots=True)
-class ModelComparison:
+
+@dataclass(frozen=True, slots=True, repr=False)
+class ModelComparison(ResultObject):
     """One model compared with another.
 
     Attributes:
@@ -35,9 +44,30 @@ class ModelComparison:
     point: Point | None
     columns: tuple[Contrast, ...]
 
+    def _summary(self) -> str:
+        significant = sum(each.significant for each in self.columns)
+        return f"{self.second} against {self.first}, {significant} of {plural(len(self.columns), 'column')} significant"
 
-@dataclass(frozen=True, slots=True)
-class CompareReport:
+    def _entry(self) -> Mapping[str, Any]:
+        columns = [
+            {name: value for name, value in asdict(each).items() if name != "model"}
+            | {"significant": each.significant, "better": each.better or None}
+            for each in self.columns
+        ]
+        point = None if self.point is None else dict(self.point.values)
+        return {"first": self.first, "second": self.second, "point": point, "columns": columns}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        point = {} if self.point is None else dict(self.point.values)
+        return ({"first": self.first, "second": self.second, **point, **row} for row in contrast_rows(self.columns))
+
+    def _tables(self) -> Sequence[Table]:
+        title = f"A: {self.first}; B: {self.second}; B minus A in points (results in %)"
+        return [replace(contrast_table(self.columns), title=title)]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class CompareReport(ResultObject):
     """What was compared.
 
     Attributes:
@@ -54,6 +84,35 @@ class CompareReport:
     def on_data_sets(self) -> tuple[Contrast, ...]:
         """All comparisons on single data sets, without those of averages."""
         return tuple(each for found in self.comparisons for each in found.columns if not each.is_average)
+
+    @property
+    def title(self) -> str:
+        """What the differences are."""
+        first = self.comparisons[0]
+        if self.one_sweep:
+            return f"Difference from {first.first}, in points (* significant)"
+        return f"{first.second} minus {first.first}, in points"
+
+    def plot(self) -> "Figure":
+        """The differences with their 95 % intervals; it is not shown, and pyplot does not know of it."""
+        names = [each.second if each.point is None else str(each.point) for each in self.comparisons]
+        return contrast_figure(self.comparisons, names, self.title.removesuffix(" (* significant)"))
+
+    def _summary(self) -> str:
+        significant, found = sum(each.significant for each in self.on_data_sets), len(self.on_data_sets)
+        first = self.comparisons[0].first
+        return f"{plural(found, 'comparison')} with {first} on single data sets, {significant} significant"
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {"comparisons": [each.to_dict() for each in self.comparisons], "notes": self.notes}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return (row for each in self.comparisons for row in each._rows())
+
+    def _tables(self) -> Sequence[Table]:
+        if self.one_sweep:
+            return [replace(matrix_table(self.comparisons), title=self.title)]
+        return [table for each in self.comparisons for table in each._tables()]
 
 
 @takes(CompareOptions)

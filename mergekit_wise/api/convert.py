@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import (
     Checkpoint,
     closing,
@@ -46,19 +47,22 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import ConvertOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import fold_names, listed
+from mergekit_wise.wording import fold_names, listed, plural
 
 ELEMENTS_AT_ONCE = 1 << 22
 
 
-@dataclass(frozen=True, slots=True)
-class ConvertReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class ConvertReport(ResultObject):
     """The file or folder that was written, with its number of tensors and their bytes; and notes."""
 
     output: Path
     tensors: int
     size: int
     notes: tuple[str, ...]
+
+    def _summary(self) -> str:
+        return f"{self.output.name}, {plural(self.tensors, 'tensor')}, {self.size:,} bytes"
 
 
 @takes(ConvertOptions)

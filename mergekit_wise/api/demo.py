@@ -1,14 +1,15 @@
 """The paper's experiment in small: train, fine-tune, sweep, plot."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise import __version__
 from mergekit_wise.api.recipe import recipe
-from mergekit_wise.api.sweep import SweepReport
+from mergekit_wise.api.result_object import ResultObject
+from mergekit_wise.api.sweep_report import SweepReport
 from mergekit_wise.checkpoint import (
     BY_TORCH,
     TensorInfo,
@@ -23,6 +24,7 @@ from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
 from mergekit_wise.report.figures import draw_scatter
+from mergekit_wise.report.table import Table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +58,8 @@ MARK = "mergekit_wise_demo"
 """The metadata entry by which a later run recognises the output of an earlier one."""
 
 
-@dataclass(frozen=True, slots=True)
-class DemoReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class DemoReport(ResultObject):
     """The files that the demo wrote, which of them an earlier run had trained, and the sweep."""
 
     zeroshot: Path
@@ -68,6 +70,19 @@ class DemoReport:
     recipe: Path
     reused: tuple[Path, ...]
     sweep: SweepReport
+
+    def _summary(self) -> str:
+        return self.sweep._summary()
+
+    def _entry(self) -> Mapping[str, Any]:
+        files = {name: getattr(self, name) for name in ("zeroshot", "finetuned", "results", "plot", "page", "recipe")}
+        return {**files, "reused": self.reused, "sweep": self.sweep.to_dict()}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return self.sweep._rows()
+
+    def _tables(self) -> Sequence[Table]:
+        return self.sweep._tables()
 
 
 @takes(DemoOptions)

@@ -15,7 +15,7 @@ from mergekit_wise.errors import ResultsError, UsageError
 from mergekit_wise.evaluation.measure import Measured
 from mergekit_wise.evaluation.unlabelled import ROLE
 from mergekit_wise.options import SweepOptions
-from mergekit_wise.results import Estimation, Record, append_records, read_estimations
+from mergekit_wise.results import Estimation, Record, append_records, as_entry, read_estimations
 from mergekit_wise.wording import listed, plural
 
 ESTIMATED = "estimated"
@@ -56,6 +56,32 @@ class WithoutLabels:
     lines: tuple[Estimation, ...]
     notes: tuple[str, ...]
     evidence: Evidence
+
+    def __repr__(self) -> str:
+        sets = plural(len(self.sets), "set")
+        return f"<WithoutLabels: {plural(len(self.points), 'mixture')} on {sets}, {self.certainty.point} favoured>"
+
+
+def estimates_entry(found: WithoutLabels) -> dict[str, object]:
+    """The estimates, the mixture that they favour, and the back-test, for JSON."""
+    best = found.certainty
+    gain = None if best.gain is None else [best.gain.value, best.gain.low, best.gain.high]
+    trials = [
+        {
+            "method": trial.method,
+            "error": trial.error,
+            "loss_for_each": trial.per_shift,
+            "loss_for_all": trial.together,
+            "point": trial.point.values,
+            "alpha": trial.point.alpha,
+        }
+        for trial in found.trials
+    ]
+    return {
+        "estimates": [as_entry(line) for line in found.lines],
+        "by_estimates": {"point": best.point.values, "alpha": best.point.alpha, "value": best.value, "gain": gain},
+        "back_test": trials,
+    }
 
 
 def require_estimable(options: SweepOptions) -> None:

@@ -4,7 +4,7 @@ import glob
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -12,13 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.datasets import clip_benchmark
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import did_you_mean, listed
+from mergekit_wise.wording import did_you_mean, listed, plural
 
 OWNER = "clip-benchmark"
 REPOSITORIES = MappingProxyType(
@@ -46,15 +47,23 @@ _POLL_SECONDS = 0.2
 _BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A downloaded and checked data set: its `folder`, the number of `files`, their `size` in bytes, and its images."""
+@dataclass(frozen=True, slots=True, repr=False)
+class Fetched(ResultObject):
+    """A downloaded and checked data set: `folder`, the number of `files`, their `size` in bytes, and its images."""
 
+    name: str
     folder: Path
     files: int
     size: int
     images: int
     expected: int | None
+
+    def _summary(self) -> str:
+        return f"{self.name}, {plural(self.images, 'image')} in {plural(self.files, 'file')}, {self.size:,} bytes"
+
+    def _entry(self) -> Mapping[str, Any]:
+        sizes = {"files": self.files, "bytes": self.size, "images": self.images, "expected": self.expected}
+        return {"name": self.name, "folder": self.folder, **sizes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,4 +245,4 @@ def _summary(name: str, remote: tuple[_Remote, ...], folder: Path) -> Fetched:
     from mergekit_wise.datasets.webdataset import open_tars
 
     images = len(open_tars(folder).labels)
-    return Fetched(folder, len(remote), sum(file.size for file in remote), images, ENTRIES[name].expected)
+    return Fetched(name, folder, len(remote), sum(file.size for file in remote), images, ENTRIES[name].expected)

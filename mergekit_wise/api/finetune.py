@@ -1,9 +1,12 @@
 """Fine-tuning: from a zero-shot checkpoint to one that is worth merging with it."""
 
 import os
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, require_folder
 from mergekit_wise.checkpoint.formats import planner_of
 from mergekit_wise.datasets.dataset import Dataset
@@ -14,12 +17,60 @@ from mergekit_wise.models.new_head import with_head_of, with_new_head
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
+from mergekit_wise.report.table import Table, percent
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.trainable import open_trainable
-from mergekit_wise.training.trainer import Epoch, FinetuneReport, Stopped, Trainer
+from mergekit_wise.training.trainer import Epoch, Stopped, Trained, Trainer
 from mergekit_wise.wording import plural
 
 __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class FinetuneReport(ResultObject, Trained):
+    """What `finetune` did; see `Trained` for the attributes."""
+
+    def _summary(self) -> str:
+        last = f", training accuracy {percent(self.epochs[-1].accuracy)} %" if self.epochs else ""
+        images = f"{plural(self.images, 'image')} of {plural(self.classes, 'class')}"
+        return f"{self.output.name}, {plural(self.steps, 'step')} on {images}{last}"
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {
+            "output": self.output,
+            "steps": self.steps,
+            "resumed": self.resumed,
+            "images": self.images,
+            "classes": self.classes,
+            "architecture": self.architecture,
+            "epochs": [
+                {
+                    "epoch": epoch.number,
+                    "loss": epoch.loss,
+                    "accuracy": epoch.accuracy,
+                    "seconds": epoch.seconds,
+                    "validation": epoch.validation.entry() if epoch.validation else None,
+                }
+                for epoch in self.epochs
+            ],
+        }
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        for epoch in self.epochs:
+            numbers = {"loss": epoch.loss, "accuracy": epoch.accuracy, "seconds": epoch.seconds}
+            accuracies = {} if epoch.validation is None else epoch.validation.entry()
+            validation = {
+                f"{name}, {model}": share for model, each in accuracies.items() for name, share in each.items()
+            }
+            yield {"epoch": epoch.number, **numbers, **validation}
+
+    def _tables(self) -> Sequence[Table]:
+        rows = [
+            (str(each.number), f"{each.loss:.4f}", percent(each.accuracy), str(each.validation or ""))
+            for each in self.epochs
+        ]
+        table = Table.of_texts(("Epoch", "Loss", "Training accuracy (%)", "Validation"), rows)
+        return [replace(table, title=str(self.output))]
 
 
 @takes(FinetuneOptions)
@@ -52,7 +103,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note)
         for text in (*trainable.source.notes, *notes, *trainable.on_classes, *_unused(options)):
             trainer.note(text)
-        return trainer.run()
+        return FinetuneReport.of(trainer.run())
 
 
 def _unused(options: FinetuneOptions) -> tuple[str, ...]:

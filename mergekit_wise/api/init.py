@@ -4,11 +4,30 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from mergekit_wise.checkpoint import write_atomically
+from mergekit_wise.config import FILE
+from mergekit_wise.errors import UsageError
+from mergekit_wise.option_types import takes
+from mergekit_wise.options import InitOptions
+
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 ZEROSHOT_HINTS = ("zs", "zero", "base", "pretrain", "clip")
 FINETUNED_HINTS = ("ft", "fine", "tuned")
 OUTPUT_HINTS = ("merged", "wise-", "soup")
 TRAINING_HINTS = ("train",)
+
+
+@takes(InitOptions)
+def init(options: InitOptions) -> Path:
+    """Write a commented ``wise.toml`` for the checkpoints and images in a folder; returns its path.
+
+    Raises UsageError if there is one already, unless `force` is given; OutputError if it cannot be written.
+    """
+    path = Path(options.folder) / FILE
+    if path.exists() and not options.force:
+        raise UsageError(f"{path} exists. Edit it, or replace it with --force.")
+    write_atomically(path, starting_config(Path(options.folder)))
+    return path
 
 
 def starting_config(folder: Path) -> str:

@@ -1,8 +1,11 @@
 """Show what a checkpoint holds, from its header alone."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo, closing
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.adapters import SHOWN, read_adapter
@@ -11,10 +14,14 @@ from mergekit_wise.models.source import open_file, remarks
 from mergekit_wise.models.weight_shapes import Guess
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import InspectOptions
+from mergekit_wise.wording import plural
+
+if TYPE_CHECKING:
+    from mergekit_wise.report.table import Table
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+@dataclass(frozen=True, slots=True, repr=False)
+class Inspection(ResultObject):
     """Facts about a file.
 
     Attributes:
@@ -38,6 +45,32 @@ class Inspection:
     digest: str
     notes: tuple[str, ...]
     adapter: "AdapterFacts | None" = None
+
+    def _summary(self) -> str:
+        elements = sum(info.count for info in self.tensors)
+        return f"{self.path.name}, {self.kind}, {plural(len(self.tensors), 'tensor')}, {elements:,} elements"
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {
+            "path": self.path,
+            "kind": self.kind,
+            "size": self.size,
+            "header_sha256": self.digest,
+            "architecture": asdict(self.architecture),
+            "metadata": self.metadata,
+            "origin": self.origin,
+            "adapter": asdict(self.adapter) if self.adapter else None,
+            "tensors": list(self._rows()),
+        }
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        for info in self.tensors:
+            yield {"name": info.name, "dtype": info.dtype.torch, "shape": info.shape, "bytes": info.nbytes}
+
+    def _tables(self) -> "Sequence[Table]":
+        from mergekit_wise.report.terminal_tables import tensor_table
+
+        return [replace(tensor_table(self.tensors), title=f"{self.path}: {self.kind}")]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mergekit_wise.analysis.point import Point
+from mergekit_wise.api.merge_report import MergePreview, MergeReport
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
 from mergekit_wise.api.swept import fixed_alpha_of, output_of, swept_axes
 from mergekit_wise.checkpoint import Checkpoint, OutputPlan, closing, require_folder, writing_output
@@ -62,43 +62,6 @@ SECONDS_A_BLOCK = 3e-5
 
 LARGE_BLOCK = 1 << 16
 """Elements of a block whose overhead is small beside its work."""
-
-
-@dataclass(frozen=True, slots=True)
-class MergeReport:
-    """What `merge` did.
-
-    Attributes:
-        output: the file or folder that was written, or the index of several files; `size` bytes in all.
-        alpha: the mixing coefficient.
-        outcomes: what happened to each tensor.
-        distance: relative change in fine-tuning, ||theta_1 - theta_0|| / ||theta_0|| over the mixed tensors; None if
-            none was mixed.
-        notes: what was changed, left out or decided on the way, one sentence each.
-        seconds: how long it took, all outputs together.
-    """
-
-    output: Path
-    alpha: float
-    size: int
-    outcomes: tuple[Outcome, ...]
-    distance: float | None
-    notes: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class MergePreview:
-    """What `merge` would do: the plan of every tensor, the size of the output, and the bytes free for it.
-
-    `free` is None where the file system does not say.
-    """
-
-    steps: tuple[TensorPlan, ...]
-    size: int
-    files: int
-    free: int | None
-    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

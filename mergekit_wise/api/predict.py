@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise.analysis import NUMBERS, Point
 from mergekit_wise.analysis.dynamic import BetaMixture, fit_mixture, mixing_lambda
+from mergekit_wise.api.predict_report import PredictReport
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.checkpoint.writing import require_output, write_atomically
 from mergekit_wise.datasets.class_names import PLAIN, read_classnames, read_templates
@@ -38,30 +39,6 @@ from mergekit_wise.wording import listed, plural
 
 DEFAULT_ALPHA, DEFAULT_CLUSTERS = 0.5, 3
 ENDINGS = (".jsonl", ".csv")
-
-
-@dataclass(frozen=True, slots=True)
-class PredictReport:
-    """What a model, or a pair of models, says of images.
-
-    Attributes:
-        predictions: of each image, in the order of their files.
-        classnames: the names of the classes by number; empty if they have none.
-        mixtures: each alpha, and how many images it served; empty for a single checkpoint.
-        architecture, head, precision, device: of the model, for people.
-        notes: on how files were read, and what was decided.
-        output: the file that was written; None without.
-    """
-
-    predictions: tuple[Prediction, ...]
-    classnames: tuple[str, ...]
-    mixtures: tuple[tuple[float, int], ...]
-    architecture: str
-    head: str
-    precision: str
-    device: str
-    notes: tuple[str, ...]
-    output: Path | None = None
 
 
 @takes(PredictOptions)

@@ -19,7 +19,7 @@ Keys are the options of the commands. ``wise.toml`` is such a file too, with ``f
 tables for other commands are ignored.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,8 +27,10 @@ from typing import Any
 
 from mergekit_wise import __version__, config, launcher
 from mergekit_wise.api.finetune import finetune
-from mergekit_wise.api.report import report, require_outputs
-from mergekit_wise.api.sweep import SweepReport, sweep
+from mergekit_wise.api.report import require_outputs, write_report
+from mergekit_wise.api.result_object import ResultObject
+from mergekit_wise.api.sweep import sweep
+from mergekit_wise.api.sweep_report import SweepReport
 from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.api.zeroshot import prompts_of, zeroshot
 from mergekit_wise.checkpoint import closing
@@ -48,6 +50,7 @@ from mergekit_wise.options import (
     ZeroshotOptions,
     options_of,
 )
+from mergekit_wise.report.table import Table
 from mergekit_wise.results import comparable, require_writable
 from mergekit_wise.results.identity import installed_versions
 from mergekit_wise.results.step_cache import Step, StepCache, digest_of_file
@@ -57,8 +60,8 @@ STATE = "recipe.json"
 STEPS = ("zeroshot", "finetune", "sweep", "report")
 
 
-@dataclass(frozen=True, slots=True)
-class RecipeReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class RecipeReport(ResultObject):
     """What a recipe produced.
 
     Attributes:
@@ -73,6 +76,20 @@ class RecipeReport:
     page: Path | None
     done: tuple[str, ...]
     sweep: SweepReport
+
+    def _summary(self) -> str:
+        ran = f"ran {', '.join(self.done)}" if self.done else "everything was up to date"
+        return f"{ran}; {self.sweep._summary()}"
+
+    def _entry(self) -> Mapping[str, Any]:
+        files = {name: getattr(self, name) for name in ("zeroshot", "finetuned", "results", "page")}
+        return {**files, "done": self.done, "sweep": self.sweep.to_dict()}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return self.sweep._rows()
+
+    def _tables(self) -> Sequence[Table]:
+        return self.sweep._tables()
 
 
 @takes(RecipeOptions)
@@ -280,7 +297,7 @@ class _Recipe:
         options = self._report_options()
         given = _without(self.steps["report"], "output")
         inputs = {"results": digest_of_file(self.results), "options": given, "version": __version__}
-        return Step("report", inputs, (Path(options.output),), lambda again: run(report, options))
+        return Step("report", inputs, (Path(options.output),), lambda again: run(write_report, options))
 
     def _report_options(self) -> ReportOptions:
         given = _without(self.steps["report"], "output")

@@ -1,11 +1,13 @@
 """Results files as a self-contained HTML page, and as plots and tables for papers. No model is loaded."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mergekit_wise.analysis import Baseline, fit_baselines
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import require_output, require_output_folder, write_atomically
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.option_types import files_of, takes
@@ -19,12 +21,14 @@ from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
 from mergekit_wise.report.plots import Plot, alpha_plots, difference_plots, scatter_plots
 from mergekit_wise.report.summary import Summary, summarize
+from mergekit_wise.report.table import Table
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import Reading, read_results
+from mergekit_wise.wording import plural
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFiles:
+@dataclass(frozen=True, slots=True, repr=False)
+class ReportFiles(ResultObject):
     """The files that were written, and the notes that are also on the page.
 
     Attributes:
@@ -37,9 +41,23 @@ class ReportFiles:
     folders: Mapping[Path, int]
     notes: tuple[str, ...]
 
+    def _summary(self) -> str:
+        plots = f", {plural(sum(self.folders.values()), 'plot')}" if self.folders else ""
+        return f"{', '.join(path.name for path in self.files)}{plots}"
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return [
+            *({"path": path, "plots": None} for path in self.files),
+            *({"path": path, "plots": count} for path, count in self.folders.items()),
+        ]
+
+    def _tables(self) -> Sequence[Table]:
+        rows = [(str(row["path"]), "" if row["plots"] is None else str(row["plots"])) for row in self._rows()]
+        return [Table.of_texts(("Written", "Plots"), rows)]
+
 
 @takes(ReportOptions)
-def report(options: ReportOptions) -> ReportFiles:
+def write_report(options: ReportOptions) -> ReportFiles:
     """Create a report from the results files of `sweep` and `evaluate`; several files are compared side by side.
 
     Folders for plots are created if they are missing; the folders of all other outputs must exist.

@@ -1,9 +1,10 @@
 """Measures rules of the literature that look at the weights alone, each beside mixtures that only have its size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.analysis import Estimate, Point
 from mergekit_wise.analysis.candidate import SHIFTS
@@ -11,9 +12,10 @@ from mergekit_wise.analysis.decision import excludes_zero
 from mergekit_wise.analysis.paired import Evidence, evidence
 from mergekit_wise.api.merge import merge_rules
 from mergekit_wise.api.mixtures import WITH_HEAD, ZeroShot, match_to_measure, zero_shot_side
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Missing
-from mergekit_wise.errors import OutputError, Unsaved, UsageError
+from mergekit_wise.errors import OutputError, ResultsError, Unsaved, UsageError
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
@@ -25,9 +27,16 @@ from mergekit_wise.models.pairing import open_pair
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import RulesOptions, SweepOptions
 from mergekit_wise.report.figures import require_drawable
-from mergekit_wise.report.rules_figure import draw_rules
+from mergekit_wise.report.frames import estimate_columns
+from mergekit_wise.report.rules_figure import draw_rules, rules_figure
+from mergekit_wise.report.rules_table import rules_table
+from mergekit_wise.report.table import Table
 from mergekit_wise.results import Record
 from mergekit_wise.results.record import column_names
+from mergekit_wise.wording import plural
+
+if TYPE_CHECKING:
+    from mergekit_wise.report.figures import Figure
 
 ALPHAS = tuple(step / 10 for step in range(11))
 """The single alphas that are measured as well: the curve that a rule must lie above."""
@@ -62,8 +71,8 @@ class RuleResult:
         return tuple(map(excludes_zero, self.gains))
 
 
-@dataclass(frozen=True, slots=True)
-class RulesReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class RulesReport(ResultObject):
     """What `rules` measured.
 
     Attributes:
@@ -83,6 +92,44 @@ class RulesReport:
     missing: tuple[Missing, ...]
     added: int
     notes: tuple[str, ...]
+
+    def plot(self) -> "Figure":
+        """The figure that the option `plot` writes; it is not shown, and pyplot does not know of it.
+
+        Raises ResultsError if no reference or no shift was measured.
+        """
+        if self.columns != COLUMNS:
+            raise ResultsError("The plot needs a reference and a shift, and one of the two was not measured.")
+        return rules_figure(self.curve, self.results)
+
+    def _summary(self) -> str:
+        tried = [each for each in self.results if each.gains]
+        better = sum(any(each.significant) for each in tried)
+        sets = len({record.dataset for record in self.records})
+        return (
+            f"{plural(len(tried), 'rule')} on {plural(sets, 'data set')}, {better} with a significant difference from "
+            "a mixture of the same size"
+        )
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {"columns": self.columns, "rules": list(map(asdict, self.results))}
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        for each in self.results:
+            row: dict[str, Any] = {"rule": each.name, "size": each.size, "control": each.control}
+            for name, value in zip(self.columns, each.values, strict=True):
+                row |= estimate_columns(value, f"{name}_")
+            for name, gain in zip(self.columns, each.gains, strict=False):
+                row |= estimate_columns(gain, f"{name}_gain_")
+            yield row
+
+    def _tables(self) -> Sequence[Table]:
+        return [replace(rules_table(self.results, self.columns), title=self.title)]
+
+    @property
+    def title(self) -> str:
+        """What the numbers of the table are."""
+        return f"Rules on {self.records[0].suite} (%; gains in points)"
 
 
 @takes(RulesOptions)

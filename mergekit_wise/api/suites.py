@@ -1,13 +1,18 @@
 """List the known data sets and suites: which are found, and how to get the others."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root, find_entries, member_of
+from mergekit_wise.api.result_object import ResultObject
+from mergekit_wise.datasets.catalog import ENTRIES, SUITES, data_root, find_entries, member_of, plugins
 from mergekit_wise.datasets.dataset import Dataset, Entry
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import SuitesOptions
+from mergekit_wise.report.table import Table
+from mergekit_wise.wording import plural
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,34 @@ class SuiteStatus:
     found: int
 
 
-@dataclass(frozen=True, slots=True)
-class SuitesReport:
-    """The data folder, None if there is none, and the status of every data set and suite that is listed."""
+@dataclass(frozen=True, slots=True, repr=False)
+class SuitesReport(ResultObject):
+    """The data folder, None if there is none, and the status of every data set and suite that is listed.
+
+    `notes` says which packages' data sets cannot be used, if all are listed.
+    """
 
     root: Path | None
     data_sets: tuple[DatasetStatus, ...]
     suites: tuple[SuiteStatus, ...]
+    notes: tuple[str, ...] = ()
+
+    def _summary(self) -> str:
+        found = sum(each.images is not None for each in self.data_sets)
+        under = "" if self.root is None else f" under {self.root}"
+        return f"{found} of {plural(len(self.data_sets), 'data set')} found{under}"
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        return map(asdict, self.data_sets)
+
+    def _tables(self) -> Sequence[Table]:
+        numbers = ((each, "" if each.images is None else f"{each.images:,}") for each in self.data_sets)
+        rows = [(each.name, images, each.location or each.problem or each.hint) for each, images in numbers]
+        suites = [(each.name, f"{each.found} of {len(each.data_sets)}", each.title) for each in self.suites]
+        return [
+            Table.of_texts(("Data set", "Images", "Where, or what to do"), rows),
+            Table.of_texts(("Suite", "Data sets", ""), suites),
+        ]
 
 
 @takes(SuitesOptions)
@@ -68,6 +94,7 @@ def suites(options: SuitesOptions) -> SuitesReport:
     """
     root, progress = data_root(options.data), options.progress
     entries, listed = (ENTRIES, tuple(SUITES.values())) if options.names is None else find_entries(options.names)
+    notes = tuple(failure.sentence for failure in plugins().failures) if options.names is None else ()
     statuses, total = [], len(entries)
     for number, entry in enumerate(entries.values()):
         progress("Looking for data sets", number, total, "data sets")
@@ -82,6 +109,7 @@ def suites(options: SuitesOptions) -> SuitesReport:
             for suite in listed
             for members in [tuple(member_of(suite, member)[1].name for member in suite.members)]
         ),
+        notes,
     )
 
 

@@ -6,19 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mergekit_wise.analysis import (
-    Answers,
     Candidate,
     Choice,
-    Loss,
     Measurements,
     Point,
-    Recommendation,
     as_preference,
     choose,
 )
-from mergekit_wise.analysis.dynamic_gain import DynamicGain
 from mergekit_wise.analysis.goal import ERRORS, require_finetuned
-from mergekit_wise.api.calibrate import CalibrateReport, merge_calibrated
+from mergekit_wise.api.calibrate import merge_calibrated
 from mergekit_wise.api.calibrated_mixture import calibration_of, require_calibratable, two_commands
 from mergekit_wise.api.estimation import (
     ESTIMATED,
@@ -32,9 +28,10 @@ from mergekit_wise.api.merge import merge, merge_points, merge_rules, opened_fis
 from mergekit_wise.api.mixtures import WITH_HEAD, ZeroShot, match_to_measure, zero_shot_side
 from mergekit_wise.api.own_evaluation import mixture_of, open_own_evaluator, uses_own_evaluator
 from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
+from mergekit_wise.api.sweep_report import SweepReport
 from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.datasets.catalog import open_suite
-from mergekit_wise.datasets.dataset import Missing, Suite
+from mergekit_wise.datasets.dataset import Suite
 from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError, WiseError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
@@ -61,7 +58,7 @@ from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
-from mergekit_wise.results import Analysis, Record, append_records, choice_of, is_new, read_choices
+from mergekit_wise.results import Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 
 SAME_IMAGES = (
@@ -71,53 +68,6 @@ SAME_IMAGES = (
 
 
 ITEMS = "an evaluator that gives a score for each item lets them be compared"
-
-
-@dataclass(frozen=True, slots=True)
-class SweepReport:
-    """What a sweep found.
-
-    Attributes:
-        records: of all alphas on all data sets.
-        candidates: what each alpha achieves.
-        choice: the alpha to use and why, and how the others compare with 0.5.
-        analyses: how the two models differ on each data set, if requested.
-        missing: data sets of the suite that were not found.
-        added: how many records are new.
-        notes: on how files were read, and what was measured.
-        saved: the checkpoints that were written.
-        answers: for each image, by data set, with a row for each mixture in ascending order; without the data sets
-            whose results were reused from a file that holds no answers.
-        without_labels: what is estimated on images without labels; None if there are none.
-        dynamic: what an alpha for each image achieves, if requested.
-        merge_command: the line of ``wise merge`` that makes the recommended mixture, and of ``wise calibrate`` if it
-            was calibrated.
-        calibrated: how the mixture that was written was calibrated, if requested.
-    """
-
-    records: tuple[Record, ...]
-    candidates: tuple[Candidate, ...]
-    choice: Choice
-    analyses: tuple[Analysis, ...]
-    missing: tuple[Missing, ...]
-    added: int
-    notes: tuple[str, ...]
-    saved: tuple[Path, ...] = ()
-    answers: tuple[Answers, ...] = ()
-    without_labels: WithoutLabels | None = None
-    dynamic: tuple[DynamicGain, ...] = ()
-    merge_command: str = ""
-    calibrated: CalibrateReport | None = None
-
-    @property
-    def recommendation(self) -> Recommendation:
-        """The alpha to use, and why."""
-        return self.choice.recommendation
-
-    @property
-    def losses(self) -> tuple[Loss, ...]:
-        """The best alpha of each column, and the loss at alpha 0.5 (the paper's Table 3)."""
-        return self.choice.losses
 
 
 @takes(SweepOptions)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mergekit_wise.api.merge import without_collecting
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.api.second_reader import read_by_library
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.checkpoint.safetensors import looks_like_safetensors
@@ -37,14 +38,14 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import Weights, takes
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import listed, plural
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """The tensors that --recalibrate sets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+@dataclass(frozen=True, slots=True, repr=False)
+class Verdict(ResultObject):
     """What was compared, and the first difference.
 
     Attributes:
@@ -66,6 +67,16 @@ class Verdict:
     def skipped(self) -> int:
         """How many tensors were not compared."""
         return self.tensors - self.mixed - self.copied - self.recorded
+
+    def _summary(self) -> str:
+        if self.difference is not None:
+            return f"not what its sources give: {self.difference}"
+        computed = self.mixed + self.copied
+        return f"{computed:,} of {plural(self.tensors, 'tensor')} are what the sources give, byte for byte"
+
+    def _entry(self) -> Mapping[str, Any]:
+        counts = {name: getattr(self, name) for name in ("tensors", "mixed", "copied", "recorded", "skipped")}
+        return {"difference": self.difference, **counts, "notes": self.notes}
 
 
 @takes(VerifyOptions)

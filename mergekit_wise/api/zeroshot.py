@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import (
     BY_NAME,
     Checkpoint,
@@ -35,10 +36,11 @@ from mergekit_wise.models.opening import open_model
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import ZeroshotOptions
+from mergekit_wise.wording import plural
 
 
-@dataclass(frozen=True, slots=True)
-class ZeroShotReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class ZeroShotReport(ResultObject):
     """The file that was written, the architecture with its source, class names, templates, and notes on the input."""
 
     output: Path
@@ -46,6 +48,10 @@ class ZeroShotReport:
     classnames: tuple[str, ...]
     templates: tuple[str, ...]
     notes: tuple[str, ...]
+
+    def _summary(self) -> str:
+        made = f"{plural(len(self.classnames), 'class')} x {plural(len(self.templates), 'template')}"
+        return f"{self.output.name}, {self.architecture}, {made}"
 
 
 @takes(ZeroshotOptions)

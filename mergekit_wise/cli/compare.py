@@ -1,12 +1,11 @@
 """The command ``wise compare``."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
-    from mergekit_wise.api.compare import CompareReport, ModelComparison
+    from mergekit_wise.api.compare import CompareReport
     from mergekit_wise.options import CompareOptions
 
 
@@ -20,11 +19,10 @@ def compare(options: "CompareOptions", json: bool) -> None:
     report = run(compare, options)
     notes(report.notes)
     if json:
-        show_json([_as_json(found) for found in report.comparisons])
+        show_json(report.to_dict()["comparisons"])
         return
     if report.one_sweep:
-        title = f"Difference from {report.comparisons[0].first}, in points (* significant)"
-        show(matrix_table(report.comparisons), title)
+        show(matrix_table(report.comparisons), report.title)
     else:
         for found in report.comparisons:
             out.print(f"A: {found.first}")
@@ -40,13 +38,3 @@ def _count(report: "CompareReport") -> str:
     separated = sum(each.significant for each in found)
     verb = "is" if separated == 1 else "are"
     return f"{separated} of {plural(len(found), 'comparison')} on single data sets {verb} significant ({by})."
-
-
-def _as_json(found: "ModelComparison") -> dict[str, Any]:
-    columns = [
-        {name: value for name, value in asdict(each).items() if name != "model"}
-        | {"significant": each.significant, "better": each.better or None}
-        for each in found.columns
-    ]
-    point = None if found.point is None else dict(found.point.values)
-    return {"first": found.first, "second": found.second, "point": point, "columns": columns}

@@ -4,7 +4,6 @@ Lines are wrapped at words for people, at the width of their terminal, and not a
 """
 
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +16,7 @@ from rich.segment import Segment
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from mergekit_wise.api.result_object import plain
 from mergekit_wise.report.table import Table
 from mergekit_wise.wording import visible
 
@@ -193,15 +193,7 @@ def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
 
 def show_json(value: Any) -> None:
     """Print a result as JSON on stdout; infinities and NaN, which JSON lacks, become null."""
-    out.print(json.dumps(_finite(value), indent=2, allow_nan=False), soft_wrap=True)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    out.print(json.dumps(plain(value), indent=2, allow_nan=False), soft_wrap=True)
 
 
 def in_bytes(count: int) -> str:

@@ -33,10 +33,7 @@ def _print_json(options: "DiffOptions") -> None:
 
     report = perform(diff, options)
     notes(report.notes)
-    fields = ("name", "relative", "cosine", "equal", "by_class")
-    moved = [{name: getattr(movement, name) for name in fields} for movement in report.movements]
-    missing = {name: getattr(report.missing, name) for name in ("only_zeroshot", "only_finetuned", "shapes")}
-    show_json({"missing": missing, "movements": moved, "notes": report.notes})
+    show_json(report.to_dict())
 
 
 def _print_tables(options: "DiffOptions") -> None:

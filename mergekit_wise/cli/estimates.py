@@ -26,27 +26,3 @@ def show_estimates(found: "WithoutLabels") -> None:
     out.print()
     for sentence in sentences(found.certainty, found.sets, found.trials):
         out.print(sentence)
-
-
-def estimates_entry(found: "WithoutLabels") -> dict[str, object]:
-    """The same as JSON."""
-    from mergekit_wise.results import as_entry
-
-    best = found.certainty
-    gain = None if best.gain is None else [best.gain.value, best.gain.low, best.gain.high]
-    trials = [
-        {
-            "method": trial.method,
-            "error": trial.error,
-            "loss_for_each": trial.per_shift,
-            "loss_for_all": trial.together,
-            "point": trial.point.values,
-            "alpha": trial.point.alpha,
-        }
-        for trial in found.trials
-    ]
-    return {
-        "estimates": [as_entry(line) for line in found.lines],
-        "by_estimates": {"point": best.point.values, "alpha": best.point.alpha, "value": best.value, "gain": gain},
-        "back_test": trials,
-    }

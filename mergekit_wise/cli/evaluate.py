@@ -7,7 +7,8 @@ from mergekit_wise.wording import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.api.evaluate import EvalReport
+    from mergekit_wise.api.sweep_report import SweepReport
     from mergekit_wise.evaluation.measure import Measured
     from mergekit_wise.options import EvalOptions, EvaluationOptions
     from mergekit_wise.report.table import Table
@@ -22,9 +23,8 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
     from mergekit_wise.errors import Unsaved
     from mergekit_wise.report.calibration_tables import calibration_table
     from mergekit_wise.report.terminal_tables import accuracy_table
-    from mergekit_wise.results import as_entry
 
-    def show_all(measured: "Measured") -> None:
+    def show_all(measured: "EvalReport") -> None:
         notes(measured.notes)
         first = measured.records[0]
         if first.evaluator:
@@ -32,7 +32,7 @@ def evaluate(options: "EvalOptions", json: bool) -> None:
         else:
             say(f"{first.architecture}; head: {first.head}; {first.precision} on {first.device}.")
         if json:
-            show_json([as_entry(record) for record in measured.records])
+            show_json(measured.to_dict()["records"])
         else:
             title = f"{options.checkpoint} on {first.suite} (%)"
             show(accuracy_table(measured.records, len(measured.missing)), title)

@@ -26,8 +26,7 @@ def fetch(options: "FetchOptions", json: bool) -> None:
 
     fetched = perform(fetch_data, options)
     if json:
-        entry = {"name": options.name, "folder": str(fetched.folder), "files": fetched.files, "bytes": fetched.size}
-        show_json({**entry, "images": fetched.images, "expected": fetched.expected})
+        show_json(fetched.to_dict())
         return
     of = f" of {fetched.expected:,}" if fetched.expected not in (None, fetched.images) else ""
     size = in_bytes(fetched.size)

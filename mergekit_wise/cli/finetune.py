@@ -29,7 +29,7 @@ def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> 
     from mergekit_wise.cli.console import out, show_json
 
     if json:
-        show_json(_entry(report))
+        show_json(report.to_dict())
         return
     last = report.epochs[-1] if report.epochs else None
     learned = f", training accuracy {100 * last.accuracy:.1f} %" if last else ""
@@ -94,24 +94,3 @@ def _evaluation_set(options: "FinetuneOptions") -> str | None:
     if train.name == "train" and train.is_dir():
         return next((str(train.with_name(name)) for name in HELD_OUT if train.with_name(name).is_dir()), None)
     return None
-
-
-def _entry(report: "FinetuneReport") -> dict[str, object]:
-    return {
-        "output": str(report.output),
-        "steps": report.steps,
-        "resumed": report.resumed,
-        "images": report.images,
-        "classes": report.classes,
-        "architecture": report.architecture,
-        "epochs": [
-            {
-                "epoch": epoch.number,
-                "loss": epoch.loss,
-                "accuracy": epoch.accuracy,
-                "seconds": epoch.seconds,
-                "validation": epoch.validation.entry() if epoch.validation else None,
-            }
-            for epoch in report.epochs
-        ],
-    }

@@ -1,6 +1,5 @@
 """The command ``wise inspect``."""
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ def inspect(options: "InspectOptions", json: bool) -> None:
     found = run(inspect, options)
     notes(found.notes)
     if json:
-        show_json(_entry(found))
+        show_json(found.to_dict())
         return
     if out.on_screen:
         show(tensor_table(found.tensors), f"{options.checkpoint}: {found.kind}")
@@ -74,21 +73,3 @@ def _plain(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return str(value)
-
-
-def _entry(found: "Inspection") -> dict[str, object]:
-    tensors = [
-        {"name": info.name, "dtype": info.dtype.torch, "shape": info.shape, "bytes": info.nbytes}
-        for info in found.tensors
-    ]
-    return {
-        "path": str(found.path),
-        "kind": found.kind,
-        "size": found.size,
-        "header_sha256": found.digest,
-        "architecture": asdict(found.architecture),
-        "metadata": found.metadata,
-        "origin": found.origin,
-        "adapter": asdict(found.adapter) if found.adapter else None,
-        "tensors": tensors,
-    }

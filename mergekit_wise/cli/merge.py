@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
-    from mergekit_wise.api.merge import MergePreview, MergeReport
+    from mergekit_wise.api.merge_report import MergePreview, MergeReport
     from mergekit_wise.options import MergeOptions
 
 

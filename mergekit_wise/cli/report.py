@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 
 def report(options: "ReportOptions") -> None:
     """Create a self-contained HTML report: curves, plots, tables, analysis and how everything was measured."""
-    from mergekit_wise.api.report import report
+    from mergekit_wise.api.report import write_report
     from mergekit_wise.cli.console import notes, out
     from mergekit_wise.option_types import run
 
-    found = run(report, options)
+    found = run(write_report, options)
     notes(found.notes)
     for path in found.files:
         out.print(f"Wrote {path}", soft_wrap=True)

@@ -26,17 +26,15 @@ def rules(options: "RulesOptions", json: bool) -> None:
 
 
 def _show(report: "RulesReport", options: "RulesOptions", *, json: bool) -> None:
-    from dataclasses import asdict
-
     from mergekit_wise.cli.console import notes, out, say, show, show_json
     from mergekit_wise.report.rules_table import rules_table
     from mergekit_wise.wording import plural
 
     notes(report.notes)
     if json:
-        show_json({"columns": report.columns, "rules": [asdict(result) for result in report.results]})
+        show_json(report.to_dict())
         return
-    show(rules_table(report.results, report.columns), f"Rules on {report.records[0].suite} (%; gains in points)")
+    show(rules_table(report.results, report.columns), report.title)
     out.print(
         "\nSize: how long the update is, relative to fine-tuning. Gain: over the row above, which only shrinks the "
         "update to the same size; image by image, with its 95 % interval (* excludes 0). It is what is left of a rule "

@@ -1,7 +1,6 @@
 """The command ``wise suites``."""
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,13 +16,14 @@ _MAX_ROWS = 20
 def suites(options: "SuitesOptions", json: bool) -> None:
     """List data sets and suites: which were found, and how to get the rest."""
     from mergekit_wise.api.suites import suites
-    from mergekit_wise.cli.console import say, show_json
+    from mergekit_wise.cli.console import notes, say, show_json
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.datasets.catalog import NO_ROOT
 
     report = perform(suites, options)
+    notes(report.notes)
     if json:
-        show_json({**asdict(report), "root": report.root and str(report.root)})
+        show_json(report.to_dict())
         return
     if report.root is None and any(status.places for status in report.data_sets):
         say(NO_ROOT)

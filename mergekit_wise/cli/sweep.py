@@ -1,11 +1,10 @@
 """The command ``wise sweep``."""
 
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mergekit_wise.analysis import Choice
-    from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.api.sweep_report import SweepReport
     from mergekit_wise.errors import Unsaved
     from mergekit_wise.evaluation.measure import Measured
     from mergekit_wise.options import SweepOptions
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
 
 def sweep(options: "SweepOptions", json: bool) -> None:
     """Evaluate every alpha in one pass over the images and recommend one."""
-    from mergekit_wise.cli.console import notes, say
+    from mergekit_wise.cli.console import notes, say, show_json
     from mergekit_wise.cli.evaluate import say_rest
     from mergekit_wise.cli.progress import perform
 
@@ -21,7 +20,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
     if options.save is not None and not any(getattr(options, name) for name in names):
         _save(options)
         return
-    from mergekit_wise.api.sweep import SweepReport, sweep
+    from mergekit_wise.api.sweep import sweep
+    from mergekit_wise.api.sweep_report import SweepReport
     from mergekit_wise.cli.estimates import show_estimates
     from mergekit_wise.errors import Unsaved
 
@@ -30,7 +30,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
         for path in report.saved:
             say(f"Wrote {path}.")
         if json:
-            _print_json(report)
+            show_json(report.to_dict())
         else:
             show_sweep(report, report.records[0].suite)
             _show_more(report)
@@ -53,7 +53,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
 
 def show_unsaved(error: "Unsaved", suite: str) -> None:
     """Print what a sweep found although a file could not be written."""
-    from mergekit_wise.api.sweep import SweepReport
+    from mergekit_wise.api.sweep_report import SweepReport
 
     if isinstance(error.found, SweepReport):
         show_sweep(error.found, suite)
@@ -87,48 +87,18 @@ def _save(options: "SweepOptions") -> None:
         say(f"Wrote {report.output}.")
 
 
-def _print_json(report: "SweepReport") -> None:
-    from mergekit_wise.cli.calibrate import calibration_entry
-    from mergekit_wise.cli.console import show_json
-    from mergekit_wise.cli.estimates import estimates_entry
-    from mergekit_wise.results import as_entry
-
-    point, reason = report.recommendation.point, report.recommendation.reason
-    chosen = {"alpha": point.alpha, "point": dict(point.values), "reason": reason}
-    records = [as_entry(record) for record in report.records]
-    found: dict[str, object] = {"recommended": chosen, "merge": report.merge_command}
-    found |= {"choice": _as_json(report.choice), "records": records}
-    if report.calibrated is not None:
-        found["calibrated"] = {"on": report.calibrated.dataset, **calibration_entry(report.calibrated)}
-    if report.dynamic:
-        found["dynamic"] = [asdict(gain) for gain in report.dynamic]
-    if report.analyses:
-        found["analyses"] = [as_entry(analysis) for analysis in report.analyses]
-    if report.without_labels is not None:
-        found |= estimates_entry(report.without_labels)
-    show_json(found)
-
-
-def _as_json(choice: "Choice") -> dict[str, Any]:
-    """A choice with every point as the list of its values."""
-    return asdict(choice, dict_factory=lambda items: dict(items).get("values", dict(items)))
-
-
 def show_sweep(report: "SweepReport", suite: str) -> None:
     """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
     from mergekit_wise.cli.calibrate import show_calibration as show_fit
     from mergekit_wise.cli.console import out, show
     from mergekit_wise.cli.evaluate import show_calibration
     from mergekit_wise.report.calibration_tables import sweep_calibration
-    from mergekit_wise.report.terminal_tables import loss_table, sweep_table, sweep_title
+    from mergekit_wise.report.terminal_tables import loss_table, loss_title, sweep_table, sweep_title
 
     chosen = report.recommendation
     shown = [record for record in report.records if record.role != "companion"]
     show(sweep_table(report.candidates, shown, chosen.point), sweep_title(shown, suite))
-    names = " and ".join(chosen.point.names)
-    lost = any(loss.loss is not None for loss in report.losses)
-    title = f"Best {names} per data set" + (f", and the loss at {names} 0.5 (* significant)" if lost else "")
-    show(loss_table(report.losses), title)
+    show(loss_table(report.losses), loss_title(report.losses))
     show_calibration(shown, sweep_calibration(shown), "Calibration (ECE in %, NLL in nats; shifts: their average)")
     what = str(chosen.point) if chosen.alpha is None else f"alpha: {chosen.alpha:g}"
     out.print(f"\nRecommended {what} - {chosen.reason}.")

@@ -1,13 +1,14 @@
 """The catalogue: all known data sets and suites by name, and how to open them, or a user's own, as one suite.
 
 A module with data sets defines ``ENTRIES``, a tuple of :class:`Entry`, and is listed in `_MODULES`. A suite is a TOML
-file in the folder ``suites`` (`suite_file`), which may also describe data sets.
+file in the folder ``suites`` (`suite_file`), which may also describe data sets. Other packages add data sets by an
+entry point (`plugins`).
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -33,6 +34,7 @@ from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_path, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
 from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
+from mergekit_wise.datasets.plugins import Plugins, is_name, load_plugins
 from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
@@ -69,12 +71,38 @@ _MODULES = (
 )
 _FILES = tuple(read_suite(path) for path in sorted(Path(__file__).with_name("suites").glob("*.toml")))
 
-ENTRIES: Mapping[str, Entry] = MappingProxyType(
+BUILT_IN: Mapping[str, Entry] = MappingProxyType(
     {entry.name: entry for module in _MODULES for entry in module.ENTRIES}
     | {name: entry for file in _FILES for name, entry in file.entries.items()}
 )
 
 SUITES: Mapping[str, SuiteFile] = MappingProxyType({file.name: file for file in _FILES})
+
+
+@cache
+def plugins() -> Plugins:
+    """The data sets of other packages, which are imported by the first call."""
+    return load_plugins({*BUILT_IN, *SUITES})
+
+
+class _Entries(Mapping[str, Entry]):
+    """The built-in data sets, and those of other packages: imported for a name that is not built in, or for all."""
+
+    def __getitem__(self, name: str) -> Entry:
+        if name in BUILT_IN:
+            return BUILT_IN[name]
+        if name in SUITES or not is_name(name):  # no package is imported for a path
+            raise KeyError(name)
+        return plugins().entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*BUILT_IN, *plugins().entries))
+
+    def __len__(self) -> int:
+        return len(BUILT_IN) + len(plugins().entries)
+
+
+ENTRIES: Mapping[str, Entry] = _Entries()
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +176,7 @@ def open_suite(
             datasets[key] = with_names(ordered, new_classnames, new_templates, found)
     first = next(iter(datasets))  # said once, not for each data set
     notes += _notes_on_folders(names, datasets.values())
+    notes += _notes_on_plugins(names)
     datasets[first] = replace(datasets[first], notes=(*notes, *datasets[first].notes))
     _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
@@ -253,7 +282,7 @@ def _used(suite: SuiteFile, use: Use) -> tuple[str, ...]:
 def _own_suite(name: str) -> SuiteFile | None:
     """The suite in the TOML file `name`; None if there is no such file, or one data set in it."""
     path = Path(name)
-    if name in SUITES or name in ENTRIES or path.suffix != ".toml" or not path.is_file():
+    if name in SUITES or path.suffix != ".toml" or not path.is_file():
         return None
     table = read_toml(path)
     if not is_suite(table):
@@ -261,7 +290,7 @@ def _own_suite(name: str) -> SuiteFile | None:
     suite = parse_suite(table, path)
     if suite.name in SUITES:
         raise SuiteError(f"{path}: {suite.name!r} is the name of a built-in suite. Rename the file.")
-    if taken := [entry for entry in suite.entries if entry in ENTRIES]:
+    if taken := [entry for entry in suite.entries if entry in BUILT_IN]:
         raise SuiteError(
             f"{path}: [data.{taken[0]}]: {taken[0]!r} is the name of a built-in data set. Choose another name."
         )
@@ -270,10 +299,13 @@ def _own_suite(name: str) -> SuiteFile | None:
 
 def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
     """Key and entry of a data set that a suite names: one of its tables, a known data set, or a path."""
-    if name in ENTRIES:
-        return name, ENTRIES[name]
+    if name in BUILT_IN:
+        return name, BUILT_IN[name]
     if name in suite.entries:
         return f"{suite.path}{SEPARATOR}{name}", suite.entries[name]
+    if name in ENTRIES:
+        return name, ENTRIES[name]
+    _require_working(name)
     path = suite.path.parent / Path(name).expanduser()
     if name in SUITES or _own_suite(str(path)):
         raise SuiteError(f"{suite.path}: {name!r} is a suite; a suite consists of data sets. Name these.")
@@ -290,6 +322,7 @@ def _named(name: str) -> tuple[str, Entry]:
     """Key and entry of one data set by name or path. Raises SuiteError."""
     if name in ENTRIES:
         return name, ENTRIES[name]
+    _require_working(name)
     file, separator, table = name.rpartition(SEPARATOR)
     if separator and (suite := _own_suite(file)):
         if table not in suite.entries:
@@ -307,7 +340,16 @@ def _named(name: str) -> tuple[str, Entry]:
     raise SuiteError(
         f"{name!r}: no suite, data set or folder has this name.{did_you_mean(name, (*SUITES, *ENTRIES))} "
         f"Known suites: {', '.join(SUITES)}. Run 'wise suites' to list all data sets."
+        + "".join(f"\n{failure.sentence}" for failure in plugins().failures)
     )
+
+
+def _require_working(name: str) -> None:
+    """Raise SuiteError if a package names this data set and it cannot be used, even if a folder here has the name."""
+    if is_name(name) and name not in SUITES:
+        for failure in plugins().failures:
+            if name in failure.names:
+                raise SuiteError(f"{name}: {failure.sentence}")
 
 
 def _at(path: Path) -> tuple[str, Entry]:
@@ -319,8 +361,8 @@ def _at(path: Path) -> tuple[str, Entry]:
 
 def _open_path(path: Path, part: str, root: Path) -> Dataset:
     """The functions of an entry at a path, wherever the data folder `root` is."""
-    known = known_at(path, part, ENTRIES)
-    return known or with_own_name(recognised(open_path(path, part), ENTRIES), ENTRIES)
+    known = known_at(path, part, BUILT_IN)
+    return known or with_own_name(recognised(open_path(path, part), BUILT_IN), BUILT_IN)
 
 
 def _open(entry: Entry, root: Path | None, part: str) -> Dataset | None:
@@ -331,13 +373,22 @@ def _open(entry: Entry, root: Path | None, part: str) -> Dataset | None:
 
 def _notes_on_folders(names: str, datasets: Iterable[Dataset]) -> list[str]:
     """A note for each built-in name that is also that of a folder here, which is not read."""
-    here = [name for name in map(str.strip, names.split(",")) if name in {*ENTRIES, *SUITES} and Path(name).is_dir()]
+    folders = [name for name in map(str.strip, names.split(",")) if Path(name).is_dir()]
+    here = [name for name in folders if name in SUITES or name in ENTRIES]
     places = [Path(dataset.location).absolute() for dataset in datasets]
     return [
         f"{name} is the built-in name; the folder here of this name is ./{name}"
         for name in here
         if not any(place.is_relative_to(Path(name).absolute()) for place in places)
     ]
+
+
+def _notes_on_plugins(names: str) -> list[str]:
+    """What is wrong with packages that were imported to look for one of the names, which may have been theirs."""
+    asked = [name for name in map(str.strip, names.split(",")) if is_name(name)]
+    if all(name in SUITES or name in BUILT_IN for name in asked):
+        return []
+    return [failure.sentence for failure in plugins().failures]
 
 
 def _missing(entry: Entry, root: Path | None) -> Missing:

@@ -76,6 +76,10 @@ class Measured:
     notes: tuple[str, ...]
     unlabelled: tuple[Answers, ...] = ()
 
+    def __repr__(self) -> str:
+        sets = len({record.dataset for record in self.records})
+        return f"<{type(self).__name__}: {plural(len(self.records), 'record')} on {plural(sets, 'data set')}>"
+
 
 def measure(
     template: Checkpoint,

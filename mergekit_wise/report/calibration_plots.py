@@ -95,7 +95,7 @@ def _reliability(comparison: Comparison, curve: Curve, role: str, middle: float)
     for index, alpha in enumerate(alphas if len(curve.mixtures) > 1 else ()):
         rows = [curve.rows.get((alpha, column)) for column in _columns(comparison, role)]
         bins = pooled(() if row is None else row.reliability for row in rows)
-        points = _means(bins)
+        points = means_of(bins)
         if points:
             name = ENDPOINTS.get(alpha, f"α = {alpha:g}")
             lines.append(Line(index, name, points))
@@ -118,7 +118,7 @@ def _reliability(comparison: Comparison, curve: Curve, role: str, middle: float)
         )
 
 
-def _means(bins: Bins) -> tuple[tuple[float, float], ...]:
+def means_of(bins: Bins) -> tuple[tuple[float, float], ...]:
     """Mean confidence and share of right answers of each bin that holds an image."""
     return tuple((confidences / images, right / images) for images, right, confidences in bins if images)
 

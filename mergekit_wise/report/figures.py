@@ -4,7 +4,8 @@ Knows plots. The same plot gives the same bytes: files hold no date, and PDFs ho
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +21,7 @@ from mergekit_wise.report.scale import Scale, inside
 from mergekit_wise.report.table import ENDPOINTS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Figure
 
 Format = Literal["png", "svg", "pdf"]
 
@@ -41,7 +42,7 @@ def draw_plots(plots: Sequence[Plot | HeatMap], kind: Format) -> dict[str, bytes
         name, number = plot.name, 2
         while f"{name}.{kind}" in files:
             name, number = f"{plot.name}-{number}", number + 1
-        files[f"{name}.{kind}"] = _draw(plot, kind, (3.6, 3.0))
+        files[f"{name}.{kind}"] = _content(_figure(plot, (3.6, 3.0)), kind)
     return files
 
 
@@ -58,10 +59,9 @@ def draw_scatter(candidates: Sequence[Candidate], recommended: Point, output: Pa
     Raises OutputError if the picture cannot be written, or if no reference or no shift was measured.
     """
     require_drawable(output)
-    if not (candidates[0].has_reference and candidates[0].shifts):
+    if not has_both(candidates[0]):
         raise OutputError(f"{output}: the plot needs a reference and a shift, and one of the two was not measured.")
-    kind = output.suffix.lower().removeprefix(".")
-    write_atomically(output, _draw(candidates_plot(candidates), kind, (6.4, 5.2), recommended.numbers[0]))
+    save_figure(sweep_figure(candidates, recommended), output)
 
 
 def draw_grid(candidates: Sequence[Candidate], recommended: Point, output: Path) -> None:
@@ -70,28 +70,61 @@ def draw_grid(candidates: Sequence[Candidate], recommended: Point, output: Path)
     Raises OutputError if the picture cannot be written.
     """
     require_drawable(output)
-    kind = output.suffix.lower().removeprefix(".")
-    write_atomically(output, _draw(candidates_map(candidates, recommended), kind, (6.4, 5.2)))
+    save_figure(sweep_figure(candidates, recommended), output)
 
 
-def _draw(plot: Plot | HeatMap, kind: str, size: tuple[float, float], recommended: float | None = None) -> bytes:
-    """The content of a file; `size` in inches. With `recommended`, alphas are written beside their marks."""
+def has_both(candidate: Candidate) -> bool:
+    """Whether a mixture was measured on a reference and on shifts, which are the two axes of the headline."""
+    return bool(candidate.has_reference and candidate.shifts)
+
+
+def sweep_figure(candidates: Sequence[Candidate], recommended: Point) -> "Figure":
+    """The average of the shifts against the reference for every mixture, or a map of a grid's; marks `recommended`.
+
+    The mixtures of a sweep of one parameter were measured on both (`has_both`).
+    """
+    with drawing():
+        if len(recommended.names) > 1:
+            figure = _figure(candidates_map(candidates, recommended), (6.4, 5.2))
+        else:
+            figure = _figure(candidates_plot(candidates), (6.4, 5.2), recommended.numbers[0])
+        figure.draw_without_rendering()  # makes what is made late with these settings, too
+    return figure
+
+
+def save_figure(figure: "Figure", output: Path) -> None:
+    """Write a figure in the format of the file's name. Raises OutputError."""
+    write_atomically(output, _content(figure, output.suffix.lower().removeprefix(".")))
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The settings with which figures are made and written; matplotlib's own are back afterwards."""
     choose_folder()
     import matplotlib
 
-    buffer = BytesIO()
     with matplotlib.rc_context(SETTINGS):
-        figure = heat_figure(plot, size) if isinstance(plot, HeatMap) else _figure(plot, size, recommended)
+        yield
+
+
+def _content(figure: "Figure", kind: str) -> bytes:
+    """The bytes of a file."""
+    buffer = BytesIO()
+    with drawing():
         figure.savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
     return buffer.getvalue()
 
 
-def _figure(plot: Plot, size: tuple[float, float], recommended: float | None) -> "Figure":
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def _figure(plot: Plot | HeatMap, size: tuple[float, float], recommended: float | None = None) -> "Figure":
+    """A figure; `size` in inches. With `recommended`, alphas are written beside their marks."""
+    with drawing():
+        return heat_figure(plot, size) if isinstance(plot, HeatMap) else _plotted(plot, size, recommended)
 
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+
+def _plotted(plot: Plot, size: tuple[float, float], recommended: float | None) -> "Figure":
+    from mergekit_wise.report.new_figure import new_figure
+
+    figure = new_figure(size)
     axes = figure.add_subplot()
     _fit_axis(axes, "x", plot.x)
     _fit_axis(axes, "y", plot.y)

@@ -14,12 +14,10 @@ POINTS = 72
 
 def heat_figure(drawn: HeatMap, size: tuple[float, float]) -> "Figure":
     """The figure; `size` in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from mergekit_wise.report.new_figure import new_figure
 
     xs, ys = drawn.xs, drawn.ys
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(size)
     axes = figure.add_subplot()
     shares = [[100 * drawn.shares.get((x, y), float("nan")) for x in xs] for y in ys]
     image = axes.imshow(shares, cmap="cividis", origin="lower", aspect="auto")

@@ -1,37 +1,34 @@
 """The picture of rules: shifts against the reference, with the mixtures of one alpha, drawn by matplotlib."""
 
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_wise.analysis import Estimate
-from mergekit_wise.checkpoint import write_atomically
-from mergekit_wise.report.figures import COLOURS, GREY, SETTINGS, UNDATED, require_drawable
-from mergekit_wise.report.matplotlib_folder import choose_folder
+from mergekit_wise.report.figures import COLOURS, GREY, drawing, require_drawable, save_figure
 from mergekit_wise.report.rules_table import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def draw_rules(curve: Sequence[Sequence[Estimate]], results: Sequence[Result], output: Path) -> None:
-    """Draw each rule with the paired 95 % interval of its gain over its control, and the curve of single alphas.
+    """Write `rules_figure` to a file that ends in .png, .svg or .pdf. Raises OutputError if that cannot be done."""
+    require_drawable(output)
+    save_figure(rules_figure(curve, results), output)
+
+
+def rules_figure(curve: Sequence[Sequence[Estimate]], results: Sequence[Result]) -> "Figure":
+    """Each rule with the paired 95 % interval of its gain over its control, and the curve of single alphas.
 
     Args:
         curve: reference and shifts of mixtures of one alpha each, ascending.
         results: of rules; those without gains are controls, which lie on the curve.
-        output: ends in .png, .svg or .pdf.
-
-    Raises OutputError if the picture cannot be written.
     """
-    require_drawable(output)
-    choose_folder()
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with drawing():
+        from mergekit_wise.report.new_figure import new_figure
 
-    kind = output.suffix.lower().removeprefix(".")
-    buffer = BytesIO()
-    with matplotlib.rc_context(SETTINGS):
-        figure = Figure(figsize=(6.4, 5.2), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure((6.4, 5.2))
         axes = figure.add_subplot()
         x, y = ([100 * point[place].value for point in curve] for place in (0, 1))
         axes.plot(x, y, "-o", color=GREY, markersize=3, linewidth=1, label="one alpha, 0 to 1")
@@ -61,5 +58,5 @@ def draw_rules(curve: Sequence[Sequence[Estimate]], results: Sequence[Result], o
         axes.set_title("Rules, with the paired 95 % interval of their gain over the same size", fontsize=9)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
-        figure.savefig(buffer, format=kind, metadata=UNDATED[kind], dpi=200)
-    write_atomically(output, buffer.getvalue())
+        figure.draw_without_rendering()  # makes what is made late with these settings, too
+    return figure

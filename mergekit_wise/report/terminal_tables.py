@@ -13,6 +13,7 @@ from mergekit_wise.errors import ResultsError
 from mergekit_wise.merging import Movement, TensorPlan
 from mergekit_wise.report.table import Table, interval, percent
 from mergekit_wise.results import ENSEMBLE, Analysis, Record, points_of
+from mergekit_wise.results.predictions import Prediction
 from mergekit_wise.results.record import column_names
 from mergekit_wise.wording import fold
 
@@ -139,6 +140,13 @@ def loss_table(losses: Sequence[Loss]) -> Table:
     return Table.of_texts(("Best for", varied, "Result", *heads), rows, [loss.significant for loss in losses])
 
 
+def loss_title(losses: Sequence[Loss]) -> str:
+    """What the table of losses shows."""
+    names = " and ".join(losses[0].point.names)
+    lost = any(loss.loss is not None for loss in losses)
+    return f"Best {names} per data set" + (f", and the loss at {names} 0.5 (* significant)" if lost else "")
+
+
 def _bounds(loss: Loss) -> str:
     """The interval of a loss in points, which may begin below 0; empty if there is no loss."""
     return "" if loss.difference is None or not loss.loss else PERCENT.interval(loss.difference)
@@ -186,6 +194,21 @@ def connectivity_table(records: Sequence[Record], answers: Sequence[Answers] = (
         )
         rows.append((title, *observations))
     return Table.of_texts(("Data set", "Above the line", "Above both models"), rows)
+
+
+def prediction_table(predictions: Sequence[Prediction], *, with_alpha: bool) -> Table:
+    """A row per image: its most probable class, and the alpha of the mixture that predicted it if there is one."""
+    heads = ("File", "Class", "Probability (%)", *(["Alpha"] if with_alpha else []))
+    rows = [
+        (
+            each.file,
+            each.text,
+            percent(each.probabilities[0]) if each.probabilities else "",
+            *([f"{each.alpha:.3f}"] if with_alpha else []),
+        )
+        for each in predictions
+    ]
+    return Table.of_texts(heads, rows)
 
 
 TENSOR_COLUMNS = ("Tensor", "dtype", "Shape", "Bytes")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mergekit_wise.results.details import no_formula
+from mergekit_wise.wording import shown
 
 COLUMNS = ("file", "class", "name", "probability", "alpha", "error")
 """The first columns of the CSV file; those of the next most probable classes follow."""
@@ -38,18 +39,30 @@ class Prediction:
         names = self.names or (None,) * len(self.classes)
         return list(zip(self.classes, names, self.probabilities, strict=True))
 
+    @property
+    def entry(self) -> dict[str, object]:
+        """The prediction for JSON; ``top`` lists the classes if there are several."""
+        line: dict[str, object] = {"file": self.file}
+        if self.error:
+            return line | {"error": self.error}
+        entries = [{"class": one, "name": name, "probability": share} for one, name, share in self.ranking]
+        line |= entries[0]
+        line |= {} if self.alpha is None else {"alpha": self.alpha}
+        return line | ({"top": entries} if len(entries) > 1 else {})
+
+    @property
+    def text(self) -> str:
+        """The most probable class for people: its name, or its number if it has none."""
+        return "no prediction" if self.error else (self.names or tuple(map(str, self.classes)))[0]
+
+    def __repr__(self) -> str:
+        what = f"{self.text} {100 * self.probabilities[0]:.1f} %" if self.probabilities else self.text
+        return f"<Prediction: {shown(self.file)}, {shown(what)}>"
+
 
 def as_json_lines(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """A JSON object for each image, without line feeds; ``top`` lists the classes if there are several."""
-    for each in predictions:
-        line: dict[str, object] = {"file": each.file}
-        if each.error:
-            yield json.dumps(line | {"error": each.error})
-            continue
-        entries = [{"class": one, "name": name, "probability": share} for one, name, share in each.ranking]
-        line |= entries[0]
-        line |= {} if each.alpha is None else {"alpha": each.alpha}
-        yield json.dumps(line | ({"top": entries} if len(entries) > 1 else {}))
+    """A JSON object for each image, without line feeds."""
+    return (json.dumps(each.entry) for each in predictions)
 
 
 def as_csv(predictions: Sequence[Prediction]) -> str:

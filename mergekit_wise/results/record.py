@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from mergekit_wise.analysis import UNMEASURED, Bins, Candidate, Estimate, Point, clopper_pearson
 from mergekit_wise.results.identity import IDENTITY, Key, key_of
+from mergekit_wise.wording import plural, shown
 
 Role = Literal["reference", "shift", "companion"]
 """A companion is the reference restricted to the classes of a shift, and is part of no average."""
@@ -114,6 +115,11 @@ class Record:
         if isnan(self.interval[0]) and self.correct is not None:
             object.__setattr__(self, "interval", clopper_pearson(self.correct, self.total))
 
+    def __repr__(self) -> str:
+        where = "" if self.at is None else f", {self.at}"
+        what = f"{self.metric} {100 * self.value:.1f} % on {self.dataset} ({self.role}, {plural(self.total, 'image')})"
+        return f"<Record: {shown(self.model)}{where}, {shown(what, 120)}>"
+
     @property
     def accuracy(self) -> float:
         """Share of the images that are classified correctly; the number itself where nothing is counted."""
@@ -163,6 +169,10 @@ class Analysis:
     images: int
     values: Mapping[str, float]
     measurement: str = ""
+
+    def __repr__(self) -> str:
+        numbers = plural(len(self.values), "number")
+        return f"<Analysis: {shown(self.model)}, {numbers} on {shown(self.dataset)} ({plural(self.images, 'image')})>"
 
     @property
     def key(self) -> Key:

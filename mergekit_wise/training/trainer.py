@@ -71,7 +71,7 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
-class FinetuneReport:
+class Trained:
     """What `finetune` did.
 
     Attributes:
@@ -133,7 +133,7 @@ class Trainer:
             self.notes.append(text)
             self.print(text)
 
-    def run(self) -> FinetuneReport:
+    def run(self) -> Trained:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
         place(trainable.model.module, self.device)
@@ -155,7 +155,7 @@ class Trainer:
         if self.first:
             self._write(Path(request.output))
             self.checkpointer.clear(request.keep_epochs)
-        return FinetuneReport(
+        return Trained(
             Path(request.output),
             self.loop.order.total,
             resumed,

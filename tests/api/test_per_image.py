@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from mergekit_wise.api.report import report as make_report
+from mergekit_wise.api.report import write_report as make_report
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.errors import OutputError, ResultsError, UsageError
 from mergekit_wise.results import Record, append_records
 
@@ -163,7 +163,7 @@ def test_a_missing_file_is_an_error(tmp_path, wise):
 def test_no_model_is_loaded(results, tmp_path):
     """Neither torch nor open_clip is imported, and matplotlib only for plots."""
     probe = (
-        "import sys, json; from mergekit_wise.api.report import report; "
+        "import sys, json; from mergekit_wise.api.report import write_report as report; "
         f"report([{str(results)!r}], output={str(tmp_path / 'r.html')!r}); print(json.dumps(list(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from mergekit_wise.api.evaluate import evaluate
 from mergekit_wise.api.merge import merge
-from mergekit_wise.api.report import report as draw
+from mergekit_wise.api.report import write_report as draw
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.datasets.catalog import open_suite

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.errors import SuiteError, UsageError

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import write_report as report
 from tests.report.test_choices import compared_pair
 
 __all__ = ["compared_pair"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mergekit_wise.analysis import Choice, CrossFit, Difference, Estimate, Loss, Point, Recommendation
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.plots import difference_plots
 from mergekit_wise.report.summary import summarize

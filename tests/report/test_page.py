@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from mergekit_wise.api.report import report
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.results import Analysis, append_records
 
 HOSTILE = """</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'"&]]>|"""
