@@ -6,7 +6,7 @@ from dataclasses import replace
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.subsets import with_names, with_pixel_limit
+from mergekit_wise.datasets.subsets import few_shot, with_names, with_pixel_limit
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.options import FinetuneOptions
 
@@ -22,6 +22,8 @@ def open_training_data(request: FinetuneOptions) -> tuple[Dataset, tuple[str, ..
         listed = ", ".join(dataset.name for dataset in suite.datasets)
         raise SuiteError(f"--train {name}: expected one data set, found {len(suite.datasets)}: {listed}.")
     (dataset,) = suite.datasets
+    if request.shots is not None:
+        dataset = few_shot(dataset, request.shots, request.seed)
     if dataset.name not in ENTRIES:
         return dataset, dataset.titled_notes
     says_little = f"{dataset.name} is an evaluation set; after training on it, accuracy on it says little"

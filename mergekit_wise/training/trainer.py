@@ -183,7 +183,8 @@ class Trainer:
             self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
         if order.batch_size < request.batch_size:
             self.note(f"batch size: {order.batch_size:,}, which is all images; {request.batch_size:,} was asked for")
-        self.note(settings.decayed)
+        for text in filter(None, (settings.decayed, settings.anchored)):
+            self.note(text)
         self.settings = settings
         if request.ema and (kept := request.ema**order.total) > KEPT:
             self.note(
@@ -270,6 +271,7 @@ class Trainer:
             "warmup": settings.warmup,
             "weight_decay": settings.weight_decay,
             "decay": settings.decay,
+            "anchor": settings.anchor,
             "clip": settings.clip,
         }
 
