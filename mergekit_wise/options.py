@@ -739,7 +739,7 @@ class FinetuneOptions(Options):
         log = self.log
         if log is not None:
             stem = log.name.removesuffix(".jsonl").removesuffix(".log")
-            log = log.with_name(f"{stem}-probe{log.name[len(stem):]}")
+            log = log.with_name(f"{stem}-probe{log.name[len(stem) :]}")
         return replace(
             self,
             output=Path(self.output).with_name(f"{Path(self.output).stem}-probe.safetensors"),
@@ -773,8 +773,8 @@ class FinetuneOptions(Options):
         found = {name: getattr(self, name) for name in names}
         # Left out where they are not used, so that a run has the record that it had before there were such options.
         given = {name: getattr(self, name) for name in ("anchor", "shots") if getattr(self, name)}
-        probe = {"lp_ft": {"epochs": self.probe.epochs, "lr": self.probe.peak}} if self.lp_ft else {}
-        return found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | probe
+        probe = {"lp_ft": {"epochs": self.lp_epochs or self.epochs, "lr": self.lp_lr or LINEAR_RATE}}
+        return found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | (probe if self.lp_ft else {})
 
 
 UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {

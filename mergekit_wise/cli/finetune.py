@@ -53,13 +53,15 @@ def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
     suite = _evaluation_set(options)
     if suite is not None and _folders(suite) and _folders(suite) == _folders(options.train):
         data += _names(options)
-    has_pair = not options.new_head and options.head is None
+    own_head = options.new_head or options.head is not None
+    has_pair = report.probe is not None or not own_head
+    start = report.probe if own_head and report.probe is not None else options.checkpoint
     if has_pair and suite is None:
         name = Path(report.output)
         merged = name.with_name(f"{name.stem}-merged{name.suffix}")
-        return shlex.join(["wise", "merge", str(options.checkpoint), str(report.output), "-o", str(merged)])
+        return shlex.join(["wise", "merge", str(start), str(report.output), "-o", str(merged)])
     if has_pair:
-        pair = [str(options.checkpoint), str(report.output)]
+        pair = [str(start), str(report.output)]
         return shlex.join(["wise", "sweep", *pair, "--suite", str(suite), *data])
     if suite is None:
         return shlex.join(["wise", "inspect", str(report.output)])
@@ -104,6 +106,7 @@ def _entry(report: "FinetuneReport") -> dict[str, object]:
         "images": report.images,
         "classes": report.classes,
         "architecture": report.architecture,
+        "probe": None if report.probe is None else str(report.probe),
         "epochs": [
             {
                 "epoch": epoch.number,

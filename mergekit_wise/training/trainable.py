@@ -261,8 +261,8 @@ def head_of(model: Model) -> nn.Linear:
         head = module.linear_head(noise.to(next(module.parameters()).device))
     if head is None:
         raise ModelError(
-            f"{model.architecture}: --linear needs a model whose logits are one linear layer of its features, and this "
-            "one does more with them. Leave --linear out."
+            f"{model.architecture}: --linear and --lp-ft need a model whose logits are one linear layer of its "
+            "features, and this one does more with them. Leave the option out."
         )
     return head
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import write_checkpoint
+from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
+from mergekit_wise.checkpoint import closing as closing_checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
+from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
@@ -45,6 +46,21 @@ MICRO_BATCH = {"cpu": 64, "cuda": 256}
 
 KEPT = 0.1
 """The share of the zero-shot weights in the moving average from which on a note says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is different if a run is one of several stages.
+
+    Attributes:
+        name: what progress and notes call it; empty for the only stage.
+        rate: the option with the learning rate.
+        mixed_with: the checkpoint that the output will be mixed with; None if it is the one that training starts from.
+    """
+
+    name: str = ""
+    rate: str = "--lr"
+    mixed_with: Checkpoint | None = None
 
 
 class Stopped(Interrupted):
@@ -83,6 +99,7 @@ class FinetuneReport:
         epochs: the epochs that this run finished.
         architecture: the model's architecture, and how it was determined.
         notes: how files were read and what was decided.
+        probe: the linear probe from which all weights were trained (``lp_ft``), if there is one.
     """
 
     output: Path
@@ -93,6 +110,7 @@ class FinetuneReport:
     epochs: tuple[Epoch, ...]
     architecture: str
     notes: tuple[str, ...]
+    probe: Path | None = None
 
 
 class Trainer:
@@ -105,6 +123,7 @@ class Trainer:
         ranks: the processes that share the work; only the first one writes files and reports.
         device: name of the device.
         progress, note: see `finetune`.
+        stage: which stage of several it is.
     """
 
     def __init__(
@@ -116,8 +135,9 @@ class Trainer:
         device: str,
         progress: Progress,
         note: Callable[[str], object],
+        stage: Stage = Stage(),
     ) -> None:
-        self.request, self.trainable, self.dataset, self.ranks = request, trainable, dataset, ranks
+        self.request, self.trainable, self.dataset, self.ranks, self.stage = request, trainable, dataset, ranks, stage
         self.first = ranks.rank == 0
         self.progress: Progress = progress if self.first else silent
         self.print = note if self.first else str
@@ -132,6 +152,18 @@ class Trainer:
         if text not in self.notes:
             self.notes.append(text)
             self.print(text)
+
+    def is_done(self) -> bool:
+        """Whether the output is there already: written by a run of the same options, weights and images."""
+        request = self.request
+        if request.restart or Checkpointer.state_in(request.folder).exists():
+            return False
+        try:
+            written = open_checkpoint(Path(request.output))
+        except CheckpointError:
+            return False
+        with closing_checkpoint(written):
+            return written.metadata.get(FINETUNED) == json.dumps(self._facts())
 
     def run(self) -> FinetuneReport:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
@@ -240,7 +272,7 @@ class Trainer:
             max_pixels=request.max_pixels,
             progress=self.progress,
         )
-        source = self.trainable.named_source
+        source = self.stage.mixed_with or self.trainable.named_source
         named = with_training_names(request)
         with open_validator(source, options, self.ranks, self.device_name, self.note, named) as validator:
             yield validator
@@ -333,7 +365,7 @@ class Trainer:
         order = self.loop.order
         images = min(order.images, order.steps * order.batch_size)
         within = min((step.step - step.epoch * order.steps) * order.batch_size, images)
-        task = f"fine-tuning; {mean}"
+        task = f"{self.stage.name or 'fine-tuning'}; {mean}"
         self.progress(task, step.epoch * images + within, order.epochs * images, "images")
         self.log.add(
             "step",
@@ -360,7 +392,7 @@ class Trainer:
         self._save(RunningMean())
         if self.first and not self.request.keep_epochs:
             self.checkpointer.epoch(number - 1).unlink(missing_ok=True)
-        self.print(f"epoch {number}/{self.loop.order.epochs}: {mean}")
+        self.print(f"{self._epoch(number)}: {mean}")
         with request.at_once():
             validation = self._validated(number)
         self.epochs.append(Epoch(number, mean.loss, mean.accuracy, seconds, validation))
@@ -379,8 +411,12 @@ class Trainer:
         self.ranks.share(None)  # no process reads the checkpoint before it is written
         validation = self.validate(self.checkpointer.epoch(number))
         self.log.add("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
-        self.print(f"epoch {number}/{self.loop.order.epochs}: {validation}")
+        self.print(f"{self._epoch(number)}: {validation}")
         return validation
+
+    def _epoch(self, number: int) -> str:
+        stage = f"{self.stage.name}, " if self.stage.name else ""
+        return f"{stage}epoch {number}/{self.loop.order.epochs}"
 
     def _save(self, epoch: RunningMean) -> None:
         if self.first:
@@ -394,7 +430,7 @@ class Trainer:
     def _advice(self) -> str:
         checkpoint = self.checkpointer.epoch(self.loop.optimizer.taken // self.loop.order.steps)
         last = f"The last good checkpoint is {checkpoint}." if checkpoint.exists() else "No epoch was finished before."
-        return f"{last} Start over (--restart) with a lower --lr, a longer --warmup or --precision fp32."
+        return f"{last} Start over (--restart) with a lower {self.stage.rate}, a longer --warmup or --precision fp32."
 
     def _how_to_resume(self) -> str:
         stopped = f"Stopped at step {self.loop.optimizer.taken:,}/{self.loop.order.total:,}."
