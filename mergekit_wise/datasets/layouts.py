@@ -144,7 +144,7 @@ def open_list(
     below `classes`.
     """
     require_labels(labels, classes, str(root))
-    existing = _existing(root, paths)
+    existing = existing_files(root, paths)
     rows = np.array([row for row, path in enumerate(paths) if path in existing], dtype=np.int64)
     if not len(rows):
         example = f" such as {paths[0]}" if paths else ""
@@ -155,7 +155,7 @@ def open_list(
     return Found(labels[rows], images.image, images.sample, images.size, str(root), notes=notes), rows
 
 
-def _existing(root: Path, paths: Sequence[str]) -> frozenset[str]:
+def existing_files(root: Path, paths: Sequence[str]) -> frozenset[str]:
     """Those of `paths`, relative to `root`, that are files. Each folder is listed once."""
     files: set[str] = set()
     for folder in {path.rpartition("/")[0] for path in paths}:

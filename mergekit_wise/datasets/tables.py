@@ -6,7 +6,7 @@ as class folders are, over all parts of the table. This module knows nothing of 
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,18 @@ from mergekit_wise.wording import listed, plural, shown
 
 ENDINGS = (".csv", ".tsv")
 
-_PATHS = ("path", "file", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img", "img_path")
+PATH_COLUMNS = (
+    "path",
+    "file",
+    "filename",
+    "file_name",
+    "filepath",
+    "file_path",
+    "image",
+    "image_path",
+    "img",
+    "img_path",
+)
 _LABELS = ("label", "class", "y", "target", "label_id", "class_id", "category", "class_name", "label_name", "classname")
 _NAMES = ("class_name", "label_name", "classname", "class", "category", "name")
 _SPLITS = ("split", "subset", "partition", "part", "set", "fold")
@@ -48,26 +59,14 @@ def open_csv(
     Raises SuiteError if a column is missing, if a label is not clear, or if images are missing.
     """
     header, rows = _read(path)
-    at_path, at_label = _column(header, _PATHS, path, "paths"), _column(header, _LABELS, path, "labels")
+    at_path, at_label = find_column(header, PATH_COLUMNS, path, "paths"), find_column(header, _LABELS, path, "labels")
     labels, names = _labels(path, [row[at_label] for row in rows], classnames, from_one)
     if names is None and classnames is None:
         names = _names_of(header, at_label, rows, labels)
-    at_split = next((header.index(name) for name in _SPLITS if name in header), None)
-    notes: tuple[str, ...] = ()
-    kept = np.arange(len(rows))
-    if at_split is not None and all(role_of(row[at_split]) for row in rows):
-        parts = sorted({row[at_split] for row in rows})
-        choice = choose_part(parts, part, path, lambda name: f'set part = "{name}" in a TOML file with root = "{path}"')
-        kept = np.flatnonzero([row[at_split] == choice.name for row in rows])
-        notes = choice.notes
-    elif at_split is not None and header[at_split] == "split":
-        found = sorted({row[at_split] for row in rows if not role_of(row[at_split])})
-        raise SuiteError(
-            f"{path}: its column 'split' should hold train, validation or test; found {listed(map(shown, found), 3)}."
-        )
-    elif at_split is not None:
-        notes = (f"its column {header[at_split]!r} names no parts and is not used",)
-    paths = [_relative(rows[row][at_path], path.parent) for row in kept.tolist()]
+    kept, notes = rows_of_part(
+        path, header, rows, part, lambda name: f'set part = "{name}" in a TOML file with root = "{path}"'
+    )
+    paths = [relative_path(rows[row][at_path], path.parent) for row in kept.tolist()]
     _require_one_label(path, paths, labels[kept].tolist())
     count = len(classnames or names or ()) or int(labels.max()) + 1
     found_images, indices = open_list(path.parent, paths, labels[kept], count)
@@ -84,6 +83,44 @@ def open_csv(
     return replace(found_images, classnames=names or classnames, notes=(*found_images.notes, *notes))
 
 
+def rows_of_part(
+    path: Path, header: Sequence[str], rows: Sequence[Row], part: str, how: Callable[[str], str]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """The numbers of a table's rows of one `part`, int64 [n], and notes on the choice; all rows without such a column.
+
+    `how` is as for `choose_part`. Raises SuiteError if the part is not clear.
+    """
+    at = next((header.index(name) for name in _SPLITS if name in header), None)
+    if at is None:
+        return np.arange(len(rows)), ()
+    if all(role_of(row[at]) for row in rows):
+        choice = choose_part(sorted({row[at] for row in rows}), part, path, how)
+        return np.flatnonzero([row[at] == choice.name for row in rows]), choice.notes
+    if header[at] == "split":
+        found = sorted({row[at] for row in rows if not role_of(row[at])})
+        raise SuiteError(
+            f"{path}: its column 'split' should hold train, validation or test; found {listed(map(shown, found), 3)}."
+        )
+    return np.arange(len(rows)), (f"its column {header[at]!r} names no parts and is not used",)
+
+
+def find_column(header: Sequence[str], known: Sequence[str], path: Path, content: str) -> int:
+    """The position of the first of the `known` names among the columns. Raises SuiteError if the table has none."""
+    found = [name for name in known if name in header]
+    if not found:
+        raise SuiteError(
+            f"{path}: expected a column of {content}, called {', '.join(known[:-1])} or {known[-1]}; found the columns "
+            f"{listed(map(shown, header)) or 'none'}. Rename one of them."
+        )
+    return header.index(found[0])
+
+
+def relative_path(text: str, folder: Path) -> str:
+    """The path in a table's cell, relative to `folder`, with slashes."""
+    path = text.replace("\\", "/")
+    return os.path.relpath(path, folder.resolve()) if path.startswith("/") else os.path.normpath(path)
+
+
 def _read(path: Path) -> tuple[list[str], list[Row]]:
     """The names of the columns, in lower case, and the rows; a table of paths and labels may lack the names."""
     header, rows = read_table(path)
@@ -92,16 +129,6 @@ def _read(path: Path) -> tuple[list[str], list[Row]]:
     if not rows:
         raise SuiteError(f"{path}: expected a header and a line for each image, found no such line.")
     return [name.casefold() for name in header], [*rows]
-
-
-def _column(header: list[str], known: tuple[str, ...], path: Path, content: str) -> int:
-    found = [name for name in known if name in header]
-    if not found:
-        raise SuiteError(
-            f"{path}: expected a column of {content}, called {', '.join(known[:-1])} or {known[-1]}; found the columns "
-            f"{listed(map(shown, header)) or 'none'}. Rename one of them."
-        )
-    return header.index(found[0])
 
 
 def _labels(
@@ -149,12 +176,6 @@ def _names_of(header: list[str], at_label: int, rows: list[Row], labels: NDArray
     names = tuple(name for _, name in pairs)
     complete = [number for number, _ in pairs] == list(range(len(pairs)))
     return names if complete and len(set(names)) == len(names) and all(names) else None
-
-
-def _relative(text: str, folder: Path) -> str:
-    """A path relative to `folder`, with slashes."""
-    path = text.replace("\\", "/")
-    return os.path.relpath(path, folder.resolve()) if path.startswith("/") else os.path.normpath(path)
 
 
 def _require_one_label(path: Path, paths: list[str], labels: list[int]) -> None:

@@ -106,7 +106,7 @@ def read_images(paths: Sequence[str]) -> Images:
             folder, _, file = member.name.rpartition("/")
             stem, _, _ = file.partition(".")
             ending = f".{file.rpartition('.')[2].lower()}"
-            if _is_hidden(member.name):
+            if is_hidden(member.name):
                 others["hidden or system file"].append(member.name)
             elif ending in EXTENSIONS:
                 found.append((shard, member))
@@ -153,7 +153,7 @@ class _Tar:
         found: dict[str, dict[str, _Fields]] = {}
         for member in tar_members(self.path):
             folder, slash, file = member.name.rpartition("/")
-            if _is_hidden(member.name):
+            if is_hidden(member.name):
                 self.hidden.append(member.name)
                 continue
             stem, _, rest = file.partition(".")
@@ -213,7 +213,7 @@ class _Tar:
         return None
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
     """Whether a member was made by an archiver or a desktop: ``._x.jpg``, ``__MACOSX/``, ``PaxHeader/``."""
     return any(
         part == "__MACOSX" or part.startswith("PaxHeader") or (part.startswith(".") and part not in (".", ".."))

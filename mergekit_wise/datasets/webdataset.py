@@ -175,23 +175,23 @@ def open_all_images(place: Path) -> tuple[TarImages, tuple[str, ...]]:
     Of a folder with parts, the test part is opened (see `splits`). Raises SuiteError as `open_tars` does, but for
     labels, or if there is no image.
     """
-    paths, notes = ((place,), ()) if place.is_file() else _tars_of(place)
+    paths, notes = ((place,), ()) if place.is_file() else tar_paths(place)
     shards = Shards(tuple(map(str, paths)))
     found = read_images(shards.paths)
     if not found.members:
         what = f" Besides, {'; '.join(found.notes)}." if found.notes else ""
         raise SuiteError(f"{place}: expected images in {plural(len(paths), 'tar')}, found none.{what}")
-    return _tar_images(shards, found.members), (*notes, *found.notes)
+    return tar_images(shards, found.members), (*notes, *found.notes)
 
 
-def _tars_of(folder: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """The tars of a folder's test part, and notes on the choice."""
-    place, notes = part_folder(folder, "test", _holds_tars)
-    paths, more = _shard_paths(place, "test")
+def tar_paths(folder: Path, part: str = "test") -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The tars of the `part` of a folder, and notes on the choice. Raises SuiteError as `open_tars` does for tars."""
+    place, notes = part_folder(folder, part, _holds_tars)
+    paths, more = _shard_paths(place, part)
     return paths, (*notes, *more)
 
 
-def _tar_images(shards: Shards, members: Sequence[tuple[int, Member]], border: int = 0) -> TarImages:
+def tar_images(shards: Shards, members: Sequence[tuple[int, Member]], border: int = 0) -> TarImages:
     """Images by the numbers of their tars and their members."""
     return TarImages(
         shards,
@@ -219,7 +219,7 @@ def _open(
             f"{place}: expected tars with images and .cls files, found no sample in them. A label may also be in a "
             ".json or .txt file of the image's name."
         )
-    images = _tar_images(shards, [(sample.shard, sample.image) for sample in samples], border)
+    images = tar_images(shards, [(sample.shard, sample.image) for sample in samples], border)
     labels = _labels(samples, given or own, shards, place)
     numbered = all(isinstance(sample.label, int) for sample in samples)  # these are positions in the tars' own list
     return TarSet(images, labels, own if numbered and own else given or own, templates, (*notes, *contents.notes))
