@@ -774,7 +774,9 @@ class FinetuneOptions(Options):
         # Left out where they are not used, so that a run has the record that it had before there were such options.
         given = {name: getattr(self, name) for name in ("anchor", "shots") if getattr(self, name)}
         probe = {"lp_ft": {"epochs": self.lp_epochs or self.epochs, "lr": self.lp_lr or LINEAR_RATE}}
-        return found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | (probe if self.lp_ft else {})
+        return (
+            found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | (probe if self.lp_ft else {})
+        )
 
 
 UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {

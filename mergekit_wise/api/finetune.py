@@ -11,7 +11,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import Ranks, joined
 from mergekit_wise.models.head_files import HeadReading, open_head
-from mergekit_wise.models.new_head import with_head_of, with_new_head
+from mergekit_wise.models.new_head import with_head_of, with_new_head, without_head
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
@@ -95,11 +95,12 @@ def _trainer(
     said: Sequence[str] = (),
 ) -> Trainer:
     """The trainer of a stage; notes that an earlier stage `said` are not printed again."""
-    dataset, notes = open_training_data(options)
-    trainable = open_trainable(_with_head(source, dataset, options), dataset, options)
-    trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note, stage)
+    data = open_training_data(options)
+    start = _with_head(source, data.images, options) if data.captions is None else without_head(source)
+    trainable = open_trainable(start, data.images, options, data.captions)
+    trainer = Trainer(options, trainable, data, ranks, device, options.progress, options.note, stage)
     trainer.notes.extend(said)
-    for text in (*trainable.source.notes, *notes, *trainable.on_classes, *_unused(options)):
+    for text in (*trainable.source.notes, *data.notes, *trainable.on_classes, *_unused(options)):
         trainer.note(text)
     return trainer
 

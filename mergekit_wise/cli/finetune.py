@@ -33,7 +33,8 @@ def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> 
         return
     last = report.epochs[-1] if report.epochs else None
     learned = f", training accuracy {100 * last.accuracy:.1f} %" if last else ""
-    images = f"{plural(report.images, 'image')} of {plural(report.classes, 'class')}"
+    of = f"of {plural(report.classes, 'class')}" if report.classes else "with captions"
+    images = f"{plural(report.images, 'image')} {of}"
     out.print(f"{report.output}: {plural(report.steps, 'step')} on {images}{learned}")
     out.print(f"Try next:\n  {_next(options, report)}", soft_wrap=True)
 

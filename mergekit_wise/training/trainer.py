@@ -15,8 +15,6 @@ from typing import Any
 from mergekit_wise import __version__
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from mergekit_wise.checkpoint import closing as closing_checkpoint
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
@@ -28,7 +26,7 @@ from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
-from mergekit_wise.training.data import with_training_names
+from mergekit_wise.training.data import TrainingData, with_training_names
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
 from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, cached
 from mergekit_wise.training.interruption import StopRequest, deferred
@@ -95,7 +93,7 @@ class FinetuneReport:
         steps: steps of the whole run.
         resumed: steps that an earlier, interrupted run took.
         images: number of training images, without unreadable ones.
-        classes: number of classes.
+        classes: number of classes; 0 if the images have captions.
         epochs: the epochs that this run finished.
         architecture: the model's architecture, and how it was determined.
         notes: how files were read and what was decided.
@@ -119,7 +117,7 @@ class Trainer:
     Args:
         request: the options.
         trainable: the model to train.
-        dataset: the training images.
+        data: the training images.
         ranks: the processes that share the work; only the first one writes files and reports.
         device: name of the device.
         progress, note: see `finetune`.
@@ -130,14 +128,15 @@ class Trainer:
         self,
         request: FinetuneOptions,
         trainable: Trainable,
-        dataset: Dataset,
+        data: TrainingData,
         ranks: Ranks,
         device: str,
         progress: Progress,
         note: Callable[[str], object],
         stage: Stage = Stage(),
     ) -> None:
-        self.request, self.trainable, self.dataset, self.ranks, self.stage = request, trainable, dataset, ranks, stage
+        self.request, self.trainable, self.ranks, self.stage = request, trainable, ranks, stage
+        self.data, self.dataset = data, data.images
         self.first = ranks.rank == 0
         self.progress: Progress = progress if self.first else silent
         self.print = note if self.first else str
@@ -280,15 +279,17 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         """Return what the resulting weights depend on: no clock and no path, so equal inputs give equal bytes."""
         data, trainable = self.dataset, self.trainable
+        by_prompts = trainable.contrastive and trainable.captions is None
         facts = {
             "version": __version__,
             **self.request.settings(),
             "architecture": trainable.model.architecture.partition(" (from")[0] + trainable.model.manner,
             "preprocess": asdict(self.preprocess),
             "zeroshot": checkpoint_fingerprint(trainable.source, trainable.model.names),
-            "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
+            "data": {"name": data.name, "images": len(data), "digest": self.data.digest},
             **({"columns": trainable.head.columns} if trainable.head.by_name else {}),
-            **({"classnames": data.classnames, "templates": data.templates} if trainable.contrastive else {}),
+            **({"classnames": data.classnames, "templates": data.templates} if by_prompts else {}),
+            **({} if (captions := trainable.captions) is None else {"captions": len(captions.texts)}),
         }
         facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in a saved state
         return facts_as_stored
