@@ -32,7 +32,13 @@ ROOMS = (
     "__main__",
 )
 # Who alone may import what, and who must not.
-ONLY = {"typer": {"cli"}, "rich": {"cli"}, "open_clip": {"models"}, "matplotlib": {"report", "datasets"}}
+ONLY = {
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "open_clip": {"models"},
+    "matplotlib": {"report", "datasets"},
+    "wandb": {"training"},
+}
 NEVER = {"torch": {"checkpoint", "datasets", "analysis", "results", "report", "cli"}}
 HOUSE = Path(mergekit_wise.__file__).parent
 

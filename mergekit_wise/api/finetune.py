@@ -16,6 +16,7 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.data import open_training_data
+from mergekit_wise.training.trackers import require_trackers
 from mergekit_wise.training.trainable import open_trainable
 from mergekit_wise.training.trainer import Epoch, FinetuneReport, Stage, Stopped, Trainer
 from mergekit_wise.wording import plural
@@ -44,6 +45,7 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     for path in filter(None, (output, options.log)):
         require_folder(path)
     planner_of(output)
+    require_trackers(options.track)
     # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     source = open_source(options.checkpoint, mmap=options.mmap)

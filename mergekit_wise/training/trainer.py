@@ -7,7 +7,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
 from mergekit_wise.training.runtime import Runtime, set_training
+from mergekit_wise.training.trackers import TrackedRun, Trackers, tracking
 from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
 
@@ -178,13 +179,14 @@ class Trainer:
         resumed = self.loop.optimizer.taken
         if request.validate is not None:
             require_shared(self.ranks, self.checkpointer)
-        with self._validator() as self.validate:
+        with self._validator() as self.validate, self._tracking(resumed) as self.trackers:
             self.log = TrainingLog(request.log if self.first else None, resumed)
             if not resumed:
-                self.log.add("run", **self._settings())
+                self._record("run", **self._settings())
             self._train(mean)
+            if self.first:
+                self._write(Path(request.output))
         if self.first:
-            self._write(Path(request.output))
             self.checkpointer.clear(request.keep_epochs)
         return FinetuneReport(
             Path(request.output),
@@ -275,6 +277,12 @@ class Trainer:
         named = with_training_names(request)
         with open_validator(source, options, self.ranks, self.device_name, self.note, named) as validator:
             yield validator
+
+    def _tracking(self, resumed: int) -> AbstractContextManager[Trackers]:
+        request = self.request
+        name, folder = request.stem, Path(request.output).parent
+        run = TrackedRun(name, folder, request.folder, self.checkpointer.facts, resumed, self.note)
+        return tracking(request.track if self.first else (), run)
 
     def _facts(self) -> dict[str, Any]:
         """Return what the resulting weights depend on: no clock and no path, so equal inputs give equal bytes."""
@@ -368,7 +376,7 @@ class Trainer:
         within = min((step.step - step.epoch * order.steps) * order.batch_size, images)
         task = f"{self.stage.name or 'fine-tuning'}; {mean}"
         self.progress(task, step.epoch * images + within, order.epochs * images, "images")
-        self.log.add(
+        self._record(
             "step",
             step=step.step,
             epoch=step.epoch + 1,
@@ -386,7 +394,7 @@ class Trainer:
         """
         self._require_few_bad()
         facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
-        self.log.add("epoch", **facts, seconds=round(seconds, 2))
+        self._record("epoch", **facts, seconds=round(seconds, 2))
         if self.first:
             self.checkpointer.make_folder()
             self._write(self.checkpointer.epoch(number))
@@ -411,7 +419,7 @@ class Trainer:
             return None
         self.ranks.share(None)  # no process reads the checkpoint before it is written
         validation = self.validate(self.checkpointer.epoch(number))
-        self.log.add("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
+        self._record("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
         self.print(f"{self._epoch(number)}: {validation}")
         return validation
 
@@ -419,7 +427,14 @@ class Trainer:
         stage = f"{self.stage.name}, " if self.stage.name else ""
         return f"{stage}epoch {number}/{self.loop.order.epochs}"
 
+    def _record(self, event: str, **facts: Any) -> None:
+        self.log.add(event, **facts)
+        self.trackers.add(event, facts)
+        if event != "step":
+            self.trackers.flush()
+
     def _save(self, epoch: RunningMean) -> None:
+        self.trackers.flush()
         if self.first:
             self.checkpointer.save(epoch)
 
