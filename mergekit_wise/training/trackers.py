@@ -128,7 +128,9 @@ class WeightsAndBiases:
             # It sends numbers and settings alone: neither what is printed nor what is in the folder.
             settings=wandb.Settings(console="off", silent=True, disable_git=True, disable_code=True),
         )
-        run.note(f"curves in Weights & Biases: {self._run.url or f'offline, {self._run.dir}'}")
+        files = Path(self._run.dir).parent
+        where = f"offline, in {files}; 'wandb sync {files}' uploads it" if self._run.offline else self._run.url
+        run.note(f"curves in Weights & Biases: {where}")
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         """See `Tracker`. Points at steps that an interrupted run has sent already are ignored by the library."""

@@ -120,7 +120,11 @@ class Module:
     def init(self, **options):
         self.begun.append(options)
         return SimpleNamespace(
-            url="https://wandb.test/run", log=self.log, finish=lambda exit_code: self.ended.append(exit_code)
+            url="https://wandb.test/run",
+            dir="x/files",
+            offline=self.mode == "offline",
+            log=self.log,
+            finish=lambda exit_code: self.ended.append(exit_code),
         )
 
     def log(self, values, step):
@@ -160,6 +164,8 @@ def test_weights_and_biases_gets_the_settings_and_the_points(tmp_path, monkeypat
     assert wandb.ended == [1, 0, 0]
     assert not (tmp_path / "state" / RUN_ID).exists()
     assert "curves in Weights & Biases: https://wandb.test/run" in notes
+    WeightsAndBiases(TrackedRun("ft", tmp_path, tmp_path / "state", {}, 0, notes.append), Module(mode="offline"))
+    assert notes[-1] == "curves in Weights & Biases: offline, in x; 'wandb sync x' uploads it"
 
 
 @pytest.mark.parametrize("broken", ["while it begins", "while it runs"])
