@@ -449,7 +449,8 @@ class FinetuneOptions(Options):
     train: Annotated[
         Source,
         Option(
-            "Training data: a folder with one folder per class, a TOML or CSV file, or the name of a data set.",
+            "Training data: a folder with one folder per class, a TOML or CSV file, or the name of a data set; for "
+            "--objective contrastive also a table, a JSON file or tars of images with captions.",
             metavar="DATASET",
             group=DATA,
             path="input",

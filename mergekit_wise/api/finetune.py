@@ -71,6 +71,7 @@ def _probe_first(
     else:
         probe.note(f"stage 1 of 2: linear probe, written to {path}")
         probe.run()
+    ranks.share(None)  # no process looks for the probe before it is written
     missing = [rank for rank, seen in enumerate(ranks.gather(path.exists())) if not seen]
     if missing:
         raise UsageError(

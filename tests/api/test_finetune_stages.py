@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from mergekit_wise.api.finetune import Stopped, finetune
+from mergekit_wise.api.recipe import recipe
 from mergekit_wise.api.sweep import sweep
 from mergekit_wise.datasets.digits import train_images
 from mergekit_wise.errors import OutputError, UsageError
@@ -205,6 +206,23 @@ def test_the_probe_does_not_replace_an_input(tmp_path):
     with pytest.raises(OutputError, match="one of the inputs"):
         finetune(source, "digits", tmp_path / "ft.safetensors", **QUICK, lp_ft=True)
     assert source.read_bytes() == before
+
+
+def test_a_recipe_has_these_options(tmp_path):
+    """Its fine-tuning has both stages, and is done again if the number of images changes."""
+    save_tiny(tmp_path / "zs.safetensors")
+    text = (
+        'folder = "out"\nworkers = 0\n[finetune]\ncheckpoint = "zs.safetensors"\ntrain = "digits"\nepochs = 1\n'
+        'lr = 1e-3\nlp-ft = true\nlp-lr = 0.01\nanchor = 3\nshots = 9\naugment = "none"\ncache = "cache"\n'
+        'track = ["tensorboard"]\n[sweep]\nsuite = "digits-small"\nalphas = "0,1"\nlimit = 20\n'
+    )
+    (tmp_path / "recipe.toml").write_text(text)
+    assert recipe(tmp_path / "recipe.toml").done == ("finetune", "sweep")
+    recorded = record(tmp_path / "out" / "finetuned.safetensors")
+    assert (recorded["anchor"], recorded["shots"], recorded["lp_ft"]) == (3, 9, {"epochs": 1, "lr": 0.01})
+    assert recipe(tmp_path / "recipe.toml").done == ()
+    (tmp_path / "recipe.toml").write_text(text.replace("shots = 9", "shots = 8"))
+    assert recipe(tmp_path / "recipe.toml").done == ("finetune", "sweep")
 
 
 def test_an_anchor_keeps_the_weights_near_their_start(zeroshot, tmp_path):
