@@ -220,6 +220,25 @@ def test_labels_and_captions_at_once_are_refused_unless_an_option_decides(towers
         assert report.classes == 2
 
 
+def test_refusals_name_options_of_the_command(towers, table, tmp_path, wise):
+    """Each option that a message names is one of `wise finetune`."""
+    ambiguous, *_ = both_kinds(tmp_path)
+    contrastive = ("--objective", "contrastive")
+    for words in (
+        ("--train", table),
+        ("--train", ambiguous, *contrastive),
+        ("--train", table, *contrastive, "--shots", 3),
+        ("--train", table, *contrastive, "--lp-ft"),
+        ("--train", "digits", "--lp-epochs", 3),
+        ("--train", "digits", "--lp-ft", "--linear"),
+        ("--train", "digits", "--anchor", 1e6),
+        ("--train", "digits", "--track", "mlflow"),
+    ):
+        result = wise("finetune", towers, *words, "-o", tmp_path / "ft.safetensors")
+        assert result.exit_code in (1, 2)
+        assert "--" in result.stderr
+
+
 def test_the_command_says_what_it_trained_on(towers, table, tmp_path, wise, monkeypatch):
     """It prints a command that merges the pair."""
     monkeypatch.chdir(tmp_path)
