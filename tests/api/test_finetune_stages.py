@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
@@ -296,3 +297,35 @@ def test_a_few_images_of_each_class_are_trained_on(cache, tmp_path):
         shots=1,
     )
     assert (again.images, again.steps) == (2, 1)
+
+
+def test_the_second_stage_has_the_model_of_the_first(cache, tmp_path):
+    """Of timm, with a new head: as by hand, where the probe records the model."""
+    source, probe, output = (tmp_path / f"{name}.safetensors" for name in ("zs", "lp", "by-hand"))
+    torch.manual_seed(0)
+    save_file(timm.create_model("test_vit", num_classes=7).state_dict(), source)
+    model = {"model": "timm:test_vit", "new_head": True}
+    shared = {"batch_size": 20, "workers": 0, "shots": 2, "epochs": 1}
+    finetune(source, "digits", probe, **shared, **model, linear=True, cache=cache)
+    finetune(probe, "digits", output, **shared)
+    report = finetune(source, "digits", tmp_path / "ft.safetensors", **shared, **model, lp_ft=True, cache=cache)
+    by_hand, found = load_file(output), load_file(report.output)
+    assert by_hand.keys() == found.keys()
+    assert all(torch.equal(by_hand[name], tensor) for name, tensor in found.items())
+    with safe_open(output, "pt") as one, safe_open(report.output, "pt") as other:
+        first, second = one.metadata(), other.metadata()
+    assert {k: v for k, v in first.items() if k != FINETUNED} == {k: v for k, v in second.items() if k != FINETUNED}
+
+
+def test_the_printed_command_names_a_pair(cache, tmp_path, wise, monkeypatch):
+    """The zero-shot model and the output; with a new head, which the former lacks, the probe and the output."""
+    monkeypatch.chdir(tmp_path)
+    save_tiny(tmp_path / "zs.safetensors")
+    words = ("finetune", "zs.safetensors", "--train", "digits", "-o", "ft.safetensors", "--lp-ft", "--shots", 3)
+    for more, start in (((), "zs.safetensors"), (("--new-head",), "ft-probe.safetensors")):
+        result = wise(*words, "--epochs", 1, "--workers", 0, "--cache", cache, *more)
+        assert result.exit_code == 0, result.stderr
+        command = result.stdout.strip().splitlines()[-1].split()
+        assert command[:4] == ["wise", "sweep", start, "ft.safetensors"]
+    printed = json.loads(wise(*words, "--epochs", 1, "--workers", 0, "--cache", cache, "--json").stdout)
+    assert printed["probe"] == "ft-probe.safetensors"
