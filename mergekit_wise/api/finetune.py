@@ -53,7 +53,9 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         refuse_overwriting(output, tuple(file.path for file in source.files))
         if probe is not None:
             return _probe_first(source, probe, options.after_probe, ranks, device)
-        return _trainer(source, options, ranks, device, Stage()).run()
+        trainer = _trainer(source, options, ranks, device, Stage())
+        left_out = trainer.trainable.source.tensors.keys() < source.tensors.keys()
+        return replace(trainer.run(), without_head=left_out)
 
 
 def _probe_first(

@@ -57,11 +57,13 @@ def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
     own_head = options.new_head or options.head is not None
     has_pair = report.probe is not None or not own_head
     start = report.probe if own_head and report.probe is not None else options.checkpoint
-    if has_pair and suite is None:
+    if has_pair and suite is None and not report.without_head:
         name = Path(report.output)
         merged = name.with_name(f"{name.stem}-merged{name.suffix}")
         return shlex.join(["wise", "merge", str(start), str(report.output), "-o", str(merged)])
-    if has_pair:
+    if has_pair and suite is not None:
+        if report.without_head:  # the zero-shot model's own head is not one of the fine-tuned text encoder
+            data += ["--head", "zero-shot"]
         pair = [str(start), str(report.output)]
         return shlex.join(["wise", "sweep", *pair, "--suite", str(suite), *data])
     if suite is None:

@@ -76,8 +76,8 @@ def _captions(request: FinetuneOptions) -> CaptionedImages | None:
     if request.objective != "contrastive":
         if found.captions and not found.labels:
             raise SuiteError(
-                f"--train {name}: has captions and no labels of classes. Both encoders are trained on captions with "
-                "--objective contrastive. If texts in tars are class names, list these in classnames.txt next to the tars."
+                f"--train {name}: has captions and no labels of classes. Train both encoders on them with --objective "
+                "contrastive. If texts in tars are class names, list these in classnames.txt next to the tars."
             )
         return None
     of_classes = [option for option in ("classnames", "templates") if getattr(request, option) is not None]

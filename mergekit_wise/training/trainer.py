@@ -99,6 +99,7 @@ class FinetuneReport:
         architecture: the model's architecture, and how it was determined.
         notes: how files were read and what was decided.
         probe: the linear probe from which all weights were trained (``lp_ft``), if there is one.
+        without_head: whether the head of the checkpoint is left out, because the images have captions.
     """
 
     output: Path
@@ -110,6 +111,7 @@ class FinetuneReport:
     architecture: str
     notes: tuple[str, ...]
     probe: Path | None = None
+    without_head: bool = False
 
 
 class Trainer:

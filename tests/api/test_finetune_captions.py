@@ -247,3 +247,18 @@ def test_the_command_says_what_it_trained_on(towers, table, tmp_path, wise, monk
     assert result.exit_code == 0, result.stderr
     assert "48 images with captions" in result.stdout
     assert result.stdout.splitlines()[-1].split()[:2] == ["wise", "merge"]
+
+
+def test_the_printed_command_runs_where_a_head_is_left_out(table, tmp_path, wise, monkeypatch):
+    """A pair of which one has a head is measured with heads of class names; without a suite, no pair is named."""
+    monkeypatch.chdir(tmp_path)
+    save_tiny(tmp_path / "zs.safetensors", text=True)
+    words = ("finetune", "zs.safetensors", "--train", table, "-o", "ft.safetensors", "--objective", "contrastive")
+    quick = ("--epochs", 1, "--batch-size", 24, "--workers", 0)
+    assert wise(*words, *quick).stdout.splitlines()[-1].split() == ["wise", "inspect", "ft.safetensors"]
+    result = wise(*words, *quick, "--validate", "digits-small")
+    assert result.exit_code == 0, result.stderr
+    program, *command = result.stdout.splitlines()[-1].split()
+    assert (program, command[0], command[-2:]) == ("wise", "sweep", ["--head", "zero-shot"])
+    done = wise(*command, "--limit", 10, "--alphas", "0,1", "--workers", 0)
+    assert done.exit_code == 0, done.stderr
