@@ -23,6 +23,7 @@ from mergekit_wise.option_types import (
     OptionalNames,
     OptionalPath,
     OptionalWeights,
+    OptionError,
     Options,
     Pair,
     Paths,
@@ -51,6 +52,7 @@ PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
 DECAYS = ("all", "matrices")
+TRACKERS = ("tensorboard", "wandb")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
 
@@ -481,7 +483,8 @@ class FinetuneOptions(Options):
     train: Annotated[
         Source,
         Option(
-            "Training data: a folder with one folder per class, a TOML or CSV file, or the name of a data set.",
+            "Training data: a folder with one folder per class, a TOML or CSV file, or the name of a data set; for "
+            "--objective contrastive also a table, a JSON file or tars of images with captions.",
             metavar="DATASET",
             group=DATA,
             path="input",
@@ -493,6 +496,26 @@ class FinetuneOptions(Options):
     linear: Annotated[
         bool, Option("Train only the classification head, on cached features (linear probe).", group=TRAINING)
     ] = False
+    lp_ft: Annotated[
+        bool,
+        Option("Train the head alone first, on cached features, and then all weights (LP-FT).", group=TRAINING),
+    ] = False
+    lp_epochs: Annotated[
+        int | None,
+        Option(
+            "Epochs of the first stage of --lp-ft.",
+            metavar="N",
+            group=TRAINING,
+            minimum=1,
+            default="as many as --epochs",
+        ),
+    ] = None
+    lp_lr: Annotated[
+        float | None,
+        Option(
+            "Peak learning rate of the first stage of --lp-ft.", metavar="X", group=TRAINING, above=0, default="1e-3"
+        ),
+    ] = None
     objective: Annotated[
         str,
         Option(
@@ -531,6 +554,15 @@ class FinetuneOptions(Options):
             choices=DECAYS,
         ),
     ] = "all"
+    anchor: Annotated[
+        float,
+        Option(
+            "Decay the weights towards those that training starts from (L2-SP), as --weight-decay does towards 0.",
+            metavar="X",
+            group=TRAINING,
+            minimum=0,
+        ),
+    ] = 0.0
     warmup: Annotated[
         int | None,
         Option(
@@ -598,6 +630,10 @@ class FinetuneOptions(Options):
             aliases=("root",),
         ),
     ] = ABSENT
+    shots: Annotated[
+        int | None,
+        Option("Train on K images of each class, drawn at random by --seed.", metavar="K", group=DATA, minimum=1),
+    ] = None
     classnames: ClassNames = None
     templates: Annotated[
         Words | None,
@@ -635,6 +671,15 @@ class FinetuneOptions(Options):
             path="output",
         ),
     ] = ABSENT
+    track: Annotated[
+        Texts,
+        Option(
+            "Also write the log for TensorBoard, into a folder next to the output, or to Weights & Biases. May be "
+            "repeated.",
+            metavar="tensorboard|wandb",
+            group=OUTPUT,
+        ),
+    ] = EMPTY
     cache: Annotated[
         OptionalPath,
         Option(
@@ -671,11 +716,25 @@ class FinetuneOptions(Options):
                         f"--linear trains the head on cached features, and --{name.replace('_', '-')} has no effect "
                         "there. Leave one of the two out."
                     )
-        if self.peak * self.weight_decay >= 1:
-            raise UsageError(
-                f"--weight-decay {self.weight_decay:g} with a learning rate of {self.peak:g}: the product is at least "
-                "1, so that one step would erase the weights. Choose a smaller --weight-decay or --lr."
-            )
+        for name, outcome in (("weight_decay", "erase the weights"), ("anchor", "undo all steps before it")):
+            if self.peak * (value := getattr(self, name)) >= 1:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"{option} {value:g} with a learning rate of {self.peak:g}: the product is at least 1, so that one "
+                    f"step would {outcome}. Choose a smaller {option} or --lr."
+                )
+        if self.lp_ft and (self.linear or self.objective == "contrastive"):
+            other = "--linear trains the head alone" if self.linear else "--objective contrastive trains no head"
+            raise UsageError(f"--lp-ft trains the head first and then all weights; {other}. Leave one of the two out.")
+        for name in ("lp_epochs", "lp_lr"):
+            if getattr(self, name) is not None and not self.lp_ft:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is an option of the first stage of --lp-ft. Add --lp-ft, or leave it "
+                    "out."
+                )
+        for tracker in self.track:
+            if tracker not in TRACKERS:
+                raise OptionError("track", tracker, f"expected one of {', '.join(TRACKERS)}.")
         if self.new_head and self.head is not None:
             raise UsageError("--new-head and --head both choose the head to start from. Leave one of the two out.")
         if self.objective == "contrastive" and (self.new_head or self.head is not None):
@@ -696,10 +755,48 @@ class FinetuneOptions(Options):
         return self.augment or ("none" if self.linear else "crop")
 
     @property
+    def stem(self) -> str:
+        """The name of the output, from which those of the files next to it are made."""
+        return Path(self.output).name.removesuffix(".safetensors")
+
+    @property
     def folder(self) -> Path:
         """The folder of the resumable state."""
-        output = Path(self.output)
-        return self.state or output.with_name(f"{output.name.removesuffix('.safetensors')}.training")
+        return self.state or Path(self.output).with_name(f"{self.stem}.training")
+
+    @property
+    def probe(self) -> "FinetuneOptions":
+        """The first stage of ``lp_ft``: the options of the linear probe.
+
+        What acts on all weights, or on a long run, is not among them: layer-wise decay, frozen tensors, augmentation,
+        the anchor, the moving average, and the warm-up, which has its default.
+        """
+        log = self.log
+        if log is not None:
+            stem = log.name.removesuffix(".jsonl").removesuffix(".log")
+            log = log.with_name(f"{stem}-probe{log.name[len(stem) :]}")
+        return replace(
+            self,
+            output=Path(self.output).with_name(f"{Path(self.output).stem}-probe.safetensors"),
+            state=self.folder / "probe",
+            log=log,
+            linear=True,
+            lp_ft=False,
+            lp_epochs=None,
+            lp_lr=None,
+            epochs=self.lp_epochs or self.epochs,
+            lr=self.lp_lr,
+            warmup=None,
+            ema=None,
+            anchor=0.0,
+            **{name: allowed[0] for name, allowed in UNUSED_BY_LINEAR.items()},
+        )
+
+    @property
+    def after_probe(self) -> "FinetuneOptions":
+        """The second stage of ``lp_ft``: all weights, from the checkpoint that the probe has written."""
+        start = Path(self.probe.output)
+        return replace(self, checkpoint=start, new_head=False, head=None, head_features=None, head_rows=None)
 
     def settings(self) -> dict[str, object]:
         """What the trained weights depend on, besides the checkpoint and the images; as JSON has it."""
@@ -709,10 +806,20 @@ class FinetuneOptions(Options):
             *("new_head", "image_size"),
         )
         found = {name: getattr(self, name) for name in names}
-        return found | {"augment": self.augmentation, "freeze": list(self.freeze)}
+        # Left out where they are not used, so that a run has the record that it had before there were such options.
+        given = {name: getattr(self, name) for name in ("anchor", "shots") if getattr(self, name)}
+        probe = {"lp_ft": {"epochs": self.lp_epochs or self.epochs, "lr": self.lp_lr or LINEAR_RATE}}
+        return (
+            found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | (probe if self.lp_ft else {})
+        )
 
 
-UNUSED_BY_LINEAR = {"augment": (None, "none"), "freeze": ((),), "layer_decay": (1.0,), "objective": ("cross-entropy",)}
+UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {
+    "augment": (None, "none"),
+    "freeze": ((),),
+    "layer_decay": (1.0,),
+    "objective": ("cross-entropy",),
+}
 """Options without effect on a head that is trained on cached features, and the values that they may have anyway."""
 
 

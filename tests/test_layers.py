@@ -38,6 +38,7 @@ ONLY = {
     "open_clip": {"models"},
     "matplotlib": {"report", "datasets"},
     "pandas": {"api"},
+    "wandb": {"training"},
 }
 NEVER = {"torch": {"checkpoint", "datasets", "analysis", "results", "report", "cli"}}
 HOUSE = Path(mergekit_wise.__file__).parent

@@ -11,16 +11,17 @@ from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, re
 from mergekit_wise.checkpoint.formats import planner_of
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
-from mergekit_wise.evaluation import joined
+from mergekit_wise.evaluation import Ranks, joined
 from mergekit_wise.models.head_files import HeadReading, open_head
-from mergekit_wise.models.new_head import with_head_of, with_new_head
+from mergekit_wise.models.new_head import with_head_of, with_new_head, without_head
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.report.table import Table, percent
 from mergekit_wise.training.data import open_training_data
+from mergekit_wise.training.trackers import require_trackers
 from mergekit_wise.training.trainable import open_trainable
-from mergekit_wise.training.trainer import Epoch, Stopped, Trained, Trainer
+from mergekit_wise.training.trainer import Epoch, Stage, Stopped, Trained, Trainer
 from mergekit_wise.wording import plural
 
 __all__ = ["Epoch", "FinetuneOptions", "FinetuneReport", "Stopped", "finetune"]
@@ -32,7 +33,8 @@ class FinetuneReport(ResultObject, Trained):
 
     def _summary(self) -> str:
         last = f", training accuracy {percent(self.epochs[-1].accuracy)} %" if self.epochs else ""
-        images = f"{plural(self.images, 'image')} of {plural(self.classes, 'class')}"
+        of = f"of {plural(self.classes, 'class')}" if self.classes else "with captions"
+        images = f"{plural(self.images, 'image')} {of}"
         return f"{self.output.name}, {plural(self.steps, 'step')} on {images}{last}"
 
     def _entry(self) -> Mapping[str, Any]:
@@ -43,6 +45,7 @@ class FinetuneReport(ResultObject, Trained):
             "images": self.images,
             "classes": self.classes,
             "architecture": self.architecture,
+            "probe": self.probe,
             "epochs": [
                 {
                     "epoch": epoch.number,
@@ -90,20 +93,73 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
         Stopped: the run was interrupted; the same call resumes it.
     """
     output = Path(options.output)
+    probe = options.probe if options.lp_ft else None
     for path in filter(None, (output, options.log)):
         require_folder(path)
     planner_of(output)
+    require_trackers(options.track)
     # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
-        dataset, notes = open_training_data(options)
-        trainable = open_trainable(_with_head(source, dataset, options), dataset, options)
-        trainer = Trainer(options, trainable, dataset, ranks, device, options.progress, options.note)
-        for text in (*trainable.source.notes, *notes, *trainable.on_classes, *_unused(options)):
-            trainer.note(text)
-        return FinetuneReport.of(trainer.run())
+        if probe is not None:
+            return _probe_first(source, probe, options.after_probe, ranks, device)
+        trainer = _trainer(source, options, ranks, device, Stage())
+        left_out = trainer.trainable.source.tensors.keys() < source.tensors.keys()
+        return FinetuneReport.of(replace(trainer.run(), without_head=left_out))
+
+
+def _probe_first(
+    source: Checkpoint, first: FinetuneOptions, second: FinetuneOptions, ranks: Ranks, device: str
+) -> FinetuneReport:
+    """Train the head alone, unless an earlier run of the same command did, and then all weights from that checkpoint.
+
+    Source: LP-FT (Kumar et al., ICLR 2022, arXiv 2202.10054). The weights are those of the two commands by hand.
+    """
+    path = Path(first.output)
+    refuse_overwriting(path, tuple(file.path for file in source.files))
+    probe = _trainer(source, first, ranks, device, Stage("linear probe", "--lp-lr"))
+    if ranks.share(probe.is_done()):
+        probe.note(f"stage 1 of 2: {path} is the linear probe of an earlier run of this command")
+    else:
+        probe.note(f"stage 1 of 2: linear probe, written to {path}")
+        probe.run()
+    ranks.share(None)  # no process looks for the probe before it is written
+    missing = [rank for rank, seen in enumerate(ranks.gather(path.exists())) if not seen]
+    if missing:
+        raise UsageError(
+            f"{path}: process {missing[0]} does not see this file of process 0, from which all weights are trained. "
+            "Choose a folder on a disk that all machines share, with --output."
+        )
+    # The zero-shot model is what the output will be mixed with; a new head has none.
+    stage = Stage("all weights", mixed_with=None if first.new_head else probe.trainable.named_source)
+    notes = probe.notes
+    del probe  # and the model on the device
+    start = open_source(path, mmap=second.mmap)
+    with closing(start):
+        trainer = _trainer(start, second, ranks, device, stage, notes)
+        trainer.note(f"stage 2 of 2: all weights, from {path}")
+        return FinetuneReport.of(replace(trainer.run(), probe=path))
+
+
+def _trainer(
+    source: Checkpoint,
+    options: FinetuneOptions,
+    ranks: Ranks,
+    device: str,
+    stage: Stage,
+    said: Sequence[str] = (),
+) -> Trainer:
+    """The trainer of a stage; notes that an earlier stage `said` are not printed again."""
+    data = open_training_data(options)
+    start = _with_head(source, data.images, options) if data.captions is None else without_head(source)
+    trainable = open_trainable(start, data.images, options, data.captions)
+    trainer = Trainer(options, trainable, data, ranks, device, options.progress, options.note, stage)
+    trainer.notes.extend(said)
+    for text in (*trainable.source.notes, *data.notes, *trainable.on_classes, *_unused(options)):
+        trainer.note(text)
+    return trainer
 
 
 def _unused(options: FinetuneOptions) -> tuple[str, ...]:

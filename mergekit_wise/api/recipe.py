@@ -245,10 +245,10 @@ class _Recipe:
     def _finetune(self) -> Step:
         values = {**self.steps["finetune"], "checkpoint": self.zeroshot, "output": self.finetuned}
         options = FinetuneOptions(**values, progress=self.options.progress, note=self.options.note)
-        dataset, _ = open_training_data(options)
+        data = open_training_data(options)
         inputs = {
             "checkpoint": _digest_of_checkpoint(self.zeroshot),
-            "data": [fingerprint(dataset), dataset.classnames, dataset.templates],
+            "data": [data.digest, data.images.classnames, data.images.templates],
             "settings": {**options.settings(), "model": options.model},
             "version": __version__,
         }

@@ -33,7 +33,8 @@ def _print(report: "FinetuneReport", options: "FinetuneOptions", json: bool) -> 
         return
     last = report.epochs[-1] if report.epochs else None
     learned = f", training accuracy {100 * last.accuracy:.1f} %" if last else ""
-    images = f"{plural(report.images, 'image')} of {plural(report.classes, 'class')}"
+    of = f"of {plural(report.classes, 'class')}" if report.classes else "with captions"
+    images = f"{plural(report.images, 'image')} {of}"
     out.print(f"{report.output}: {plural(report.steps, 'step')} on {images}{learned}")
     out.print(f"Try next:\n  {_next(options, report)}", soft_wrap=True)
 
@@ -53,13 +54,17 @@ def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
     suite = _evaluation_set(options)
     if suite is not None and _folders(suite) and _folders(suite) == _folders(options.train):
         data += _names(options)
-    has_pair = not options.new_head and options.head is None
-    if has_pair and suite is None:
+    own_head = options.new_head or options.head is not None
+    has_pair = report.probe is not None or not own_head
+    start = report.probe if own_head and report.probe is not None else options.checkpoint
+    if has_pair and suite is None and not report.without_head:
         name = Path(report.output)
         merged = name.with_name(f"{name.stem}-merged{name.suffix}")
-        return shlex.join(["wise", "merge", str(options.checkpoint), str(report.output), "-o", str(merged)])
-    if has_pair:
-        pair = [str(options.checkpoint), str(report.output)]
+        return shlex.join(["wise", "merge", str(start), str(report.output), "-o", str(merged)])
+    if has_pair and suite is not None:
+        if report.without_head:  # the zero-shot model's own head is not one of the fine-tuned text encoder
+            data += ["--head", "zero-shot"]
+        pair = [str(start), str(report.output)]
         return shlex.join(["wise", "sweep", *pair, "--suite", str(suite), *data])
     if suite is None:
         return shlex.join(["wise", "inspect", str(report.output)])

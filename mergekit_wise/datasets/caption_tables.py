@@ -15,7 +15,7 @@ from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural, shown
 
 _PATHS = (*PATH_COLUMNS, "image_name", "image_file")
-_CAPTIONS = ("caption", "title", "text", "captions", "sentence", "description", "comment", "raw")
+CAPTION_COLUMNS = ("caption", "title", "text", "captions", "sentence", "description", "comment", "raw")
 _ADDRESSES = ("url", "image_url", "img_url", "link", "image_link")
 _PROTOCOLS = ("http://", "https://", "s3://", "gs://")
 
@@ -34,7 +34,7 @@ def open_caption_table(path: Path, part: str = "test") -> CaptionedImages:
     if not set(header).intersection(_PATHS) and (addresses := set(header).intersection(_ADDRESSES)):
         raise _not_downloaded(path, f"its column {sorted(addresses)[0]!r}")
     at_path = find_column(header, _PATHS, path, "paths")
-    at_caption = find_column(header, _CAPTIONS, path, "captions")
+    at_caption = find_column(header, CAPTION_COLUMNS, path, "captions")
     kept, notes = rows_of_part(path, header, rows, part, lambda name: "keep its rows alone, in a table of their own")
     pairs = [(rows[row][at_path], rows[row][at_caption]) for row in kept.tolist()]
     for row, (image, _) in zip(kept.tolist(), pairs, strict=True):
@@ -43,7 +43,9 @@ def open_caption_table(path: Path, part: str = "test") -> CaptionedImages:
         if image.lower().startswith(_PROTOCOLS):
             raise _not_downloaded(path, f"its row {row + 1}")
     unused = [
-        name for name in (*_PATHS, *_CAPTIONS) if name in header and header.index(name) not in (at_path, at_caption)
+        name
+        for name in (*_PATHS, *CAPTION_COLUMNS)
+        if name in header and header.index(name) not in (at_path, at_caption)
     ]
     if unused:
         used = f"{header[at_path]!r} and {header[at_caption]!r}"

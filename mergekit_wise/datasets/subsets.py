@@ -56,6 +56,25 @@ def limited(dataset: Dataset, count: int, seed: int = 0, draw: Draw = "proportio
     return replace(drawn, notes=(*drawn.notes, *_notes_on_part(dataset, drawn, draw)))
 
 
+def few_shot(dataset: Dataset, shots: int, seed: int = 0) -> Dataset:
+    """A random subset of `shots` images of each class, in their old order; all images of a class that has no more.
+
+    `seed` decides the order in which the images of a class are drawn, so fewer shots are contained in more with the
+    same seed. A note says which classes have fewer images. Raises SuiteError if `shots` is not positive.
+    """
+    if shots < 1:
+        raise SuiteError(f"Expected at least 1 image of each class, found {shots}.")
+    by_class, _, rank, _ = _shuffled(dataset.labels, seed)
+    drawn = subset(dataset, np.sort(by_class[rank < shots]).astype(np.int64))
+    counts = np.bincount(dataset.labels, minlength=len(dataset.classnames)).tolist()
+    notes = [f"{len(drawn)} of {len(dataset):,} images drawn, {shots} of each class"]
+    few = {name: count for name, count in zip(dataset.classnames, counts, strict=True) if count < shots}
+    if few:
+        named = listed(f"{name} ({count})" for name, count in few.items())
+        notes.append(f"{len(few)} of {plural(len(counts), 'class')} have fewer than {shots} images: {named}")
+    return replace(drawn, notes=(*dataset.notes, *notes))
+
+
 def subset(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
     """The images of `dataset` with the indices `rows`, int64 [n], in that order."""
     return replace(

@@ -34,7 +34,18 @@ PATH_COLUMNS = (
     "img",
     "img_path",
 )
-_LABELS = ("label", "class", "y", "target", "label_id", "class_id", "category", "class_name", "label_name", "classname")
+LABEL_COLUMNS = (
+    "label",
+    "class",
+    "y",
+    "target",
+    "label_id",
+    "class_id",
+    "category",
+    "class_name",
+    "label_name",
+    "classname",
+)
 _NAMES = ("class_name", "label_name", "classname", "class", "category", "name")
 _SPLITS = ("split", "subset", "partition", "part", "set", "fold")
 _MAX_CLASSES = 100_000
@@ -59,7 +70,10 @@ def open_csv(
     Raises SuiteError if a column is missing, if a label is not clear, or if images are missing.
     """
     header, rows = _read(path)
-    at_path, at_label = find_column(header, PATH_COLUMNS, path, "paths"), find_column(header, _LABELS, path, "labels")
+    at_path, at_label = (
+        find_column(header, PATH_COLUMNS, path, "paths"),
+        find_column(header, LABEL_COLUMNS, path, "labels"),
+    )
     labels, names = _labels(path, [row[at_label] for row in rows], classnames, from_one)
     if names is None and classnames is None:
         names = _names_of(header, at_label, rows, labels)

@@ -43,6 +43,23 @@ def with_head_of(source: Checkpoint, model: str | None, file: Checkpoint, readin
     return replace(changed, notes=(*changed.notes, *head.notes))
 
 
+def without_head(source: Checkpoint) -> Checkpoint:
+    """The checkpoint without its zero-shot head, and a note if it had one; both encoders are as they were."""
+    theirs = {name for name, to in read_names(source).destinations.items() if to.name.startswith(HEAD)}
+    if not theirs:
+        return source
+    note = (
+        "its head is left out: training on captions changes the text encoder and names no classes; heads are made from "
+        "class names again"
+    )
+    return replace(
+        source,
+        tensors={name: tensor for name, tensor in source.tensors.items() if name not in theirs},
+        metadata={key: value for key, value in source.metadata.items() if key != CLASSNAMES_KEY},
+        notes=(*source.notes, note),
+    )
+
+
 def _head_names(source: Checkpoint) -> tuple[str, str]:
     """The names of the head's weight and bias, or those that a head would get."""
     found = {to.name: name for name, to in read_names(source).destinations.items() if to.name.startswith(HEAD)}

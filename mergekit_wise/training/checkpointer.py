@@ -49,7 +49,12 @@ class Checkpointer:
     @property
     def path(self) -> Path:
         """The file that holds the state."""
-        return self.folder / "state.safetensors"
+        return self.state_in(self.folder)
+
+    @staticmethod
+    def state_in(folder: Path) -> Path:
+        """Return the file in a folder that holds a state."""
+        return folder / "state.safetensors"
 
     def epoch(self, number: int) -> Path:
         """Return the path of the checkpoint after `number` epochs."""

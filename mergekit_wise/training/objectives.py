@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mergekit_wise.training.images import Part
+from mergekit_wise.training.images import Indices, Part
 from mergekit_wise.training.runtime import Runtime, accumulating
 
 MAX_LOGIT_SCALE = math.log(100)
@@ -150,9 +150,10 @@ def sigmoid_loss(images_BD: Tensor, texts_BD: Tensor, scale: Tensor, bias: Tenso
 
 @dataclass(slots=True)
 class Contrastive:
-    """The contrastive loss of images and captions; an image's caption is a prompt with the name of its class.
+    """The contrastive loss of images and texts: captions, or prompts with the names of classes.
 
-    Source: FLYP (fine-tune like you pretrain), arXiv 2212.00638. The loss depends on all pairs of a batch, also where
+    Source: FLYP (fine-tune like you pretrain), arXiv 2212.00638. As in pre-training, each text is the answer to its own
+    image alone, also if another image of the batch has the same. The loss depends on all pairs of a batch, also where
     micro-batches or several processes compute them. So all features are computed first, without a graph if there are
     several micro-batches; then the loss and its gradients with respect to the features; then, one micro-batch after the
     other, the graph and the gradients of the weights (Gao et al., arXiv 2101.06983).
@@ -162,8 +163,8 @@ class Contrastive:
             arguments of `loss`, which are scalars: the logit scale's exp, and for the sigmoid loss the bias.
         logit_scale: the logit scale (a logarithm) to clamp after each step; None if it is not clamped or not trained.
         preprocess: maps stored pixels on the device to the module's input.
-        labels: int64 [N], on the CPU.
-        captions: tokens of every class and template, int64 [C, T, L], on the CPU.
+        texts: maps the numbers of images, int64 [n], and the step's seed to numbers that are equal for texts that say
+            the same, int64 [n], and to the tokens of a text for each image, int64 [n, L]; both on the CPU.
         runtime: device, precision and processes.
         loss: maps the features of both and the scalars to the loss: `contrastive_loss` or `sigmoid_loss`.
     """
@@ -171,14 +172,13 @@ class Contrastive:
     module: nn.Module
     logit_scale: Tensor | None
     preprocess: Callable[[Tensor], Tensor]
-    labels: Tensor
-    captions: Tensor
+    texts: Callable[[Indices, int], tuple[Tensor, Tensor]]
     runtime: Runtime
     loss: Callable[..., Tensor] = contrastive_loss
 
     def backward(self, part: Part, images: int, seed: int) -> Tally:
-        """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's template."""
-        labels, tokens = self._texts(part, seed)
+        """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's text."""
+        labels, tokens = self.texts(part.indices, seed)
         slices = self.runtime.rows(len(labels))
         outputs = [self._features(part, tokens, rows, seed, keep=len(slices) == 1) for rows in slices]
         own = [torch.cat([output[side].detach() for output in outputs]).requires_grad_() for side in (0, 1)]
@@ -198,15 +198,6 @@ class Contrastive:
         """Clamp the logit scale, unless the model's is not clamped."""
         if self.logit_scale is not None:
             cap_logit_scale(self.logit_scale)
-
-    def _texts(self, part: Part, seed: int) -> tuple[Tensor, Tensor]:
-        """Return labels and tokens. The template of an image depends only on the step's seed and the image."""
-        chosen = torch.randint(
-            self.captions.shape[1], (len(self.labels),), generator=torch.Generator().manual_seed(seed)
-        )
-        indices = torch.from_numpy(part.indices)
-        labels = self.labels[indices]
-        return labels, self.captions[labels, chosen[indices]]
 
     def _features(self, part: Part, tokens: Tensor, rows: slice, seed: int, keep: bool) -> tuple[Tensor, ...]:
         torch.manual_seed(seed + rows.start)  # so that both passes have the same dropout
@@ -240,7 +231,7 @@ class Contrastive:
 
     @torch.no_grad()
     def _correct(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
-        """Count the images whose nearest caption names their class."""
+        """Count the images whose nearest text says the same as their own: names their class, or is their caption."""
         ranks = self.runtime.ranks
         named = torch.cat([torch.as_tensor(part) for part in ranks.gather(labels)])
         return (named[(images @ texts.T).argmax(dim=1).cpu()] == labels).sum().to(images.device)

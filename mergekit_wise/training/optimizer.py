@@ -35,6 +35,7 @@ class Optimization:
         clip: upper bound of the norm of all gradients together; 0 for none.
         decay: what decays: "all" parameters, as in the authors' code (mlfoundations/wise-ft, src/models/finetune.py),
             or "matrices" (and kernels) but not gains, biases and the logit scale, as CLIP was pre-trained.
+        anchor: the decay of all trained parameters towards their values at the start; 0 for none.
     """
 
     epochs: int
@@ -45,6 +46,7 @@ class Optimization:
     betas: tuple[float, float] = (0.9, 0.999)
     clip: float = 1.0
     decay: str = "all"
+    anchor: float = 0.0
 
     @property
     def decayed(self) -> str:
@@ -53,6 +55,11 @@ class Optimization:
             return "no weight decay"
         what = "all trained parameters" if self.decay == "all" else "matrices and kernels, not on gains and biases"
         return f"weight decay {self.weight_decay:g} on {what}"
+
+    @property
+    def anchored(self) -> str:
+        """How strong the anchor is, for people; empty if there is none."""
+        return f"anchor {self.anchor:g}: all trained parameters decay towards their start" if self.anchor else ""
 
 
 def optimization(options: FinetuneOptions, batch_size: int, total: int) -> Optimization:
@@ -74,14 +81,21 @@ def optimization(options: FinetuneOptions, batch_size: int, total: int) -> Optim
         options.weight_decay,
         clip=options.clip,
         decay=options.decay,
+        anchor=options.anchor,
     )
 
 
 class OptimizerStep:
     """Updates parameters step by step; ``taken`` of ``total`` steps are done.
 
+    With an anchor a, each step begins with ``w -= rate * a * (w - w_0)``, where w_0 is what the parameters hold now and
+    `rate` has their factor: the gradient of L2-SP, ``a / 2 * |w - w_0|^2`` (Li et al., ICML 2018, equation 2), applied
+    apart from AdamW, as Loshchilov and Hutter do for weight decay (ICLR 2019, algorithm 2). In the loss, AdamW would
+    divide it by the size of each weight's gradients, and clipping would shrink both together.
+
     Args:
-        parameters: by name; those that require no gradient are not changed, not even decayed.
+        parameters: by name; those that require no gradient are not changed, not even decayed. Create this object
+            before a saved state is loaded into them: the anchor is a copy of their values.
         settings: the hyperparameters.
         total: steps of the whole run.
         factors: factors on the learning rates of parameters, by name; 1 by default.
@@ -102,6 +116,8 @@ class OptimizerStep:
         self._settings = settings
         self._parameters = {name: p for name, p in parameters if p.requires_grad}
         groups = _groups(self._parameters, settings, factors or {})
+        self._start = {p: p.detach().clone() for p in self._parameters.values()} if settings.anchor else {}
+        self._norm = torch.zeros(())
         self._adamw = torch.optim.AdamW(groups, betas=settings.betas, fused=True)
 
     @property
@@ -123,17 +139,28 @@ class OptimizerStep:
     def norm(self) -> Tensor:
         """Clip the gradients unless ``clip`` is 0; return their norm before clipping, a scalar tensor."""
         self.scaler.unscale_(self._adamw)
-        if not self._settings.clip:
-            return nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
-        return nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip)
+        if self._settings.clip:
+            self._norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip)
+        else:
+            self._norm = nn.utils.get_total_norm([p.grad for p in self._parameters.values() if p.grad is not None])
+        return self._norm
 
     def apply(self) -> None:
         """Update the parameters with the clipped gradients."""
         for group in self._adamw.param_groups:
             group["lr"] = self.rate * group["factor"]
+        if self._start and not (self.scaler.is_enabled() and not self._norm.isfinite()):
+            self._pull()  # not if the scaler skips this step, whose gradients overflowed in float16
         self.scaler.step(self._adamw)
         self.scaler.update()
         self.taken += 1
+
+    @torch.no_grad()
+    def _pull(self) -> None:
+        for group in self._adamw.param_groups:
+            weights = group["params"]
+            starts = [self._start[parameter] for parameter in weights]
+            torch._foreach_lerp_(weights, starts, group["lr"] * self._settings.anchor)
 
     def moments(self) -> dict[str, Tensor]:
         """Return AdamW's state by ``MOMENT.PARAMETER``; with `taken` and the weights it determines all later steps."""

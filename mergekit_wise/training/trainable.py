@@ -6,11 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo
+from mergekit_wise.datasets.captions import CaptionedImages
 from mergekit_wise.datasets.class_names import imagenet_classnames, notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
@@ -28,6 +30,7 @@ from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training.checkpointer import as_stored
+from mergekit_wise.training.image_texts import ClassCaptions, OwnCaptions, notes_on_length
 from mergekit_wise.training.objectives import (
     MAX_LOGIT_SCALE,
     Contrastive,
@@ -81,6 +84,7 @@ class Trainable:
         declares_config: whether the model's configuration replaces what the source's metadata says: the user chose
             another one, or its head or images are others.
         head: which of the head's classes those of the data set are.
+        captions: the images' own captions, which take the place of classes; None if there are none.
     """
 
     source: Checkpoint
@@ -91,6 +95,7 @@ class Trainable:
     dataset: Dataset
     head: HeadColumns
     declares_config: bool = False
+    captions: CaptionedImages | None = None
 
     @property
     def on_classes(self) -> tuple[str, ...]:
@@ -109,10 +114,11 @@ class Trainable:
         if isinstance(self.module, Towers):
             sigmoid = self.module.is_sigmoid
             clamped = None if sigmoid else self.parameters.get(SCALE)
-            captions = self._captions()
-            module = runtime.distributed(self.module, image, captions[0, :1])
+            texts = self._texts()
+            _, tokens = texts(np.arange(1), 0)
+            module = runtime.distributed(self.module, image, tokens)
             loss = sigmoid_loss if sigmoid else contrastive_loss
-            return Contrastive(module, clamped, preprocess.normalise, self.labels, captions, runtime, loss)
+            return Contrastive(module, clamped, preprocess.normalise, texts, runtime, loss)
         example = torch.zeros(1, self.module.in_features) if isinstance(self.module, nn.Linear) else image
         normalise = torch.Tensor.float if request.linear else preprocess.normalise
         module = runtime.distributed(self.module, example)
@@ -120,9 +126,15 @@ class Trainable:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the contrastive objective makes of the model; empty for other objectives."""
+        """What the contrastive objective makes of the model and of captions; empty for other objectives."""
         if not isinstance(self.module, Towers):
             return ()
+        if self.captions is None:
+            return self._notes_on_loss()
+        return (*self._notes_on_loss(), *notes_on_length(self.captions, self.model.tokenizer))
+
+    def _notes_on_loss(self) -> tuple[str, ...]:
+        assert isinstance(self.module, Towers)
         if self.module.is_sigmoid:
             return ("the model has a logit bias: trained with the sigmoid loss, without a bound on the logit scale",)
         scale = self.parameters.get(SCALE)
@@ -133,11 +145,12 @@ class Trainable:
             f"is clamped after each step; --freeze {SCALE} keeps it as it is",
         )
 
-    def _captions(self) -> Tensor:
-        """Return the tokens of each class in each template, int64 [C, T, L]."""
+    def _texts(self) -> ClassCaptions | OwnCaptions:
+        if self.captions is not None:
+            return OwnCaptions(self.captions.captions, self.model.tokenizer)
         names, templates = prompt_names(self.dataset.classnames), self.dataset.templates
         texts = [template.replace("{}", name) for name in names for template in templates]
-        return self.model.tokenizer(texts).view(len(names), len(templates), -1)
+        return ClassCaptions(self.labels, self.model.tokenizer(texts).view(len(names), len(templates), -1))
 
     @torch.no_grad()
     def checkpoint(self, weights: Mapping[str, Tensor]) -> Stored:
@@ -197,7 +210,9 @@ class Trainable:
         return {CLASSNAMES_KEY: json.dumps(list(names))}
 
 
-def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOptions) -> Trainable:
+def open_trainable(
+    source: Checkpoint, dataset: Dataset, request: FinetuneOptions, captions: CaptionedImages | None = None
+) -> Trainable:
     """Open the part of the checkpoint that is trained on the data set, on the CPU.
 
     Raises ModelError if there is no head, if it has other classes, or if the contrastive objective finds no text tower;
@@ -222,7 +237,7 @@ def open_trainable(source: Checkpoint, dataset: Dataset, request: FinetuneOption
     chosen = request.model is not None or request.image_size is not None or request.new_head
     parameters = _parameters(source, model, module, request.freeze)
     declares = chosen or _another_size(source, model)
-    return Trainable(source, model, module, parameters, labels, dataset, head, declares)
+    return Trainable(source, model, module, parameters, labels, dataset, head, declares, captions)
 
 
 def _another_size(source: Checkpoint, model: Model) -> bool:
@@ -261,8 +276,8 @@ def head_of(model: Model) -> nn.Linear:
         head = module.linear_head(noise.to(next(module.parameters()).device))
     if head is None:
         raise ModelError(
-            f"{model.architecture}: --linear needs a model whose logits are one linear layer of its features, and this "
-            "one does more with them. Leave --linear out."
+            f"{model.architecture}: --linear and --lp-ft need a model whose logits are one linear layer of its "
+            "features, and this one does more with them. Leave the option out."
         )
     return head
 

@@ -7,16 +7,15 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import write_checkpoint
-from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.errors import Interrupted, NonFiniteError, UsageError
+from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
+from mergekit_wise.checkpoint import closing as closing_checkpoint
+from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
@@ -27,7 +26,7 @@ from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
-from mergekit_wise.training.data import with_training_names
+from mergekit_wise.training.data import TrainingData, with_training_names
 from mergekit_wise.training.features import Extraction, cache_folder, features_of
 from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, cached
 from mergekit_wise.training.interruption import StopRequest, deferred
@@ -36,6 +35,7 @@ from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
 from mergekit_wise.training.runtime import Runtime, set_training
+from mergekit_wise.training.trackers import TrackedRun, Trackers, tracking
 from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
 
@@ -45,6 +45,21 @@ MICRO_BATCH = {"cpu": 64, "cuda": 256}
 
 KEPT = 0.1
 """The share of the zero-shot weights in the moving average from which on a note says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is different if a run is one of several stages.
+
+    Attributes:
+        name: what progress and notes call it; empty for the only stage.
+        rate: the option with the learning rate.
+        mixed_with: the checkpoint that the output will be mixed with; None if it is the one that training starts from.
+    """
+
+    name: str = ""
+    rate: str = "--lr"
+    mixed_with: Checkpoint | None = None
 
 
 class Stopped(Interrupted):
@@ -79,10 +94,12 @@ class Trained:
         steps: steps of the whole run.
         resumed: steps that an earlier, interrupted run took.
         images: number of training images, without unreadable ones.
-        classes: number of classes.
+        classes: number of classes; 0 if the images have captions.
         epochs: the epochs that this run finished.
         architecture: the model's architecture, and how it was determined.
         notes: how files were read and what was decided.
+        probe: the linear probe from which all weights were trained (``lp_ft``), if there is one.
+        without_head: whether the head of the checkpoint is left out, because the images have captions.
     """
 
     output: Path
@@ -93,6 +110,8 @@ class Trained:
     epochs: tuple[Epoch, ...]
     architecture: str
     notes: tuple[str, ...]
+    probe: Path | None = None
+    without_head: bool = False
 
 
 class Trainer:
@@ -101,23 +120,26 @@ class Trainer:
     Args:
         request: the options.
         trainable: the model to train.
-        dataset: the training images.
+        data: the training images.
         ranks: the processes that share the work; only the first one writes files and reports.
         device: name of the device.
         progress, note: see `finetune`.
+        stage: which stage of several it is.
     """
 
     def __init__(
         self,
         request: FinetuneOptions,
         trainable: Trainable,
-        dataset: Dataset,
+        data: TrainingData,
         ranks: Ranks,
         device: str,
         progress: Progress,
         note: Callable[[str], object],
+        stage: Stage = Stage(),
     ) -> None:
-        self.request, self.trainable, self.dataset, self.ranks = request, trainable, dataset, ranks
+        self.request, self.trainable, self.ranks, self.stage = request, trainable, ranks, stage
+        self.data, self.dataset = data, data.images
         self.first = ranks.rank == 0
         self.progress: Progress = progress if self.first else silent
         self.print = note if self.first else str
@@ -133,6 +155,18 @@ class Trainer:
             self.notes.append(text)
             self.print(text)
 
+    def is_done(self) -> bool:
+        """Whether the output is there already: written by a run of the same options, weights and images."""
+        request = self.request
+        if request.restart or Checkpointer.state_in(request.folder).exists():
+            return False
+        try:
+            written = open_checkpoint(Path(request.output))
+        except CheckpointError:
+            return False
+        with closing_checkpoint(written):
+            return written.metadata.get(FINETUNED) == json.dumps(self._facts())
+
     def run(self) -> Trained:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
@@ -147,13 +181,14 @@ class Trainer:
         resumed = self.loop.optimizer.taken
         if request.validate is not None:
             require_shared(self.ranks, self.checkpointer)
-        with self._validator() as self.validate:
+        with self._validator() as self.validate, self._tracking(resumed) as self.trackers:
             self.log = TrainingLog(request.log if self.first else None, resumed)
             if not resumed:
-                self.log.add("run", **self._settings())
+                self._record("run", **self._settings())
             self._train(mean)
+            if self.first:
+                self._write(Path(request.output))
         if self.first:
-            self._write(Path(request.output))
             self.checkpointer.clear(request.keep_epochs)
         return Trained(
             Path(request.output),
@@ -183,7 +218,8 @@ class Trainer:
             self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
         if order.batch_size < request.batch_size:
             self.note(f"batch size: {order.batch_size:,}, which is all images; {request.batch_size:,} was asked for")
-        self.note(settings.decayed)
+        for text in filter(None, (settings.decayed, settings.anchored)):
+            self.note(text)
         self.settings = settings
         if request.ema and (kept := request.ema**order.total) > KEPT:
             self.note(
@@ -239,23 +275,31 @@ class Trainer:
             max_pixels=request.max_pixels,
             progress=self.progress,
         )
-        source = self.trainable.named_source
+        source = self.stage.mixed_with or self.trainable.named_source
         named = with_training_names(request)
         with open_validator(source, options, self.ranks, self.device_name, self.note, named) as validator:
             yield validator
 
+    def _tracking(self, resumed: int) -> AbstractContextManager[Trackers]:
+        request = self.request
+        name, folder = request.stem, Path(request.output).parent
+        run = TrackedRun(name, folder, request.folder, self.checkpointer.facts, resumed, self.note)
+        return tracking(request.track if self.first else (), run)
+
     def _facts(self) -> dict[str, Any]:
         """Return what the resulting weights depend on: no clock and no path, so equal inputs give equal bytes."""
         data, trainable = self.dataset, self.trainable
+        by_prompts = trainable.contrastive and trainable.captions is None
         facts = {
             "version": __version__,
             **self.request.settings(),
             "architecture": trainable.model.architecture.partition(" (from")[0] + trainable.model.manner,
             "preprocess": asdict(self.preprocess),
             "zeroshot": checkpoint_fingerprint(trainable.source, trainable.model.names),
-            "data": {"name": data.name, "images": len(data), "digest": fingerprint(data)},
+            "data": {"name": data.name, "images": len(data), "digest": self.data.digest},
             **({"columns": trainable.head.columns} if trainable.head.by_name else {}),
-            **({"classnames": data.classnames, "templates": data.templates} if trainable.contrastive else {}),
+            **({"classnames": data.classnames, "templates": data.templates} if by_prompts else {}),
+            **({} if (captions := trainable.captions) is None else {"captions": len(captions.texts)}),
         }
         facts_as_stored: dict[str, Any] = json.loads(json.dumps(facts))  # tuples become lists, as in a saved state
         return facts_as_stored
@@ -270,6 +314,7 @@ class Trainer:
             "warmup": settings.warmup,
             "weight_decay": settings.weight_decay,
             "decay": settings.decay,
+            "anchor": settings.anchor,
             "clip": settings.clip,
         }
 
@@ -331,9 +376,9 @@ class Trainer:
         order = self.loop.order
         images = min(order.images, order.steps * order.batch_size)
         within = min((step.step - step.epoch * order.steps) * order.batch_size, images)
-        task = f"fine-tuning; {mean}"
+        task = f"{self.stage.name or 'fine-tuning'}; {mean}"
         self.progress(task, step.epoch * images + within, order.epochs * images, "images")
-        self.log.add(
+        self._record(
             "step",
             step=step.step,
             epoch=step.epoch + 1,
@@ -351,14 +396,14 @@ class Trainer:
         """
         self._require_few_bad()
         facts = {"step": self.loop.optimizer.taken, "epoch": number, "loss": mean.loss, "accuracy": mean.accuracy}
-        self.log.add("epoch", **facts, seconds=round(seconds, 2))
+        self._record("epoch", **facts, seconds=round(seconds, 2))
         if self.first:
             self.checkpointer.make_folder()
             self._write(self.checkpointer.epoch(number))
         self._save(RunningMean())
         if self.first and not self.request.keep_epochs:
             self.checkpointer.epoch(number - 1).unlink(missing_ok=True)
-        self.print(f"epoch {number}/{self.loop.order.epochs}: {mean}")
+        self.print(f"{self._epoch(number)}: {mean}")
         with request.at_once():
             validation = self._validated(number)
         self.epochs.append(Epoch(number, mean.loss, mean.accuracy, seconds, validation))
@@ -376,11 +421,22 @@ class Trainer:
             return None
         self.ranks.share(None)  # no process reads the checkpoint before it is written
         validation = self.validate(self.checkpointer.epoch(number))
-        self.log.add("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
-        self.print(f"epoch {number}/{self.loop.order.epochs}: {validation}")
+        self._record("validation", step=self.loop.optimizer.taken, epoch=number, **validation.entry())
+        self.print(f"{self._epoch(number)}: {validation}")
         return validation
 
+    def _epoch(self, number: int) -> str:
+        stage = f"{self.stage.name}, " if self.stage.name else ""
+        return f"{stage}epoch {number}/{self.loop.order.epochs}"
+
+    def _record(self, event: str, **facts: Any) -> None:
+        self.log.add(event, **facts)
+        self.trackers.add(event, facts)
+        if event != "step":
+            self.trackers.flush()
+
     def _save(self, epoch: RunningMean) -> None:
+        self.trackers.flush()
         if self.first:
             self.checkpointer.save(epoch)
 
@@ -392,7 +448,7 @@ class Trainer:
     def _advice(self) -> str:
         checkpoint = self.checkpointer.epoch(self.loop.optimizer.taken // self.loop.order.steps)
         last = f"The last good checkpoint is {checkpoint}." if checkpoint.exists() else "No epoch was finished before."
-        return f"{last} Start over (--restart) with a lower --lr, a longer --warmup or --precision fp32."
+        return f"{last} Start over (--restart) with a lower {self.stage.rate}, a longer --warmup or --precision fp32."
 
     def _how_to_resume(self) -> str:
         stopped = f"Stopped at step {self.loop.optimizer.taken:,}/{self.loop.order.total:,}."

@@ -23,6 +23,7 @@ from open_clip.loss import SigLipLoss
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from timm.data import resolve_data_config
 from transformers import CLIPConfig, CLIPModel
 
@@ -168,7 +169,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(asked, step, zeroshot, tun
 
 @pytest.mark.slow
 def test_a_killed_run_resumes_to_the_same_bytes(zeroshot, tmp_path):
-    """After SIGKILL in the third epoch a run with averaging, mixup and crops resumes to the same bytes."""
+    """After SIGKILL in the third epoch a run with most options resumes to the same bytes and draws each point once."""
     options = {
         **QUICK,
         "epochs": 4,
@@ -177,8 +178,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(zeroshot, tmp_path):
         "mixup": 0.2,
         "label_smoothing": 0.1,
         "layer_decay": 0.8,
+        "anchor": 5,
+        "shots": 70,
+        "lp_lr": 0.01,
+        "track": "tensorboard",
+        "cache": tmp_path / "cache",
     }
-    words = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
+    words = ["--lp-ft", *(f"--{key.replace('_', '-')}={value}" for key, value in options.items())]
     killed, whole = tmp_path / "killed" / "ft.safetensors", tmp_path / "whole" / "ft.safetensors"
     for output in (killed, whole):
         output.parent.mkdir()
@@ -193,9 +199,13 @@ def test_a_killed_run_resumes_to_the_same_bytes(zeroshot, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "ft.training" in done.stderr
-    finetune(zeroshot, "digits", whole, **options)
+    finetune(zeroshot, "digits", whole, **options, lp_ft=True)
     assert killed.read_bytes() == whole.read_bytes()
     assert not killed.with_name("ft.training").exists()
+    for name, steps in (("ft-probe", 44), ("ft", 44)):
+        curves = EventAccumulator(str(killed.with_name(f"{name}.tensorboard")))
+        curves.Reload()
+        assert [event.step for event in curves.Scalars("training/loss")] == list(range(1, steps + 1))
 
 
 def wait_for(happened, running):
@@ -815,16 +825,18 @@ import os, sys
 from pathlib import Path
 from mergekit_wise.api.finetune import finetune
 
-source, sigmoid, folder, *ports = sys.argv[1:]
+source, sigmoid, captions, folder, *ports = sys.argv[1:]
 options = {"epochs": 1, "batch_size": 96, "lr": 1e-3, "workers": 0}
 crops = {"augment": "crop", "mixup": 0.2, "micro_batch": 20, "validate": "digits-small"}
 both = {"augment": "none", "objective": "contrastive", "micro_batch": 30}
 head = {"linear": True, "cache": Path(folder) / "cache"}
-runs = {"end-to-end": crops, "contrastive": both, "linear": head, "sigmoid": both}
+stages = head | {"linear": False, "lp_ft": True, "lp_lr": 0.01, "anchor": 50, "shots": 60, "track": "tensorboard"}
+runs = {"end-to-end": crops, "contrastive": both, "linear": head, "sigmoid": both, "stages": stages, "captions": both}
 for port, (name, own) in zip(ports, runs.items()):
     os.environ["MASTER_PORT"] = port
     start = sigmoid if name == "sigmoid" else source
-    finetune(start, "digits", f"{folder}/{name}.safetensors", **options, **own)
+    train = captions if name == "captions" else "digits"
+    finetune(start, train, f"{folder}/{name}.safetensors", **options, **own)
 """
 
 
@@ -858,14 +870,22 @@ def test_two_processes_give_the_weights_of_one(tmp_path):
     """Two processes give the weights of one, up to rounding, for every kind of training."""
     source = save_tiny(tmp_path / "zs.safetensors", text=True)
     sigmoid = sigmoid_checkpoint(tmp_path / "sigmoid.safetensors")
+    captions = tmp_path / "pairs.csv"
+    images = [tmp_path / f"{index}.png" for index in range(120)]
+    for path, pixels in zip(images, train_images().pixels, strict=False):
+        Image.fromarray(pixels).save(path)
+    rows = [f"{path.name},{text} {path.stem}" for path in images for text in ("image", "picture of")]
+    captions.write_text("path,caption\n" + "\n".join(rows) + "\n")
     for size in (1, 2):
         (tmp_path / str(size)).mkdir()
-        running = start(size, CODE, source, sigmoid, tmp_path / str(size), *free_ports(4))
+        running = start(size, CODE, source, sigmoid, captions, tmp_path / str(size), *free_ports(6))
         assert [process.wait(300) for process in running] == [0] * size
-    for name in ("end-to-end", "contrastive", "linear", "sigmoid"):
+    for name in ("end-to-end", "contrastive", "linear", "sigmoid", "stages", "stages-probe", "captions"):
         before = load_file(sigmoid if name == "sigmoid" else source)
         one, two = (load_file(tmp_path / size / f"{name}.safetensors") for size in "12")
-        for tensor in one:
+        assert one.keys() == two.keys()
+        changed = ["classification_head.weight"] if name == "stages-probe" else one
+        for tensor in changed:
             begin, first, second = (without_key_bias(tensor, each[tensor]) for each in (before, one, two))
             assert (second - first).norm() <= 0.02 * (first - begin).norm(), f"{name}: {tensor}"
 

@@ -130,16 +130,16 @@ def test_finetune_learns_from_the_training_part(tmp_path):
     """`wise finetune --train` of a data set with both parts opens the training part, and says so."""
     root = class_folders(tmp_path / "pets", train=10, test=20)
     options = FinetuneOptions(checkpoint="x", train=str(root), output="y")
-    dataset, notes = open_training_data(options)
+    dataset, notes, _ = open_training_data(options)
     assert set(reds(dataset)) == {10}
     assert "read the part 'train'" in " ".join(notes)
 
 
 def test_built_in_data_has_its_training_part(tmp_path):
     """The digits that are learned from are none of the digits that are judged on."""
-    dataset, notes = open_training_data(FinetuneOptions(checkpoint="x", train="digits", output="y"))
+    dataset, notes, _ = open_training_data(FinetuneOptions(checkpoint="x", train="digits", output="y"))
     assert (dataset.name, len(dataset), notes) == ("digits-train", 797, ())
-    shift, notes = open_training_data(FinetuneOptions(checkpoint="x", train="digits-blurred", output="y"))
+    shift, notes, _ = open_training_data(FinetuneOptions(checkpoint="x", train="digits-blurred", output="y"))
     assert (shift.name, len(notes)) == ("digits-blurred", 1)
     assert "is an evaluation set" in notes[0]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from mergekit_wise.analysis import clopper_pearson
 from mergekit_wise.datasets.dataset import Dataset, Metric, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.subsets import companions, in_order_of, limited, with_names
+from mergekit_wise.datasets.subsets import companions, few_shot, in_order_of, limited, with_names
 from mergekit_wise.errors import SuiteError
 
 LABELS = np.repeat(np.arange(10), [50, 5, 20, 1, 0, 30, 30, 30, 30, 30])
@@ -334,3 +334,41 @@ def test_a_shifts_classes_are_found_in_the_reference_whatever_the_case():
     moved = in_order_of(reference, animals())
     assert [reference.classnames[label] for label in moved.labels] == ["Cat", "Cat", "dog", "EEL"]
     assert "by name" in moved.notes[-1]
+
+
+@pytest.mark.parametrize("shots", [1, 3, 25])
+def test_few_shots_are_as_many_images_of_each_class_as_it_has(shots):
+    """In the old order, each once; classes with fewer images are named with their counts, those with none too."""
+    whole = labelled()
+    part = few_shot(whole, shots, seed=2)
+    assert np.bincount(part.labels, minlength=10).tolist() == [min(shots, n) for n in np.bincount(LABELS, minlength=10)]
+    assert rows(part) == sorted(set(rows(part)))
+    assert part.labels.tolist() == [whole.labels[row] for row in rows(part)]
+    first, second = part.notes
+    assert first == f"{len(part)} of 226 images drawn, {shots} of each class"
+    expected = {1: ["4 (0)"], 3: ["3 (1)", "4 (0)"], 25: ["1 (5)", "2 (20)", "3 (1)", "4 (0)"]}[shots]
+    assert second == f"{len(expected)} of 10 classes have fewer than {shots} images: {', '.join(expected)}"
+
+
+def test_few_shots_are_drawn_by_the_seed():
+    """The same seed draws the same images, and more of them contain fewer; another seed draws others."""
+    one, same, more, other = (rows(few_shot(labelled(), k, seed)) for k, seed in ((4, 0), (4, 0), (9, 0), (4, 1)))
+    assert one == same
+    assert set(one) < set(more)
+    assert one != other
+
+
+def test_each_image_of_a_class_is_as_likely_to_be_a_shot():
+    """Over 3,000 seeds, each of five images is one of two in two fifths of the draws (chi-squared below its 0.999)."""
+    data = labelled(labels=np.repeat(np.arange(2), 5))
+    drawn = [row for seed in range(3000) for row in rows(few_shot(data, 2, seed))]
+    counts = np.bincount(drawn, minlength=10)
+    assert (counts[:5].sum(), counts[5:].sum()) == (6000, 6000)
+    # Draws without replacement vary less than independent ones, by (5 - 2) / (5 - 1).
+    assert all(((half - 1200) ** 2 / 1200).sum() / 0.75 < 18.5 for half in (counts[:5], counts[5:]))
+
+
+def test_no_shots_are_refused():
+    """As the command line does, which has a lower bound for them."""
+    with pytest.raises(SuiteError, match="at least 1 image of each class, found 0"):
+        few_shot(labelled(), 0)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from mergekit_wise.training.demo_model import train_contrastive
+from mergekit_wise.training.image_texts import ClassCaptions
 from mergekit_wise.training.images import Part
 from mergekit_wise.training.objectives import Contrastive, contrastive_loss, sigmoid_loss
 from mergekit_wise.training.optimizer import Optimization
@@ -128,7 +129,8 @@ def captioned(module, micro=1 << 30):
     """Twenty images of four classes, two captions for each class."""
     captions = torch.tensor([[[0], [1]], [[1], [2]], [[2], [3]], [[3], [0]]])
     runtime = Runtime(torch.device("cpu"), micro=micro)
-    return Contrastive(module, module.towers.logit_scale, lambda x: x, torch.arange(20) % 4, captions, runtime)
+    texts = ClassCaptions(torch.arange(20) % 4, captions)
+    return Contrastive(module, module.towers.logit_scale, lambda x: x, texts, runtime)
 
 
 def gradients(micro, dropout=0.0, seed=3):
@@ -146,7 +148,7 @@ def test_gradients_of_parts_are_those_of_the_whole_batch(micro):
     found, tally, module, part = gradients(micro)
     module.zero_grad()
     objective = captioned(module)
-    _, tokens = objective._texts(part, 3)
+    _, tokens = objective.texts(part.indices, 3)
     images, texts, scale = module(part.values, tokens)
     loss = ClipLoss()(images, texts, scale)
     loss.backward()
@@ -164,7 +166,7 @@ def test_what_dropout_leaves_out_is_the_same_in_both_passes():
     module = Both()
     objective = captioned(module, micro=5)
     part = Part(torch.randn(10, 12, generator=torch.Generator().manual_seed(1)), np.arange(10))
-    _, tokens = objective._texts(part, 0)
+    _, tokens = objective.texts(part.indices, 0)
     first, again = (objective._features(part, tokens, slice(5, 10), 0, keep)[0] for keep in (False, True))
     assert torch.equal(first, again)
     assert not torch.equal(first, objective._features(part, tokens, slice(5, 10), 1, keep=True)[0])
@@ -176,8 +178,8 @@ def test_an_images_caption_depends_on_the_step_alone():
     whole = Part(torch.zeros(20, 12), np.arange(20))
     some = Part(torch.zeros(2, 12), np.array([13, 7]))
     for step in range(5):
-        assert torch.equal(objective._texts(some, step)[1], objective._texts(whole, step)[1][[13, 7]])
-    chosen = {int(objective._texts(some, step)[1][0, 0]) for step in range(20)}
+        assert torch.equal(objective.texts(some.indices, step)[1], objective.texts(whole.indices, step)[1][[13, 7]])
+    chosen = {int(objective.texts(some.indices, step)[1][0, 0]) for step in range(20)}
     assert chosen == {1, 2}
 
 
@@ -212,7 +214,7 @@ def test_sigmoid_gradients_of_parts_are_those_of_the_whole_batch(micro):
     objective.backward(part, 10, 3)
     found = {name: p.grad.clone() for name, p in module.named_parameters()}
     module.zero_grad()
-    _, tokens = objective._texts(part, 3)
+    _, tokens = objective.texts(part.indices, 3)
     SigLipLoss()(*module(part.values, tokens)).backward()
     for name, parameter in module.named_parameters():
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6)
