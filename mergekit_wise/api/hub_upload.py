@@ -256,7 +256,7 @@ def _reason(error: Exception, target: Target) -> str:
             return f"the hub takes no more requests for now ({said}). Wait, and run the same command again."
         case int():
             return f"the hub refused it ({status}: {said}). Run the same command again, or see its page."
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and not isinstance(error, OSError):
         return f"the hub refused it ({said})."
     return f"the upload failed ({said}). Check the network, and run the same command again."
 
