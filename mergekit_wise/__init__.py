@@ -1,7 +1,7 @@
 """Robust fine-tuning of zero-shot models by interpolating weights (WiSE-FT).
 
-The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `rules`, `finetune`. They
-are imported on first use, so that merging does not wait for torch.
+The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `rules`, `finetune`,
+`card`, `push`. They are imported on first use, so that merging does not wait for torch.
 """
 
 from importlib import import_module
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mergekit_wise.api.calibrate import calibrate as calibrate
+    from mergekit_wise.api.card import card as card
     from mergekit_wise.api.compare import compare as compare
     from mergekit_wise.api.evaluate import evaluate as evaluate
     from mergekit_wise.api.finetune import finetune as finetune
     from mergekit_wise.api.interpolate import interpolate_ as interpolate_
     from mergekit_wise.api.merge import merge as merge
     from mergekit_wise.api.predict import predict as predict
+    from mergekit_wise.api.push import push as push
     from mergekit_wise.api.rules import rules as rules
     from mergekit_wise.api.sweep import sweep as sweep
 
@@ -22,12 +24,14 @@ __version__ = "0.1.0"
 __all__ = [
     "__version__",
     "calibrate",
+    "card",
     "compare",
     "evaluate",
     "finetune",
     "interpolate_",
     "merge",
     "predict",
+    "push",
     "rules",
     "sweep",
 ]

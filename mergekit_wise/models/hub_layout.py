@@ -47,7 +47,7 @@ class HubLayout:
         architecture: its name, for people; empty if it is not known.
         auto_class: transformers' class that loads it; empty for other libraries.
         has_tokenizer: whether a folder holds a tokenizer of transformers.
-        classes: of the head of a timm model.
+        classes, input_size: of the head and of the images of a timm model, as far as they are known.
         is_folder: whether it is a folder, whose files keep their names.
         notes: why a library does not load it.
     """
@@ -59,6 +59,7 @@ class HubLayout:
     auto_class: str = ""
     has_tokenizer: bool = False
     classes: int | None = None
+    input_size: tuple[int, ...] | None = None
     is_folder: bool = False
     notes: tuple[str, ...] = ()
 
@@ -96,7 +97,8 @@ class HubLayout:
         if repository or self.is_folder:
             return f"{_quoted(f'{HUB}{repository}' if repository else f'local-dir:{name}')}, pretrained=True"
         classes = f", num_classes={self.classes}" if self.classes is not None else ""
-        return f"{_quoted(self.architecture.removeprefix(TIMM))}, checkpoint_path={_quoted(name)}{classes}"
+        size = f', pretrained_cfg_overlay={{"input_size": {self.input_size}}}' if self.input_size else ""
+        return f"{_quoted(self.architecture.removeprefix(TIMM))}, checkpoint_path={_quoted(name)}{classes}{size}"
 
 
 def hub_layout(checkpoint: Checkpoint, model: str | None = None) -> HubLayout:
@@ -111,7 +113,15 @@ def hub_layout(checkpoint: Checkpoint, model: str | None = None) -> HubLayout:
     heads = head_names(checkpoint)
     if config is not None and config.is_timm:
         classes = checkpoint.info(heads[0]).shape[0] if len(heads) == 1 else None
-        return HubLayout("timm", CLASSIFICATION, architecture=f"{TIMM}{config.config['architecture']}", classes=classes)
+        architecture, size = f"{TIMM}{config.config['architecture']}", config.config["pretrained_cfg"].get("input_size")
+        known = isinstance(size, list) and all(type(side) is int for side in size)
+        return HubLayout(
+            "timm",
+            CLASSIFICATION,
+            architecture=architecture,
+            classes=classes,
+            input_size=tuple(size) if known else None,
+        )
     reading = read_names(checkpoint)
     architecture = config.name(reading) if config is not None else ""
     if f"{HEAD}weight" in reading.shapes:

@@ -39,14 +39,36 @@ def merge_command(options: MergeOptions) -> str:
     return command_line("merge", options, without=unneeded, always=("alpha",))
 
 
-def recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
-    """The options of the merge that a provenance records, with the names of files that it holds.
+def recorded_command(origin: Mapping[str, Any], output: str) -> str:
+    """The line of ``wise merge`` that a provenance records, with the names of files that it holds.
+
+    Members of a soup that was chosen greedily are averaged as they were chosen.
 
     Raises CheckpointError if the provenance cannot be understood.
     """
+    words = shlex.split(merge_command(_recorded_merge(origin, output)))
+    members = _soup(origin)
+    if members:
+        at, how = words.index(members), _entry(origin, "finetuned").get("how")
+        words[at : at + 1] = ["--soup", members, *(["--how", "stock"] if how == "stock" else [])]
+    return shlex.join(words)
+
+
+def verify_command(origin: Mapping[str, Any], merged: str) -> str:
+    """The line of ``wise verify`` for a merged file, with the names of files that its provenance holds."""
+    made = _recorded_merge(origin, merged)
+    sources = ["--zeroshot", str(made.zeroshot), "--soup" if _soup(origin) else "--finetuned", str(made.finetuned)]
+    base = ["--base", str(made.base)] if made.base is not None else []
+    fisher = ["--fisher", *map(str, made.fisher)] if made.fisher is not None else []
+    return shlex.join(["wise", "verify", merged, *sources, *base, *fisher])
+
+
+def _recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
+    """The options of that merge; of a soup the fine-tuned one is its members with commas between."""
     rules, naming = read_rules(origin), read_naming(origin)
     alphas = (rules.alpha, *(alpha for _, alpha in rules.alpha_for), *(rules.depth or ()))
     zeroshot, finetuned = (_name(origin, side) for side in ("zeroshot", "finetuned"))
+    finetuned = _soup(origin) or finetuned
     fisher = _entry(origin, "fisher")
     recalibrated = _entry(origin, "recalibrated")
     try:
@@ -69,13 +91,13 @@ def recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
         raise CheckpointError(f"the provenance of the file cannot be understood: {error}") from error
 
 
-def verify_command(origin: Mapping[str, Any], merged: str) -> str:
-    """The line of ``wise verify`` for a merged file, with the names of files that its provenance holds."""
-    made = recorded_merge(origin, merged)
-    sources = ["--zeroshot", str(made.zeroshot), "--finetuned", str(made.finetuned)]
-    base = ["--base", str(made.base)] if made.base is not None else []
-    fisher = ["--fisher", *map(str, made.fisher)] if made.fisher is not None else []
-    return shlex.join(["wise", "verify", merged, *sources, *base, *fisher])
+def _soup(origin: Mapping[str, Any]) -> str:
+    """The names of a soup's members with commas between; empty where the fine-tuned side is one checkpoint."""
+    members = _entry(origin, "finetuned").get("members")
+    found = [each for each in members if isinstance(each, Mapping)] if isinstance(members, list) else []
+    names = [_own_name(each, f"member-{number}") for number, each in enumerate(found, 1)]
+    alike = len(set(names)) < len(names)
+    return ",".join(f"member-{number}/{name}" if alike else name for number, name in enumerate(names, 1))
 
 
 def rule_text(options: MergeOptions) -> str:

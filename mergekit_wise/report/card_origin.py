@@ -8,7 +8,7 @@ from typing import Any
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging import Rules, read_origin, read_rules
 from mergekit_wise.merging.provenance import read_calibrations
-from mergekit_wise.models.merge_command import merge_command, recorded_merge, verify_command
+from mergekit_wise.models.merge_command import recorded_command, verify_command
 from mergekit_wise.report.exports import escaped_markdown
 from mergekit_wise.report.table import Table
 from mergekit_wise.results.measurement import as_number, as_text
@@ -69,14 +69,12 @@ def making_of(checkpoint: Checkpoint, name: str) -> Making:
         ((role, *_facts(entry)) for role, entry in sources),
     )
     version = as_text(origin.get("version") or "")
-    if origin.get("method") == SOUP:
-        summary = _soup(origin)
-        return Making(SOUP, None, (*summary, *calibrations), (), "", table, repositories, version)
     rules = read_rules(origin)
+    is_soup = origin.get("method") == SOUP
     return Making(
-        "wise-ft",
-        rules.alpha,
-        (*_mixture(origin, rules), *calibrations),
+        SOUP if is_soup else "wise-ft",
+        None if is_soup else rules.alpha,
+        (*(_soup(origin, rules) if is_soup else _mixture(origin, rules)), *calibrations),
         tuple(_commands(origin, read_calibrations(checkpoint), name)),
         verify_command(origin, name),
         table,
@@ -87,9 +85,8 @@ def making_of(checkpoint: Checkpoint, name: str) -> Making:
 
 def _commands(origin: Mapping[str, Any], calibrations: Sequence[Mapping[str, Any]], name: str) -> Iterator[str]:
     """The lines that make a merged file again: the merge, and a calibration of what was written before for each."""
-    made = recorded_merge(origin, f"uncalibrated-{name}" if calibrations else name)
-    yield merge_command(made)
-    written = str(made.output)
+    written = f"uncalibrated-{name}" if calibrations else name
+    yield recorded_command(origin, written)
     for number, entry in enumerate(calibrations, 1):
         output = name if number == len(calibrations) else f"calibrated-{number}-{name}"
         data_set = as_text(entry.get("dataset") or "DATASET")
@@ -134,13 +131,21 @@ def _exceptions(origin: Mapping[str, Any], rules: Rules) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _soup(origin: Mapping[str, Any]) -> Iterator[str]:
-    how = escaped_markdown(as_text(origin.get("how") or "uniform", WIDEST))
-    count = len(_members(origin))
+def _soup(origin: Mapping[str, Any], rules: Rules) -> Iterator[str]:
     yield (
-        f"This model is a soup ({how}): a mean of the weights of {plural(count, 'model')} that were fine-tuned from "
-        "one zero-shot model (Wortsman et al., ICML 2022)."
+        f"The weights of this model are {_described_soup(origin['finetuned'])} that were fine-tuned from one zero-shot "
+        f"model, {_called(origin.get('zeroshot'))} (Wortsman et al., ICML 2022)"
+        f"{', with the exceptions below' if _exceptions(origin, rules) else ''}."
     )
+    yield from (f"- {text}" for text in _exceptions(origin, rules))
+
+
+def _described_soup(entry: Mapping[str, Any]) -> str:
+    """What is averaged, and how."""
+    how = {"stock": "Model Stock's average", "greedy": "the mean, chosen greedily,"}.get(
+        str(entry.get("how")), "the mean"
+    )
+    return f"{how} of {plural(len(_members(entry)), 'model')}"
 
 
 def _calibrated(entry: Mapping[str, Any]) -> str:
@@ -157,11 +162,11 @@ def _sources(origin: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]
     for role, key in (("zero-shot", "zeroshot"), ("fine-tuned", "finetuned")):
         entry = origin.get(key)
         if isinstance(entry, Mapping):
-            yield role, entry
+            if not _members(entry):
+                yield role, entry
             if isinstance(entry.get("base"), Mapping):
                 yield f"base of the {role} adapter", entry["base"]
-            yield from ((f"{role} member {number}", each) for number, each in enumerate(_members(entry), 1))
-    yield from ((f"member {number}", each) for number, each in enumerate(_members(origin), 1))
+            yield from ((f"{role}, member {number}", each) for number, each in enumerate(_members(entry), 1))
 
 
 def _members(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -182,6 +187,8 @@ def _facts(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _called(entry: object) -> str:
+    if isinstance(entry, Mapping) and _members(entry):
+        return f"{_described_soup(entry)} (a soup)"
     name = entry.get("name") if isinstance(entry, Mapping) else None
     return f"**{escaped_markdown(as_text(name, WIDEST))}**" if name else "a checkpoint"
 

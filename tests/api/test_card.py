@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from mergekit_wise import evaluate, merge, sweep
 from mergekit_wise.api.calibrate import calibrate
 from mergekit_wise.api.card import card, fingerprints
+from mergekit_wise.api.convert import convert
 from mergekit_wise.errors import OutputError, ResultsError, UsageError, WiseError
 from mergekit_wise.merging.provenance import hub_copy
 from mergekit_wise.models.source import open_source
@@ -212,23 +213,63 @@ def test_sources_in_the_hubs_cache_are_the_base_models(tmp_path):
     assert sha[:12] in Path("CARD.md").read_text()
 
 
+COMPARE = """
+import torch; torch.set_num_threads(1)
+from pathlib import Path
+from safetensors.torch import load_file
+
+def compare(model, place):
+    path = next(Path(place).glob("*.safetensors")) if Path(place).is_dir() else place
+    state = model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in load_file(path).items())
+"""
+
+
+@pytest.mark.parametrize(("how", "alpha"), [("uniform", 1.0), ("greedy", 0.5), ("stock", 0.5)])
+def test_a_soup_names_its_members(how, alpha, tmp_path):
+    """The card of a soup, or of its mixture with the zero-shot model, lists every member with its digest."""
+    _, path = clip_pair(tmp_path)
+    members = [
+        {"name": f"seed{n}.safetensors", "size": 9, "kind": "safetensors", "header_sha256": str(n) * 64}
+        for n in range(3)
+    ]
+    origin = {
+        "version": "0.1.0",
+        "method": "soup" if alpha == 1 else "wise-ft",
+        "alpha": alpha,
+        "rules": {},
+        "zeroshot": {**members[0], "name": "zs.safetensors"},
+        "finetuned": {"how": how, "members": members, "header_sha256": "f" * 64},
+    }
+    save_file(load_file(path), "soup.safetensors", {"mergekit_wise": json.dumps(origin)})
+    card("soup.safetensors")
+    text = Path("README.md").read_text()
+    assert all(each["header_sha256"] in text for each in members)
+    assert ("model-soup" in front_matter()["tags"]) == (alpha == 1)
+    made, verify = map(shlex.split, code("sh"))
+    names = ",".join(each["name"] for each in members)
+    for words in (made, verify):
+        assert words[words.index("--soup") + 1] == names
+    assert ("stock" in made) == (how == "stock")
+
+
 def test_local_models_load_by_the_lines_of_their_cards(tmp_path, images):
-    """For files and folders of every library, the lines run beside them and give the merged tensors."""
+    """For files of open_clip and timm and a folder of open_clip, the lines run and give the same tensors."""
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.png").write_bytes((images / "ref" / "ant" / "0.png").read_bytes())
-    script = ["import torch; torch.set_num_threads(1)", "from safetensors.torch import save_file"]
-    for kind, maker in {"clip": clip_pair, "timm": timm_pair, "hf": transformers_pair}.items():
+    script = [COMPARE]
+    for kind, maker in {"clip": clip_pair, "timm": timm_pair}.items():
         (tmp_path / kind).mkdir()
-        merged = merge(*maker(tmp_path / kind), "hf-merged" if kind == "hf" else f"{kind}.safetensors").output
-        card(merged, output=f"{kind}.md")
-        script += [*code("python", f"{kind}.md"), "assert report.predictions" if kind == "clip" else ""]
-        script += [f"save_file(model.state_dict(), '{kind}.loaded')"] if kind != "clip" else []
+        merge(*maker(tmp_path / kind), f"{kind}.safetensors")
+    convert("clip.safetensors", "folder", to="open_clip")
+    for name in ("clip.safetensors", "timm.safetensors", "folder"):
+        card(name, output="card.md")
+        script += code("python", "card.md")
+        script += ["assert report.predictions" if name == "clip.safetensors" else f"compare(model, {name!r})"]
+        Path("card.md").unlink()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", "\n".join(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for kind, path in {"timm": "timm.safetensors", "hf": "hf-merged/model.safetensors"}.items():
-        loaded = load_file(f"{kind}.loaded")
-        assert all((loaded[name] == tensor).all() for name, tensor in load_file(path).items())
 
 
 def test_the_same_inputs_give_the_same_card_without_folders(swept, tmp_path, images, monkeypatch):
