@@ -19,6 +19,9 @@ from mergekit_wise.results.measurement import as_text
 _AS_FIRST = {"like": "zs"}
 """Values that mean the same as none."""
 
+_SOUP, _HOW = "soup", "how"
+"""The options that name the members of a soup, and how they are averaged."""
+
 _FOR_IMAGES = ("data", "max_bad", "max_pixels", "device")
 """Options that change a merged file only by the images of --recalibrate."""
 
@@ -50,14 +53,14 @@ def recorded_command(origin: Mapping[str, Any], output: str) -> str:
     members = _soup(origin)
     if members:
         at, how = words.index(members), _entry(origin, "finetuned").get("how")
-        words[at : at + 1] = ["--soup", members, *(["--how", "stock"] if how == "stock" else [])]
+        words[at : at + 1] = [f"--{_SOUP}", members, *([f"--{_HOW}", "stock"] if how == "stock" else [])]
     return shlex.join(words)
 
 
 def verify_command(origin: Mapping[str, Any], merged: str) -> str:
     """The line of ``wise verify`` for a merged file, with the names of files that its provenance holds."""
     made = _recorded_merge(origin, merged)
-    sources = ["--zeroshot", str(made.zeroshot), "--soup" if _soup(origin) else "--finetuned", str(made.finetuned)]
+    sources = ["--zeroshot", str(made.zeroshot), f"--{_SOUP}" if _soup(origin) else "--finetuned", str(made.finetuned)]
     base = ["--base", str(made.base)] if made.base is not None else []
     fisher = ["--fisher", *map(str, made.fisher)] if made.fisher is not None else []
     return shlex.join(["wise", "verify", merged, *sources, *base, *fisher])
