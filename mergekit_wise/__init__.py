@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mergekit_wise.api.push import PushReport, push
+    from mergekit_wise.api.card import CardReport, card
     from mergekit_wise.analysis.candidate import Candidate
     from mergekit_wise.analysis.choice import Choice
     from mergekit_wise.analysis.contrast import Contrast
@@ -58,6 +60,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CalibrateReport",
     "Candidate",
+    "CardReport",
     "CheckpointError",
     "Choice",
     "CompareReport",
@@ -82,6 +85,7 @@ __all__ = [
     "OutputError",
     "PredictReport",
     "Prediction",
+    "PushReport",
     "RecipeReport",
     "Record",
     "ReportFiles",
@@ -100,6 +104,7 @@ __all__ = [
     "ZeroShotReport",
     "__version__",
     "calibrate",
+    "card",
     "compare",
     "convert",
     "demo",
@@ -113,6 +118,7 @@ __all__ = [
     "merge",
     "predict",
     "preview",
+    "push",
     "recipe",
     "rules",
     "suites",
@@ -123,6 +129,8 @@ __all__ = [
 ]
 
 _NAMES = {
+    "api.push": ("push", "PushReport"),
+    "api.card": ("card", "CardReport"),
     "api.calibrate": ("calibrate", "CalibrateReport"),
     "api.compare": ("compare", "CompareReport", "ModelComparison"),
     "api.convert": ("convert", "ConvertReport"),

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.calibrate import calibrate
+from mergekit_wise.cli.card import card
 from mergekit_wise.cli.command import fit, help_width, register
 from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
@@ -23,6 +24,7 @@ from mergekit_wise.cli.init import init
 from mergekit_wise.cli.inspect import inspect
 from mergekit_wise.cli.merge import merge
 from mergekit_wise.cli.predict import predict
+from mergekit_wise.cli.push import push
 from mergekit_wise.cli.recipe import recipe
 from mergekit_wise.cli.report import report
 from mergekit_wise.cli.rules import rules
@@ -133,6 +135,14 @@ register(app, "suites", suites, "wise suites --data /data")
 app.add_typer(data, name="data")
 register(data, "fetch", fetch, "wise data fetch imagenet-a --data /data", table="data-fetch")
 register(app, "verify", verify, "wise verify merged.safetensors --zeroshot zs.safetensors --finetuned ft.safetensors")
+register(app, "card", card, "wise card merged.safetensors --results results.jsonl --license mit")
+register(
+    app,
+    "push",
+    push,
+    "wise push merged.safetensors my-name/my-model --results results.jsonl --dry-run",
+    "wise push merged.safetensors my-name/my-model --private",
+)
 register(app, "inspect", inspect, "wise inspect merged.safetensors")
 register(app, "diff", diff, "wise diff zs.safetensors ft.safetensors")
 register(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__
@@ -130,10 +131,20 @@ def read_rules(origin: Mapping[str, Any]) -> Rules:
         raise CheckpointError(f"the provenance of the file cannot be understood: {error!r}.") from error
 
 
+def hub_copy(path: Path) -> tuple[str, str] | None:
+    """The repository and the commit that a path in the cache of the Hugging Face hub is a copy of; None for others."""
+    for folder in (path, *path.parents):
+        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+            return folder.parent.parent.name.removeprefix("models--").replace("--", "/", 1), folder.name
+    return None
+
+
 def _source(checkpoint: Checkpoint) -> dict[str, object]:
-    base = checkpoint.base
+    base, cached = checkpoint.base, hub_copy(checkpoint.path)
     return {
-        "name": checkpoint.path.name,
+        # The folder of a repository in the hub's cache is called by its commit.
+        "name": f"hf-hub:{cached[0]}" if cached and checkpoint.path.name == cached[1] else checkpoint.path.name,
+        **({"repository": cached[0], "revision": cached[1]} if cached else {}),
         "size": checkpoint.size,
         "kind": checkpoint.kind,
         "header_sha256": checkpoint.digest,

@@ -225,7 +225,7 @@ def declared_preprocessing(checkpoint: Checkpoint, image_size: Any) -> tuple[dic
     None if there is none, or where `declared_config` gives it. Raises ModelError if it cannot be read.
     """
     folder = weights_folder(checkpoint)
-    if folder is None or _side_file(folder, "config.json").get("model_type") != "siglip":
+    if folder is None or side_file(folder, "config.json").get("model_type") != "siglip":
         return None
     content, name = _preprocessor(folder)
     return (read_preprocessor(content, image_size, family="Siglip", name=name), name) if content else None
@@ -334,11 +334,11 @@ def _side_file_config(checkpoint: Checkpoint) -> ResolvedConfig | None:
     folder = weights_folder(checkpoint)
     if folder is None:
         return None
-    if config := _side_file(folder, OPEN_CLIP_JSON):
+    if config := side_file(folder, OPEN_CLIP_JSON):
         text = json.dumps({"preprocess_cfg": {}, **config})
         config = _open_clip_config(text, str(folder / OPEN_CLIP_JSON))
         return ResolvedConfig(_both(config), OPEN_CLIP_JSON + _remark(config))
-    config = _side_file(folder, "config.json")
+    config = side_file(folder, "config.json")
     if isinstance(config.get("architecture"), str) and isinstance(config.get("pretrained_cfg"), dict):
         return ResolvedConfig({key: config[key] for key in ("architecture", "pretrained_cfg")}, "config.json")
     if config.get("model_type") != "clip":
@@ -422,13 +422,13 @@ def _preprocessor(folder: Path) -> tuple[dict[str, Any], str]:
 
     As in transformers, those within processor_config.json come first.
     """
-    whole = _side_file(folder, PROCESSOR_JSON).get("image_processor")
+    whole = side_file(folder, PROCESSOR_JSON).get("image_processor")
     if isinstance(whole, dict):
         return whole, PROCESSOR_JSON
-    return _side_file(folder, PREPROCESSOR_JSON), PREPROCESSOR_JSON
+    return side_file(folder, PREPROCESSOR_JSON), PREPROCESSOR_JSON
 
 
-def _side_file(folder: Path, name: str) -> dict[str, Any]:
+def side_file(folder: Path, name: str) -> dict[str, Any]:
     """The content of a JSON file next to the weights; {} if there is none. Raises ModelError if it is unreadable."""
     path = folder / name
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The merge that makes a mixture of a sweep: its options, the line to type, and its rules as a record holds them.
+"""The merge that makes a mixture of a sweep, or that a file records: its options, the line to type, its rules as text.
 
 Imports no torch.
 """
@@ -8,13 +8,19 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise.merging import Rules
+from mergekit_wise.errors import CheckpointError, WiseError
+from mergekit_wise.merging import Rules, read_naming, read_rules
 from mergekit_wise.merging.naming import KEYS
 from mergekit_wise.option_types import Declared, Options, declared_options
 from mergekit_wise.options import RULES, MergeOptions, SweepOptions
+from mergekit_wise.results.choices import MAX_LINE
+from mergekit_wise.results.measurement import as_text
 
 _AS_FIRST = {"like": "zs"}
 """Values that mean the same as none."""
+
+_SOUP, _HOW = "soup", "how"
+"""The options that name the members of a soup, and how they are averaged."""
 
 _FOR_IMAGES = ("data", "max_bad", "max_pixels", "device")
 """Options that change a merged file only by the images of --recalibrate."""
@@ -34,6 +40,67 @@ def merge_command(options: MergeOptions) -> str:
     """The line of ``wise merge`` with these options, to copy into a shell."""
     unneeded = {*_UNNEEDED, *(() if options.recalibrate else _FOR_IMAGES)}
     return command_line("merge", options, without=unneeded, always=("alpha",))
+
+
+def recorded_command(origin: Mapping[str, Any], output: str) -> str:
+    """The line of ``wise merge`` that a provenance records, with the names of files that it holds.
+
+    Members of a soup that was chosen greedily are averaged as they were chosen.
+
+    Raises CheckpointError if the provenance cannot be understood.
+    """
+    words = shlex.split(merge_command(_recorded_merge(origin, output)))
+    members = _soup(origin)
+    if members:
+        at, how = words.index(members), _entry(origin, "finetuned").get("how")
+        words[at : at + 1] = [f"--{_SOUP}", members, *([f"--{_HOW}", "stock"] if how == "stock" else [])]
+    return shlex.join(words)
+
+
+def verify_command(origin: Mapping[str, Any], merged: str) -> str:
+    """The line of ``wise verify`` for a merged file, with the names of files that its provenance holds."""
+    made = _recorded_merge(origin, merged)
+    sources = ["--zeroshot", str(made.zeroshot), f"--{_SOUP}" if _soup(origin) else "--finetuned", str(made.finetuned)]
+    base = ["--base", str(made.base)] if made.base is not None else []
+    fisher = ["--fisher", *map(str, made.fisher)] if made.fisher is not None else []
+    return shlex.join(["wise", "verify", merged, *sources, *base, *fisher])
+
+
+def _recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
+    """The options of that merge; of a soup the fine-tuned one is its members with commas between."""
+    rules, naming = read_rules(origin), read_naming(origin)
+    alphas = (rules.alpha, *(alpha for _, alpha in rules.alpha_for), *(rules.depth or ()))
+    zeroshot, finetuned = (_name(origin, side) for side in ("zeroshot", "finetuned"))
+    finetuned = _soup(origin) or finetuned
+    fisher = _entry(origin, "fisher")
+    recalibrated = _entry(origin, "recalibrated")
+    try:
+        return MergeOptions(
+            zeroshot,
+            finetuned,
+            f"merged-{output}" if output in (zeroshot, finetuned) else output,
+            **{
+                **_as_fields(rules),
+                "extrapolate": not all(0 <= alpha <= 1 for alpha in alphas),
+                "like": KEYS[naming.like],
+                "rename": tuple(map(str, naming.rename)),
+                "base": _base(origin),
+                "fisher": (_name(fisher, "zeroshot"), _name(fisher, "finetuned")) if fisher else None,
+                "fisher_floor": fisher.get("floor", 1e-8),
+                "recalibrate": as_text(recalibrated.get("dataset") or "DATASET") if recalibrated else None,
+            },
+        )
+    except WiseError as error:
+        raise CheckpointError(f"the provenance of the file cannot be understood: {error}") from error
+
+
+def _soup(origin: Mapping[str, Any]) -> str:
+    """The names of a soup's members with commas between; empty where the fine-tuned side is one checkpoint."""
+    members = _entry(origin, "finetuned").get("members")
+    found = [each for each in members if isinstance(each, Mapping)] if isinstance(members, list) else []
+    names = [_own_name(each, f"member-{number}") for number, each in enumerate(found, 1)]
+    alike = len(set(names)) < len(names)
+    return ",".join(f"member-{number}/{name}" if alike else name for number, name in enumerate(names, 1))
 
 
 def rule_text(options: MergeOptions) -> str:
@@ -57,6 +124,34 @@ def _declared(options: Options) -> Mapping[str, Declared]:
 
 def _fields() -> set[str]:
     return set(declared_options(MergeOptions)) | {"progress"}
+
+
+def _name(origin: Mapping[str, Any], side: str) -> str:
+    """The name of a source in a provenance, on one line: a repository's, or a file's, under its side if both are alike.
+
+    A repository is named as open_source takes it; of files nothing but the name is recorded.
+    """
+    names = {key: _own_name(_entry(origin, key), key) for key in ("zeroshot", "finetuned", side)}
+    alike = side in ("zeroshot", "finetuned") and names["zeroshot"] == names["finetuned"]
+    return f"{side}/{names[side]}" if alike else names[side]
+
+
+def _own_name(entry: Mapping[str, Any], side: str) -> str:
+    repository = entry.get("repository")
+    name = as_text(f"hf-hub:{repository}" if repository else entry.get("name") or side.upper(), MAX_LINE)
+    return f"./{name}" if name.startswith("-") else name
+
+
+def _base(origin: Mapping[str, Any]) -> str | None:
+    """The checkpoint that the fine-tuned one, an adapter, was applied to, if that is not the zero-shot one."""
+    found = _entry(_entry(origin, "finetuned"), "base")
+    same = found.get("header_sha256") == _entry(origin, "zeroshot").get("header_sha256")
+    return _name({"base": found}, "base") if found and not same else None
+
+
+def _entry(origin: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    found = origin.get(key)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _as_fields(rules: Rules) -> dict[str, Any]:

@@ -55,15 +55,16 @@ def as_markdown(tables: Iterable[Table]) -> str:
 def _markdown(table: Table) -> str:
     rule = ["---"] * table.names + ["---:"] * (len(table.columns) - table.names)
     lines = [
-        map(_escaped_markdown, table.columns),
+        map(escaped_markdown, table.columns),
         rule,
-        *_rows((*table.body, *table.summary), lambda cell: _with_note(cell, _escaped_markdown, "**{}**", "{} ({})")),
+        *_rows((*table.body, *table.summary), lambda cell: _with_note(cell, escaped_markdown, "**{}**", "{} ({})")),
     ]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"## {_escaped_markdown(table.title)}\n\n{text}\n\n{_escaped_markdown(table.caption)}\n"
+    return f"## {escaped_markdown(table.title)}\n\n{text}\n\n{escaped_markdown(table.caption)}\n"
 
 
-def _escaped_markdown(text: str) -> str:
+def escaped_markdown(text: str) -> str:
+    """A text that Markdown shows as it is."""
     return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", text)
 
 

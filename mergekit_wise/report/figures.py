@@ -46,6 +46,11 @@ def draw_plots(plots: Sequence[Plot | HeatMap], kind: Format) -> dict[str, bytes
     return files
 
 
+def draw_marked(plot: Plot, at: float, label: str) -> bytes:
+    """A PNG of one plot with a ring around the mixture at a value of the swept parameter, called `label`."""
+    return _content(_figure(plot, (6.4, 5.2), at, label), "png")
+
+
 def require_drawable(output: Path) -> None:
     """Raise OutputError, before any work is done, if `output` has no picture's suffix or cannot be written."""
     if output.suffix.lower().removeprefix(".") not in UNDATED:
@@ -115,13 +120,15 @@ def _content(figure: "Figure", kind: str) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(plot: Plot | HeatMap, size: tuple[float, float], recommended: float | None = None) -> "Figure":
-    """A figure; `size` in inches. With `recommended`, alphas are written beside their marks."""
+def _figure(
+    plot: Plot | HeatMap, size: tuple[float, float], at: float | None = None, label: str = "recommended"
+) -> "Figure":
+    """A figure; `size` in inches. With `at`, that mixture is marked, and alphas are written beside all."""
     with drawing():
-        return heat_figure(plot, size) if isinstance(plot, HeatMap) else _plotted(plot, size, recommended)
+        return heat_figure(plot, size) if isinstance(plot, HeatMap) else _plotted(plot, size, at, label)
 
 
-def _plotted(plot: Plot, size: tuple[float, float], recommended: float | None) -> "Figure":
+def _plotted(plot: Plot, size: tuple[float, float], at: float | None, label: str) -> "Figure":
     from mergekit_wise.report.new_figure import new_figure
 
     figure = new_figure(size)
@@ -144,9 +151,9 @@ def _plotted(plot: Plot, size: tuple[float, float], recommended: float | None) -
     axes.set_xlabel(_literal(plot.x_label))
     axes.set_ylabel(_literal(plot.y_label))
     axes.set_title(_literal(plot.title), fontsize=10)
-    if recommended is not None:
+    if at is not None:
         for trace in plot.traces:
-            _label_marks(axes, plot, trace, recommended)
+            _label_marks(axes, plot, trace, at, label)
         axes.legend(loc="best", frameon=False, fontsize=9)
     elif len(plot.traces) > 1:
         axes.legend(loc="best", frameon=False, fontsize=7)
@@ -190,8 +197,8 @@ def _draw_intervals(axes: Any, mark: Mark, colour: str) -> None:
         axes.plot(list(map(inside, mark.x_interval)), [mark.y] * 2, **style)
 
 
-def _label_marks(axes: Any, plot: Plot, trace: Trace, recommended: float) -> None:
-    """Name the two models in the legend, ring the recommended alpha, and write alphas beside the other marks.
+def _label_marks(axes: Any, plot: Plot, trace: Trace, at: float, label: str) -> None:
+    """Name the two models in the legend, ring the mixture at one alpha, and write alphas beside the other marks.
 
     Alphas are on the outer side of the curve, as many as do not crowd each other.
     """
@@ -201,11 +208,9 @@ def _label_marks(axes: Any, plot: Plot, trace: Trace, recommended: float) -> Non
             colour = COLOURS[list(ENDPOINTS.values()).index(role)]
             style = {"marker": MARKERS[role], "s": 58, "color": colour, "zorder": 5, "clip_on": False}
             axes.scatter(*_place(plot, mark), label=f"{role} (α = {mark.alpha:g})", **style)
-        if mark.alpha == recommended:
+        if mark.alpha == at:
             style = {"s": 140, "facecolors": "none", "edgecolors": COLOURS[2], "linewidths": 1.8, "zorder": 6}
-            axes.scatter(
-                *_place(plot, mark), label=_literal(f"recommended ({trace.symbol} = {recommended:g})"), **style
-            )
+            axes.scatter(*_place(plot, mark), label=_literal(f"{label} ({trace.symbol} = {at:g})"), **style)
     axes.figure.draw_without_rendering()  # settles where marks are
     places = axes.transData.transform([_place(plot, mark) for mark in marks]) * 72 / axes.figure.dpi
     labelled = [places[0], places[-1]]

@@ -8,10 +8,8 @@ import re
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from PIL import Image
 from mergekit_wise.api.fetch_data import OWNER, REPOSITORIES, fetch_data
 from mergekit_wise.datasets.catalog import ENTRIES, open_suite
 from mergekit_wise.errors import SuiteError, UsageError
+from tests.hub_server import Replies, serving
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
@@ -71,6 +70,7 @@ class Hub:
     repository: str = "wds_cars"
     gone: bool = False
     gated: bool = False
+    url: str = ""
 
     def entry(self, path):
         data = self.files[path]
@@ -88,15 +88,7 @@ class Hub:
         return {"id": f"{OWNER}/{self.repository}", "sha": REVISION, "private": False, "siblings": siblings, "tags": []}
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self.do_GET(body=False)
-
+class Handler(Replies):
     def do_GET(self, body=True):
         hub, path = self.server.hub, self.path.partition("?")[0]
         if hub.gone or f"{OWNER}/{hub.repository}" not in path:
@@ -124,30 +116,15 @@ class Handler(BaseHTTPRequestHandler):
         cut = hub.breaks[name].pop(0) if body and hub.breaks.get(name) else None
         self.reply(206 if start else 200, bytes(sent) if body else b"", headers, length=len(sent), cut=cut)
 
-    def reply(self, status, data, headers, length=None, cut=None):
-        self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(data) if length is None else length)}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data[:cut])
-        if cut is not None:
-            self.close_connection = True
-
 
 @pytest.fixture
 def hub(monkeypatch):
     """A running hub; the library does not wait between its attempts."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.hub = Hub()
-    server.hub.url = f"http://127.0.0.1:{server.server_address[1]}"
     monkeypatch.setattr(time, "sleep", lambda _: None)
     # The library loses up to one chunk when a connection breaks; its default is larger than these files.
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.hub
-    server.shutdown()
-    server.server_close()
+    with serving(Hub(), Handler) as running:
+        yield running
 
 
 WANTED = set(FILES) - {"README.md", "train/nshards.txt", "train/0.tar"}
