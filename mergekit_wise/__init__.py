@@ -1,7 +1,7 @@
 """Robust fine-tuning of zero-shot models by interpolating weights (WiSE-FT).
 
-The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `rules`, `finetune`. They
-are imported on first use, so that merging does not wait for torch.
+The commands as functions: `merge`, `sweep`, `evaluate`, `predict`, `calibrate`, `compare`, `rules`, `finetune`,
+`fisher`. They are imported on first use, so that merging does not wait for torch.
 """
 
 from importlib import import_module
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.compare import compare as compare
     from mergekit_wise.api.evaluate import evaluate as evaluate
     from mergekit_wise.api.finetune import finetune as finetune
+    from mergekit_wise.api.fisher import fisher as fisher
     from mergekit_wise.api.interpolate import interpolate_ as interpolate_
     from mergekit_wise.api.merge import merge as merge
     from mergekit_wise.api.predict import predict as predict
@@ -25,6 +26,7 @@ __all__ = [
     "compare",
     "evaluate",
     "finetune",
+    "fisher",
     "interpolate_",
     "merge",
     "predict",

@@ -149,7 +149,7 @@ def _numbers(value: Any) -> str | tuple[float, ...]:
 
 
 def _pair(value: Any) -> tuple[str | Path, str | Path]:
-    first, second = map(_source, _each(value))
+    first, second = map(_model, _each(value))
     return first, second
 
 

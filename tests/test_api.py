@@ -13,7 +13,14 @@ import torch
 import mergekit_wise
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.option_types import declared_options
-from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, PredictOptions, SweepOptions
+from mergekit_wise.options import (
+    EvalOptions,
+    FinetuneOptions,
+    FisherOptions,
+    MergeOptions,
+    PredictOptions,
+    SweepOptions,
+)
 
 FUNCTIONS = {
     "merge": MergeOptions,
@@ -21,6 +28,7 @@ FUNCTIONS = {
     "evaluate": EvalOptions,
     "predict": PredictOptions,
     "finetune": FinetuneOptions,
+    "fisher": FisherOptions,
 }
 
 

@@ -45,6 +45,7 @@ def test_every_command_that_writes_is_among_them():
         "report",
         "convert",
         "calibrate",
+        "fisher",
         "predict",
         "rules",
     }
