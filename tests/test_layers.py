@@ -28,6 +28,7 @@ ROOMS = (
     "training",
     "report",
     "api",
+    "integrations",
     "cli",
     "__main__",
 )

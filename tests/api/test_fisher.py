@@ -98,7 +98,7 @@ def test_the_empirical_fisher_of_a_clip_is_that_of_backward(images, tmp_path):
 
 
 def test_hugging_faces_names_and_parts_are_kept(images, tmp_path):
-    """Query, key and value, which are one tensor in open_clip, have entries of their own, by transformers' gradients."""
+    """Query, key and value, one tensor in open_clip, have entries of their own, by the gradients of transformers."""
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     torch.manual_seed(0)
     config = CLIPConfig(vision_config={**vision, "image_size": 32, "patch_size": 16}, num_labels=3)
@@ -115,7 +115,7 @@ def test_hugging_faces_names_and_parts_are_kept(images, tmp_path):
 
 
 def test_a_transposed_projection_is_turned_back_and_a_head_from_a_file_is_a_constant(images, tmp_path):
-    """visual_projection of a CLIPModel, which open_clip stores transposed, in its own orientation; the text has none."""
+    """The visual_projection of a CLIPModel, transposed in open_clip, keeps its orientation; the text tower has none."""
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 3}
     torch.manual_seed(0)
