@@ -15,7 +15,7 @@ from mergekit_wise.integrations.loop import WiseFT
 class WiseFTCallback(WiseFT, Callback):
     """A `WiseFT` that Lightning's Trainer calls; see there for the arguments.
 
-    What is measured is logged with ``pl_module.log_dict``, and so to every logger of the Trainer. Set ``part`` to the
+    What is measured goes to every logger of the Trainer, after an epoch by ``pl_module.log_dict``. Set ``part`` to the
     name of the network within the LightningModule, such as ``"model"``, to mix it alone, under its own names.
     """
 
@@ -47,4 +47,6 @@ class WiseFTCallback(WiseFT, Callback):
         batches = trainer.num_training_batches
         share = (batch_idx + 1) / batches if isfinite(batches) else 0
         values = self.after_step(pl_module, trainer.global_step, trainer.current_epoch + share)
-        pl_module.log_dict(values, on_step=True, on_epoch=False, rank_zero_only=True)
+        if values:
+            for logger in trainer.loggers:  # log_dict would repeat the numbers after each further step of the epoch
+                logger.log_metrics(values, step=trainer.global_step)

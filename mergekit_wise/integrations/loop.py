@@ -44,7 +44,7 @@ class WiseFT:
         evaluation: other arguments of `evaluate`, such as ``{"data": "/data", "workers": 4}``.
         every: the number of steps between two measurements; None for the end of each epoch.
         metric: the name of the number, if `measure` returns only one.
-        log: a function of numbers by name (``wise/alpha-0.5/accuracy``) and the step, such as ``wandb.log``.
+        log_to: a function of numbers by name (``wise/alpha-0.5/accuracy``) and the step, such as ``wandb.log``.
         part: the dotted name of the submodule that is mixed, if it is not the whole model.
         rules: other arguments of `merge`, such as ``{"keep": "ft:head.*"}``.
         history: of each number that was measured, its "epoch", "step", "alpha", "metric" and "value".
@@ -52,6 +52,7 @@ class WiseFT:
     """
 
     zeroshot: Model | None = None
+    # Lightning gives callbacks attributes `log` and `log_dict`, so nothing here may have these names.
     _: KW_ONLY
     alphas: Sequence[float] = (0.5,)
     save: str | None = None
@@ -60,7 +61,7 @@ class WiseFT:
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     every: int | None = None
     metric: str = "accuracy"
-    log: Log | None = None
+    log_to: Log | None = None
     part: str = ""
     rules: Mapping[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list, init=False)
@@ -157,8 +158,8 @@ class WiseFT:
                     record = {"epoch": epoch, "step": step, "alpha": alpha, "metric": metric, "value": value}
                     self.history.append(record)
                     values[f"wise/alpha-{alpha:g}/{metric}"] = value
-        if self.log is not None and values:
-            self.log(dict(values), step)
+        if self.log_to is not None and values:
+            self.log_to(dict(values), step)
         return values
 
     def _measured(self, measure: Measure, module: nn.Module, alpha: float) -> dict[str, float]:

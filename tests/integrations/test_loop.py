@@ -48,7 +48,7 @@ def loss_of(state):
 def test_training_is_the_same_and_both_curves_are_measured(wrap):
     """Weights and optimizer are bit by bit those without; each loss is that of `merge` of the start and the state."""
     logged = []
-    wise = WiseFT(alphas=(0.3, 0.7), measure=careless, log=lambda values, step: logged.append((step, values)))
+    wise = WiseFT(alphas=(0.3, 0.7), measure=careless, log_to=lambda values, step: logged.append((step, values)))
     plain, plain_optimizer = trained(wrap=wrap)
     states, optimizer = trained(wise, wrap)
     assert all(same_bits(first, second) for first, second in zip(plain, states, strict=True))
