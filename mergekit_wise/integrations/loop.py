@@ -39,7 +39,8 @@ class WiseFT:
         save: the file to write each mixture to, as `merge` writes it, with ``{alpha}``, and ``{epoch}`` or ``{step}``
             where each is to be kept: ``mixtures/epoch-{epoch}-alpha-{alpha}.safetensors``.
         measure: a function of the module, whose weights are those of the mixture, in evaluation mode and without
-            gradients; it returns a number, or numbers by name.
+            gradients; it returns a number, or numbers by name. Under DDP it must not compute gradients: the other
+            processes would be waited for.
         suite: in place of `measure`, the names of data sets or suites for `evaluate`.
         evaluation: other arguments of `evaluate`, such as ``{"data": "/data", "workers": 4}``.
         every: the number of steps between two measurements; None for the end of each epoch.

@@ -16,7 +16,7 @@ from transformers import CLIPConfig, CLIPForImageClassification, CLIPModel
 import mergekit_wise
 from mergekit_wise.api.fisher import fisher
 from mergekit_wise.api.merge import merge
-from mergekit_wise.errors import ModelError, OutputError, SuiteError
+from mergekit_wise.errors import MismatchError, ModelError, OutputError, SuiteError
 
 CONFIG = {
     "model_cfg": {
@@ -208,6 +208,8 @@ def test_merge_and_sweep_take_the_files_and_what_is_in_memory(images, tmp_path, 
     assert not torch.allclose(load_file(out)["visual.proj"].double(), 0.7 * a["visual.proj"] + 0.3 * b["visual.proj"])
     in_memory = merge(*sides, alpha=0.3, fisher=tuple(fisher(side, on=str(images), workers=0) for side in sides))
     assert all(torch.equal(in_memory[name], tensor) for name, tensor in load_file(out).items())
+    with pytest.raises(MismatchError, match=r"fisher\[0\].*fisher\[1\].*lack Fisher information on one side"):
+        merge(*sides, fisher=({"visual.proj": fa["visual.proj"]}, {"visual.conv1.weight": fb["visual.conv1.weight"]}))
     pattern = str(tmp_path / "swept-{alpha}.safetensors")
     given = ("--fisher", *files, "--alphas", "0,0.3,1", "--suite", images, "--save", pattern)
     done = wise("sweep", *sides, *given, "--results", tmp_path / "r.jsonl", "--workers", "0")
