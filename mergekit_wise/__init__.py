@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mergekit_wise.api.fisher import FisherReport, fisher
     from mergekit_wise.api.push import PushReport, push
     from mergekit_wise.api.card import CardReport, card
     from mergekit_wise.analysis.candidate import Candidate
@@ -74,6 +75,7 @@ __all__ = [
     "EvalReport",
     "Fetched",
     "FinetuneReport",
+    "FisherReport",
     "Inspection",
     "Interrupted",
     "MergePreview",
@@ -112,6 +114,7 @@ __all__ = [
     "evaluate",
     "fetch_data",
     "finetune",
+    "fisher",
     "init",
     "inspect",
     "interpolate_",
@@ -129,6 +132,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "api.fisher": ("fisher", "FisherReport"),
     "api.push": ("push", "PushReport"),
     "api.card": ("card", "CardReport"),
     "api.calibrate": ("calibrate", "CalibrateReport"),

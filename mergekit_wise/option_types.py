@@ -55,7 +55,11 @@ class ModelInMemory(str):
 Numbers = str | Sequence[float]
 """Numbers as one text such as ``0:1:0.1``, or as a list."""
 
-Pair = tuple[Source, Source]
+if TYPE_CHECKING:
+    _Weights = Source | torch.nn.Module | Mapping[str, torch.Tensor]
+    Pair = tuple[_Weights, _Weights]
+else:
+    Pair = tuple[Source, Source]
 
 FilePath = str | os.PathLike[str]
 """A file or folder."""
@@ -118,6 +122,12 @@ def _evaluator(value: Any) -> Any:
     return value if callable(value) else _text(value)
 
 
+def _called(source: Any, role: str) -> Any:
+    """A `ModelInMemory` by its role, unless it has a name already; anything else as it is."""
+    nameless = isinstance(source, ModelInMemory) and source == ModelInMemory.of(source.weights)
+    return ModelInMemory.of(source.weights, role) if nameless else source
+
+
 def _path(value: Any) -> Path:
     return Path(value) if isinstance(value, os.PathLike) else Path(_text(value))
 
@@ -154,7 +164,7 @@ def _numbers(value: Any) -> str | tuple[float, ...]:
 
 
 def _pair(value: Any) -> tuple[str | Path, str | Path]:
-    first, second = map(_source, _each(value))
+    first, second = map(_model, _each(value))
     return first, second
 
 
@@ -353,6 +363,8 @@ class Declared:
             raise OptionError(self.name, value, f"expected {expected}.") from None
         if isinstance(converted, ModelInMemory) and converted is not value:
             converted = ModelInMemory.of(value, self.name)  # two modules of one class have two names
+        if self.is_pair:
+            converted = tuple(_called(each, f"{self.name}[{place}]") for place, each in enumerate(converted))
         option = self.option
         bounds = [
             (f"at least {option.minimum:,}", converted >= option.minimum) if option.minimum is not None else None,

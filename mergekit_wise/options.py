@@ -51,6 +51,7 @@ CROSS_FITS = ("halves", "leave-one-out", "off")
 PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 LIBRARIES = ("open_clip", "hf")
 OBJECTIVES = ("cross-entropy", "contrastive")
+FISHER_KINDS = ("true", "empirical")
 DECAYS = ("all", "matrices")
 TRACKERS = ("tensorboard", "wandb")
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
@@ -1594,6 +1595,64 @@ class CalibrateOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
+class FisherOptions(Options):
+    """The options of ``wise fisher``. There is no precision to choose: gradients are computed in float32."""
+
+    checkpoint: Checkpoint
+    output: Annotated[
+        OptionalPath,
+        Option(
+            "File to write: .safetensors, or .pt, .pth, .bin, .ckpt (torch.save).",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+            default="a state dict in memory",
+            cli_required=True,
+        ),
+    ] = ABSENT
+    _: KW_ONLY
+    on: Annotated[
+        str,
+        Option(
+            "Data set whose images are used, ideally the training images; of a suite, its reference. Some hundred "
+            "images are enough, see --limit.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ]
+    kind: Annotated[
+        str,
+        Option(
+            "Classes whose log-probability is differentiated: drawn from the model's own predictions (true), or the "
+            "labels (empirical).",
+            group="Options",
+            choices=FISHER_KINDS,
+        ),
+    ] = "true"
+    data: DataRoot = ABSENT
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Annotated[int | None, Option("Use a random subset of N images.", metavar="N", group=DATA, minimum=1)] = None
+    seed: Annotated[
+        int, Option("Random seed for --limit and for the classes that are drawn.", metavar="N", group=DATA, minimum=0)
+    ] = 0
+    model: Model = None
+    head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
 class DemoOptions(Options):
     """The options of ``wise demo``."""
 
@@ -1652,6 +1711,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "diff": (DiffOptions, (JSON,)),
     "convert": (ConvertOptions, ()),
     "calibrate": (CalibrateOptions, (JSON,)),
+    "fisher": (FisherOptions, (JSON,)),
     "demo": (DemoOptions, ()),
 }
 """Every command's class of options, and what it has for a terminal alone."""

@@ -18,7 +18,14 @@ import mergekit_wise
 from mergekit_wise.cli.app import app
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.option_types import declared_options
-from mergekit_wise.options import EvalOptions, FinetuneOptions, MergeOptions, PredictOptions, SweepOptions
+from mergekit_wise.options import (
+    EvalOptions,
+    FinetuneOptions,
+    FisherOptions,
+    MergeOptions,
+    PredictOptions,
+    SweepOptions,
+)
 
 FUNCTIONS = {
     "merge": MergeOptions,
@@ -26,6 +33,7 @@ FUNCTIONS = {
     "evaluate": EvalOptions,
     "predict": PredictOptions,
     "finetune": FinetuneOptions,
+    "fisher": FisherOptions,
 }
 
 

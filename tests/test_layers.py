@@ -28,6 +28,7 @@ ROOMS = (
     "training",
     "report",
     "api",
+    "integrations",
     "cli",
     "__main__",
 )
@@ -91,3 +92,10 @@ def test_rooms_without_torch_import_none():
     offenders = [(path, name) for path, room, name in imports() if room in NEVER["torch"] and name.startswith("torch")]
     assert offenders == []
     assert NEVER["torch"] <= {room for _, room, _ in imports()}
+
+
+@pytest.mark.parametrize("library", ["transformers", "lightning"])
+def test_only_the_file_for_a_trainer_imports_it(library):
+    """In the integrations, each trainer's library is imported by the file of its name alone."""
+    users = {path.stem for path, room, name in imports() if room == "integrations" and name.split(".")[0] == library}
+    assert users == {library}

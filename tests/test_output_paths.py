@@ -46,6 +46,7 @@ def test_every_command_that_writes_is_among_them():
         "convert",
         "calibrate",
         "card",
+        "fisher",
         "predict",
         "rules",
     }

@@ -31,7 +31,7 @@ from mergekit_wise.merging.provenance import CALIBRATED, read_calibrations
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import run, takes
-from mergekit_wise.options import CalibrateOptions, EvalOptions, MergeOptions
+from mergekit_wise.options import CalibrateOptions, EvalOptions, FisherOptions, MergeOptions
 from mergekit_wise.report.calibration_tables import before_and_after
 from mergekit_wise.report.reliability_figure import reliability_figure
 from mergekit_wise.report.table import Table, percent
@@ -129,6 +129,13 @@ def calibrate(options: CalibrateOptions) -> CalibrateReport:
 
 def calibration_dataset(options: CalibrateOptions) -> Dataset:
     """The data set that the temperature is fitted on. Raises SuiteError, UsageError if there are several."""
+    dataset = dataset_of(options)
+    require_single_labels(dataset)
+    return dataset
+
+
+def dataset_of(options: CalibrateOptions | FisherOptions) -> Dataset:
+    """The one data set that ``--on`` names, or the reference of a suite. Raises SuiteError, UsageError."""
     suite = open_suite(
         options.on, options.data, strict=True, classnames=options.classnames, templates=options.templates
     )
@@ -137,7 +144,6 @@ def calibration_dataset(options: CalibrateOptions) -> Dataset:
     if len(datasets) > 1:
         names = ", ".join(dataset.name for dataset in datasets)
         raise UsageError(f"{options.on}: expected one data set, found {len(datasets)}: {names}.")
-    require_single_labels(datasets[0])
     return datasets[0] if options.limit is None else limited(datasets[0], options.limit, options.seed)
 
 

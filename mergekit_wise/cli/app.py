@@ -20,6 +20,7 @@ from mergekit_wise.cli.diff import diff
 from mergekit_wise.cli.evaluate import evaluate
 from mergekit_wise.cli.fetch_data import data, fetch
 from mergekit_wise.cli.finetune import finetune
+from mergekit_wise.cli.fisher import fisher
 from mergekit_wise.cli.init import init
 from mergekit_wise.cli.inspect import inspect
 from mergekit_wise.cli.merge import merge
@@ -120,6 +121,7 @@ register(
     "wise predict zs.safetensors --mix-with ft.safetensors --alpha 0.4 photos -o predictions.jsonl",
 )
 register(app, "calibrate", calibrate, "wise calibrate merged.safetensors --on birds/val -o calibrated.safetensors")
+register(app, "fisher", fisher, "wise fisher ft.safetensors --on birds/train --limit 1000 -o ft-fisher.safetensors")
 register(app, "report", report, "wise report results.jsonl -o report.html --latex tables.tex")
 register(
     app,

@@ -147,7 +147,7 @@ def fill(
     tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]],
 ) -> None:
     """Copy tensors to their destinations in the module. See `Model.set_weights`."""
-    _forget_computed(module)
+    forget_computed(module)
     state = module.state_dict()
     for name, (info, storage) in tensors.items():
         if name in destinations:
@@ -157,7 +157,7 @@ def fill(
             target.copy_((value.T if to.transposed else value).reshape(target.shape))
 
 
-def _forget_computed(module: nn.Module) -> None:
+def forget_computed(module: nn.Module) -> None:
     """Let modules drop what they keep between forward passes that was computed from their weights.
 
     Some of timm's (LeViT, EfficientFormer, TinyViT, EfficientViT) keep attention biases in evaluation mode, until their
