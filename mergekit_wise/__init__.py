@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.merge import merge as merge
     from mergekit_wise.api.predict import predict as predict
     from mergekit_wise.api.rules import rules as rules
+    from mergekit_wise.api.soup import soup as soup
     from mergekit_wise.api.sweep import sweep as sweep
 
 __version__ = "0.1.0"
@@ -29,6 +30,7 @@ __all__ = [
     "merge",
     "predict",
     "rules",
+    "soup",
     "sweep",
 ]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mergekit_wise.merging import Rules
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.option_types import Declared, Options, declared_options
+from mergekit_wise.option_types import Declared, Options, Sources, declared_options
 from mergekit_wise.options import RULES, MergeOptions, SweepOptions
 
 _AS_FIRST = {"like": "zs"}
@@ -39,14 +39,18 @@ def merge_command(options: MergeOptions) -> str:
 def rule_text(options: MergeOptions) -> str:
     """The rules besides the alpha of all tensors, as options of ``wise merge``; empty if there are none."""
     rules = {name for name, option in declared_options(MergeOptions).items() if option.option.group == RULES}
-    return shlex.join(_words(options, (rules | {"dtype", "recalibrate"}) - {"alpha"}))
+    sources = {"alpha", "soup", "how", "allow_other_starts"}
+    return shlex.join(_words(options, (rules | {"dtype", "recalibrate"}) - sources))
 
 
 def command_line(command: str, options: Options, *, without: Collection[str] = (), always: Collection[str] = ()) -> str:
     """The line of a command with those options that are not the defaults, and those that are `always` given."""
     every = _declared(options)
+    replaced = {
+        option.option.replaces for name, option in every.items() if option.option.replaces and getattr(options, name)
+    }
     given = [name for name, option in every.items() if option.option.is_argument]
-    arguments = [str(getattr(options, name)) for name in given]
+    arguments = [str(getattr(options, name)) for name in given if name not in replaced]
     return shlex.join(["wise", command, *arguments, *_words(options, every.keys() - {*given, *without}, always)])
 
 
@@ -90,6 +94,8 @@ def _option(option: Declared, value: Any) -> Iterator[str]:
         yield option.flag if value else f"--no-{option.key}"
     elif option.is_pair:
         yield from (flag, *map(str, value))
+    elif option.kind is Sources:
+        yield from (flag, ",".join(map(str, value)))
     elif option.is_repeated and not option.has_commas:
         for each in value:
             yield from (flag, str(each))
