@@ -100,7 +100,7 @@ SOUPS = ("uniform", "stock")
 How = Annotated[
     str,
     Option(
-        "How --soup averages: the mean, or Model Stock, whose share of the mean is found for each tensor.",
+        "Kind of average for --soup: the mean, or Model Stock, which finds a share of the mean for each tensor.",
         group=RULES,
         choices=SOUPS,
     ),
@@ -830,7 +830,7 @@ class SoupOptions(Options):
         str,
         Option(
             "The mean of all (uniform), the mean of those that together do best on --select-on (greedy), or Model "
-            "Stock, whose share of the mean is found for each tensor (stock).",
+            "Stock, which finds a share of the mean for each tensor (stock).",
             group=RULES,
             choices=("uniform", "greedy", "stock"),
         ),
