@@ -419,7 +419,8 @@ class TakesSoup(Options):
     def __post_init__(self) -> None:
         """Raises UsageError unless one of the two is given, besides what other options raise."""
         given: Any = self
-        how, finetuned = getattr(given, "how", "uniform"), given.finetuned
+        has_how = not isinstance(given, VerifyOptions)
+        how, finetuned = given.how if has_how else "uniform", given.finetuned
         if how == "greedy":
             raise UsageError(
                 "--how greedy: needs an evaluation, which 'wise soup ZS FT1 FT2 --how greedy --select-on DATASET -o "
@@ -430,6 +431,8 @@ class TakesSoup(Options):
                 finetuned = None
             else:
                 object.__setattr__(self, "soup", finetuned.members)
+                if has_how:
+                    object.__setattr__(self, "how", finetuned.how)
         elif (finetuned is None) == (not given.soup):
             both = "both are given" if given.soup else "neither is given"
             raise UsageError(

@@ -53,8 +53,8 @@ class Verdict:
         tensors: how many tensors the file holds.
         difference: the first difference; None if every byte that was compared is as expected.
         notes: on what was not compared, and on sources that changed.
-        mixed, copied: how many tensors are what the sources give, averages of a soup's members among the mixed ones; `recorded`: how many are those of which the file
-            records the SHA-256. The rest was not compared.
+        mixed, copied: how many tensors are what the sources give; averages of a soup's members count as mixed.
+        recorded: how many are those of which the file records the SHA-256. The rest was not compared.
     """
 
     tensors: int

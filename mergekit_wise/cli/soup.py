@@ -38,7 +38,8 @@ def _show_tables(report: "SoupReport") -> None:
     from mergekit_wise.report.soup_tables import geometry_table, greedy_table
 
     if report.geometry is not None:
-        show(geometry_table(report.geometry), "Members: relative change ||ft - zs|| / ||zs||, and angles between updates in degrees")
+        title = "Members: relative change ||ft - zs|| / ||zs||, and angles between their updates in degrees"
+        show(geometry_table(report.geometry), title)
     if report.ingredients:
         record = report.ingredients[0].record
         tried = [(each.name, each.record, each.soup, each.added) for each in report.ingredients]

@@ -45,13 +45,13 @@ def mean_cosine(parts: Sequence[Tensor], anchor: Tensor) -> float:
     if count < 2:
         return 1.0
     norms = [0.0] * count
-    for span in _tiles(0, anchor.info.count):
+    for span in _tiles(0, anchor.info.count, TILE):
         start = _numbers(anchor, *span)
         for number, part in enumerate(parts):
             norms[number] += _total(np.square(_update(part, start, *span)))
     moved = [number for number, norm in enumerate(norms) if norm > 0]
     squared = 0.0
-    for span in _tiles(0, anchor.info.count):
+    for span in _tiles(0, anchor.info.count, TILE):
         start = _numbers(anchor, *span)
         units = np.zeros_like(start)
         for number in moved:
@@ -102,7 +102,7 @@ class Averaged(Tensor):
         """See `Tensor.read`. Pages of the inputs are needed, and released, tile by tile."""
         found = np.empty(max(stop - start, 0), self.info.dtype.storage)
         share = 1.0 if self.share is None else self.share.value()
-        for first, last in _tiles(start, stop):
+        for first, last in _tiles(start, stop, TILE):
             found[first - start : last - start] = self._tile(first, last, share)
         return found
 
@@ -153,7 +153,7 @@ def numbers_of(tensor: Tensor, start: int, stop: int) -> NDArray[np.float64]:
     return _numbers(tensor, start, stop)
 
 
-def _tiles(start: int, stop: int, size: int = TILE) -> list[tuple[int, int]]:
+def _tiles(start: int, stop: int, size: int) -> list[tuple[int, int]]:
     return [(at, min(at + size, stop)) for at in range(start, stop, size)]
 
 
@@ -193,6 +193,7 @@ def _copy_equal(result: StorageArray, inputs: Sequence[Tensor], first: int, last
     """Copy the elements of which all inputs, of the result's dtype, hold the same bytes."""
     bits = f"u{result.itemsize}"
     data = np.array(_expected(inputs[0], first, last))
+    _forget(inputs[0], first, last)
     equal = np.ones(len(data), np.bool_)
     for tensor in inputs[1:]:
         other = np.ascontiguousarray(_expected(tensor, first, last))

@@ -118,7 +118,7 @@ def notes_on_geometry(found: Geometry, zeroshot: Checkpoint) -> list[str]:
         notes.append(f"copies of each other, or nearly so, which a soup counts twice: {described(copies)}")
     if near := found.pairs(COPIES, CLOSE):
         notes.append(
-            "updates in nearly the same direction, as of consecutive epochs of one run, from which a soup gains little: "
+            "updates in nearly the same direction, as of consecutive epochs of one run, so that a soup gains little: "
             f"{described(near)}"
         )
     if found.strangers:
