@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mergekit_wise.api.soup import soup
     from mergekit_wise.api.fisher import FisherReport, fisher
     from mergekit_wise.api.push import PushReport, push
     from mergekit_wise.api.card import CardReport, card
@@ -124,6 +125,7 @@ __all__ = [
     "push",
     "recipe",
     "rules",
+    "soup",
     "suites",
     "sweep",
     "verify",
@@ -132,6 +134,7 @@ __all__ = [
 ]
 
 _NAMES = {
+    "api.soup": ("soup",),
     "api.fisher": ("fisher", "FisherReport"),
     "api.push": ("push", "PushReport"),
     "api.card": ("card", "CardReport"),

@@ -17,11 +17,22 @@ from math import isfinite
 from pathlib import Path
 from textwrap import wrap
 from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    Self,
+    TypeVar,
+    get_args,
+    get_origin,
+)
 
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.output_paths import require_apart
-from mergekit_wise.wording import shown
+from mergekit_wise.wording import listed, shown
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +60,29 @@ class ModelInMemory(str):
         what = f"{'state dict' if isinstance(weights, Mapping) else type(weights).__name__} in memory"
         found = cls(f"{role} ({what})" if role else what)
         found.weights = weights
+        return found
+
+
+class SoupSource(str):
+    """The soup of several checkpoints in the place of one checkpoint's name: the text is what messages call it.
+
+    Attributes:
+        members: the checkpoints, fine-tuned from one start.
+        how: "uniform" or "stock".
+        selection: how the members were chosen from others, for provenance; empty if they were not.
+    """
+
+    members: tuple[Source, ...]
+    how: str
+    selection: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, members: Sequence[Source], how: str = "uniform", selection: Mapping[str, Any] | None = None) -> Self:
+        """Call it by how it is made and by the names of its members, in a text that could be a file's name."""
+        names = listed((shown(re.split(r"[/\\\\]", str(member))[-1], 40) for member in members), 3)
+        text = f"{'' if how == 'uniform' else f'{how} '}soup of {len(members)}: {names}"
+        found = cls(text.encode()[:LONGEST_VALUE].decode(errors="ignore"))
+        found.members, found.how, found.selection = tuple(members), how, selection or {}
         return found
 
 
@@ -106,15 +140,29 @@ def _text(value: Any) -> str:
 
 
 def _source(value: Any) -> str | Path:
-    if isinstance(value, Path | ModelInMemory):
+    if isinstance(value, Path | ModelInMemory | SoupSource):
         return value
     return Path(os.fspath(value)) if isinstance(value, os.PathLike) else _text(value)
 
 
 def _model(value: Any) -> str | Path:
     """What a checkpoint may be, and a module or a state dict as a `ModelInMemory`."""
-    is_module = callable(getattr(type(value), "state_dict", None))
-    return ModelInMemory.of(value) if is_module or isinstance(value, Mapping) else _source(value)
+    return ModelInMemory.of(value) if _is_weights(value) else _source(value)
+
+
+def _is_weights(value: Any) -> bool:
+    """Whether a value is a module or a state dict."""
+    return callable(getattr(type(value), "state_dict", None)) or isinstance(value, Mapping)
+
+
+def _models(value: Any) -> tuple[str | Path, ...]:
+    """Several of what a checkpoint may be; a text may name several, with commas between."""
+    given = [value] if _is_weights(value) else _each(value)
+    each = [part for one in given for part in (one.split(",") if type(one) is str else [one])]
+    return tuple(
+        ModelInMemory.of(one, f"member {number}") if _is_weights(one) else _source(one)
+        for number, one in enumerate(each, 1)
+    )
 
 
 def _evaluator(value: Any) -> Any:
@@ -200,6 +248,9 @@ if TYPE_CHECKING:
     # Required fields have no defaults, and so no `Kind`; what they hold is a `Source`.
     Weights = Source | torch.nn.Module | Mapping[str, torch.Tensor]
     OptionalWeights = Kind[Source | None, str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor] | None]
+    # Held once the options are made, whichever option gave it.
+    AlternativeWeights = Kind[Source, str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor] | None]
+    Sources = Kind[tuple[Source, ...], Weights | Sequence[Weights | os.PathLike[str]]]
     OptionalPath = Kind[Path | None, str | os.PathLike[str] | None]
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
@@ -231,6 +282,13 @@ else:
     _WEIGHTS = "str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor]"
     Weights = Kind(_model, _MODEL, _WEIGHTS)
     OptionalWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
+    AlternativeWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
+    Sources = Kind(
+        _models,
+        "checkpoints: texts with commas between, or a list of paths, names, modules and state dicts",
+        f"{_WEIGHTS} | Sequence[{_WEIGHTS}]",
+        several=True,
+    )
     OptionalPath = Kind(_path, "a path", FilePath | None)
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
     Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
@@ -254,6 +312,7 @@ class Option:
         cli_default: the default on the command line, if it differs from the function's.
         cli_required: whether the command line must give it, although the function has a default.
         is_argument: whether it is given by position on the command line.
+        replaces: the name of an argument in whose place it is given, so that the command line has one of the two.
         short: a short flag, ``-o``.
         envvar: an environment variable that is used if the command line gives no value.
         aliases: former names, still understood.
@@ -275,6 +334,7 @@ class Option:
     cli_default: Any = None
     cli_required: bool = False
     is_argument: bool = False
+    replaces: str = ""
     short: str = ""
     envvar: str = ""
     aliases: tuple[str, ...] = ()

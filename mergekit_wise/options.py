@@ -13,6 +13,7 @@ from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
     ABSENT,
     EMPTY,
+    AlternativeWeights,
     Declared,
     Dtype,
     FilePath,
@@ -27,7 +28,9 @@ from mergekit_wise.option_types import (
     Options,
     Pair,
     Paths,
+    SoupSource,
     Source,
+    Sources,
     Texts,
     Weights,
     Words,
@@ -77,6 +80,38 @@ DIGITS = "digits"
 Zeroshot = Annotated[Weights, Option("Checkpoint of the zero-shot model.", is_argument=True, path="input")]
 Finetuned = Annotated[
     Weights, Option("Checkpoint of the same model after fine-tuning.", is_argument=True, path="input")
+]
+FinetunedOrSoup = Annotated[
+    AlternativeWeights,
+    Option(
+        "Checkpoint of the same model after fine-tuning.", is_argument=True, path="input", default="the soup of --soup"
+    ),
+]
+SoupMembers = Annotated[
+    Sources,
+    Option(
+        "In place of FINETUNED: the soup of several checkpoints, all fine-tuned from the zero-shot model. Names with "
+        "commas between; may be repeated.",
+        metavar="FT1,FT2",
+        group=RULES,
+        path="input",
+        replaces="finetuned",
+    ),
+]
+SOUPS = ("uniform", "stock")
+"""How the members of a soup are averaged: their mean, or Model Stock's point between that and the zero-shot model."""
+
+How = Annotated[
+    str,
+    Option(
+        "Kind of average for --soup: the mean, or Model Stock, which finds a share of the mean for each tensor.",
+        group=RULES,
+        choices=SOUPS,
+    ),
+]
+AllowOtherStarts = Annotated[
+    bool,
+    Option("Make a soup of checkpoints that do not look fine-tuned from the zero-shot model.", group=RULES),
 ]
 AdapterBase = Annotated[
     OptionalWeights,
@@ -411,6 +446,38 @@ PerSample = Annotated[
         path="output",
     ),
 ]
+
+
+class TakesSoup(Options):
+    """Options whose `finetuned` may be the soup of the checkpoints in `soup`; it holds a source in either case."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError unless one of the two is given, besides what other options raise."""
+        given: Any = self
+        has_how = not isinstance(given, VerifyOptions)
+        how, finetuned = given.how if has_how else "uniform", given.finetuned
+        if how == "greedy":
+            raise UsageError(
+                "--how greedy: needs an evaluation, which 'wise soup ZS FT1 FT2 --how greedy --select-on DATASET -o "
+                "soup.safetensors' makes. Give its output as FINETUNED."
+            )
+        if isinstance(finetuned, SoupSource):  # of options that are replaced, or of a caller that made the soup
+            if given.soup and (finetuned.how != how or finetuned.members != tuple(given.soup)):
+                finetuned = None
+            else:
+                object.__setattr__(self, "soup", finetuned.members)
+                if has_how:
+                    object.__setattr__(self, "how", finetuned.how)
+        elif (finetuned is None) == (not given.soup):
+            both = "both are given" if given.soup else "neither is given"
+            raise UsageError(
+                f"Give either the fine-tuned checkpoint or, with --soup, several that are averaged: {both}."
+            )
+        Options.__post_init__(self)
+        if finetuned is None:
+            object.__setattr__(self, "finetuned", SoupSource.of(given.soup, how))
 
 
 @dataclass(frozen=True, slots=True)
@@ -825,11 +892,11 @@ UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class MergeOptions(Options):
+class MergeOptions(TakesSoup):
     """The options of ``wise merge``."""
 
     zeroshot: Zeroshot
-    finetuned: Finetuned
+    finetuned: FinetunedOrSoup = ABSENT
     output: Annotated[
         OptionalPath,
         Option(
@@ -844,6 +911,9 @@ class MergeOptions(Options):
         ),
     ] = ABSENT
     _: KW_ONLY
+    soup: SoupMembers = EMPTY
+    how: How = "uniform"
+    allow_other_starts: AllowOtherStarts = False
     base: AdapterBase = ABSENT
     alpha: Annotated[
         float, Option("Mixing coefficient: 0 is the zero-shot model, 1 the fine-tuned one.", group=RULES)
@@ -867,6 +937,97 @@ class MergeOptions(Options):
     max_pixels: MaxPixels = None
     model: Model = None
     device: Device = "cpu"
+    memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
+    mmap: Mmap = True
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class SoupOptions(Options):
+    """The options of ``wise soup``."""
+
+    zeroshot: Zeroshot
+    members: Annotated[
+        Sources,
+        Option(
+            "Checkpoints of the same model after fine-tuning, all from the zero-shot one.",
+            metavar="MEMBER",
+            is_argument=True,
+            path="input",
+            cli_required=True,
+        ),
+    ] = EMPTY
+    output: Annotated[
+        OptionalPath,
+        Option(
+            "Checkpoint to write: .safetensors, or .pt, .pth, .bin, .ckpt (torch.save); beside input folders, a name "
+            "without an ending is a folder.",
+            metavar="FILE",
+            group=OUTPUT,
+            short="-o",
+            path="output",
+            default="a state dict in memory",
+            cli_required=True,
+        ),
+    ] = ABSENT
+    _: KW_ONLY
+    how: Annotated[
+        str,
+        Option(
+            "The mean of all (uniform), the mean of those that together do best on --select-on (greedy), or Model "
+            "Stock, which finds a share of the mean for each tensor (stock).",
+            group=RULES,
+            choices=("uniform", "greedy", "stock"),
+        ),
+    ] = "uniform"
+    select_on: Annotated[
+        str | None,
+        Option(
+            "Held-out data set that greedy chooses the members on.",
+            metavar="DATASET",
+            group=DATA,
+            path="input",
+            completes="data sets",
+        ),
+    ] = None
+    allow_other_starts: AllowOtherStarts = False
+    base: AdapterBase = ABSENT
+    keep: Keep = EMPTY
+    only: Only = EMPTY
+    like: Like = None
+    rename: Rename = EMPTY
+    allow_non_finite: AllowNonFinite = False
+    dtype: OutputDtype = ABSENT
+    shard_size: ShardSize = None
+    recalibrate: Recalibrate = None
+    data: DataRoot = ABSENT
+    classnames: ClassNames = None
+    templates: Templates = None
+    limit: Limit = None
+    balanced: Balanced = False
+    seed: LimitSeed = 0
+    model: Model = None
+    head: Head = None
+    head_features: HeadFeatures = None
+    head_rows: HeadRows = None
+    image_size: ImageSize = None
+    device: Device = "cpu"
+    precision: Precision = "auto"
+    batch_size: BatchSize = 128
+    workers: Workers = None
+    max_bad: MaxBad = 0
+    max_pixels: MaxPixels = None
+    results: Annotated[
+        OptionalPath,
+        Option(
+            "Results file (JSON Lines) of greedy. Results already in it are reused.",
+            metavar="FILE",
+            group=OUTPUT,
+            path="output",
+        ),
+    ] = ABSENT
+    answers: KeepAnswers = True
+    redo: Redo = False
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
     mmap: Mmap = True
     progress: Progress = silent
@@ -911,12 +1072,15 @@ class EvalOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class SweepOptions(Options):
+class SweepOptions(TakesSoup):
     """The options of ``wise sweep``."""
 
     zeroshot: Zeroshot
-    finetuned: Finetuned
+    finetuned: FinetunedOrSoup = ABSENT
     _: KW_ONLY
+    soup: SoupMembers = EMPTY
+    how: How = "uniform"
+    allow_other_starts: AllowOtherStarts = False
     base: AdapterBase = ABSENT
     suite: Annotated[OptionalNames, SUITE] = ABSENT
     reference: ReferenceOfTask = None
@@ -1386,13 +1550,26 @@ class FetchOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class VerifyOptions(Options):
+class VerifyOptions(TakesSoup):
     """The options of ``wise verify``."""
 
     merged: Annotated[Weights, Option("A merged checkpoint.", is_argument=True, path="input", aliases=("file",))]
     _: KW_ONLY
     zeroshot: Annotated[Weights, Option("Checkpoint of the zero-shot model.", metavar="ZS", path="input")]
-    finetuned: Annotated[Weights, Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input")]
+    finetuned: Annotated[
+        AlternativeWeights,
+        Option("Checkpoint of the fine-tuned model.", metavar="FT", path="input", default="the soup of --soup"),
+    ] = ABSENT
+    soup: Annotated[
+        Sources,
+        Option(
+            "In place of --finetuned: the members of the soup, of which the merged file records how it was made. Names "
+            "with commas between; may be repeated.",
+            metavar="FT1,FT2",
+            path="input",
+            replaces="finetuned",
+        ),
+    ] = EMPTY
     base: AdapterBase = ABSENT
     fisher: Annotated[
         Pair | None, Option("The Fisher files that were given to merge.", metavar="ZS_FISHER FT_FISHER", path="input")
@@ -1694,6 +1871,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "zeroshot": (ZeroshotOptions, ()),
     "finetune": (FinetuneOptions, (JSON,)),
     "merge": (MergeOptions, (DRY_RUN,)),
+    "soup": (SoupOptions, (JSON,)),
     "sweep": (SweepOptions, (JSON,)),
     "eval": (EvalOptions, (JSON,)),
     "rules": (RulesOptions, (JSON,)),

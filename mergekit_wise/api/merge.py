@@ -36,6 +36,8 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
+from mergekit_wise.merging.soup import Averaged
+from mergekit_wise.merging.soup_geometry import Geometry, geometry, notes_on_geometry, require_one_start
 from mergekit_wise.merging.stream import Put
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.merge_command import merge_options
@@ -204,6 +206,7 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
     backend = open_backend(first.device, memory_budget(first))
     with ExitStack() as stack:
         job = stack.enter_context(opened_merge(first))
+        found, unusual = geometry_of(job.pair, merge_rules(first), first)
         mixer = Mixer(job.pair, backend, job.fishers)
         planned = [job, *(_with_rules_of(job, request) for request in requests[1:])]
         jobs, recalibrated = with_statistics(planned, mixer)
@@ -228,8 +231,8 @@ def _merge(requests: Sequence[MergeOptions]) -> tuple[MergeReport, ...]:
             for name, data in tensors.items():
                 output.put(name, 0, data)
     seconds = time.perf_counter() - began
-    slow = tuple(notes_on_memory(first, backend, job.plan))
-    return tuple(_report(*work, slow, seconds) for work in zip(jobs, plans, outcomes, strict=True))
+    slow = (*unusual, *notes_on_memory(first, backend, job.plan))
+    return tuple(_report(*work, slow, seconds, found) for work in zip(jobs, plans, outcomes, strict=True))
 
 
 @contextmanager
@@ -316,7 +319,12 @@ def sink_of(job: OpenMerge, names: Sequence[str], put: Put, recalibrated: Mappin
 
 
 def _report(
-    job: OpenMerge, plan: OutputPlan, outcomes: tuple[Outcome, ...], notes: tuple[str, ...], seconds: float
+    job: OpenMerge,
+    plan: OutputPlan,
+    outcomes: tuple[Outcome, ...],
+    notes: tuple[str, ...],
+    seconds: float,
+    found: Geometry | None,
 ) -> MergeReport:
     output, place = job.options.output, job.place
     assert output is not None
@@ -329,6 +337,7 @@ def _report(
         relative_distance(outcomes),
         (*job.notes, *notes, *notes_on_outcomes(job, outcomes)),
         seconds,
+        found,
     )
 
 
@@ -338,6 +347,24 @@ def memory_budget(options: MergeOptions) -> int:
     if budget < LEAST_MEMORY:
         raise UsageError(f"--memory {options.memory}: a merge needs at least 1MB. The default is 256MB.")
     return budget
+
+
+def geometry_of(
+    pair: Pair, rules: Rules, options: MergeOptions | SweepOptions
+) -> tuple[Geometry | None, tuple[str, ...]]:
+    """How the members of a soup lie around the zero-shot model, and notes on it; None if there is no soup.
+
+    Reads samples of the weights. Raises MismatchError if members were not fine-tuned from the zero-shot model, unless
+    the options allow it.
+    """
+    soup = pair.finetuned.soup
+    names = [name for name in pair.names if rules.kept(name) is None]
+    found = None if soup is None else geometry(pair.zeroshot, soup, names)
+    if found is None:
+        return None, ()
+    if not options.allow_other_starts:
+        require_one_start(found, pair.zeroshot)
+    return found, tuple(notes_on_geometry(found, pair.zeroshot))
 
 
 def notes_on_memory(options: MergeOptions, backend: Backend, plan: Sequence[TensorPlan]) -> Iterator[str]:
@@ -358,6 +385,12 @@ def require_finite(outcomes: tuple[Outcome, ...]) -> None:
         )
 
 
+def _is_averaged(pair: Pair, outcome: Outcome) -> bool:
+    """Whether a tensor is made of several: of both sides, or of the members of a soup."""
+    soup = outcome.source == "finetuned" and isinstance(pair.finetuned.tensors[outcome.name], Averaged)
+    return outcome.source == "mixed" or soup
+
+
 def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
     """What the user should know of the result."""
     pair = job.pair
@@ -374,6 +407,6 @@ def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator
     if spoiled:
         names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)
         yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
-    mixed = any(outcome.source == "mixed" and outcome.name.endswith("running_var") for outcome in outcomes)
+    mixed = any(_is_averaged(pair, each) and each.name.endswith("running_var") for each in outcomes)
     if mixed and job.options.recalibrate is None:
         yield BATCH_NORM

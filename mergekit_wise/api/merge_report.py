@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.api.result_object import ResultObject
+from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.merging import Outcome, TensorPlan
 from mergekit_wise.wording import plural
 
@@ -25,6 +26,7 @@ class MergeReport(ResultObject):
             none was mixed.
         notes: what was changed, left out or decided on the way, one sentence each.
         seconds: how long it took, all outputs together.
+        geometry: how the members of a soup lie around the zero-shot model; None if there is no soup.
     """
 
     output: Path
@@ -34,6 +36,7 @@ class MergeReport(ResultObject):
     distance: float | None
     notes: tuple[str, ...]
     seconds: float
+    geometry: Geometry | None = None
 
     def _summary(self) -> str:
         moved = "" if self.distance is None else f", relative change {self.distance:.3g}"

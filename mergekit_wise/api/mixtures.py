@@ -138,7 +138,7 @@ def _head_to_make(options: SweepOptions, naming: Naming, rules: Rules) -> Zerosh
     if (place is not None and options.templates is None) or declared is None:
         made = replace(made, dataset=None if place is None else str(place), data=options.data)
     if declared is not None:
-        return replace(made, head_of=options.finetuned) if len(declared) == classes else None
+        return replace(made, head_of=(options.soup or (options.finetuned,))[0]) if len(declared) == classes else None
     if place is None:
         return None
     if options.classnames is not None:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from mergekit_wise.api.merge import (
+    geometry_of,
     memory_budget,
+    merge_rules,
     notes_on_memory,
     notes_on_outcomes,
     opened_merge,
@@ -19,6 +21,7 @@ from mergekit_wise.api.merge import (
 from mergekit_wise.checkpoint.tensors import StorageArray, TensorInfo
 from mergekit_wise.errors import UsageError
 from mergekit_wise.merging import Mixer, Outcome, open_backend, relative_distance, stream
+from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.merging.torch_backend import torch_dtype
 from mergekit_wise.option_types import ModelInMemory
 from mergekit_wise.options import MergeOptions
@@ -32,12 +35,14 @@ class StateDict(OrderedDict[str, torch.Tensor]):
         outcomes: what happened to each tensor.
         distance: as in a `MergeReport`.
         notes: what was changed, left out or decided on the way, one sentence each.
+        geometry: as in a `MergeReport`.
     """
 
     metadata: Mapping[str, str]
     outcomes: tuple[Outcome, ...]
     distance: float | None
     notes: tuple[str, ...]
+    geometry: Geometry | None
 
     def __reduce__(self) -> Any:
         """Files that are saved with `torch.save` must not need this package."""
@@ -57,6 +62,7 @@ def merged_state(options: MergeOptions) -> StateDict:
     device = _shared_device(options)
     backend = open_backend(options.device, memory_budget(options))
     with opened_merge(options) as job:
+        geometry, unusual = geometry_of(job.pair, merge_rules(options), options)
         mixer = Mixer(job.pair, backend, job.fishers)
         (job,), (recalibrated,) = with_statistics([job], mixer)
         tensors = {step.info.name: _empty(step.info) for step in job.plan}
@@ -73,7 +79,8 @@ def merged_state(options: MergeOptions) -> StateDict:
         merged = StateDict((name, tensor.to(device)) for name, tensor in tensors.items())
         merged.metadata, merged.outcomes, merged.distance = job.metadata, outcomes, relative_distance(outcomes)
         slow = notes_on_memory(options, backend, job.plan)
-        merged.notes = (*job.notes, *slow, *notes_on_outcomes(job, outcomes))
+        merged.geometry = geometry
+        merged.notes = (*job.notes, *unusual, *slow, *notes_on_outcomes(job, outcomes))
     return merged
 
 
@@ -82,7 +89,7 @@ def _empty(info: TensorInfo) -> torch.Tensor:
 
 
 def _shared_device(options: MergeOptions) -> torch.device:
-    sources: Sequence[Any] = (options.zeroshot, options.finetuned, options.base)
+    sources: Sequence[Any] = (options.zeroshot, *(options.soup or (options.finetuned,)), options.base)
     found = {str(source): _devices(source) for source in sources if isinstance(source, ModelInMemory)}
     devices = set().union(*found.values())
     if len(devices) > 1:

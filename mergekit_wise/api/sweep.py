@@ -24,7 +24,7 @@ from mergekit_wise.api.estimation import (
     require_estimable,
     without_labels,
 )
-from mergekit_wise.api.merge import merge, merge_points, merge_rules, opened_fishers, preview
+from mergekit_wise.api.merge import geometry_of, merge, merge_points, merge_rules, opened_fishers, preview
 from mergekit_wise.api.mixtures import WITH_HEAD, ZeroShot, match_to_measure, zero_shot_side
 from mergekit_wise.api.own_evaluation import mixture_of, open_own_evaluator, uses_own_evaluator
 from mergekit_wise.api.per_image import per_image, require_ends, write_per_image
@@ -130,6 +130,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             pair = match(first, second, rules, naming, command="sweep")
         else:
             pair, rules, unneeded = match_to_measure(first, second, rules, naming, options)
+        _, unusual = geometry_of(pair, rules, options)
         require_effect(axes, rules, pair.names, pair.finetuned.source)
         fishers = stack.enter_context(opened_fishers(options, pair))
         name = f"{_name_of(given.zeroshot, pair)} + {pair.finetuned.path.name}"
@@ -152,6 +153,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             *zeroshot.notes,
             *notes_on_reading(pair),
             *unneeded,
+            *unusual,
             *notes_on_order(pair),
             *(() if options.model else notes_on_preprocessing(pair, described_by(pair, plan))),
             *notes_on_plan(pair, rules, plan),
@@ -369,7 +371,7 @@ def _name_of(given: Weights, pair: Pair) -> str:
 
 def _unused_name(options: SweepOptions) -> str:
     """A name for the recommended mixture that is not that of an input."""
-    inputs = {Path(str(source)).name for source in (options.zeroshot, options.finetuned)}
+    inputs = {Path(str(source)).name for source in (options.zeroshot, *(options.soup or (options.finetuned,)))}
     return next(
         name for name in ("merged.safetensors", "wise-ft.safetensors", "mixture.safetensors") if name not in inputs
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ from mergekit_wise.merging import (
 from mergekit_wise.merging.arithmetic import Scratch
 from mergekit_wise.merging.mixing import blocks
 from mergekit_wise.merging.provenance import read_calibrations
+from mergekit_wise.merging.soup import Averaged
 from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.source import open_source
-from mergekit_wise.option_types import Weights, takes
+from mergekit_wise.option_types import SoupSource, Weights, takes
 from mergekit_wise.options import VerifyOptions
 from mergekit_wise.progress import Progress
 from mergekit_wise.wording import listed, plural
@@ -52,8 +54,8 @@ class Verdict(ResultObject):
         tensors: how many tensors the file holds.
         difference: the first difference; None if every byte that was compared is as expected.
         notes: on what was not compared, and on sources that changed.
-        mixed, copied: how many tensors are what the sources give; `recorded`: how many are those of which the file
-            records the SHA-256. The rest was not compared.
+        mixed, copied: how many tensors are what the sources give; averages of a soup's members count as mixed.
+        recorded: how many are those of which the file records the SHA-256. The rest was not compared.
     """
 
     tensors: int
@@ -103,8 +105,9 @@ def verify(options: VerifyOptions) -> Verdict:
         if ("fisher" in origin) != (options.fisher is not None):
             raise CheckpointError(f"{options.merged}: pass --fisher if, and only if, it was merged with Fisher files.")
         rules = read_rules(origin)
+        finetuned = _finetuned(options, origin)
         first, second, naming = stack.enter_context(
-            open_pair(options.zeroshot, options.finetuned, read_naming(origin), base=options.base, mmap=options.mmap)
+            open_pair(options.zeroshot, finetuned, read_naming(origin), base=options.base, mmap=options.mmap)
         )
         pair = match(first, second, rules, naming, command="verify")
         fishers = None
@@ -131,6 +134,37 @@ def verify(options: VerifyOptions) -> Verdict:
         verdict = Verdict(len(plan), None, (), counts["mixed"], counts.total() - counts["mixed"], checked)
         notes = (*_changed(pair, origin), *_passed_over(merged, verdict, recorded or {}), *_notes_on_divided(divided))
         return replace(verdict, notes=notes)
+
+
+def _finetuned(options: VerifyOptions, origin: Mapping[str, Any]) -> Weights:
+    """The fine-tuned side: the checkpoint, or the soup that the file records, of those members that are given.
+
+    Members are found by the names of their files, where these differ; else they are those given, in their order.
+    Raises CheckpointError if the file records something else than what is given.
+    """
+    entry = origin.get("finetuned")
+    recorded = entry.get("members") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(recorded, list):
+        if options.soup:
+            raise CheckpointError(f"{options.merged}: is no soup. Pass --finetuned in place of --soup.")
+        return options.finetuned
+    names = [str(member.get("name")) for member in recorded if isinstance(member, dict)]
+    if not options.soup:
+        raise CheckpointError(
+            f"{options.merged}: is made of a soup. In place of --finetuned, pass its members: --soup {','.join(names)}"
+        )
+    given = [Path(str(source)).name for source in options.soup]
+    members = options.soup
+    if len(set(given)) == len(given) and set(names) <= set(given):
+        others = {str(each.get("name")) for each in entry.get("candidates", ()) if isinstance(each, dict)}
+        if set(given) <= {*names, *others}:
+            members = tuple(options.soup[given.index(name)] for name in names)
+    if len(members) != len(names):
+        raise CheckpointError(
+            f"{options.merged}: is made of a soup of {plural(len(names), 'member')} ({listed(names)}), and --soup "
+            f"gives {len(members)}. Pass all of them in this order."
+        )
+    return SoupSource.of(members, str(entry.get("how")))
 
 
 def _names(merged: Checkpoint, plan: tuple[TensorPlan, ...]) -> str | None:
@@ -160,7 +194,8 @@ def _bytes(
                 element = start + int(differ.argmax()) // step.info.dtype.itemsize
                 return f"{name} differs, first at element {element:,} of {step.info.count:,}"
             done += wanted.nbytes
-        counts[source] += 1
+        averaged = isinstance(mixer.pair.finetuned.tensors.get(name), Averaged)
+        counts["mixed" if source == "finetuned" and averaged else source] += 1
         if done == total or done - shown > total // 100:
             progress("Verifying", done, total, "bytes")
             shown = done

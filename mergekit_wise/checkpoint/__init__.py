@@ -1,6 +1,6 @@
 """Files <-> named tensors. Knows no alpha, no model, no terminal."""
 
-from mergekit_wise.checkpoint.checkpoint import Checkpoint, closing
+from mergekit_wise.checkpoint.checkpoint import Checkpoint, Soup, closing
 from mergekit_wise.checkpoint.opening import open_checkpoint
 from mergekit_wise.checkpoint.safetensors import write_safetensors
 from mergekit_wise.checkpoint.shards import OutputPlan, plan_output, write_checkpoint, writing_output
@@ -19,6 +19,7 @@ __all__ = [
     "Checkpoint",
     "DType",
     "OutputPlan",
+    "Soup",
     "TensorInfo",
     "closing",
     "open_checkpoint",

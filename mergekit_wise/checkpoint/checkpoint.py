@@ -5,9 +5,32 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import StorageArray, Tensor, TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Soup:
+    """Of which checkpoints another one is the soup.
+
+    Attributes:
+        members: the checkpoints, under the names of the soup.
+        how: "uniform" or "stock".
+        selection: how the members were chosen from others, as a file records it; empty if they were not.
+    """
+
+    members: tuple["Checkpoint", ...]
+    how: str
+    selection: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """How to call the members: by the names of their files, or by the paths where names are the same."""
+        names = [member.path.name for member in self.members]
+        alike = len(set(names)) < len(names)
+        return tuple(member.source if alike else member.path.name for member in self.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +46,10 @@ class Checkpoint:
         notes: for the user: what was renamed or ignored when the file was opened.
         is_translated: whether the names are another library's than the file's, so that the files next to it, which
             describe it, do not describe these tensors.
-        base: the checkpoint to which this one, an adapter, was applied; its configuration and side files hold for both.
+        base: the checkpoint to which this one, an adapter, was applied, or a soup's first member; its configuration and
+            side files hold for both.
         entry: the name of the file's entry that holds the tensors, if the user chose one.
+        soup: of what this checkpoint is the soup; None if it is none.
     """
 
     path: Path
@@ -36,6 +61,7 @@ class Checkpoint:
     is_translated: bool = False
     base: "Checkpoint | None" = None
     entry: str | None = None
+    soup: Soup | None = None
 
     def info(self, name: str) -> TensorInfo:
         """The facts about one tensor."""

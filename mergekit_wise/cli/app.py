@@ -29,6 +29,7 @@ from mergekit_wise.cli.push import push
 from mergekit_wise.cli.recipe import recipe
 from mergekit_wise.cli.report import report
 from mergekit_wise.cli.rules import rules
+from mergekit_wise.cli.soup import soup
 from mergekit_wise.cli.suites import suites
 from mergekit_wise.cli.sweep import sweep
 from mergekit_wise.cli.verify import verify
@@ -104,6 +105,13 @@ register(
     merge,
     "wise merge zs.safetensors ft.safetensors --alpha 0.5 -o merged.safetensors",
     "wise merge zs.pt ft.pt --keep 'ft:classification_head.*' -o merged.safetensors",
+)
+register(
+    app,
+    "soup",
+    soup,
+    "wise soup zs.safetensors seed0.safetensors seed1.safetensors seed2.safetensors -o soup.safetensors",
+    "wise soup zs.safetensors runs/*.safetensors --how greedy --select-on birds/val -o soup.safetensors",
 )
 register(
     app,

@@ -30,6 +30,7 @@ def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
         )
     has_training_set = "train" in settings or not _is_typed(ctx, "data")
     typed, renamed = config.current_names(table, typed, has_training_set=has_training_set)
+    settings = _without_alternatives(table, typed, settings)
     typed = _in_place(table, typed, settings)
     used = {name: entry for name, entry in settings.items() if name not in typed}
     _report_settings(used.values(), [*notes, *renamed])
@@ -42,9 +43,19 @@ def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
         raise UsageError(f"{config.FILE}: {key} = {as_written(value)}: {error.reason}") from None
 
 
+def _without_alternatives(table: str, typed: Mapping[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The file's settings without what something typed is given in place of."""
+    replaced = {option.name: option.option.replaces for option in options_of(table).values() if option.option.replaces}
+    left_out = {argument for name, argument in replaced.items() if name in typed}
+    left_out |= {name for name, argument in replaced.items() if argument in typed and name not in typed}
+    return {name: entry for name, entry in settings.items() if name not in left_out}
+
+
 def _in_place(table: str, typed: Mapping[str, Any], settings: Mapping[str, object]) -> dict[str, Any]:
     """Typed arguments by name, where the file gives some: if it gives ZEROSHOT, a single word is FINETUNED."""
-    names = [option.name for option in options_of(table).values() if option.option.is_argument]
+    every = options_of(table).values()
+    replaced = {option.option.replaces for option in every if option.name in {*typed, *settings}}
+    names = [option.name for option in every if option.option.is_argument and option.name not in replaced]
     words = [typed[name] for name in names if name in typed]
     free = [name for name in names if name not in settings]
     if len(names) < 2 or len(words) in (0, len(names)) or len(free) == len(names):
@@ -63,12 +74,23 @@ def _made(table: str, given: Mapping[str, Any]) -> tuple[Any, dict[str, bool]]:
     make, only_here = COMMANDS[table]
     flags = {flag.name: bool(given.get(flag.name, flag.default)) for flag in only_here}
     declared = [option for option in options_of(table).values() if option.name not in flags]
-    missing = [option for option in declared if option.is_required and option.name not in given]
+    missing = [option for option in declared if _is_missing(option, _alternatives(declared, option), given)]
     if missing:
         raise UsageError(_missing(table, missing))
     defaults = {o.name: o.option.cli_default for o in declared if o.option.cli_default is not None}
     values = {**defaults, **{name: value for name, value in given.items() if name not in flags}}
     return make(**values), flags
+
+
+def _alternatives(declared: Sequence[Declared], option: Declared) -> list[Declared]:
+    """The options that are given in place of another one."""
+    return [other for other in declared if other.option.replaces == option.name]
+
+
+def _is_missing(option: Declared, alternatives: Sequence[Declared], given: Mapping[str, Any]) -> bool:
+    if option.name in given:
+        return False
+    return option.is_required or (bool(alternatives) and not any(other.name in given for other in alternatives))
 
 
 def _is_typed(ctx: Any, name: str) -> bool:
@@ -191,9 +213,15 @@ def _meaning(option: Declared) -> str:
     return f"{option.option.help}{f'  [{extra}]' if extra else ''}"
 
 
+def _as_typed(option: Declared) -> str:
+    """How an option is typed, its value included."""
+    return _metavar(option) if option.option.is_argument else f"{_flags(option)[-1]} {option.metavar}"
+
+
 def _missing(table: str, missing: Sequence[Declared]) -> str:
     """Which options a command needs, and how to give them once for all."""
-    names = [_metavar(o) if o.option.is_argument else f"{_flags(o)[-1]} {o.metavar}" for o in missing]
+    every = list(options_of(table).values())
+    names = [" or ".join(map(_as_typed, (option, *_alternatives(every, option)))) for option in missing]
     listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
     shared = [f'  {option.key} = "..."' for option in missing if option.option.is_argument]
     own = [f'  {option.key} = "..."' for option in missing if not option.option.is_argument]

@@ -160,14 +160,22 @@ def _eight_bit(dtype: DType) -> type[np.generic]:
 
 
 def _to_eight_bit(numbers: Numbers, dtype: DType) -> StorageArray:
-    narrow = numbers.astype(np.float32)
-    if numbers.dtype == np.float64:
-        # The library converts float64 by way of float32, which would round twice. Rounded to odd there (towards zero,
-        # and the last place set if anything was lost), numbers keep on which side of a tie they were.
-        too_far, inexact = np.abs(narrow) > np.abs(numbers), narrow != numbers
-        bits = narrow.view(np.uint32)
-        bits -= too_far
-        bits |= inexact
+    # The library converts float64 by way of float32, which would round twice.
+    narrow = rounded_to_odd(numbers) if numbers.dtype == np.float64 else numbers.astype(np.float32)
     codes = narrow.astype(_eight_bit(dtype)).view(np.uint8)
     codes[np.isnan(numbers)] |= 0x7F  # one NaN for each sign
     return codes
+
+
+def rounded_to_odd(numbers: Numbers) -> NDArray[np.float32]:
+    """Numbers in float32 from which a narrower dtype is rounded as if from the numbers themselves.
+
+    Rounded towards zero, and the last place set if anything was lost, they keep on which side of a tie they were.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = numbers.astype(np.float32)
+        too_far, inexact = np.abs(narrow) > np.abs(numbers), narrow != numbers
+    bits = narrow.view(np.uint32)
+    bits -= too_far
+    bits |= inexact
+    return narrow

@@ -24,6 +24,7 @@ from mergekit_wise.merging.backends import Backend
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import TensorPlan, narrower
+from mergekit_wise.merging.soup import Averaged
 
 PROBE = 1024
 """Elements of the first comparison of two tensors: those that changed differ at once."""
@@ -108,9 +109,10 @@ class Mixer:
         if source == "mixed":
             return self._mixed(plan, start, stop, scratch)
         (checkpoint,) = self.checkpoints(source)
-        data, dtype = checkpoint.read(plan.info.name, start, stop), checkpoint.info(plan.info.name).dtype
+        tensor = checkpoint.tensors[plan.info.name]
+        data, dtype = tensor.read(start, stop), tensor.info.dtype
         if dtype == plan.info.dtype:
-            return data, NOTHING
+            return data, _of_soup(tensor, data, start, stop) if isinstance(tensor, Averaged) else NOTHING
         numbers = decode(data, dtype, computing_type((dtype, dtype)), scratch, 0)
         converted = encode(numbers, plan.info.dtype, scratch)
         if dtype.itemsize < plan.info.dtype.itemsize:
@@ -217,6 +219,15 @@ def close(x: Numbers, y: Numbers, narrow: DType, tolerance: float = 0.0) -> NDAr
         with np.errstate(over="ignore", invalid="ignore"):
             near |= np.abs(x - y) <= tolerance * np.maximum(np.abs(x), np.abs(y))
     return near
+
+
+def _of_soup(tensor: Averaged, data: StorageArray, start: int, stop: int) -> MixStatistics:
+    """How many elements of a soup are infinite or NaN, with and without an input that is."""
+    result = (data, tensor.info.dtype)
+    if _finite(result).all():
+        return NOTHING
+    inputs = ((each.read(start, stop), each.info.dtype) for each in tensor.inputs)
+    return MixStatistics(0.0, 0.0, *_count_not_finite(result, *inputs))
 
 
 def _count_not_finite(result: _Stored, *inputs: _Stored) -> tuple[int, int]:

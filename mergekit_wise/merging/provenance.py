@@ -60,7 +60,7 @@ def describe(
     disputed = sorted(key for key in shared if pair.zeroshot.metadata[key] != pair.finetuned.metadata[key])
     origin: dict[str, object] = {
         "version": __version__,
-        "method": "wise-ft",
+        "method": "soup" if pair.finetuned.soup is not None and _is_end(rules) else "wise-ft",
         "alpha": rules.alpha,
         "rules": _rules(rules),
         **({"naming": naming} if (naming := pair.naming.record()) else {}),
@@ -139,7 +139,16 @@ def hub_copy(path: Path) -> tuple[str, str] | None:
     return None
 
 
+def _is_end(rules: Rules) -> bool:
+    """Whether the output is the fine-tuned side, but for what `keep` copies from the other."""
+    return rules.alpha == 1 and not rules.alpha_for and rules.depth is None
+
+
 def _source(checkpoint: Checkpoint) -> dict[str, object]:
+    if checkpoint.soup is not None:
+        soup = checkpoint.soup
+        members = [_source(member) for member in soup.members]
+        return {"how": soup.how, "members": members, "header_sha256": checkpoint.digest, **soup.selection}
     base, cached = checkpoint.base, hub_copy(checkpoint.path)
     return {
         # The folder of a repository in the hub's cache is called by its commit.

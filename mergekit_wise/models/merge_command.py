@@ -11,7 +11,7 @@ from typing import Any
 from mergekit_wise.errors import CheckpointError, WiseError
 from mergekit_wise.merging import Rules, read_naming, read_rules
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.option_types import Declared, Options, declared_options
+from mergekit_wise.option_types import Declared, Options, Sources, declared_options
 from mergekit_wise.options import RULES, MergeOptions, SweepOptions
 from mergekit_wise.results.choices import MAX_LINE
 from mergekit_wise.results.measurement import as_text
@@ -106,14 +106,18 @@ def _soup(origin: Mapping[str, Any]) -> str:
 def rule_text(options: MergeOptions) -> str:
     """The rules besides the alpha of all tensors, as options of ``wise merge``; empty if there are none."""
     rules = {name for name, option in declared_options(MergeOptions).items() if option.option.group == RULES}
-    return shlex.join(_words(options, (rules | {"dtype", "recalibrate"}) - {"alpha"}))
+    sources = {"alpha", "soup", "how", "allow_other_starts"}
+    return shlex.join(_words(options, (rules | {"dtype", "recalibrate"}) - sources))
 
 
 def command_line(command: str, options: Options, *, without: Collection[str] = (), always: Collection[str] = ()) -> str:
     """The line of a command with those options that are not the defaults, and those that are `always` given."""
     every = _declared(options)
+    replaced = {
+        option.option.replaces for name, option in every.items() if option.option.replaces and getattr(options, name)
+    }
     given = [name for name, option in every.items() if option.option.is_argument]
-    arguments = [str(getattr(options, name)) for name in given]
+    arguments = [str(getattr(options, name)) for name in given if name not in replaced]
     return shlex.join(["wise", command, *arguments, *_words(options, every.keys() - {*given, *without}, always)])
 
 
@@ -185,6 +189,8 @@ def _option(option: Declared, value: Any) -> Iterator[str]:
         yield option.flag if value else f"--no-{option.key}"
     elif option.is_pair:
         yield from (flag, *map(str, value))
+    elif option.kind is Sources:
+        yield from (flag, ",".join(map(str, value)))
     elif option.is_repeated and not option.has_commas:
         for each in value:
             yield from (flag, str(each))

@@ -18,8 +18,8 @@ from mergekit_wise.wording import fold, plural, shown
 MOST_LINES = 12
 """Lines of names in a message."""
 
-Command = Literal["merge", "sweep", "diff", "verify"]
-"""Where the message appears: `merge` and `sweep` take the options that it proposes."""
+Command = Literal["merge", "sweep", "diff", "verify", "soup"]
+"""Where the message appears: `merge` and `sweep` take the options that it proposes. `soup` is about two members."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,8 @@ def explain_mismatch(
     lines += _lists(here)
     if command == "verify":
         lines.append("These are not the two checkpoints that were merged. Give those.")
+    elif command == "soup":
+        lines.append("All members of a soup must hold the same tensors. Leave one of the two out.")
     elif reason is None:
         lines += _advice(here, command)
     return "\n".join(lines)

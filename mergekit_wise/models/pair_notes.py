@@ -24,7 +24,9 @@ SAME = "both checkpoints have identical weights; alpha has no effect"
 
 def notes_on_reading(pair: Pair) -> Iterator[str]:
     """What was removed or ignored when the two checkpoints were opened."""
-    return (f"{side.path.name}: {note}" for side in (pair.zeroshot, pair.finetuned) for note in side.notes)
+    for side in (pair.zeroshot, pair.finetuned):
+        # The notes of a soup name its members.
+        yield from (note if side.soup is not None else f"{side.path.name}: {note}" for note in side.notes)
 
 
 def notes_on_order(pair: Pair) -> Iterator[str]:

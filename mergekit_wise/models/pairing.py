@@ -1,6 +1,6 @@
 """Opens two checkpoints as one pair: the one place where every command that takes a pair gets it. Imports no torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -8,14 +8,16 @@ from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
 from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renamed, unresolved
 from mergekit_wise.merging.movement import head_names
+from mergekit_wise.merging.naming import Rename
 from mergekit_wise.merging.rules import Side
 from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.head_names import with_one_order
 from mergekit_wise.models.mismatch import Command, explain_mismatch
+from mergekit_wise.models.soup import require_members_fit, soup_of
 from mergekit_wise.models.source import as_weights, open_file
-from mergekit_wise.option_types import Weights
+from mergekit_wise.option_types import SoupSource, Weights
 from mergekit_wise.wording import fold_names, listed, plural
 
 
@@ -32,7 +34,8 @@ def open_pair(
     """Open two checkpoints and give their tensors the same names, as far as possible; notes say how.
 
     A side that is an adapter becomes the model that it makes of `base`, by default of the zero-shot checkpoint. Tensors
-    are renamed as `naming` says. If the checkpoints hold one architecture under the names of two libraries, one of them
+    are renamed as `naming` says. A `SoupSource` becomes the soup of its members, each opened and named as a fine-tuned
+    checkpoint is. If the checkpoints hold one architecture under the names of two libraries, one of them
     is translated; with `to_evaluate` to the fine-tuned one's names, if only these can be evaluated. A prefix that only
     one of them has is removed or added. Yields the checkpoints and the naming.
 
@@ -40,17 +43,22 @@ def open_pair(
     MismatchError if names cannot be changed, and what `apply_adapters` raises.
     """
     with ExitStack() as stack:
-        opened = []
-        for source in (zeroshot, finetuned, *([] if base is None else [base])):
+
+        def opened(source: Weights) -> Checkpoint:
             checkpoint = open_file(source, mmap=mmap)
             stack.enter_context(closing(checkpoint))
-            opened.append(checkpoint if read_adapter(checkpoint) else as_weights(checkpoint))
-        first, second = apply_adapters(*opened)
+            return checkpoint if read_adapter(checkpoint) else as_weights(checkpoint)
+
+        first = opened(zeroshot)
+        members = [opened(member) for member in _members(finetuned)]
+        first, members = _adapted(first, members, None if base is None else opened(base))
         first = renamed(first, [rule for rule in naming.rename if rule.side == "zeroshot"])
-        second = renamed(second, [rule for rule in naming.rename if rule.side == "finetuned"])
-        if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, second):
+        members = _renamed(members, [rule for rule in naming.rename if rule.side == "finetuned"])
+        if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, members[0]):
             naming = replace(naming, like="finetuned")
-        yield *_with_buffers(*align(*_in_one_family(first, second, naming))), naming
+        first, members = _named_alike(first, members, naming)
+        second = soup_of(first, members, finetuned) if isinstance(finetuned, SoupSource) else members[0]
+        yield *_with_buffers(first, second), naming
 
 
 def match(
@@ -80,6 +88,8 @@ def match(
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     mixed = frozenset(name for name in names if not rules.kept(name))
+    if finetuned.soup is not None:
+        require_members_fit(zeroshot, finetuned, names, rules, command)
     zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command in ("merge", "sweep"))
     return Pair(zeroshot, finetuned, names, naming)
 
@@ -91,6 +101,46 @@ def named_like(pair: Pair, checkpoint: Checkpoint, side: Side) -> Checkpoint:
     """
     checkpoint = renamed(checkpoint, [rule for rule in pair.naming.rename if rule.side == side], all_needed=False)
     return _in_one_family(pair.zeroshot, checkpoint, AS_ZEROSHOT)[1]
+
+
+def _members(source: Weights) -> tuple[Weights, ...]:
+    """The members of a soup, or the only checkpoint."""
+    return source.members if isinstance(source, SoupSource) else (source,)
+
+
+def _adapted(
+    zeroshot: Checkpoint, members: Sequence[Checkpoint], base: Checkpoint | None
+) -> tuple[Checkpoint, list[Checkpoint]]:
+    """All as models, in place of adapters. Raises what `apply_adapters` raises."""
+    adapters = [each for each in members if read_adapter(each)] or members[:1]  # of the others, nothing is changed
+    applied = {id(each): apply_adapters(zeroshot, each, base) for each in adapters}
+    return applied[id(adapters[0])][0], [applied[id(each)][1] if id(each) in applied else each for each in members]
+
+
+def _renamed(members: Sequence[Checkpoint], rules: Sequence[Rename]) -> list[Checkpoint]:
+    """The members renamed by the rules, each of which must fit one of them. Raises what `renamed` raises."""
+    if len(members) == 1:
+        return [renamed(members[0], rules)]
+    for rule in rules:
+        if all(rule.apply(name) == name for member in members for name in member.tensors):
+            renamed(members[0], [rule])
+    used = [[rule for rule in rules if any(rule.apply(n) != n for n in each.tensors)] for each in members]
+    return [renamed(each, here, all_needed=False) for each, here in zip(members, used, strict=True)]
+
+
+def _named_alike(
+    zeroshot: Checkpoint, members: Sequence[Checkpoint], naming: Naming
+) -> tuple[Checkpoint, list[Checkpoint]]:
+    """All under the same names, as far as possible, with the buffers that only some of several members hold."""
+    found = list(members)
+    zeroshot, found[0] = align(*_in_one_family(zeroshot, found[0], naming))
+    for number in range(1, len(found)):
+        zeroshot, found[number] = align(*_in_one_family(zeroshot, found[number], AS_ZEROSHOT))
+    for number in range(len(found) - 1):  # a later one may have taken a prefix off the zero-shot checkpoint
+        zeroshot, found[number] = align(zeroshot, found[number])
+    for number in range(1, len(found)):
+        found[0] = _with_buffers_of(found[0], found[number])
+    return zeroshot, [found[0], *(_with_buffers_of(each, found[0]) for each in found[1:])]
 
 
 def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:

@@ -107,9 +107,15 @@ def command_line(options, values):
     return words
 
 
-def required(options, but=None):
-    """Values without which a command cannot run, except for one."""
-    return {name: placeholder(option) for name, option in options.items() if option.is_required and name != but}
+def required(options, but=None, beside=None):
+    """Values without which a command cannot run, except for one, and for what that or another one stands in for."""
+    replaced = {option.option.replaces for option in options.values()}
+    left_out = {but, *(options[name].option.replaces for name in (but, beside) if name)}
+    return {
+        name: placeholder(option)
+        for name, option in options.items()
+        if (option.is_required or name in replaced) and name not in left_out
+    }
 
 
 def placeholder(option):
@@ -128,7 +134,7 @@ def test_every_option_of_every_command_may_be_in_the_file(words, name, write, re
     """A value in the command's table or above all tables gives the same options as on the command line."""
     table, options = "-".join(words), options_of("-".join(words))
     option, value = options[name], sample(options[name])
-    place = {**required(options), name: value}
+    place = {**required(options, beside=name), name: value}
     expected = received(*words, *command_line(options, place))
     others = command_line(options, required(options, but=name))
     for key in (option.key, option.name):
