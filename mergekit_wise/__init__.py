@@ -9,15 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mergekit_wise.api.soup import soup
-    from mergekit_wise.api.fisher import FisherReport, fisher
-    from mergekit_wise.api.push import PushReport, push
-    from mergekit_wise.api.card import CardReport, card
     from mergekit_wise.analysis.candidate import Candidate
     from mergekit_wise.analysis.choice import Choice
     from mergekit_wise.analysis.contrast import Contrast
     from mergekit_wise.analysis.estimate import Estimate
     from mergekit_wise.api.calibrate import CalibrateReport, calibrate
+    from mergekit_wise.api.card import CardReport, card
     from mergekit_wise.api.compare import CompareReport, ModelComparison, compare
     from mergekit_wise.api.convert import ConvertReport, convert
     from mergekit_wise.api.demo import DemoReport, demo
@@ -25,6 +22,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.evaluate import EvalReport, evaluate
     from mergekit_wise.api.fetch_data import Fetched, fetch_data
     from mergekit_wise.api.finetune import FinetuneReport, Stopped, finetune
+    from mergekit_wise.api.fisher import FisherReport, fisher
     from mergekit_wise.api.init import init
     from mergekit_wise.api.inspect import Inspection, inspect
     from mergekit_wise.api.interpolate import interpolate_
@@ -32,9 +30,11 @@ if TYPE_CHECKING:
     from mergekit_wise.api.merge_report import MergePreview, MergeReport
     from mergekit_wise.api.predict import predict
     from mergekit_wise.api.predict_report import PredictReport
+    from mergekit_wise.api.push import PushReport, push
     from mergekit_wise.api.recipe import RecipeReport, recipe
     from mergekit_wise.api.report import ReportFiles, write_report
     from mergekit_wise.api.rules import RuleResult, RulesReport, rules
+    from mergekit_wise.api.soup import soup
     from mergekit_wise.api.state_dict import StateDict
     from mergekit_wise.api.suites import SuitesReport, suites
     from mergekit_wise.api.sweep import sweep

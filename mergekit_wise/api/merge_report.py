@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.api.result_object import ResultObject
-from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.merging import Outcome, TensorPlan
+from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
