@@ -19,6 +19,7 @@ from textwrap import wrap
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, ParamSpec, TypeVar, get_args, get_origin
 
+from mergekit_wise.datasets.given import DatasetInMemory, is_in_memory
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.output_paths import require_apart
 from mergekit_wise.wording import shown
@@ -113,6 +114,20 @@ def _model(value: Any) -> str | Path:
     return ModelInMemory.of(value) if is_module or isinstance(value, Mapping) else _source(value)
 
 
+def _data(value: Any) -> str:
+    """Names of data sets as one text; data sets in memory as a `DatasetInMemory`."""
+    if isinstance(value, DatasetInMemory):
+        return value
+    return DatasetInMemory.of(value) if is_in_memory(value) else _joined(value)
+
+
+def _one_data_set(value: Any) -> str | Path:
+    """A name, a path, or a data set in memory."""
+    if isinstance(value, DatasetInMemory):
+        return value
+    return DatasetInMemory.of(value) if is_in_memory(value) else _source(value)
+
+
 def _path(value: Any) -> Path:
     return Path(value) if isinstance(value, os.PathLike) else Path(_text(value))
 
@@ -173,6 +188,10 @@ BUILT_IN: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
 """For each ordinary type of a field: the function that converts a value, and the expectation in messages."""
 
 if TYPE_CHECKING:
+    from torch.utils.data import Dataset as TorchDataset
+
+    DataInMemory = TorchDataset[Any] | Sequence[Any]
+
     Held = TypeVar("Held")
     Given = TypeVar("Given")
 
@@ -189,6 +208,9 @@ if TYPE_CHECKING:
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
+    Data = str | os.PathLike[str] | DataInMemory
+    OptionalData = Kind[str | Path | None, Data | None]
+    OptionalSuite = Kind[str | None, str | Sequence[str] | DataInMemory | Mapping[str, DataInMemory] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
 else:
 
@@ -219,6 +241,15 @@ else:
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
     Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
     OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None, several=True)
+    _DATA = "torch.utils.data.Dataset | Sequence[tuple[Image, int]]"
+    Data = Kind(_one_data_set, "a name, a path or a data set in memory", f"str | os.PathLike[str] | {_DATA}")
+    OptionalData = Kind(Data.convert, Data.expected, f"{Data.hint} | None")
+    OptionalSuite = Kind(
+        _data,
+        "a name or a list of names, or data sets in memory",
+        f"str | Sequence[str] | {_DATA} | Mapping[str, {_DATA}] | None",
+        several=True,
+    )
     Dtype = Kind(_text, "the name of a dtype", str | None)
 
 
@@ -306,7 +337,7 @@ class Declared:
     @property
     def has_commas(self) -> bool:
         """Whether it holds names with commas between them."""
-        return self.kind is OptionalNames
+        return self.kind in (OptionalNames, OptionalSuite)
 
     @property
     def is_pair(self) -> bool:
@@ -328,7 +359,9 @@ class Declared:
 
     def paths(self, value: Any) -> tuple[Path, ...]:
         """The paths that a value of the field may stand for."""
-        if value is None or (self.kind == Words and isinstance(value, tuple)):  # the latter are texts themselves
+        if value is None or isinstance(value, DatasetInMemory):
+            return ()
+        if self.kind == Words and isinstance(value, tuple):  # texts themselves
             return ()
         if self.has_commas:
             value = value.split(",")
@@ -346,6 +379,8 @@ class Declared:
             raise OptionError(self.name, value, f"expected {expected}.") from None
         if isinstance(converted, ModelInMemory) and converted is not value:
             converted = ModelInMemory.of(value, self.name)  # two modules of one class have two names
+        if isinstance(converted, DatasetInMemory) and converted is not value:
+            converted = DatasetInMemory.of(value, self.name)
         option = self.option
         bounds = [
             (f"at least {option.minimum:,}", converted >= option.minimum) if option.minimum is not None else None,

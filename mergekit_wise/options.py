@@ -13,14 +13,17 @@ from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
     ABSENT,
     EMPTY,
+    Data,
     Declared,
     Dtype,
     FilePath,
     Files,
     Numbers,
     Option,
+    OptionalData,
     OptionalNames,
     OptionalPath,
+    OptionalSuite,
     OptionalWeights,
     Options,
     Pair,
@@ -32,6 +35,11 @@ from mergekit_wise.option_types import (
     declared_options,
 )
 from mergekit_wise.progress import Progress, silent
+
+Transform = Callable[[Any], Any] | None
+"""In Python alone: PIL image -> float tensor [C, H, W], in place of the preprocessing that the model declares.
+
+A module that gives logits is then called itself, whatever its architecture."""
 
 MAX_SEED = 2**63 - 1
 """The largest seed that torch's generators take."""
@@ -285,7 +293,7 @@ SUITE = Option(
     completes="suites",
 )
 Reference = Annotated[
-    Source | None,
+    OptionalData,
     Option(
         "Data set, folder or TOML file to use as the reference; the data sets of --suite count as shifts.",
         metavar="NAME",
@@ -735,9 +743,9 @@ class EvalOptions(Options):
     """The options of ``wise eval``."""
 
     checkpoint: Checkpoint
-    suite: Annotated[OptionalNames, replace(SUITE, default=DIGITS)] = ABSENT
+    suite: Annotated[OptionalSuite, replace(SUITE, default=DIGITS)] = ABSENT
     _: KW_ONLY
-    reference: Reference = None
+    reference: Reference = ABSENT
     data: DataRoot = ABSENT
     strict: Strict = False
     classnames: ClassNames = None
@@ -761,6 +769,7 @@ class EvalOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -773,8 +782,8 @@ class SweepOptions(Options):
     finetuned: Finetuned
     _: KW_ONLY
     base: AdapterBase = ABSENT
-    suite: Annotated[OptionalNames, SUITE] = ABSENT
-    reference: Reference = None
+    suite: Annotated[OptionalSuite, SUITE] = ABSENT
+    reference: Reference = ABSENT
     alphas: Annotated[
         Numbers | None,
         Option(
@@ -806,7 +815,7 @@ class SweepOptions(Options):
         str, Option("What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
     ] = "average"
     select_on: Annotated[
-        str | None,
+        OptionalData,
         Option(
             "Choose alpha on this held-out data set.",
             metavar="DATASET",
@@ -814,7 +823,7 @@ class SweepOptions(Options):
             path="input",
             completes="data sets",
         ),
-    ] = None
+    ] = ABSENT
     margin: Annotated[
         float | None,
         Option(
@@ -927,6 +936,7 @@ class SweepOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -942,8 +952,8 @@ class RulesOptions(Options):
     finetuned: Finetuned
     _: KW_ONLY
     base: AdapterBase = ABSENT
-    suite: Annotated[OptionalNames, SUITE] = ABSENT
-    reference: Reference = None
+    suite: Annotated[OptionalSuite, SUITE] = ABSENT
+    reference: Reference = ABSENT
     alpha: Annotated[
         float,
         Option("Alpha of what a rule leaves to it, and half of LiNeS's last alpha.", group=RULES, minimum=0, maximum=1),
@@ -985,7 +995,7 @@ class PredictOptions(Options):
 
     checkpoint: Checkpoint
     images: Annotated[
-        Source,
+        Data,
         Option(
             "Images without classes: an image, a folder with images at any depth, a tar, or a folder of tars.",
             is_argument=True,
@@ -1078,6 +1088,7 @@ class PredictOptions(Options):
         int,
         Option("List the N most probable classes of each image.", metavar="N", group=OUTPUT, minimum=1),
     ] = 5
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 

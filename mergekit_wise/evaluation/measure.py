@@ -417,7 +417,7 @@ def _pair(evaluator: Evaluator, variants: Sequence[Variant]) -> str:
 
 def _versions(versions: Mapping[str, str], dataset: Dataset) -> dict[str, str]:
     """The versions that a number depends on: that of random numbers only where images are made of them."""
-    generated = dataset.size is None or dataset.corrupt is not None
+    generated = (dataset.size is None and dataset.content is None) or dataset.corrupt is not None
     return {name: version for name, version in versions.items() if generated or name != GENERATING}
 
 
