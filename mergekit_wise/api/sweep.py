@@ -38,6 +38,7 @@ from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved,
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
+from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
@@ -120,7 +121,8 @@ def sweep(options: SweepOptions) -> SweepReport:
 
     `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
     those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating
-    them.
+    them. Models and data sets may be in memory, and `transform` is used, as for `evaluate`; a module that is called
+    itself is copied, and the weights of each mixture are set in the copy.
 
     Raises:
         WiseError: as `merge` and `evaluate` do; Unsaved also if the choice or the plot cannot be written, with the
@@ -130,6 +132,7 @@ def sweep(options: SweepOptions) -> SweepReport:
         raise UsageError(
             "Name what to evaluate on with --suite ('wise suites' lists the suites), or where to write with --save."
         )
+    options = prepared(options)
     axes = swept_axes(options)
     if options.plot is not None:
         _require_plot(options.plot, options, is_grid=len(axes) > 1)
@@ -406,7 +409,7 @@ def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
     require_outside([path], suite.datasets)
 
 
-def _require_set(name: str, options: SweepOptions) -> None:
+def _require_set(name: str | Path, options: SweepOptions) -> None:
     """Raise SuiteError now if there is no such data set to choose on, rather than when everything is measured."""
     if name in [dataset.name for dataset in _suite(options).datasets]:
         return

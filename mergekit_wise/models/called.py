@@ -3,50 +3,34 @@
 import copy
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.called_module import CalledModule, logits_of
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.head_names import declared_class_names
-from mergekit_wise.models.live import is_two_tower
+from mergekit_wise.models.live import is_two_tower, unwrapped
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.own_transform import OwnTransform
+from mergekit_wise.models.structure import structure_of
 from mergekit_wise.option_types import ModelInMemory
 from mergekit_wise.wording import listed
 
 _LIBRARIES = ("torch", "torchvision", "timm", "open_clip", "transformers")
 
 
-class CalledModule(nn.Module):
-    """Logits [B, C] of images [B, ...] by a module of the user's.
-
-    Args:
-        inner: maps images to logits, float [B, C], or to a mapping with "logits".
-        classes: C.
-    """
-
-    def __init__(self, inner: nn.Module, classes: int) -> None:
-        super().__init__()
-        self.inner = inner
-        self.classes = classes
-        self.dtype = next((each.dtype for each in inner.parameters() if each.is_floating_point()), torch.float32)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits [B, C]."""
-        return _logits(self.inner(images.to(self.dtype)), len(images))
-
-
 def module_to_call(*sources: Any) -> nn.Module | None:
     """The first of these models in memory that is a module and gives logits by itself, as two towers do not."""
-    modules = (source.weights for source in sources if isinstance(source, ModelInMemory))
-    return next((one for one in modules if isinstance(one, nn.Module) and not is_two_tower(one)), None)
+    modules = [source.weights for source in sources if isinstance(source, ModelInMemory)]
+    return next((unwrapped(one) for one in modules if isinstance(one, nn.Module) and not is_two_tower(one)), None)
 
 
 @contextmanager
@@ -92,7 +76,7 @@ def open_called(module: nn.Module, template: Checkpoint, transform: OwnTransform
     called = CalledModule(module, _count_of_logits(module, transform.shape, str(template.path)))
     return Model(
         module=called.eval(),
-        preprocess={"transform": transform.identity, "shape": list(transform.shape)},
+        preprocess=transform.facts,
         architecture=f"{_identity(module)} (from the module, which is called as it is)",
         config={},
         destinations={name: Destination(f"inner.{name}") for name in names},
@@ -117,23 +101,12 @@ def _count_of_logits(module: nn.Module, shape: tuple[int, ...], source: str) -> 
     images = torch.zeros(2, *shape, dtype=dtype, device=device_of(module))
     try:
         with torch.inference_mode():
-            return int(_logits(module(images), 2).shape[1])
+            return int(logits_of(module(images), 2).shape[1])
     except (RuntimeError, TypeError, ValueError, NotImplementedError, AssertionError) as error:
         raise ModelError(
             f"{source}: {kind} cannot be called with images of shape [B, {', '.join(map(str, shape))}], which is what "
             f"--transform makes: {_first_line(error)}"
         ) from error
-
-
-def _logits(found: Any, images: int) -> Tensor:
-    if isinstance(found, Mapping) and "logits" in found:
-        found = found["logits"]
-    if isinstance(found, Tensor) and found.ndim == 2 and len(found) == images and found.is_floating_point():
-        return found
-    what = f"a {type(found).__name__}"
-    if isinstance(found, Tensor):
-        what = f"a tensor of {str(found.dtype).removeprefix('torch.')} and shape {list(found.shape)}"
-    raise ModelError(f"The module is called for logits, float [{images}, C] for {images} images, and returned {what}.")
 
 
 def _first_line(error: Exception) -> str:
@@ -145,7 +118,7 @@ def _identity(module: nn.Module) -> str:
 
     Where the code of a class cannot be read, as of one that was typed at a prompt, a text that no other run has.
     """
-    facts, name = [repr(module)], f"{type(module).__module__}.{type(module).__qualname__}"
+    facts, name = [repr(structure_of(module))], f"{type(module).__module__}.{type(module).__qualname__}"
     for kind in dict.fromkeys(type(part) for part in module.modules()):
         if kind.__module__.partition(".")[0] in _LIBRARIES:
             facts.append(f"{kind.__module__}.{kind.__qualname__}")
@@ -153,5 +126,11 @@ def _identity(module: nn.Module) -> str:
         try:
             facts.append(inspect.getsource(kind))
         except (OSError, TypeError):
-            facts.append(uuid4().hex)
+            facts.append(_of_this_run(kind))
     return f"{name} {hashlib.sha256(''.join(facts).encode()).hexdigest()[:12]}"
+
+
+@cache
+def _of_this_run(kind: type) -> str:
+    """A text that is the same for a class within this process, and in no other."""
+    return uuid4().hex

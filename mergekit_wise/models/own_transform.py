@@ -66,6 +66,11 @@ class OwnTransform:
         return (self.shape[-2], self.shape[-1])
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What records hold in the place of a model's preprocessing."""
+        return {"transform": self.identity, "shape": list(self.shape)}
+
+    @property
     def action(self) -> str:
         """What is done to images, for messages."""
         return "transformed"
