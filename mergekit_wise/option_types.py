@@ -111,6 +111,8 @@ def _source(value: Any) -> str | Path:
 def _model(value: Any) -> str | Path:
     """What a checkpoint may be, and a module or a state dict as a `ModelInMemory`."""
     is_module = callable(getattr(type(value), "state_dict", None))
+    if not is_module and callable(value):  # a class, or a function
+        raise TypeError
     return ModelInMemory.of(value) if is_module or isinstance(value, Mapping) else _source(value)
 
 
@@ -121,11 +123,11 @@ def _data(value: Any) -> str:
     return DatasetInMemory.of(value) if is_in_memory(value) else _joined(value)
 
 
-def _one_data_set(value: Any) -> str | Path:
+def _one_data_set(value: Any) -> str:
     """A name, a path, or a data set in memory."""
     if isinstance(value, DatasetInMemory):
         return value
-    return DatasetInMemory.of(value) if is_in_memory(value) else _source(value)
+    return DatasetInMemory.of(value) if is_in_memory(value) else _name(value)
 
 
 def _path(value: Any) -> Path:
@@ -209,7 +211,7 @@ if TYPE_CHECKING:
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
     Data = str | os.PathLike[str] | DataInMemory
-    OptionalData = Kind[str | Path | None, Data | None]
+    OptionalData = Kind[str | None, Data | None]
     OptionalSuite = Kind[str | None, str | Sequence[str] | DataInMemory | Mapping[str, DataInMemory] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
 else:
@@ -233,7 +235,7 @@ else:
         def __call__(self) -> None:
             """Annotations accept callables only."""
 
-    _MODEL = "a path, a name, a module or a state dict"
+    _MODEL = "a path, a name, a module (no class and no function) or a state dict"
     _WEIGHTS = "str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor]"
     Weights = Kind(_model, _MODEL, _WEIGHTS)
     OptionalWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
@@ -246,7 +248,7 @@ else:
     OptionalData = Kind(Data.convert, Data.expected, f"{Data.hint} | None")
     OptionalSuite = Kind(
         _data,
-        "a name or a list of names, or data sets in memory",
+        "a name or a list of names, or data sets with a length and an index",
         f"str | Sequence[str] | {_DATA} | Mapping[str, {_DATA}] | None",
         several=True,
     )

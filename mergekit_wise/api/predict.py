@@ -84,8 +84,10 @@ def predict(options: PredictOptions) -> PredictReport:
     """
     _require_options(options)
     options = prepared(options)
-    given = options.images
-    images = open_images(given) if isinstance(given, DatasetInMemory) else _open_images(Path(given), options.max_pixels)
+    if isinstance(options.images, DatasetInMemory):
+        images = open_images(options.images)
+    else:
+        images = _open_images(Path(str(options.images)), options.max_pixels)
     require_transformable((images,), options)
     require_outside((options.output,), (images,))
     with (

@@ -409,7 +409,7 @@ def _require_plot(path: Path, options: SweepOptions, *, is_grid: bool) -> None:
     require_outside([path], suite.datasets)
 
 
-def _require_set(name: str | Path, options: SweepOptions) -> None:
+def _require_set(name: str, options: SweepOptions) -> None:
     """Raise SuiteError now if there is no such data set to choose on, rather than when everything is measured."""
     if name in [dataset.name for dataset in _suite(options).datasets]:
         return

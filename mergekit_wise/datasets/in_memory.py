@@ -155,7 +155,9 @@ def _open(name: str, items: Any) -> Dataset:
     declared = _declared_classes(samples)
     if declared and int(labels.max()) >= len(declared):
         at = int(labels.argmax())
-        raise SuiteError(f"{name}: names {plural(len(declared), 'class')}, and the label of image {at} is {labels[at]}.")
+        raise SuiteError(
+            f"{name}: names {plural(len(declared), 'class')}, and the label of image {at} is {labels[at]}."
+        )
     return Dataset(
         name,
         name,
@@ -193,21 +195,22 @@ def _samples(name: str, items: Any) -> _Samples:
 
 def _columns(items: Any) -> tuple[str, str | None] | None:
     """The columns of images and labels of Hugging Face's data set; None for others. Raises SuiteError."""
-    library = sys.modules.get("datasets")
-    kind = getattr(library, "Dataset", None)
-    if library is None or not isinstance(kind, type) or not isinstance(items, kind):
+    library: Any = sys.modules.get("datasets")
+    kind: Any = getattr(library, "Dataset", None)
+    if not isinstance(kind, type) or not isinstance(items, kind):
         return None
-    images = [key for key, feature in items.features.items() if isinstance(feature, library.Image)]
-    labels = [key for key, feature in items.features.items() if isinstance(feature, library.ClassLabel)]
+    features: Any = items.features  # type: ignore[attr-defined]
+    images = [key for key, feature in features.items() if isinstance(feature, library.Image)]
+    labels = [key for key, feature in features.items() if isinstance(feature, library.ClassLabel)]
     image = next((key for key in _IMAGE_KEYS if key in images), images[0] if len(images) == 1 else None)
     label = next((key for key in _LABEL_KEYS if key in labels), labels[0] if len(labels) == 1 else None)
     if image is None or (label is None and labels):
         raise SuiteError(
-            f"its columns are {', '.join(items.features)}: which holds the images, and which the labels, is not clear. "
+            f"its columns are {', '.join(features)}: which holds the images, and which the labels, is not clear. "
             "Rename them to 'image' and 'label' (dataset.rename_column)."
         )
     if label is None:
-        label = next((key for key in _LABEL_KEYS if key in items.features), None)
+        label = next((key for key in _LABEL_KEYS if key in features), None)
     return image, label
 
 
@@ -260,13 +263,13 @@ def _listed(items: Any, key: int | str | None) -> Sequence[Any] | None:
     if data is not None and isinstance(items, data.ConcatDataset):
         parts = [_listed(part, key) for part in items.datasets]
         return None if any(part is None for part in parts) else [each for part in parts for each in part or ()]
-    found = next((getattr(items, name) for name in _LISTED if isinstance(getattr(items, name, None), _SEQUENCES)), None)
-    if found is None and _is_tensor(getattr(items, name := "targets", None)):
-        found = getattr(items, name)
-    return found.tolist() if isinstance(found, np.ndarray) or _is_tensor(found) else found
+    found: Any = next(filter(_is_list, (getattr(items, name, None) for name in _LISTED)), None)
+    listed: Sequence[Any] | None = found.tolist() if isinstance(found, np.ndarray) or _is_tensor(found) else found
+    return listed
 
 
-_SEQUENCES = (list, tuple, np.ndarray)
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray) or _is_tensor(value)
 
 
 def _is_tensors(items: Any) -> bool:

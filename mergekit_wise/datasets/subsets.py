@@ -95,7 +95,8 @@ def with_names(
     """`dataset` with other class names, other templates, or both; None keeps the data set's own.
 
     For a data set with some of ImageNet's classes, such as ImageNet-R, all 1000 names of ImageNet may be given; those
-    of its classes are taken. Labels in memory that have no names are numbers of the given ones. So are those of a shift that has, by its own names, some of the classes of `reference`.
+    of its classes are taken. So are those of a shift that has, by its own names, some of the classes of `reference`.
+    Labels in memory without names are numbers of the given ones.
     The data set's own names in another order are no other names: its classes then take that order. Raises SuiteError
     if the number of names fits neither, or if most names are those that other classes have.
     """

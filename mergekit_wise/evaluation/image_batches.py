@@ -42,7 +42,7 @@ _SHOWN = 5
 """How many unreadable images an error names."""
 
 Indices = NDArray[np.int64]
-Pixels = NDArray[np.uint8] | NDArray[np.float32]
+Pixels = NDArray[Any]
 Preprocessing = Preprocess | OwnTransform
 Bad = tuple[int, str]
 """An unreadable image: its index, and what is wrong with it."""
@@ -232,9 +232,9 @@ def _pixels(dataset: Dataset, preprocess: Preprocessing, index: int) -> Pixels:
     return preprocess.pixels(image).numpy()
 
 
-def _corrupted(dataset: Dataset, index: int, pixels: Any) -> Pixels:
+def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:
     if dataset.corrupt is None:
-        return pixels  # type: ignore[no-any-return]
+        return pixels
     return dataset.corrupt(index, pixels.transpose(1, 2, 0)).transpose(2, 0, 1)
 
 

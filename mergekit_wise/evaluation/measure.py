@@ -25,8 +25,8 @@ from mergekit_wise.evaluation.distributed import Ranks, joined
 from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
-from mergekit_wise.evaluation.own_modules import notes_on_reuse, require_transformable
 from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
+from mergekit_wise.evaluation.own_modules import notes_on_reuse, require_transformable
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_answers, as_details, notes_on
 from mergekit_wise.evaluation.unlabelled import answers_without_labels, known_answers, notes_on_copies, open_sets

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -12,7 +12,6 @@ from mergekit_wise.errors import ModelError, SuiteError, UsageError
 from mergekit_wise.models.called import module_to_call
 from mergekit_wise.models.in_memory import require_evaluable
 from mergekit_wise.models.own_transform import OwnTransform
-from mergekit_wise.option_types import OptionalWeights
 from mergekit_wise.options import EvalOptions, ModelOptions, PredictOptions, SweepOptions
 
 O = TypeVar("O", EvalOptions, SweepOptions, PredictOptions)  # noqa: E741
@@ -106,12 +105,12 @@ def notes_on_reuse(options: ModelOptions) -> Iterator[str]:
     if isinstance(transform, OwnTransform) and not transform.is_lasting and results is not None:
         name = transform.identity.partition(",")[0]
         yield (
-            f"results with the transform {name} are measured again in every run, because its text does not say all that "
-            "it does; the steps of torchvision.transforms do"
+            f"results with the transform {name} are measured again in every run, because its text does not say all "
+            "that it does; the steps of torchvision.transforms do"
         )
 
 
-def _sources(options: ModelOptions) -> "tuple[OptionalWeights, ...]":
+def _sources(options: ModelOptions) -> tuple[Any, ...]:
     if isinstance(options, EvalOptions):
         return (options.checkpoint,)
     if isinstance(options, PredictOptions):

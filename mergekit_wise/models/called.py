@@ -114,7 +114,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _identity(module: nn.Module) -> str:
-    """The class, and a digest of what the module computes besides its weights: its parts, and the code of their classes.
+    """The class, and a digest of what the module computes besides its weights: parts and the code of their classes.
 
     Where the code of a class cannot be read, as of one that was typed at a prompt, a text that no other run has.
     """
@@ -126,11 +126,11 @@ def _identity(module: nn.Module) -> str:
         try:
             facts.append(inspect.getsource(kind))
         except (OSError, TypeError):
-            facts.append(_of_this_run(kind))
+            facts.append(_of_this_run(id(kind)))
     return f"{name} {hashlib.sha256(''.join(facts).encode()).hexdigest()[:12]}"
 
 
 @cache
-def _of_this_run(kind: type) -> str:
-    """A text that is the same for a class within this process, and in no other."""
+def _of_this_run(number: int) -> str:
+    """A text that is the same for a class, by its `id`, within this process, and in no other."""
     return uuid4().hex

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import BY_TORCH, StorageArray, Tensor, check_name
@@ -70,18 +72,14 @@ def _tensor(source: ModelInMemory, name: Any, value: Any) -> LiveTensor:
     import torch
 
     if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-        what = f"of type {type(value).__name__}" if isinstance(name, str) else "whose name is no text"
-        raise CheckpointError(
-            f"{source}: holds {shown(str(name))!r}, an entry {what}, where only tensors are expected. Give the state "
-            "dict alone, such as checkpoint['state_dict']."
-        )
-    if isinstance(value, torch.nn.parameter.UninitializedTensorMixin):
+        raise CheckpointError(_refusal(source, name, value))
+    if torch.nn.parameter.is_lazy(value):
         raise CheckpointError(f"{source}: {shown(name)!r} has no shape yet. Call the module on a batch before.")
     value = value.detach()
     if type(value) is not torch.Tensor:
         raise CheckpointError(
-            f"{source}: {shown(name)!r} is a {type(value).__name__}, a tensor of another kind (quantized, or spread over "
-            "processes). Give the state dict of ordinary tensors: dequantized, or gathered with .full_tensor()."
+            f"{source}: {shown(name)!r} is a {type(value).__name__}, a tensor of another kind (quantized, or spread "
+            "over processes). Give a state dict of ordinary tensors: dequantized, or gathered with .full_tensor()."
         )
     dtype = BY_TORCH.get(str(value.dtype).removeprefix("torch."))
     if dtype is None or value.layout != torch.strided or value.device.type == "meta":
@@ -94,6 +92,18 @@ def _tensor(source: ModelInMemory, name: Any, value: Any) -> LiveTensor:
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}.") from None
     return LiveTensor(TensorInfo(name, dtype, tuple(value.shape)), value.contiguous().reshape(-1))
+
+
+def _refusal(source: ModelInMemory, name: Any, value: Any) -> str:
+    """What a state dict holds in the place of a tensor, and what to give."""
+    what = f"of type {type(value).__name__}" if isinstance(name, str) else "whose name is no text"
+    found = f"{source}: holds {shown(str(name))!r}, an entry {what}, where only tensors are expected."
+    if isinstance(value, np.ndarray):
+        return f"{found} Convert arrays with torch.from_numpy."
+    entries = source.weights if isinstance(source.weights, Mapping) else {}
+    inner = {key: entry for key, entry in entries.items() if isinstance(entry, Mapping)}
+    weights = [key for key, entry in inner.items() if any(type(each).__name__ == "Tensor" for each in entry.values())]
+    return f"{found} Give the state dict alone, such as checkpoint[{str(next(iter((*weights, *inner)), 'model'))!r}]."
 
 
 def _described(tensor: "torch.Tensor") -> str:

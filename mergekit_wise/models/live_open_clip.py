@@ -69,9 +69,9 @@ def _candidates(model: Any) -> Iterator[dict[str, Any]]:
     shapes = _shapes(model.visual)
     for name in sorted(configs(), key=lambda name: (len(name), name)):
         cfg = configs()[name]
-        if bool(cfg["vision_cfg"].get("timm_model_name")) == any(key.startswith("trunk.") for key in shapes):
-            if _could_be(cfg, model):
-                yield json.loads(json.dumps(cfg))
+        is_timm = bool(cfg["vision_cfg"].get("timm_model_name"))
+        if is_timm == any(key.startswith("trunk.") for key in shapes) and _could_be(cfg, model):
+            yield json.loads(json.dumps(cfg))
 
 
 def _with_tokenizers(cfg: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -100,14 +100,15 @@ def _apart_from_tokenizer(cfg: Mapping[str, Any]) -> str:
 
 def _could_be(cfg: Mapping[str, Any], model: Any) -> bool:
     """Whether a configuration is worth building: its image tower has the model's kind and size."""
-    vision, visual = {**VISION_DEFAULTS, **cfg["vision_cfg"]}, model.visual
+    visual = model.visual
+    vision: dict[str, Any] = {**VISION_DEFAULTS, **cfg["vision_cfg"]}
     size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
     if not vision.get("timm_model_name"):
         layers = [len(getattr(visual, f"layer{stage}", ())) for stage in (1, 2, 3, 4)]
-        return vision["image_size"] == size and vision["layers"] == layers
+        return (vision["image_size"], vision["layers"]) == (size, layers)
     kind = type(visual.trunk).__name__.lower()
     family = str(vision["timm_model_name"]).partition("_")[0]
-    return vision["image_size"] == size and (family in kind or kind.startswith(("visiontransformer", "eva")))
+    return bool(vision["image_size"] == size) and (family in kind or kind.startswith(("visiontransformer", "eva")))
 
 
 def _vision_facts(visual: Any) -> tuple[int, bool, dict[str, Any]] | None:
@@ -176,7 +177,8 @@ def _block_facts(block: Any) -> tuple[bool, dict[str, Any]] | None:
     mlp = getattr(block, "mlp", None)
     if type(block).__name__ != "ResidualAttentionBlock" or not isinstance(mlp, nn.Sequential):
         return None
-    first, activation = mlp[0], mlp[1]
+    first: Any = mlp[0]
+    activation = mlp[1]
     shared: dict[str, Any] = {"mlp_ratio": _ratio(first.in_features, first.out_features)}
     if isinstance(activation, nn.GELU) and activation.approximate != "none":
         shared["act_kwargs"] = {"approximate": activation.approximate}

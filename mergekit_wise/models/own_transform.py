@@ -55,6 +55,10 @@ class OwnTransform:
             return cls(function, f"{name}, run {uuid4().hex[:16]}", False)
         return cls(function, shown(text, _LONGEST), True)
 
+    def __call__(self, image: Any) -> Any:
+        """What the function makes of an image."""
+        return self.function(image)
+
     @property
     def dtype(self) -> type[np.float32]:
         """Of the values that `pixels` gives."""

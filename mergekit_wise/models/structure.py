@@ -17,7 +17,15 @@ _SAME = {"LayerNormFp32": "LayerNorm", "NonDynamicallyQuantizableLinear": "Linea
 
 _NO_SETTINGS = frozenset(
     (
-        *("training", "output_tokens", "output_dict", "grad_checkpointing", "preprocess_cfg", "image_mean", "image_std"),
+        *(
+            "training",
+            "output_tokens",
+            "output_dict",
+            "grad_checkpointing",
+            "preprocess_cfg",
+            "image_mean",
+            "image_std",
+        ),
         *("num_batches_tracked", "call_super_init", "dump_patches", "fused_attn"),
     )
 )
