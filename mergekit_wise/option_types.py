@@ -40,9 +40,11 @@ class ModelInMemory(str):
 
     Attributes:
         weights: the module, or its state dict.
+        metadata: what a merged state dict records of itself, as a file does; else empty.
     """
 
     weights: "torch.nn.Module | Mapping[str, torch.Tensor]"
+    metadata: Mapping[str, str]
 
     @classmethod
     def of(cls, weights: Any, role: str = "") -> "ModelInMemory":
@@ -50,6 +52,8 @@ class ModelInMemory(str):
         what = f"{'state dict' if isinstance(weights, Mapping) else type(weights).__name__} in memory"
         found = cls(f"{role} ({what})" if role else what)
         found.weights = weights
+        metadata = getattr(weights, "metadata", None) if isinstance(weights, Mapping) else None
+        found.metadata = metadata if isinstance(metadata, Mapping) else {}
         return found
 
 

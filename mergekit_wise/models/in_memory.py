@@ -49,7 +49,13 @@ def open_in_memory(source: ModelInMemory) -> Checkpoint:
     tensors: dict[str, Tensor] = {name: _tensor(source, name, value) for name, value in state.items()}
     if not tensors:
         raise CheckpointError(f"{source}: has no tensors.")
-    metadata = {} if isinstance(source.weights, Mapping) else declared_by(unwrapped(source.weights)).metadata
+    if parts := [name for name in tensors if ".parametrizations." in f".{name}"]:
+        raise CheckpointError(
+            f"{source}: {parts[0]!r} is a part of a parametrization, and mixing parts is not mixing the weights that "
+            "they make. Remove it from a copy: torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')."
+        )
+    weights = source.weights
+    metadata = source.metadata if isinstance(weights, Mapping) else declared_by(unwrapped(weights)).metadata
     facts = "".join(f"{name} {each.info.dtype} {each.info.shape}\n" for name, each in tensors.items())
     digest = hashlib.sha256(facts.encode()).hexdigest()
     return without_wrappers(Checkpoint(Path(source), "in memory", tensors, metadata, digest))
