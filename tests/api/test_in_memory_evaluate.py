@@ -49,7 +49,9 @@ class Data(list):
 def images(seed=0, count=12, size=(20, 24)):
     generator = np.random.default_rng(seed)
     pixels = generator.integers(0, 256, (count, *size, 3), np.uint8)
-    return Data((Image.fromarray(each), int(label)) for each, label in zip(pixels, generator.integers(0, 3, count)))
+    return Data(
+        (Image.fromarray(each), int(label)) for each, label in zip(pixels, generator.integers(0, 3, count), strict=True)
+    )
 
 
 @torch.no_grad()
@@ -65,7 +67,7 @@ def answers(measured, data=0):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_module_is_called_itself_and_left_as_it_was(workers, capfd):
-    """Its answers are those of a loop by hand in evaluation mode; mode, weights and versions stay, and nothing prints."""
+    """Its answers are those of a loop by hand in evaluation mode; mode and versions stay, and nothing is printed."""
     module = Net(1).train()
     module.body[3].eval()  # parts may be in modes of their own
     modes = [part.training for part in module.modules()]
@@ -290,7 +292,8 @@ def hooked_clip():
 
 
 def adapted():
-    peft = pytest.importorskip("peft")
+    import peft
+
     return peft.get_peft_model(clip(), peft.LoraConfig(r=2, target_modules=["c_fc"]))
 
 
@@ -339,8 +342,7 @@ def test_results_with_a_function_are_measured_again(make, tmp_path):
     """Two functions may look alike, so the file never answers for them, and a note says so once."""
     transform = make()
     runs = [
-        evaluate(Net(1), images(), transform=transform, workers=0, results=tmp_path / "results.jsonl")
-        for _ in range(2)
+        evaluate(Net(1), images(), transform=transform, workers=0, results=tmp_path / "results.jsonl") for _ in range(2)
     ]
     assert [run.added for run in runs] == [1, 1]
     assert sum("measured again in every run" in note for note in runs[1].notes) == 1

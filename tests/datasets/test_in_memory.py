@@ -126,7 +126,9 @@ def test_a_folder_of_torchvision_has_the_labels_of_this_tool(tmp_path):
 def test_data_sets_of_hugging_face_give_their_columns():
     """Images and labels come from the columns of these kinds, names from the feature."""
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"id": datasets.Value("int32"), "img": datasets.Image(), "y": datasets.ClassLabel(names=CLASSES)})
+    features = datasets.Features(
+        {"id": datasets.Value("int32"), "img": datasets.Image(), "y": datasets.ClassLabel(names=CLASSES)}
+    )
     rows = {"id": [0, 1, 2], "img": [Image.fromarray(pixels(i)) for i in range(3)], "y": [2, 0, 1]}
     data = datasets.Dataset.from_dict(rows, features=features)
     dataset = opened(data)
