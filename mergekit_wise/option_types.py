@@ -30,6 +30,7 @@ from typing import (
     get_origin,
 )
 
+from mergekit_wise.datasets.given import DatasetInMemory, is_in_memory
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.output_paths import require_apart
 from mergekit_wise.wording import listed, shown
@@ -50,9 +51,11 @@ class ModelInMemory(str):
 
     Attributes:
         weights: the module, or its state dict.
+        metadata: what a merged state dict records of itself, as a file does; else empty.
     """
 
     weights: "torch.nn.Module | Mapping[str, torch.Tensor]"
+    metadata: Mapping[str, str]
 
     @classmethod
     def of(cls, weights: Any, role: str = "") -> "ModelInMemory":
@@ -60,6 +63,8 @@ class ModelInMemory(str):
         what = f"{'state dict' if isinstance(weights, Mapping) else type(weights).__name__} in memory"
         found = cls(f"{role} ({what})" if role else what)
         found.weights = weights
+        metadata = getattr(weights, "metadata", None) if isinstance(weights, Mapping) else None
+        found.metadata = metadata if isinstance(metadata, Mapping) else {}
         return found
 
 
@@ -147,6 +152,8 @@ def _source(value: Any) -> str | Path:
 
 def _model(value: Any) -> str | Path:
     """What a checkpoint may be, and a module or a state dict as a `ModelInMemory`."""
+    if not _is_weights(value) and callable(value):  # a class, or a function
+        raise TypeError
     return ModelInMemory.of(value) if _is_weights(value) else _source(value)
 
 
@@ -174,6 +181,20 @@ def _called(source: Any, role: str) -> Any:
     """A `ModelInMemory` by its role, unless it has a name already; anything else as it is."""
     nameless = isinstance(source, ModelInMemory) and source == ModelInMemory.of(source.weights)
     return ModelInMemory.of(source.weights, role) if nameless else source
+
+
+def _data(value: Any) -> str:
+    """Names of data sets as one text; data sets in memory as a `DatasetInMemory`."""
+    if isinstance(value, DatasetInMemory):
+        return value
+    return DatasetInMemory.of(value) if is_in_memory(value) else _joined(value)
+
+
+def _one_data_set(value: Any) -> str:
+    """A name, a path, or a data set in memory."""
+    if isinstance(value, DatasetInMemory):
+        return value
+    return DatasetInMemory.of(value) if is_in_memory(value) else _name(value)
 
 
 def _path(value: Any) -> Path:
@@ -236,6 +257,10 @@ BUILT_IN: Mapping[Any, tuple[Callable[[Any], Any], str]] = {
 """For each ordinary type of a field: the function that converts a value, and the expectation in messages."""
 
 if TYPE_CHECKING:
+    from torch.utils.data import Dataset as TorchDataset
+
+    DataInMemory = TorchDataset[Any] | Sequence[Any]
+
     Held = TypeVar("Held")
     Given = TypeVar("Given")
 
@@ -255,6 +280,9 @@ if TYPE_CHECKING:
     Texts = Kind[tuple[str, ...], str | Sequence[str]]
     Paths = Kind[tuple[Path, ...], FilePath | Sequence[FilePath]]
     OptionalNames = Kind[str | None, str | Sequence[str] | None]
+    Data = str | os.PathLike[str] | DataInMemory
+    OptionalData = Kind[str | None, Data | None]
+    OptionalSuite = Kind[str | None, str | Sequence[str] | DataInMemory | Mapping[str, DataInMemory] | None]
     Dtype = Kind[str | None, str | torch.dtype | None]
     OptionalEvaluator = Kind[Any, str | Callable[..., Any] | None]
 else:
@@ -278,7 +306,7 @@ else:
         def __call__(self) -> None:
             """Annotations accept callables only."""
 
-    _MODEL = "a path, a name, a module or a state dict"
+    _MODEL = "a path, a name, a module (no class and no function) or a state dict"
     _WEIGHTS = "str | os.PathLike[str] | torch.nn.Module | Mapping[str, torch.Tensor]"
     Weights = Kind(_model, _MODEL, _WEIGHTS)
     OptionalWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
@@ -293,6 +321,15 @@ else:
     Texts = Kind(_texts, "a text or a list of texts", str | Sequence[str], several=True)
     Paths = Kind(files_of, "a path or a list of paths", Files, several=True)
     OptionalNames = Kind(_joined, "a text or a list of texts", str | Sequence[str] | None, several=True)
+    _DATA = "torch.utils.data.Dataset | Sequence[tuple[Image, int]]"
+    Data = Kind(_one_data_set, "a name, a path or a data set in memory", f"str | os.PathLike[str] | {_DATA}")
+    OptionalData = Kind(Data.convert, Data.expected, f"{Data.hint} | None")
+    OptionalSuite = Kind(
+        _data,
+        "a name or a list of names, or data sets with a length and an index",
+        f"str | Sequence[str] | {_DATA} | Mapping[str, {_DATA}] | None",
+        several=True,
+    )
     Dtype = Kind(_text, "the name of a dtype", str | None)
     OptionalEvaluator = Kind(_evaluator, "the name of an evaluator, or a function", "str | Callable[[Any], Any] | None")
 
@@ -383,7 +420,7 @@ class Declared:
     @property
     def has_commas(self) -> bool:
         """Whether it holds names with commas between them."""
-        return self.kind is OptionalNames
+        return self.kind in (OptionalNames, OptionalSuite)
 
     @property
     def is_pair(self) -> bool:
@@ -405,7 +442,9 @@ class Declared:
 
     def paths(self, value: Any) -> tuple[Path, ...]:
         """The paths that a value of the field may stand for."""
-        if value is None or (self.kind == Words and isinstance(value, tuple)):  # the latter are texts themselves
+        if value is None or isinstance(value, DatasetInMemory):
+            return ()
+        if self.kind == Words and isinstance(value, tuple):  # texts themselves
             return ()
         if self.has_commas:
             value = value.split(",")
@@ -425,6 +464,8 @@ class Declared:
             converted = ModelInMemory.of(value, self.name)  # two modules of one class have two names
         if self.is_pair:
             converted = tuple(_called(each, f"{self.name}[{place}]") for place, each in enumerate(converted))
+        if isinstance(converted, DatasetInMemory) and converted is not value:
+            converted = DatasetInMemory.of(value, self.name)
         option = self.option
         bounds = [
             (f"at least {option.minimum:,}", converted >= option.minimum) if option.minimum is not None else None,

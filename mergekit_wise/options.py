@@ -14,6 +14,7 @@ from mergekit_wise.option_types import (
     ABSENT,
     EMPTY,
     AlternativeWeights,
+    Data,
     Declared,
     Dtype,
     FilePath,
@@ -21,8 +22,10 @@ from mergekit_wise.option_types import (
     Numbers,
     Option,
     OptionalEvaluator,
+    OptionalData,
     OptionalNames,
     OptionalPath,
+    OptionalSuite,
     OptionalWeights,
     OptionError,
     Options,
@@ -37,6 +40,11 @@ from mergekit_wise.option_types import (
     declared_options,
 )
 from mergekit_wise.progress import Progress, silent
+
+Transform = Callable[[Any], Any] | None
+"""In Python alone: PIL image -> float tensor [C, H, W], in place of the preprocessing that the model declares.
+
+A module that gives logits is then called itself, whatever its architecture."""
 
 MAX_SEED = 2**63 - 1
 """The largest seed that torch's generators take."""
@@ -331,9 +339,9 @@ REFERENCE = Option(
     path="input",
     completes="data sets",
 )
-Reference = Annotated[Source | None, REFERENCE]
+Reference = Annotated[OptionalData, REFERENCE]
 ReferenceOfTask = Annotated[
-    Source | None,
+    OptionalData,
     replace(
         REFERENCE, help=f"{REFERENCE.help} With --command or --evaluator: the name of one of the data sets it reports."
     ),
@@ -1038,9 +1046,9 @@ class EvalOptions(Options):
     """The options of ``wise eval``."""
 
     checkpoint: Checkpoint
-    suite: Annotated[OptionalNames, replace(SUITE, default=DIGITS)] = ABSENT
+    suite: Annotated[OptionalSuite, replace(SUITE, default=DIGITS)] = ABSENT
     _: KW_ONLY
-    reference: ReferenceOfTask = None
+    reference: ReferenceOfTask = ABSENT
     command: Command = None
     evaluator: Evaluator = ABSENT
     evaluator_version: EvaluatorVersion = None
@@ -1067,6 +1075,7 @@ class EvalOptions(Options):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1082,8 +1091,8 @@ class SweepOptions(TakesSoup):
     how: How = "uniform"
     allow_other_starts: AllowOtherStarts = False
     base: AdapterBase = ABSENT
-    suite: Annotated[OptionalNames, SUITE] = ABSENT
-    reference: ReferenceOfTask = None
+    suite: Annotated[OptionalSuite, SUITE] = ABSENT
+    reference: ReferenceOfTask = ABSENT
     command: Command = None
     evaluator: Evaluator = ABSENT
     evaluator_version: EvaluatorVersion = None
@@ -1118,7 +1127,7 @@ class SweepOptions(TakesSoup):
         str, Option("What the recommended alpha should optimize.", group=MEASURE, choices=PREFERENCES)
     ] = "average"
     select_on: Annotated[
-        str | None,
+        OptionalData,
         Option(
             "Choose alpha on this held-out data set.",
             metavar="DATASET",
@@ -1126,7 +1135,7 @@ class SweepOptions(TakesSoup):
             path="input",
             completes="data sets",
         ),
-    ] = None
+    ] = ABSENT
     margin: Annotated[
         float | None,
         Option(
@@ -1239,6 +1248,7 @@ class SweepOptions(TakesSoup):
     redo: Redo = False
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1254,8 +1264,8 @@ class RulesOptions(Options):
     finetuned: Finetuned
     _: KW_ONLY
     base: AdapterBase = ABSENT
-    suite: Annotated[OptionalNames, SUITE] = ABSENT
-    reference: Reference = None
+    suite: Annotated[OptionalSuite, SUITE] = ABSENT
+    reference: Reference = ABSENT
     alpha: Annotated[
         float,
         Option("Alpha of what a rule leaves to it, and half of LiNeS's last alpha.", group=RULES, minimum=0, maximum=1),
@@ -1297,7 +1307,7 @@ class PredictOptions(Options):
 
     checkpoint: Checkpoint
     images: Annotated[
-        Source,
+        Data,
         Option(
             "Images without classes: an image, a folder with images at any depth, a tar, or a folder of tars.",
             is_argument=True,
@@ -1390,6 +1400,7 @@ class PredictOptions(Options):
         int,
         Option("List the N most probable classes of each image.", metavar="N", group=OUTPUT, minimum=1),
     ] = 5
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 

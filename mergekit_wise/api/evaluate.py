@@ -12,6 +12,7 @@ from mergekit_wise.checkpoint import closing
 from mergekit_wise.errors import Unsaved
 from mergekit_wise.evaluation.measure import Measured, measure
 from mergekit_wise.evaluation.measure_task import measure_task
+from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.variants import Variant, reader
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.source import open_source
@@ -52,6 +53,10 @@ def evaluate(options: EvalOptions) -> EvalReport:
     With `command` or `evaluator`, on the data sets that these report: no model is built, and the checkpoint may be any.
     A function gets a state dict, or the module itself if `checkpoint` is one.
 
+    The checkpoint may be a module or a state dict, and `suite` and `reference` data sets in memory. With `transform`, a
+    function PIL image -> float tensor [C, H, W], images are preprocessed by it, and a module that gives logits is
+    called itself, in evaluation mode; it is left as it was.
+
     Raises:
         CheckpointError, ModelError, SuiteError, ResultsError, UsageError: what is wrong, and what to do.
         Unsaved: a file cannot be written; `found` is what was measured before, as it would be returned.
@@ -59,6 +64,7 @@ def evaluate(options: EvalOptions) -> EvalReport:
     own = uses_own_evaluator(options)
     if options.suite is None and options.reference is None and not own:
         options = replace(options, suite=DIGITS)
+    options = options if own else prepared(options)
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):
         alpha = (read_origin(source) or {}).get("alpha")

@@ -6,6 +6,7 @@ import torch
 
 from mergekit_wise.api.merge import merge
 from mergekit_wise.merging.torch_backend import as_tensor
+from mergekit_wise.models.live import unwrapped
 from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.option_types import ModelInMemory, Weights
 
@@ -16,8 +17,9 @@ Module = TypeVar("Module", bound=torch.nn.Module)
 def interpolate_(module: Module, zeroshot: Weights, finetuned: Weights, alpha: float = 0.5, **rules: Any) -> Module:
     """Set the weights of `module` to ``(1 - alpha) * zeroshot + alpha * finetuned`` (WiSE-FT, Eq. 1); returns it.
 
-    The values are those that a merged file holds, in the module's own dtypes and on its device. The module may be one
-    of the two models: nothing is set before everything is mixed, and nothing at all if that fails.
+    The values are those that a merged file holds, in the module's own dtypes and on its device, and rows of a head in
+    the order of the module's own classes. The module may be one of the two models: nothing is set before everything is
+    mixed, and nothing at all if that fails.
 
     Args:
         module: with the tensors of the mixture, under the names of any library that `merge` knows.
@@ -31,9 +33,11 @@ def interpolate_(module: Module, zeroshot: Weights, finetuned: Weights, alpha: f
     """
     merged = ModelInMemory.of(merge(zeroshot, finetuned, alpha=alpha, **rules), "the mixture")
     with open_pair(ModelInMemory.of(module, "module"), merged) as (own, mixture, _):
-        pair = match(own, mixture)
-        # Names may be translated, but their order is that of the module's state dict, which shares its memory.
-        for (name, _), target in zip(own.tensors.items(), module.state_dict().values(), strict=False):
-            stored = pair.finetuned
-            target.copy_(as_tensor(stored.info(name), stored.read(name)).to(target.device))
+        # In this order, so that rows of a head are brought into the order of the module's classes.
+        stored = match(mixture, own).zeroshot
+        # Names may be without a prefix, but their order is that of the module's state dict, which shares its memory.
+        targets = dict(zip(own.tensors, unwrapped(module).state_dict().values(), strict=False))
+        values = {name: as_tensor(stored.info(name), stored.read(name)) for name in targets}
+        for name, target in targets.items():
+            target.copy_(values[name].to(target.device))
     return module

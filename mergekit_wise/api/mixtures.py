@@ -12,8 +12,11 @@ from tempfile import TemporaryDirectory
 
 from mergekit_wise.api.zeroshot import prompts_of, zeroshot
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.datasets.given import DatasetInMemory
+from mergekit_wise.datasets.in_memory import open_labelled
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.evaluator import needed_names
+from mergekit_wise.evaluation.own_modules import to_call
 from mergekit_wise.merging import Naming, Pair, Rules, unmixable, unresolved
 from mergekit_wise.merging.patterns import choose_patterns
 from mergekit_wise.merging.rules import Side
@@ -22,7 +25,7 @@ from mergekit_wise.models.merge_command import command_line
 from mergekit_wise.models.names import HEAD, read_names
 from mergekit_wise.models.opening import has_text_tower
 from mergekit_wise.models.pairing import match, open_pair
-from mergekit_wise.option_types import Weights, run
+from mergekit_wise.option_types import Source, Weights, run
 from mergekit_wise.options import SweepOptions, ZeroshotOptions
 from mergekit_wise.wording import fold_names, listed, plural
 
@@ -110,7 +113,7 @@ def match_to_measure(
 
 def _head_to_make(options: SweepOptions, naming: Naming, rules: Rules) -> ZeroshotOptions | None:
     """How ``wise zeroshot`` makes the head that the zero-shot side lacks; None if it lacks none, or no names fit."""
-    if options.head is not None:
+    if options.head is not None or to_call(options) is not None:
         return None
     opening = open_pair(options.zeroshot, options.finetuned, naming, base=options.base, mmap=options.mmap)
     with opening as (first, second, _):
@@ -136,7 +139,7 @@ def _head_to_make(options: SweepOptions, naming: Naming, rules: Rules) -> Zerosh
     )
     place = options.reference or options.suite
     if (place is not None and options.templates is None) or declared is None:
-        made = replace(made, dataset=None if place is None else str(place), data=options.data)
+        made = _for_classes_of(place, made, options)
     if declared is not None:
         return replace(made, head_of=(options.soup or (options.finetuned,))[0]) if len(declared) == classes else None
     if place is None:
@@ -144,6 +147,14 @@ def _head_to_make(options: SweepOptions, naming: Naming, rules: Rules) -> Zerosh
     if options.classnames is not None:
         made = replace(made, classes=options.classnames, dataset=None, data=None)
     return made if len(prompts_of(made)[0]) == classes else None
+
+
+def _for_classes_of(place: Source | None, made: ZeroshotOptions, options: SweepOptions) -> ZeroshotOptions:
+    """The head of the classes of a data set by name, or of one in memory."""
+    if isinstance(place, DatasetInMemory):
+        first = next(iter(open_labelled(place).values()))
+        return replace(made, classes=first.classnames)
+    return replace(made, dataset=None if place is None else str(place), data=options.data)
 
 
 def _keeping(rules: Rules, names: dict[Side, list[str]], every: dict[str, None]) -> Rules:

@@ -16,7 +16,9 @@ from mergekit_wise.checkpoint.writing import require_output, write_atomically
 from mergekit_wise.datasets.class_names import PLAIN, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset, Suite
 from mergekit_wise.datasets.folders import as_text
+from mergekit_wise.datasets.given import DatasetInMemory
 from mergekit_wise.datasets.image_file import is_image_file, open_image_file
+from mergekit_wise.datasets.in_memory import open_images
 from mergekit_wise.datasets.name_matching import are_numbers
 from mergekit_wise.datasets.subsets import subset, with_pixel_limit
 from mergekit_wise.datasets.unlabelled import open_unlabelled
@@ -26,6 +28,7 @@ from mergekit_wise.evaluation.class_shares import ClassShares
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.measure import require_outside
+from mergekit_wise.evaluation.own_modules import prepared, require_transformable
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant, reader
 from mergekit_wise.merging import Rules, described_by, make_plan, parse_naming
 from mergekit_wise.models.model import Model
@@ -45,6 +48,8 @@ ENDINGS = (".jsonl", ".csv")
 def predict(options: PredictOptions) -> PredictReport:
     """Predict the class of every image at `images`, which needs no classes, with the probabilities of the softmax.
 
+    `images` may be a path, or a sequence of images in memory; models and `transform` as for `evaluate`.
+
     With `mix_with`, the model is ``(1 - alpha) * checkpoint + alpha * mix_with``, the file that `merge` would write.
     With `dynamic`, images get one of K such mixtures each, by the entropies of both models' predictions (DaWin); K = 1
     is the mixture at the mean of all alphas.
@@ -55,14 +60,19 @@ def predict(options: PredictOptions) -> PredictReport:
         Unsaved: the same, found after the work; it carries the whole report.
     """
     _require_options(options)
-    images = _open_images(Path(options.images), options.max_pixels)
+    options = prepared(options)
+    if isinstance(options.images, DatasetInMemory):
+        images = open_images(options.images)
+    else:
+        images = _open_images(Path(str(options.images)), options.max_pixels)
+    require_transformable((images,), options)
     require_outside((options.output,), (images,))
     with (
         _opened(options) as source,
         joined(options.device) as (ranks, device),
     ):
         notes = [*source.notes, *images.titled_notes]
-        with open_evaluator(source.template, options, ranks, device, notes.append) as evaluator:
+        with open_evaluator(source.template, options, ranks, device, notes.append, images) as evaluator:
             dataset, classnames = _with_classes(images, evaluator, options, notes.append)
             work = _Work(source, evaluator, dataset, classnames, options, ranks)
             predictions, mixtures, said = work.dynamic() if options.dynamic else work.static()

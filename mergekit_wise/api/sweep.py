@@ -38,6 +38,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
 from mergekit_wise.evaluation.measure_task import measure_task
 from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator
+from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
@@ -80,7 +81,8 @@ def sweep(options: SweepOptions) -> SweepReport:
 
     `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
     those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating
-    them.
+    them. Models and data sets may be in memory, and `transform` is used, as for `evaluate`; a module that is called
+    itself is copied, and the weights of each mixture are set in the copy.
 
     Raises:
         WiseError: as `merge` and `evaluate` do; Unsaved also if the choice or the plot cannot be written, with the
@@ -93,6 +95,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             "where to write with --save."
         )
     evaluator = open_own_evaluator(options, options.zeroshot) if own else None
+    options = options if own else prepared(options)
     axes = swept_axes(options)
     if options.plot is not None:
         _require_plot(options.plot, options, evaluator, is_grid=len(axes) > 1)

@@ -33,6 +33,8 @@ from mergekit_wise.datasets import (
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_path, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
+from mergekit_wise.datasets.given import DatasetInMemory
+from mergekit_wise.datasets.in_memory import open_labelled
 from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
 from mergekit_wise.datasets.plugins import Plugins, is_name, load_plugins
 from mergekit_wise.datasets.subsets import in_order_of, with_names
@@ -134,9 +136,9 @@ def open_suite(
     Args:
         names: suites and data sets, in a list or separated by commas: names, which take precedence over folders of
             the same name; paths of folders and of TOML files; ``FILE.toml::TABLE`` for a data set of a suite's file;
-            ``synthetic:NAME`` for corruptions of NAME.
+            ``synthetic:NAME`` for corruptions of NAME. Or data sets in memory.
         root: the data folder; None for the folder that ``WISE_DATA`` names.
-        reference: a data set by name or path that is the reference in place of the suites' own.
+        reference: a data set by name or path, or in memory, that is the reference in place of the suites' own.
         use: which data sets of a suite's file are opened.
         strict: whether a missing data set is an error.
         classnames: replace the class names of every data set; see `read_classnames`.
@@ -147,7 +149,7 @@ def open_suite(
     """
     names = names if isinstance(names, str) else ",".join(names)
     first, _, rest = names.partition(":")
-    if first == SYNTHETIC:
+    if first == SYNTHETIC and not isinstance(names, DatasetInMemory):
         if not rest:
             raise SuiteError(f"{names}: expected a data set to corrupt after a colon, as in synthetic:imagenet.")
         if reference is not None:
@@ -156,7 +158,9 @@ def open_suite(
             open_suite(rest, root, use=use, strict=strict, classnames=classnames, templates=templates)
         )
     root = data_root(root)
-    selection = _select(names, use, None if reference is None else str(reference))
+    if reference is not None and not isinstance(reference, DatasetInMemory):
+        reference = str(reference)
+    selection = _select(names, use, reference)
     part = "train" if use in _LEARNING else "test"
     opened = {key: _open(entry, root, part) for key, entry in selection.entries.items()}
     missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
@@ -175,8 +179,8 @@ def open_suite(
             ordered = dataset if found is None else in_order_of(found, dataset)
             datasets[key] = with_names(ordered, new_classnames, new_templates, found)
     first = next(iter(datasets))  # said once, not for each data set
-    notes += _notes_on_folders(names, datasets.values())
-    notes += _notes_on_plugins(names)
+    if not isinstance(names, DatasetInMemory):
+        notes += [*_notes_on_folders(names, datasets.values()), *_notes_on_plugins(names)]
     datasets[first] = replace(datasets[first], notes=(*notes, *datasets[first].notes))
     _require_unique_names(datasets)
     shifts = tuple(dataset for key, dataset in datasets.items() if key != chosen)
@@ -225,9 +229,17 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
     """The data sets that are named, each once. Raises SuiteError."""
     entries: dict[str, Entry] = {}
     references: dict[str, None] = {}
-    if reference is not None:
+    if isinstance(reference, DatasetInMemory):
+        if len(reference.given) != 1:
+            raise SuiteError(f"--reference: expected one data set, found {len(reference.given)}: {reference}.")
+        entries |= _given(reference)
+        references |= dict.fromkeys(entries)
+    elif reference is not None:
         key, entry = _named(reference)
         entries[key], references[key] = entry, None
+    if isinstance(names, DatasetInMemory):
+        entries |= _given(names)
+        names = ""
     for name in filter(None, (part.strip() for part in names.split(","))):
         suite = SUITES.get(name) or _own_suite(name)
         if suite is None:
@@ -245,6 +257,22 @@ def _select(names: str, use: Use, reference: str | None) -> _Selection:
     if not entries:
         raise SuiteError(f"No suite given. Known suites: {', '.join(SUITES)}.")
     return _Selection(tuple(references), entries)
+
+
+def _given(data: DatasetInMemory) -> dict[str, Entry]:
+    """Key and entry of each data set in memory; the same one given twice has one key."""
+    opened = open_labelled(data)
+    return {
+        f"{name} ({type(items).__name__} {id(items)})": Entry(
+            name, name, partial(_already_open, opened[name]), (), None, ""
+        )
+        for name, items in data.given.items()
+    }
+
+
+def _already_open(dataset: Dataset, root: Path) -> Dataset:
+    """The function of the entry of a data set in memory."""
+    return dataset
 
 
 def _noted(names: str, entry: Entry, root: Path | None, dataset: Dataset) -> Dataset:
@@ -413,6 +441,9 @@ def _not_found(names: str, missing: Sequence[Missing], root: Path | None) -> str
 
 def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
     """Raise SuiteError if two data sets have the same name or title: records are identified by one, columns by both."""
+    in_memory = [dataset.name for dataset in datasets.values() if dataset.content is not None]
+    if twice := [name for name in in_memory if sum(each.name == name for each in datasets.values()) > 1]:
+        raise SuiteError(f"{twice[0]}: two data sets have this name. Name those in memory, as in {{'NAME': data}}.")
     key_of: dict[str, str] = {}
     titled: dict[str, str] = {}
     for key, dataset in datasets.items():

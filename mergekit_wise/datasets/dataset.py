@@ -61,6 +61,9 @@ class Dataset:
             size is the model's.
         same_images: equal for data sets that are made of the same images, such as an original and its corruptions, so
             that their errors are not independent; empty for images of its own.
+        content: a digest of the pixels of image i, for images that are no files but in memory; None for others.
+        is_transformed: whether `image` gives float tensors [C, H, W], which a transform of the user's has made already.
+        has_names: whether the classes have names; False for labels in memory that are mere numbers.
         notes: sentences on what was left out, mapped or guessed when the data set was opened.
     """
 
@@ -81,6 +84,9 @@ class Dataset:
     size: Callable[[int], int] | None = None
     is_cropped: bool = False
     same_images: str = ""
+    content: Callable[[int], bytes] | None = None
+    is_transformed: bool = False
+    has_names: bool = True
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The fingerprint of a data set: a digest that is the same on every machine and decodes no image."""
+"""The fingerprint of a data set: a digest that is the same on every machine and decodes no file."""
 
 import hashlib
 from collections.abc import Iterator
@@ -10,6 +10,9 @@ from mergekit_wise.errors import SuiteError
 PROBED = 64
 """Files whose content is included where all files have the same size."""
 
+DECODED = 1000
+"""Images in memory whose pixels are included; of more, this many, evenly spread."""
+
 
 def fingerprint(dataset: Dataset) -> str:
     """The first 16 hex digits of a SHA-256 over every sample's name relative to the data set, its label and its size.
@@ -17,15 +20,20 @@ def fingerprint(dataset: Dataset) -> str:
     Further labels, groups, and classes that are no answers are included if there are some, because the reported number
     depends on them. For images that are made rather than stored, the name of the data set is included. Sizes tell
     nothing of uncompressed images (BMP, PPM), which all have the same one: then the bytes of some files, evenly spread,
-    are included, so that corruptions of the same images under the same names are distinguished. The same images
+    are included, so that corruptions of the same images under the same names are distinguished. Of images in memory the
+    pixels are included, of up to `DECODED`, and no names. The same images
     have different fingerprints as folders and as tars. Raises SuiteError if a file no longer exists.
     """
     digest = hashlib.sha256()
     digest.update(f"{len(dataset)} {len(dataset.classnames)}\n".encode())
-    if dataset.size is None:
+    if dataset.content is not None:
+        some = min(DECODED, len(dataset))
+        for place in range(some):
+            digest.update(dataset.content(place * len(dataset) // some))
+    elif dataset.size is None:
         digest.update(dataset.name.encode("utf-8", "surrogateescape"))
     for index, label in enumerate(dataset.labels.tolist()):
-        name = dataset.sample(index).removeprefix(dataset.location)
+        name = "" if dataset.content is not None else dataset.sample(index).removeprefix(dataset.location)
         size = "" if dataset.size is None else dataset.size(index)
         digest.update(f"{name}\0{label}\0{size}\n".encode("utf-8", "surrogateescape"))
     for content in _probed(dataset):

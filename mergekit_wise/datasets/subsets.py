@@ -85,6 +85,7 @@ def subset(dataset: Dataset, rows: NDArray[np.int64]) -> Dataset:
         # A corruption is seeded by the image's index in the whole data set.
         corrupt=None if dataset.corrupt is None else partial(_at, dataset.corrupt, rows),
         size=None if dataset.size is None else partial(_at, dataset.size, rows),
+        content=None if dataset.content is None else partial(_at, dataset.content, rows),
         metric=_metric_of_rows(dataset.metric, rows),
     )
 
@@ -114,6 +115,7 @@ def with_names(
 
     For a data set with some of ImageNet's classes, such as ImageNet-R, all 1000 names of ImageNet may be given; those
     of its classes are taken. So are those of a shift that has, by its own names, some of the classes of `reference`.
+    Labels in memory without names are numbers of the given ones.
     The data set's own names in another order are no other names: its classes then take that order. Raises SuiteError
     if the number of names fits neither, or if most names are those that other classes have.
     """
@@ -122,6 +124,8 @@ def with_names(
 
 
 def _named(dataset: Dataset, names: tuple[str, ...], reference: Dataset | None) -> Dataset:
+    if not dataset.has_names and len(names) >= len(dataset.classnames):
+        return replace(dataset, classnames=names, has_names=True)
     places = same_order(dataset.classnames, names)
     if places is None:
         if len(names) == len(dataset.classnames):

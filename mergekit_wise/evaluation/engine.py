@@ -188,7 +188,7 @@ class Engine:
     ) -> Generator[list[Batch], None, None]:
         """Groups of batches that fit into `group_bytes`, with `extra` bytes an image; of one for a single variant."""
         preprocess = self.forward.preprocess
-        batch_bytes = self.batch_size * (3 * prod(preprocess.size) + extra)
+        batch_bytes = self.batch_size * (prod(preprocess.shape) * np.dtype(preprocess.dtype).itemsize + extra)
         room = max(1, self.group_bytes // batch_bytes) if variants > 1 else 1
         # Enough to keep the workers busy, however small the batches are.
         hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / self.batch_size))

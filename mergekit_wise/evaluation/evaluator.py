@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,13 @@ from mergekit_wise.evaluation.dataset_heads import Heads
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
 from mergekit_wise.evaluation.forward import Forward, choose_precision, place
-from mergekit_wise.evaluation.image_batches import default_workers
+from mergekit_wise.evaluation.image_batches import Preprocessing, default_workers
+from mergekit_wise.evaluation.own_modules import is_mixture, require_size, to_call, tried_transform
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Installer, Variant, checkpoint_fingerprint, weights_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.models.called import copied, device_of, evaluating, open_called
+from mergekit_wise.models.called_module import CalledModule
 from mergekit_wise.models.head_files import HeadReading, open_head
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.opening import open_model
@@ -68,6 +71,8 @@ class Evaluator:
     def _prefix(self, variants: Sequence[Variant], setters: Sequence[Callable[[], None]]) -> ConstantPrefix | None:
         """The part of the forward pass that is the same for all mixtures, which is said once."""
         first, model = variants[0], self.model
+        if isinstance(model.module, CalledModule):  # nothing is known of its forward pass
+            return None
         if first.interpolated is None or any(each.interpolated is not first.interpolated for each in variants):
             return None
         names = first.interpolated.varying(model, [variant.rules for variant in variants])
@@ -109,9 +114,28 @@ def _on(prefix: ConstantPrefix, mixtures: int) -> str:
 
 @contextmanager
 def open_evaluator(
-    template: Checkpoint, options: ModelOptions, ranks: Ranks, device: str, note: Callable[[str], None]
+    template: Checkpoint,
+    options: ModelOptions,
+    ranks: Ranks,
+    device: str,
+    note: Callable[[str], None],
+    examples: Dataset | None = None,
 ) -> Iterator[Evaluator]:
-    """An evaluator on `device` for checkpoints like `template`. Raises ModelError, CheckpointError, UsageError."""
+    """An evaluator on `device` for checkpoints like `template`. Raises ModelError, CheckpointError, UsageError.
+
+    A transform of the user's is tried on an image of `examples`. With it, a module of the user's that gives logits is
+    called itself, on its own device; it is in evaluation mode until the block ends.
+    """
+    transform = tried_transform(options, examples)
+    module = to_call(options)
+    if module is not None and transform is not None:
+        with evaluating(module):
+            own = copied(module) if is_mixture(options) else module
+            with evaluating(own):
+                model = open_called(own, template, transform, holds=own is module)
+                engine = _engine(model, transform, device_of(own), options, ranks, note)
+                yield Evaluator(model, Heads(model, model.head, options.progress, note), engine)
+        return
     with _head_file(options) as file:
         model = _open_model(template, options, file)
         for text in model.notes:
@@ -125,25 +149,36 @@ def open_evaluator(
         if file is not None:
             name = f"{file.path.name} {checkpoint_fingerprint(file, file.tensors)}{model.manner}"
     place(model.module, found := open_device(device))
-    engine = Engine(
-        Forward(
-            model.module,
-            Preprocess.of(model.preprocess),
-            found,
-            choose_precision(options.precision, found),
-            note,
-        ),
+    preprocess: Preprocessing = Preprocess.of(model.preprocess)
+    if transform is not None:
+        require_size(transform, preprocess.size, template)
+        model, preprocess = replace(model, preprocess=transform.facts), transform
+    engine = _engine(model, preprocess, found, options, ranks, note)
+    yield Evaluator(model, Heads(model, name, options.progress, note), engine)
+
+
+def _engine(
+    model: Model,
+    preprocess: Preprocessing,
+    device: torch.device,
+    options: ModelOptions,
+    ranks: Ranks,
+    note: Callable[[str], None],
+) -> Engine:
+    return Engine(
+        Forward(model.module, preprocess, device, choose_precision(options.precision, device), note),
         options.batch_size,
         default_workers() if options.workers is None else options.workers,
         options.max_bad,
         ranks,
         options.progress,
     )
-    yield Evaluator(model, Heads(model, name, options.progress, note), engine)
 
 
 def needed_names(template: Checkpoint, options: ModelOptions) -> frozenset[str]:
     """The names of the tensors that an evaluation with these options needs. Raises ModelError, CheckpointError."""
+    if to_call(options) is not None:
+        return frozenset(template.tensors)
     with _head_file(options) as file:
         return frozenset(_open_model(template, options, file).names)
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.constant_prefix import ConstantPrefix, constant_prefixes
+from mergekit_wise.evaluation.image_batches import Preprocessing
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
-from mergekit_wise.models.transform import Preprocess
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,7 +71,7 @@ class Forward:
     """
 
     module: nn.Module
-    preprocess: Preprocess
+    preprocess: Preprocessing
     device: torch.device
     precision: Precision
     note: Callable[[str], None]
@@ -80,7 +80,7 @@ class Forward:
     _asked: bool = False
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Logits float32 [B, C] of pixels uint8 [B, 3, H, W].
+        """Logits float32 [B, C] of pixels uint8 [B, 3, H, W], or of what a transform of the user's made of images.
 
         Every call of the module has the same shape, the last one padded, so that all images are computed by the same
         kernel. Raises ModelError if not even one image fits into memory.

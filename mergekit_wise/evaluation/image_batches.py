@@ -4,6 +4,7 @@ Workers decode a few images at a time directly into shared memory; only errors a
 """
 
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -23,22 +24,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.launcher import local_world_size
+from mergekit_wise.models.own_transform import OwnTransform
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.signals import blocked, unblock
 
 CHUNK = 16
 """Images per task of a worker."""
 
+_FORKS = "fork" in get_all_start_methods() and sys.platform == "linux"
+"""Whether workers have what this process has in memory; others are sent it."""
+
 _SHOWN = 5
 """How many unreadable images an error names."""
 
 Indices = NDArray[np.int64]
-Pixels = NDArray[np.uint8]
+Pixels = NDArray[Any]
+Preprocessing = Preprocess | OwnTransform
 Bad = tuple[int, str]
 """An unreadable image: its index, and what is wrong with it."""
 
@@ -48,7 +53,8 @@ class Batch:
     """Images of a data set.
 
     Attributes:
-        pixels: uint8 [B, 3, H, W]; zeros in rows after the last index, and in those of unreadable images.
+        pixels: uint8 [B, 3, H, W], or float32 [B, C, H, W] by a transform of the user's; zeros in rows after the last
+            index, and in those of unreadable images.
         indices: of the images, int64 [n], n <= B.
         bad: unreadable images.
     """
@@ -65,7 +71,7 @@ def default_workers() -> int:
 
 
 def decoded(
-    dataset: Dataset, preprocess: Preprocess, batches: Sequence[Indices], batch_size: int, *, workers: int, hold: int
+    dataset: Dataset, preprocess: Preprocessing, batches: Sequence[Indices], batch_size: int, *, workers: int, hold: int
 ) -> Generator[Batch, None, None]:
     """The images of `batches`, in their order.
 
@@ -74,7 +80,7 @@ def decoded(
 
     Raises SuiteError if a worker dies. The generator must be closed if it is not exhausted.
     """
-    if workers and batches:
+    if workers and batches and (_FORKS or _is_picklable(dataset, preprocess)):
         return _in_processes(dataset, preprocess, batches, batch_size, workers, hold)
     return _in_process(dataset, preprocess, batches, batch_size)
 
@@ -94,14 +100,14 @@ def require_few(dataset: Dataset, bad: Mapping[int, str], allowed: int) -> None:
     )
 
 
-def is_taken_as_stored(dataset: Dataset, preprocess: Preprocess) -> bool:
+def is_taken_as_stored(dataset: Dataset, preprocess: Preprocessing) -> bool:
     """Whether the images are neither resized nor cropped, because they are stored cropped to the size of the model's.
 
     The size is that of the first image that can be read.
     """
     for index in range(len(dataset) if dataset.is_cropped else 0):
         try:
-            return _is_input(dataset.image(index), preprocess)
+            return preprocess.takes_as_stored(dataset.image(index))
         except SuiteError:
             continue
     return False
@@ -114,7 +120,7 @@ def notes_on_bad(dataset: Dataset, bad: Mapping[int, str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _SharedArray:
-    """The path of memory that the processes of this machine share, and its shape: [slots, B, 3, H, W], uint8.
+    """The path of memory that the processes of this machine share, its shape, [slots, B, C, H, W], and its dtype.
 
     multiprocessing's shared memory is in /dev/shm, for which a container has 64 MB, and a process that writes more is
     killed.
@@ -122,14 +128,17 @@ class _SharedArray:
 
     path: str
     shape: tuple[int, ...]
+    dtype: type[np.uint8] | type[np.float32]
 
-    def open(self) -> NDArray[np.uint8]:
+    def open(self) -> Pixels:
         """The memory, as an array that is shared."""
-        return np.memmap(self.path, np.uint8, "r+", shape=self.shape)
+        return np.memmap(self.path, self.dtype, "r+", shape=self.shape)
 
 
 @contextmanager
-def shared_memory(shape: tuple[int, ...]) -> Iterator[_SharedArray]:
+def shared_memory(
+    shape: tuple[int, ...], dtype: type[np.uint8] | type[np.float32] = np.uint8
+) -> Iterator[_SharedArray]:
     """Shared memory of zeros, whose pages are allocated on the first write, and freed at the end of the block."""
     if hasattr(os, "memfd_create"):
         file = os.memfd_create("wise")
@@ -137,8 +146,8 @@ def shared_memory(shape: tuple[int, ...]) -> Iterator[_SharedArray]:
     else:
         file, path = tempfile.mkstemp(prefix="wise-")
     try:
-        os.ftruncate(file, prod(shape))
-        yield _SharedArray(path, shape)
+        os.ftruncate(file, prod(shape) * np.dtype(dtype).itemsize)
+        yield _SharedArray(path, shape, dtype)
     finally:
         os.close(file)
         if not path.startswith("/proc/"):
@@ -146,23 +155,23 @@ def shared_memory(shape: tuple[int, ...]) -> Iterator[_SharedArray]:
 
 
 def _in_process(
-    dataset: Dataset, preprocess: Preprocess, batches: Sequence[Indices], batch_size: int
+    dataset: Dataset, preprocess: Preprocessing, batches: Sequence[Indices], batch_size: int
 ) -> Generator[Batch, None, None]:
     for indices in batches:
-        pixels = np.zeros((batch_size, 3, *preprocess.size), np.uint8)
+        pixels = np.zeros((batch_size, *preprocess.shape), preprocess.dtype)
         yield Batch(pixels, indices, _decode(dataset, preprocess, indices, pixels))
 
 
 def _in_processes(
-    dataset: Dataset, preprocess: Preprocess, batches: Sequence[Indices], batch_size: int, workers: int, hold: int
+    dataset: Dataset, preprocess: Preprocessing, batches: Sequence[Indices], batch_size: int, workers: int, hold: int
 ) -> Generator[Batch, None, None]:
     slots = min(2 * hold, len(batches))
-    with shared_memory((slots, batch_size, 3, *preprocess.size)) as shared:
+    with shared_memory((slots, batch_size, *preprocess.shape), preprocess.dtype) as shared:
         memory = shared.open()
         pool = ProcessPoolExecutor(
             min(workers, sum(ceil(len(indices) / CHUNK) for indices in batches)),
             # Forked workers do not import torch again, and data sets need not be pickled.
-            get_context("fork" if "fork" in get_all_start_methods() and sys.platform == "linux" else "spawn"),
+            get_context("fork" if _FORKS else "spawn"),
             initializer=_begin,
             initargs=(dataset, preprocess, shared, os.getpid()),
         )
@@ -185,13 +194,22 @@ def _in_processes(
             pool.shutdown(cancel_futures=True)
 
 
+def _is_picklable(dataset: Dataset, preprocess: Preprocessing) -> bool:
+    """Whether workers can be sent a data set and its preprocessing: not functions that were defined in others."""
+    try:
+        pickle.dumps((dataset, preprocess))
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return False
+    return True
+
+
 def _submit(pool: ProcessPoolExecutor, indices: Indices, slot: int) -> list[Future[tuple[Bad, ...]]]:
     starts = range(0, len(indices), CHUNK)
     return [pool.submit(_work, slot, start, indices[start : start + CHUNK]) for start in starts]
 
 
-def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
-    """Decode the images into the first of `rows` [n, 3, H, W]; returns the unreadable ones."""
+def _decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
+    """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones."""
     bad: list[Bad] = []
     for row, index in zip(rows, map(int, indices), strict=False):
         row[...] = 0
@@ -201,21 +219,17 @@ def _decode(dataset: Dataset, preprocess: Preprocess, indices: Indices, rows: Pi
             bad.append((index, str(error)))
             continue
         except (OSError, ValueError) as error:
-            bad.append((index, f"{dataset.sample(index)}: cannot be resized: {error}"))
+            bad.append((index, f"{dataset.sample(index)}: cannot be {preprocess.action}: {error}"))
             continue
         row[...] = _corrupted(dataset, index, pixels)
     return tuple(bad)
 
 
-def _pixels(dataset: Dataset, preprocess: Preprocess, index: int) -> Pixels:
+def _pixels(dataset: Dataset, preprocess: Preprocessing, index: int) -> Pixels:
     image = dataset.image(index)
-    if dataset.is_cropped and _is_input(image, preprocess):
+    if dataset.is_cropped and preprocess.takes_as_stored(image):
         return np.asarray(image).transpose(2, 0, 1)
     return preprocess.pixels(image).numpy()
-
-
-def _is_input(image: Image.Image, preprocess: Preprocess) -> bool:
-    return image.size == preprocess.size[::-1]
 
 
 def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:
@@ -228,7 +242,7 @@ _worker: dict[str, Any] = {}
 """The data set, preprocessing and memory of a worker process; empty in every other process."""
 
 
-def _begin(dataset: Dataset, preprocess: Preprocess, shared: _SharedArray, parent: int) -> None:
+def _begin(dataset: Dataset, preprocess: Preprocessing, shared: _SharedArray, parent: int) -> None:
     """Initialise a worker."""
     import torch
 

@@ -6,7 +6,7 @@ complete, so that an interrupted run resumes where it stopped.
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from signal import SIGINT
@@ -18,6 +18,7 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.in_memory import with_all_classes
 from mergekit_wise.datasets.subsets import Draw, companions, limited, with_pixel_limit
 from mergekit_wise.errors import Interrupted, OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation.distributed import Ranks, joined
@@ -25,10 +26,12 @@ from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
 from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
+from mergekit_wise.evaluation.own_modules import notes_on_reuse, require_transformable
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_answers, as_details, notes_on
 from mergekit_wise.evaluation.unlabelled import answers_without_labels, known_answers, notes_on_copies, open_sets
 from mergekit_wise.evaluation.variants import Variant
+from mergekit_wise.models.model import Model
 from mergekit_wise.options import EvaluationOptions
 from mergekit_wise.results import (
     Analysis,
@@ -100,11 +103,16 @@ def measure(
         raise UsageError("--balanced decides how --limit draws images, and no --limit is given. Leave one out.")
     require_outputs(options)
     notes: list[str] = []
-    with (
-        joined(options.device) as (ranks, device),
-        open_evaluator(template, options, ranks, device, notes.append) as evaluator,
-    ):
-        suite, complete, parts = _open_datasets(options, with_companions=pair is not None and pair.analyze)
+    with ExitStack() as stack:
+        ranks, device = stack.enter_context(joined(options.device))
+        # A transform of the user's is tried on an image before the model is opened.
+        opened = None if options.transform is None else _open_suite(options)
+        examples = None if opened is None else opened.datasets[0]
+        evaluator = stack.enter_context(open_evaluator(template, options, ranks, device, notes.append, examples))
+        suite = _with_all_classes(opened or _open_suite(options), evaluator.model)
+        complete, parts = _parts(suite, options, with_companions=pair is not None and pair.analyze)
+        require_transformable(parts, options)
+        notes += notes_on_reuse(options)
         without_labels = open_sets(unlabelled, suite, options, _draw(options))
         on_classes = evaluator.heads.require(parts)
         require_outside((options.per_class, options.per_sample), (*suite.datasets, *without_labels.complete))
@@ -264,10 +272,7 @@ def telling_what_is_saved(
         raise Interrupted(f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}", number) from error
 
 
-def _open_datasets(
-    options: EvaluationOptions, *, with_companions: bool
-) -> tuple[Suite, tuple[Dataset, ...], tuple[Dataset, ...]]:
-    """The suite, its complete data sets, followed by the companions of shifts if asked for, and the parts to use."""
+def _open_suite(options: EvaluationOptions) -> Suite:
     suite = open_suite(
         options.suite or "",
         options.data,
@@ -276,11 +281,27 @@ def _open_datasets(
         classnames=options.classnames,
         templates=options.templates,
     )
-    suite = with_pixel_limit(suite, options.max_pixels)
+    return with_pixel_limit(suite, options.max_pixels)
+
+
+def _with_all_classes(suite: Suite, model: Model) -> Suite:
+    """The suite with as many classes as the model's own head has, where labels have no names."""
+    if not model.has_own_head or model.classes is None:
+        return suite
+    reference = None if suite.reference is None else with_all_classes(suite.reference, model.classes)
+    return replace(
+        suite, reference=reference, shifts=tuple(with_all_classes(each, model.classes) for each in suite.shifts)
+    )
+
+
+def _parts(
+    suite: Suite, options: EvaluationOptions, *, with_companions: bool
+) -> tuple[tuple[Dataset, ...], tuple[Dataset, ...]]:
+    """The suite's complete data sets, followed by the companions of shifts if asked for, and the parts to use."""
     complete = (*suite.datasets, *(companions(suite) if with_companions else ()))
     if options.limit is None:
-        return suite, complete, complete
-    return suite, complete, tuple(limited(each, options.limit, options.seed, _draw(options)) for each in complete)
+        return complete, complete
+    return complete, tuple(limited(each, options.limit, options.seed, _draw(options)) for each in complete)
 
 
 def _draw(options: EvaluationOptions) -> Draw:
@@ -421,7 +442,7 @@ def _pair(evaluator: Evaluator, variants: Sequence[Variant]) -> str:
 
 def _versions(versions: Mapping[str, str], dataset: Dataset) -> dict[str, str]:
     """The versions that a number depends on: that of random numbers only where images are made of them."""
-    generated = dataset.size is None or dataset.corrupt is not None
+    generated = (dataset.size is None and dataset.content is None) or dataset.corrupt is not None
     return {name: version for name, version in versions.items() if generated or name != GENERATING}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from mergekit_wise.errors import CheckpointError, WiseError
 from mergekit_wise.merging import Rules, read_naming, read_rules
 from mergekit_wise.merging.naming import KEYS
-from mergekit_wise.option_types import Declared, Options, Sources, declared_options
+from mergekit_wise.option_types import Declared, ModelInMemory, Options, Sources, declared_options
 from mergekit_wise.options import RULES, MergeOptions, SweepOptions
 from mergekit_wise.results.choices import MAX_LINE
 from mergekit_wise.results.measurement import as_text
@@ -37,9 +37,26 @@ def merge_options(options: SweepOptions, rules: Rules, output: str | Path | None
 
 
 def merge_command(options: MergeOptions) -> str:
-    """The line of ``wise merge`` with these options, to copy into a shell."""
+    """The line of ``wise merge`` with these options, to copy into a shell; of Python for models in memory."""
     unneeded = {*_UNNEEDED, *(() if options.recalibrate else _FOR_IMAGES)}
+    if any(isinstance(source, ModelInMemory) for source in (options.zeroshot, options.finetuned)):
+        return _call(options, unneeded)
     return command_line("merge", options, without=unneeded, always=("alpha",))
+
+
+def _call(options: MergeOptions, unneeded: Collection[str]) -> str:
+    """The call of `merge`, where models in memory are called as the arguments are."""
+    sources = [
+        name if isinstance(source := getattr(options, name), ModelInMemory) else repr(str(source))
+        for name in ("zeroshot", "finetuned")
+    ]
+    given = [
+        f"{name}={value!r}"
+        for name, option in _declared(options).items()
+        if not option.option.is_argument and name not in {*unneeded, "output"}
+        if (value := getattr(options, name)) not in (option.default, _AS_FIRST.get(name), ()) or name == "alpha"
+    ]
+    return f"mergekit_wise.merge({', '.join((*sources, *given))})"
 
 
 def recorded_command(origin: Mapping[str, Any], output: str) -> str:

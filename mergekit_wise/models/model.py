@@ -17,6 +17,7 @@ from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.datasets.class_names import prompt_names
 from mergekit_wise.errors import ModelError
 from mergekit_wise.merging.torch_backend import as_tensor
+from mergekit_wise.models.called_module import CalledModule
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.timm_classifier import TimmClassifier
@@ -42,9 +43,10 @@ class Model:
         class_names: the names of the own head's classes; None if its file does not declare them.
         create_tokenizer: creates the tokenizer; None without a text tower.
         notes: how a head from a file was read.
+        holds_weights: whether the weights to evaluate are in the module already, which must not be changed.
     """
 
-    module: Classifier | TimmClassifier
+    module: Classifier | TimmClassifier | CalledModule
     preprocess: Mapping[str, Any]
     architecture: str
     config: Mapping[str, Any]
@@ -53,6 +55,7 @@ class Model:
     create_tokenizer: Callable[[], Tokenizer] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    holds_weights: bool = False
 
     @property
     def names(self) -> dict[str, str]:
@@ -73,6 +76,8 @@ class Model:
     def head_names(self) -> frozenset[str]:
         """The module's names of the tensors of its last layer, if that is a linear layer."""
         module = self.module
+        if isinstance(module, CalledModule):
+            return frozenset()
         last = module.classification_head if isinstance(module, Classifier) else module.model.get_classifier()
         inside = {id(parameter) for parameter in last.parameters()} if isinstance(last, nn.Linear) else set()
         return frozenset(name for name, parameter in module.named_parameters() if id(parameter) in inside)
@@ -101,7 +106,8 @@ class Model:
         Each has its dtype's storage, flattened or not, or is a tensor, of any dtype; the copy is exact if the module's
         dtype is as wide. Names that are not among `names` are ignored.
         """
-        fill(self.module, self.destinations, tensors)
+        if not self.holds_weights:
+            fill(self.module, self.destinations, tensors)
 
     def use_head(self, weight: Tensor) -> None:
         """Install a zero-shot head, float [C, D]. Raises ModelError if the model is a classifier of timm's."""

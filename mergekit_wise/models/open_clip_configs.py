@@ -86,14 +86,14 @@ def require_config(name: str) -> dict[str, Any]:
 
 def compute_the_same(names: Sequence[str], *, with_text: bool) -> bool:
     """Whether configurations of one shape compute the same; ``with_text``: in their text towers, too."""
-    return len({_computation(configs()[name], with_text) for name in names}) <= 1
+    return len({computation(configs()[name], with_text) for name in names}) <= 1
 
 
 def name_of(model_cfg: Config) -> str | None:
     """open_clip's name of a configuration that computes what this one does; None if it has none."""
     with_text = bool(model_cfg.get("text_cfg"))
-    wanted = _computation(model_cfg, with_text)
-    found = (name for name, cfg in configs().items() if _computation(cfg, with_text) == wanted)
+    wanted = computation(model_cfg, with_text)
+    found = (name for name, cfg in configs().items() if computation(cfg, with_text) == wanted)
     return min(found, key=lambda name: (len(name), name), default=None)
 
 
@@ -161,7 +161,7 @@ def _preprocess(entry: Config) -> dict[str, Any]:
     return {key: entry[key] for key in ("mean", "std", "interpolation", "resize_mode")}
 
 
-def _computation(cfg: Config, with_text: bool) -> str:
+def computation(cfg: Config, with_text: bool) -> str:
     """A text that is equal for all configurations that compute the same."""
     vision, quick = _settings(cfg["vision_cfg"], VISION_DEFAULTS), bool(cfg.get("quick_gelu"))
     if vision.get("timm_model_name"):  # its activations are timm's

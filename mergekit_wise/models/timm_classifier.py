@@ -1,6 +1,8 @@
 """timm's image classifiers, which have their own head and no text tower. Knows nothing of CLIP."""
 
+import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import timm
@@ -13,6 +15,7 @@ from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import TIMM
 from mergekit_wise.models.bounds import require_plausible
 from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.structure import Structure, structure_of
 from mergekit_wise.models.towers import uninitialized
 from mergekit_wise.options import MAX_IMAGE
 
@@ -105,6 +108,20 @@ def build_timm(
     destinations = {tensor: Destination(f"model.{tensor}") for tensor in checkpoint.tensors}
     preprocess, remark = _data_config(model, name, settings)
     return TimmClassifier(model), preprocess, destinations, remark
+
+
+@cache
+def _structure(name: str, settings: str, classes: int) -> Structure:
+    with torch.device("meta"):
+        model = _create(name, json.loads(settings))
+        if classes != model.num_classes:
+            model.reset_classifier(classes)
+    return structure_of(model)
+
+
+def structure_of_timm(name: str, settings: Mapping[str, Any], classes: int) -> Structure:
+    """The parts of timm's model with so many classes; nothing of its size is allocated. Raises ModelError."""
+    return _structure(name, json.dumps(dict(settings)), classes)
 
 
 def recorded_settings(module: TimmClassifier) -> dict[str, Any]:

@@ -88,6 +88,25 @@ class Preprocess:
         return preprocess
 
     @property
+    def dtype(self) -> type[np.uint8]:
+        """Of the values that `pixels` gives."""
+        return np.uint8
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the model's images."""
+        return (3, *self.size)
+
+    @property
+    def action(self) -> str:
+        """What is done to images, for messages."""
+        return "resized"
+
+    def takes_as_stored(self, image: Image.Image) -> bool:
+        """Whether an image that is stored cropped has the size of the model's, so that it stays as it is."""
+        return image.size == self.size[::-1]
+
+    @property
     def resized(self) -> tuple[int, int]:
         """Height and width that images are resized to, before they are cropped to `size`."""
         return self.resize or (floor(self.size[0] / self.crop_pct), floor(self.size[1] / self.crop_pct))

@@ -26,6 +26,7 @@ from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, TOWER, read_names
 from mergekit_wise.models.opening import has_text_tower, open_model
+from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.models.zero_shot_head import encode_texts
 from mergekit_wise.options import FinetuneOptions
@@ -272,6 +273,7 @@ def head_of(model: Model) -> nn.Linear:
     if isinstance(module, Classifier):
         head = module.classification_head
     else:
+        assert isinstance(module, TimmClassifier)
         noise = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
         head = module.linear_head(noise.to(next(module.parameters()).device))
     if head is None:
