@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.recipe import RecipeReport, recipe
     from mergekit_wise.api.report import ReportFiles, write_report
     from mergekit_wise.api.rules import RuleResult, RulesReport, rules
-    from mergekit_wise.api.soup import soup
+    from mergekit_wise.api.soup import SoupReport, soup
     from mergekit_wise.api.state_dict import StateDict
     from mergekit_wise.api.suites import SuitesReport, suites
     from mergekit_wise.api.sweep import sweep
@@ -95,6 +95,7 @@ __all__ = [
     "ResultsError",
     "RuleResult",
     "RulesReport",
+    "SoupReport",
     "StateDict",
     "Stopped",
     "SuiteError",
@@ -134,7 +135,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "api.soup": ("soup",),
+    "api.soup": ("soup", "SoupReport"),
     "api.fisher": ("fisher", "FisherReport"),
     "api.push": ("push", "PushReport"),
     "api.card": ("card", "CardReport"),

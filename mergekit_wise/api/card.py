@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from mergekit_wise.api.fetch_data import OWNER, REPOSITORIES
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing, require_output, write_atomically
 from mergekit_wise.checkpoint.folder import weights_folder_in, weights_in
 from mergekit_wise.datasets.catalog import ENTRIES
@@ -24,6 +26,7 @@ from mergekit_wise.report.card_results import CardResults, results_of, without_f
 from mergekit_wise.report.figures import draw_marked
 from mergekit_wise.report.model_card import CardFacts, is_unedited, render_card, unmeasured_sentence
 from mergekit_wise.results import read_results
+from mergekit_wise.wording import plural
 
 CARD = "README.md"
 PLOT = "card-sweep.png"
@@ -36,8 +39,8 @@ _LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _BLOCK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class CardReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class CardReport(ResultObject):
     """What `card` wrote.
 
     Attributes:
@@ -51,6 +54,12 @@ class CardReport:
     plot: Path | None
     datasets: int
     notes: tuple[str, ...]
+
+    def _summary(self) -> str:
+        return f"{self.output.name}, results on {plural(self.datasets, 'data set')}"
+
+    def _entry(self) -> Mapping[str, Any]:
+        return {"output": self.output, "plot": self.plot, "datasets": self.datasets}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,14 @@
 """Compute the Fisher information of a model, with which `merge` and `sweep` weight its parameters."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__, launcher
 from mergekit_wise.api.calibrate import dataset_of
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.api.state_dict import StateDict
 from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, require_output, write_checkpoint
 from mergekit_wise.checkpoint.formats import planner_of
@@ -28,8 +30,8 @@ RECORD = "mergekit_wise_fisher"
 """The metadata entry that says, as JSON, how a file of Fisher information was made."""
 
 
-@dataclass(frozen=True, slots=True)
-class FisherReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class FisherReport(ResultObject):
     """What `fisher` wrote.
 
     Attributes:
@@ -47,6 +49,13 @@ class FisherReport:
     tensors: int
     elements: int
     notes: tuple[str, ...]
+
+    def _summary(self) -> str:
+        return f"{self.output.name}, {self.kind}, {plural(self.images, 'image')} of {self.dataset}"
+
+    def _entry(self) -> Mapping[str, Any]:
+        names = ("output", "kind", "dataset", "images", "tensors", "elements")
+        return {name: getattr(self, name) for name in names}
 
 
 @takes(FisherOptions)

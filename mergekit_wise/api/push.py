@@ -1,12 +1,14 @@
 """Upload a model, its card and the report of its evaluation to the Hugging Face hub, in one commit."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mergekit_wise.api.card import CARD, Card, local_path, make_card, require_repository, weight_files
 from mergekit_wise.api.hub_upload import HubFile, Target, upload
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.checkpoint.folder import SHARD
 from mergekit_wise.checkpoint.side_files import side_files
@@ -20,9 +22,10 @@ from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.model_card import is_unedited
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.table import Table
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import read_results
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import listed, plural
 
 PAGE = "report.html"
 
@@ -30,8 +33,8 @@ _SAFETENSORS = ".safetensors"
 _OWN = (CARD, PAGE)
 
 
-@dataclass(frozen=True, slots=True)
-class PushReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class PushReport(ResultObject):
     """What `push` uploaded, or would upload.
 
     Attributes:
@@ -47,6 +50,21 @@ class PushReport:
     files: tuple[HubFile, ...]
     commit: str | None
     notes: tuple[str, ...]
+
+    def _summary(self) -> str:
+        what = f"{plural(len(self.files), 'file')}"
+        return f"{what} to {self.repository}" if self.commit else f"{what} would go to {self.repository}"
+
+    def _entry(self) -> Mapping[str, Any]:
+        files = {file.name: file.size for file in self.files}
+        return {"repository": self.repository, "url": self.url, "files": files, "commit": self.commit}
+
+    def _rows(self) -> list[Mapping[str, Any]]:
+        return [{"file": file.name, "bytes": file.size, "from": file.origin} for file in self.files]
+
+    def _tables(self) -> Sequence[Table]:
+        rows = [(file.name, f"{file.size:,}", file.origin) for file in self.files]
+        return [Table.of_texts(("File", "Bytes", "From"), rows)]
 
 
 @takes(PushOptions)

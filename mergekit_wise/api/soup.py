@@ -1,19 +1,24 @@
 """The soup of several fine-tunings of one model: their mean, the mean of the best of them, or Model Stock."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mergekit_wise import launcher
-from mergekit_wise.api.merge import MergeReport, merge
+from mergekit_wise.api.merge import merge
+from mergekit_wise.api.merge_report import MergeReport
+from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import require_folder
 from mergekit_wise.errors import UsageError
 from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.option_types import SoupSource, run, takes
 from mergekit_wise.options import MergeOptions, SoupOptions
+from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
     from mergekit_wise.api.greedy_soup import Ingredient
+    from mergekit_wise.report.table import Table
 
 MEASURING = (
     *("select_on", "classnames", "templates", "limit", "balanced", "head", "head_features", "head_rows"),
@@ -22,8 +27,8 @@ MEASURING = (
 """Options that have a meaning for greedy alone."""
 
 
-@dataclass(frozen=True, slots=True)
-class SoupReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class SoupReport(ResultObject):
     """What `soup` did.
 
     Attributes:
@@ -44,6 +49,46 @@ class SoupReport:
     def notes(self) -> tuple[str, ...]:
         """What was changed, left out or decided on the way, one sentence each."""
         return self.merged.notes
+
+    def _summary(self) -> str:
+        return f"{self.output.name}, {self.how} soup of {plural(len(self.members), 'member')}"
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The names of all that were given."""
+        if self.ingredients:
+            return tuple(each.name for each in self.ingredients)
+        return self.geometry.names if self.geometry is not None else ()
+
+    def _entry(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = {"output": self.output, "how": self.how}
+        if self.geometry is not None:
+            found["geometry"] = self.geometry
+        if self.ingredients:
+            found["members"] = self._rows()
+        return found
+
+    def _rows(self) -> list[Mapping[str, Any]]:
+        return [
+            {"name": each.name, "alone": each.record.value, "soup": each.soup.value, "added": each.added}
+            for each in self.ingredients
+        ]
+
+    def tables(self) -> "Sequence[Table]":
+        """How the members lie, and what greedy tried; each with a title."""
+        from mergekit_wise.report.soup_tables import GEOMETRY_TITLE, geometry_table, greedy_table
+
+        found = []
+        if self.geometry is not None:
+            found.append(replace(geometry_table(self.geometry), title=GEOMETRY_TITLE))
+        if self.ingredients:
+            record = self.ingredients[0].record
+            tried = [(each.name, each.record, each.soup, each.added) for each in self.ingredients]
+            title = f"Greedy soup on {record.title} ({record.total:,} images; %)"
+            found.append(replace(greedy_table(tried), title=title))
+        return found
+
+    _tables = tables
 
 
 @takes(SoupOptions)

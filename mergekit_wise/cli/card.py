@@ -17,8 +17,7 @@ def card(options: "CardOptions", json: bool) -> None:
     report = perform(card, options)
     notes(report.notes)
     if json:
-        plot = None if report.plot is None else str(report.plot)
-        show_json({"output": str(report.output), "plot": plot, "datasets": report.datasets})
+        show_json(report.to_dict())
         return
     measured = f"results on {plural(report.datasets, 'data set')}" if report.datasets else "no results"
     plot = "" if report.plot is None else f" and {report.plot}"

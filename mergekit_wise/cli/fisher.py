@@ -16,8 +16,7 @@ def fisher(options: "FisherOptions", json: bool) -> None:
     report = perform(fisher, options)
     notes(report.notes)
     if json:
-        counts = {"images": report.images, "tensors": report.tensors, "elements": report.elements}
-        show_json({"output": str(report.output), "kind": report.kind, "dataset": report.dataset, **counts})
+        show_json(report.to_dict())
         return
     text = (
         f"Wrote {report.output}: {report.kind} Fisher information of {plural(report.tensors, 'tensor')} "

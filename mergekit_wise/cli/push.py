@@ -18,8 +18,7 @@ def push(options: "PushOptions", json: bool) -> None:
     report = perform(push, options)
     notes(report.notes)
     if json:
-        files = {file.name: file.size for file in report.files}
-        show_json({"repository": report.repository, "url": report.url, "files": files, "commit": report.commit})
+        show_json(report.to_dict())
         return
     total = f"{plural(len(report.files), 'file')}, {in_bytes(sum(file.size for file in report.files))}"
     if report.commit is None:

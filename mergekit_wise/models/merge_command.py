@@ -39,24 +39,25 @@ def merge_options(options: SweepOptions, rules: Rules, output: str | Path | None
 def merge_command(options: MergeOptions) -> str:
     """The line of ``wise merge`` with these options, to copy into a shell; of Python for models in memory."""
     unneeded = {*_UNNEEDED, *(() if options.recalibrate else _FOR_IMAGES)}
-    if any(isinstance(source, ModelInMemory) for source in (options.zeroshot, options.finetuned)):
+    if any(isinstance(source, ModelInMemory) for source in (options.zeroshot, options.finetuned, *options.soup)):
         return _call(options, unneeded)
     return command_line("merge", options, without=unneeded, always=("alpha",))
 
 
 def _call(options: MergeOptions, unneeded: Collection[str]) -> str:
     """The call of `merge`, where models in memory are called as the arguments are."""
+    names = ("zeroshot",) if options.soup else ("zeroshot", "finetuned")
     sources = [
-        name if isinstance(source := getattr(options, name), ModelInMemory) else repr(str(source))
-        for name in ("zeroshot", "finetuned")
+        name if isinstance(source := getattr(options, name), ModelInMemory) else repr(str(source)) for name in names
     ]
     given = [
         f"{name}={value!r}"
         for name, option in _declared(options).items()
-        if not option.option.is_argument and name not in {*unneeded, "output"}
+        if not option.option.is_argument and name not in {*unneeded, "output", "soup"}
         if (value := getattr(options, name)) not in (option.default, _AS_FIRST.get(name), ()) or name == "alpha"
     ]
-    return f"mergekit_wise.merge({', '.join((*sources, *given))})"
+    members = ["soup=soup"] if options.soup else []
+    return f"mergekit_wise.merge({', '.join((*sources, *members, *given))})"
 
 
 def recorded_command(origin: Mapping[str, Any], output: str) -> str:

@@ -7,6 +7,8 @@ from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.report.table import Table, percent
 from mergekit_wise.results import Record
 
+GEOMETRY_TITLE = "Members: relative change ||ft - zs|| / ||zs||, and angles between their updates in degrees"
+
 NUMBERED = 8
 """Members beyond which the table has the smallest and the largest angle of each in place of all."""
 
