@@ -19,8 +19,6 @@ from mergekit_wise.results.measurement import as_text
 _AS_FIRST = {"like": "zs"}
 """Values that mean the same as none."""
 
-_SOUP, _HOW = "soup", "how"
-"""The options that name the members of a soup, and how they are averaged."""
 
 _FOR_IMAGES = ("data", "max_bad", "max_pixels", "device")
 """Options that change a merged file only by the images of --recalibrate."""
@@ -67,38 +65,36 @@ def recorded_command(origin: Mapping[str, Any], output: str) -> str:
 
     Raises CheckpointError if the provenance cannot be understood.
     """
-    words = shlex.split(merge_command(_recorded_merge(origin, output)))
-    members = _soup(origin)
-    if members:
-        at, how = words.index(members), _entry(origin, "finetuned").get("how")
-        words[at : at + 1] = [f"--{_SOUP}", members, *([f"--{_HOW}", "stock"] if how == "stock" else [])]
-    return shlex.join(words)
+    return merge_command(_recorded_merge(origin, output))
 
 
 def verify_command(origin: Mapping[str, Any], merged: str) -> str:
     """The line of ``wise verify`` for a merged file, with the names of files that its provenance holds."""
     made = _recorded_merge(origin, merged)
-    sources = ["--zeroshot", str(made.zeroshot), f"--{_SOUP}" if _soup(origin) else "--finetuned", str(made.finetuned)]
+    members = ["--soup", ",".join(map(str, made.soup))]
+    sources = ["--zeroshot", str(made.zeroshot), *(members if made.soup else ["--finetuned", str(made.finetuned)])]
     base = ["--base", str(made.base)] if made.base is not None else []
     fisher = ["--fisher", *map(str, made.fisher)] if made.fisher is not None else []
     return shlex.join(["wise", "verify", merged, *sources, *base, *fisher])
 
 
 def _recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
-    """The options of that merge; of a soup the fine-tuned one is its members with commas between."""
+    """The options of that merge."""
     rules, naming = read_rules(origin), read_naming(origin)
     alphas = (rules.alpha, *(alpha for _, alpha in rules.alpha_for), *(rules.depth or ()))
-    zeroshot, finetuned = (_name(origin, side) for side in ("zeroshot", "finetuned"))
-    finetuned = _soup(origin) or finetuned
+    zeroshot, members = _name(origin, "zeroshot"), _members(origin)
+    finetuned = None if members else _name(origin, "finetuned")
     fisher = _entry(origin, "fisher")
     recalibrated = _entry(origin, "recalibrated")
     try:
         return MergeOptions(
             zeroshot,
             finetuned,
-            f"merged-{output}" if output in (zeroshot, finetuned) else output,
+            f"merged-{output}" if output in (zeroshot, finetuned, *members) else output,
             **{
                 **_as_fields(rules),
+                "soup": members,
+                "how": "stock" if _entry(origin, "finetuned").get("how") == "stock" else "uniform",
                 "extrapolate": not all(0 <= alpha <= 1 for alpha in alphas),
                 "like": KEYS[naming.like],
                 "rename": tuple(map(str, naming.rename)),
@@ -112,13 +108,13 @@ def _recorded_merge(origin: Mapping[str, Any], output: str) -> MergeOptions:
         raise CheckpointError(f"the provenance of the file cannot be understood: {error}") from error
 
 
-def _soup(origin: Mapping[str, Any]) -> str:
-    """The names of a soup's members with commas between; empty where the fine-tuned side is one checkpoint."""
+def _members(origin: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a soup's members, in folders of their own if they are alike; none for a single checkpoint."""
     members = _entry(origin, "finetuned").get("members")
     found = [each for each in members if isinstance(each, Mapping)] if isinstance(members, list) else []
     names = [_own_name(each, f"member-{number}") for number, each in enumerate(found, 1)]
     alike = len(set(names)) < len(names)
-    return ",".join(f"member-{number}/{name}" if alike else name for number, name in enumerate(names, 1))
+    return tuple(f"member-{number}/{name}" if alike else name for number, name in enumerate(names, 1))
 
 
 def rule_text(options: MergeOptions) -> str:
