@@ -478,8 +478,9 @@ class Declared:
             raise OptionError(self.name, value, f"expected {' and '.join(text for text, _ in known)}.")
         if known and not isfinite(converted):
             raise OptionError(self.name, value, "expected a finite number.")
-        if self.option.choices and converted not in self.option.choices:
-            raise OptionError(self.name, value, f"expected one of {', '.join(self.option.choices)}.")
+        for one in converted if isinstance(converted, tuple) else (converted,):
+            if self.option.choices and one not in self.option.choices:
+                raise OptionError(self.name, one, f"expected one of {', '.join(self.option.choices)}.")
         return converted
 
 

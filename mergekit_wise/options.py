@@ -27,7 +27,6 @@ from mergekit_wise.option_types import (
     OptionalPath,
     OptionalSuite,
     OptionalWeights,
-    OptionError,
     Options,
     Pair,
     Paths,
@@ -752,8 +751,8 @@ class FinetuneOptions(Options):
         Option(
             "Also write the log for TensorBoard, into a folder next to the output, or to Weights & Biases. May be "
             "repeated.",
-            metavar="tensorboard|wandb",
             group=OUTPUT,
+            choices=TRACKERS,
         ),
     ] = EMPTY
     cache: Annotated[
@@ -808,9 +807,6 @@ class FinetuneOptions(Options):
                     f"--{name.replace('_', '-')} is an option of the first stage of --lp-ft. Add --lp-ft, or leave it "
                     "out."
                 )
-        for tracker in self.track:
-            if tracker not in TRACKERS:
-                raise OptionError("track", tracker, f"expected one of {', '.join(TRACKERS)}.")
         if self.new_head and self.head is not None:
             raise UsageError("--new-head and --head both choose the head to start from. Leave one of the two out.")
         if self.objective == "contrastive" and (self.new_head or self.head is not None):

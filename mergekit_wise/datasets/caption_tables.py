@@ -60,5 +60,5 @@ def open_caption_table(path: Path, part: str = "test") -> CaptionedImages:
 def _not_downloaded(path: Path, where: str) -> SuiteError:
     return SuiteError(
         f"{path}: {where} holds addresses of images, which are not downloaded here. Download them first, for example "
-        f"with img2dataset --url_list {path} --output_format webdataset, and give the folder of tars."
+        "with img2dataset in the format webdataset, and give the folder of tars."
     )

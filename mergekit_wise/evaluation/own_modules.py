@@ -35,12 +35,12 @@ def prepared(options: O) -> O:
         for name in _OF_WEIGHTS:
             if getattr(options, name) is not None:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} has no effect on a module that is called itself, which --transform "
+                    f"--{name.replace('_', '-')} has no effect on a module that is called itself, which `transform` "
                     "asks for. Leave one of the two out."
                 )
     if isinstance(options, SweepOptions) and options.recalibrate is not None:
         raise UsageError(
-            "--recalibrate estimates statistics with the preprocessing that a model declares, not with --transform. "
+            "--recalibrate estimates statistics with the preprocessing that a model declares, not with `transform`. "
             "Leave one of the two out."
         )
     return options
@@ -80,12 +80,12 @@ def require_transformable(datasets: tuple[Dataset, ...], options: ModelOptions) 
             raise SuiteError(
                 f"{dataset.title}: gives float tensors, which a transform has made already. Give the data set without "
                 "its transform, so that images are preprocessed as the model declares; or, if the tensors are what the "
-                "model takes, --transform torch.nn.Identity()."
+                "model takes, transform=torch.nn.Identity()."
             )
         if dataset.corrupt is not None and options.transform is not None:
             raise SuiteError(
                 f"{dataset.title}: its corruptions are applied to images as a model's declared preprocessing makes "
-                "them, not to what --transform makes. Leave one of the two out."
+                "them, not to what `transform` makes. Leave one of the two out."
             )
 
 
@@ -93,7 +93,7 @@ def require_size(transform: OwnTransform, size: tuple[int, int], template: Check
     """Raise ModelError if a transform makes images of another shape than a model of known architecture takes."""
     if transform.shape != (3, *size):
         raise ModelError(
-            f"{template.path}: takes images of shape [3, {size[0]}, {size[1]}], and --transform makes "
+            f"{template.path}: takes images of shape [3, {size[0]}, {size[1]}], and `transform` makes "
             f"{list(transform.shape)}."
         )
 

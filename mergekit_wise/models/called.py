@@ -105,7 +105,7 @@ def _count_of_logits(module: nn.Module, shape: tuple[int, ...], source: str) -> 
     except (RuntimeError, TypeError, ValueError, NotImplementedError, AssertionError) as error:
         raise ModelError(
             f"{source}: {kind} cannot be called with images of shape [B, {', '.join(map(str, shape))}], which is what "
-            f"--transform makes: {_first_line(error)}"
+            f"`transform` makes: {_first_line(error)}"
         ) from error
 
 

@@ -85,7 +85,7 @@ def declared_by(module: "nn.Module") -> Declared:
     return Declared(
         "",
         problem=f"is a module of its own class ({kind.__module__}.{kind.__qualname__}), whose forward pass its weights "
-        "do not show. Give --transform, a function PIL image -> float tensor [C, H, W], and the module is called "
+        "do not show. Give `transform`, a function PIL image -> float tensor [C, H, W], and the module is called "
         "itself; or name an architecture that computes the same with --model",
     )
 
@@ -127,7 +127,7 @@ def _changed(module: "nn.Module") -> str:
 
 
 _CALLED = (
-    "If it gives logits, give --transform, and the module is called itself; to have it computed as a model that is "
+    "If it gives logits, give `transform`, and the module is called itself; to have it computed as a model that is "
     "known, name that with --model"
 )
 

@@ -48,7 +48,7 @@ class OwnTransform:
             return function
         if not callable(function) or isinstance(function, type):
             what = f"the class {function.__name__}" if isinstance(function, type) else f"a {type(function).__name__}"
-            raise ModelError(f"--transform: expected a function of an image, found {what}.")
+            raise ModelError(f"`transform`: expected a function of an image, found {what}.")
         text = _described(function)
         if text is None:
             name = getattr(function, "__qualname__", None) or type(function).__qualname__
@@ -88,7 +88,7 @@ class OwnTransform:
         found = self._tensor(image)
         if self.shape and tuple(found.shape) != self.shape:
             raise ModelError(
-                f"--transform gives tensors of different shapes, {list(self.shape)} and {list(found.shape)}. Let it "
+                f"`transform` gives tensors of different shapes, {list(self.shape)} and {list(found.shape)}. Let it "
                 "resize and crop images to one size."
             )
         return found.float()
@@ -108,7 +108,7 @@ class OwnTransform:
             if isinstance(found, Tensor):
                 what = f"a tensor of {str(found.dtype).removeprefix('torch.')} and shape {list(found.shape)}"
             raise ModelError(
-                f"--transform: expected a float tensor [C, H, W] for each image, found {what}. The last steps are "
+                f"`transform`: expected a float tensor [C, H, W] for each image, found {what}. The last steps are "
                 "usually torchvision's ToTensor() and Normalize(mean, std)."
             )
         return found.detach().cpu().as_subclass(Tensor)

@@ -111,7 +111,8 @@ def required(options, but=None, beside=None):
     """Values without which a command cannot run, except for one, and for what that or another one stands in for."""
     replaced = {option.option.replaces for option in options.values()}
     left_out = {but, *(options[name].option.replaces for name in (but, beside) if name)}
-    return {
+    needed = {"lp_ft": True} if {but, beside} & {"lp_epochs", "lp_lr"} else {}
+    return needed | {
         name: placeholder(option)
         for name, option in options.items()
         if (option.is_required or name in replaced) and name not in left_out
