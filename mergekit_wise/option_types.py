@@ -313,7 +313,7 @@ else:
     AlternativeWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
     Sources = Kind(
         _models,
-        "checkpoints: texts with commas between, or a list of paths, names, modules and state dicts",
+        "checkpoints: texts with commas between, or a list of texts, paths, modules and state dicts",
         f"{_WEIGHTS} | Sequence[{_WEIGHTS}]",
         several=True,
     )
