@@ -326,7 +326,7 @@ else:
     OptionalData = Kind(Data.convert, Data.expected, f"{Data.hint} | None")
     OptionalSuite = Kind(
         _data,
-        "a name or a list of names, or data sets with a length and an index",
+        "a name or several names, or data sets with a length and an index",
         f"str | Sequence[str] | {_DATA} | Mapping[str, {_DATA}] | None",
         several=True,
     )

@@ -112,8 +112,8 @@ SOUPS = ("uniform", "stock")
 How = Annotated[
     str,
     Option(
-        "Kind of average for --soup: the mean (uniform), or Model Stock, which moves each tensor from the zero-shot model "
-        "towards the mean by the angles between the members (stock).",
+        "Kind of average for --soup: the mean (uniform), or Model Stock, which moves each tensor from the zero-shot "
+        "model towards the mean by the angles between the members (stock).",
         group=RULES,
         choices=SOUPS,
     ),
