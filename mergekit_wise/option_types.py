@@ -313,7 +313,7 @@ else:
     AlternativeWeights = Kind(_model, _MODEL, f"{_WEIGHTS} | None")
     Sources = Kind(
         _models,
-        "checkpoints: texts with commas between, or a list of paths, names, modules and state dicts",
+        "checkpoints: texts with commas between, or a list of texts, paths, modules and state dicts",
         f"{_WEIGHTS} | Sequence[{_WEIGHTS}]",
         several=True,
     )
@@ -326,7 +326,7 @@ else:
     OptionalData = Kind(Data.convert, Data.expected, f"{Data.hint} | None")
     OptionalSuite = Kind(
         _data,
-        "a name or a list of names, or data sets with a length and an index",
+        "a name or several names, or data sets with a length and an index",
         f"str | Sequence[str] | {_DATA} | Mapping[str, {_DATA}] | None",
         several=True,
     )

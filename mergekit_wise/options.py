@@ -97,8 +97,8 @@ FinetunedOrSoup = Annotated[
 SoupMembers = Annotated[
     Sources,
     Option(
-        "In place of FINETUNED: the soup of several checkpoints, all fine-tuned from the zero-shot model. Names with "
-        "commas between; may be repeated.",
+        "Use the average of several checkpoints, all fine-tuned from the zero-shot model, in place of FINETUNED. "
+        "Separated by commas; may be repeated.",
         metavar="FT1,FT2",
         group=RULES,
         path="input",
@@ -111,14 +111,15 @@ SOUPS = ("uniform", "stock")
 How = Annotated[
     str,
     Option(
-        "Kind of average for --soup: the mean, or Model Stock, which finds a share of the mean for each tensor.",
+        "Kind of average for --soup: the mean (uniform), or Model Stock, which moves each tensor from the zero-shot "
+        "model towards the mean by the angles between the members (stock).",
         group=RULES,
         choices=SOUPS,
     ),
 ]
 AllowOtherStarts = Annotated[
     bool,
-    Option("Make a soup of checkpoints that do not look fine-tuned from the zero-shot model.", group=RULES),
+    Option("Also average checkpoints that do not look fine-tuned from the zero-shot model.", group=RULES),
 ]
 AdapterBase = Annotated[
     OptionalWeights,
@@ -348,9 +349,9 @@ ReferenceOfTask = Annotated[
 Command = Annotated[
     str | None,
     Option(
-        "Evaluate any task: run this command line for every model, without a shell. {file} is the merged file; the "
-        'last JSON object that the command prints is its result: {"correct": 812, "total": 1000}, {"score": 0.43} or '
-        '{"items": [0.2, 1, ...]}, or several of these by the names of data sets.',
+        "Evaluate any task: run this command line for every model, without a shell. {file} is the model's file; the "
+        'last JSON object that the command prints is the result: {"correct": 812, "total": 1000}, {"score": 0.43} or '
+        '{"items": [0.2, 1, ...]}, or an object of several of these, by data set.',
         metavar="COMMAND",
         group=MEASURE,
     ),
@@ -358,9 +359,9 @@ Command = Annotated[
 Evaluator = Annotated[
     OptionalEvaluator,
     Option(
-        "Evaluate with 'retrieval:PATH,PATH...' (recall between images and their captions, of tables, COCO's JSON or "
-        "tars), with an evaluator that an installed package provides, or in Python with a function of a model's "
-        "weights: a state dict, or a module if the model is one.",
+        "Evaluate any task: 'retrieval:PATH,PATH...' (recall between images and captions, from tables, COCO's JSON or "
+        "tars), or an evaluator of an installed package. In Python also a function of the model: of its state dict, or "
+        "of a module if the model is one.",
         metavar="NAME[:ARGUMENT]",
         group=MEASURE,
     ),
@@ -368,8 +369,8 @@ Evaluator = Annotated[
 EvaluatorVersion = Annotated[
     str | None,
     Option(
-        "Any text that changes when the results of --command or --evaluator would: other data, other settings. Earlier "
-        "results with another text are not reused.",
+        "Version of --command or --evaluator: any text. Change it when their data or settings change, so that earlier "
+        "results are not reused.",
         metavar="TEXT",
         group=MEASURE,
     ),
@@ -978,8 +979,9 @@ class SoupOptions(Options):
     how: Annotated[
         str,
         Option(
-            "The mean of all (uniform), the mean of those that together do best on --select-on (greedy), or Model "
-            "Stock, which finds a share of the mean for each tensor (stock).",
+            "Kind of average: the mean of all members (uniform), the mean of those that do best together on "
+            "--select-on (greedy), or Model Stock, which moves each tensor from the zero-shot model towards the mean "
+            "by the angles between the members (stock).",
             group=RULES,
             choices=("uniform", "greedy", "stock"),
         ),
@@ -1592,7 +1594,7 @@ Published = Annotated[
 CardResultsFile = Annotated[
     OptionalPath,
     Option(
-        "Results file of 'wise sweep' or 'wise eval'. Only results of these very weights are shown.",
+        "Results file of 'wise sweep' or 'wise eval'. Only results of exactly these weights are used.",
         metavar="FILE",
         group=DATA,
         path="input",

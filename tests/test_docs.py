@@ -71,6 +71,7 @@ def folder(demo_home, tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
     (tmp_path / "flowers.txt").write_text("daisy\noxeye daisy\n")
+    monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

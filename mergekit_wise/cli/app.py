@@ -119,6 +119,7 @@ register(
     sweep,
     "wise sweep zs.safetensors ft.safetensors --alphas 0:1:0.1 --suite imagenet-shifts --data /data",
     "wise sweep zs.safetensors ft.safetensors --save 'wise-{alpha}.safetensors'",
+    "wise sweep zs.safetensors ft.safetensors --evaluator retrieval:captions.csv",
 )
 register(app, "eval", evaluate, "wise eval merged.safetensors --suite imagenet-shifts --data /data")
 register(
