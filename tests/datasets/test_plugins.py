@@ -84,6 +84,7 @@ def test_an_entry_point_gives_an_entry_a_list_or_a_function(loaded):
     [
         ("import a_module_that_does_not_exist\n", "ModuleNotFoundError"),
         ("1 / 0\n", "ZeroDivisionError"),
+        ("raise SystemExit\n", "SystemExit"),
         ("X = 3\n", "gives int"),
         ("X = [3]\n", "gives int"),
         ("def X(needed): return []\n", "TypeError"),
@@ -95,7 +96,7 @@ def test_an_entry_point_gives_an_entry_a_list_or_a_function(loaded):
         (GOOD.replace('"wild-cats"', '"a,b"') + "X = CATS\n", "names a data set 'a,b'"),
         (GOOD + "X = [CATS, CATS]\n", "two of them are called 'wild-cats'"),
     ],
-    ids=["import", "code", "number", "list of numbers", "function", "data set", "suite", "name", "twice"],
+    ids=["import", "code", "exit", "number", "list of numbers", "function", "data set", "suite", "name", "twice"],
 )
 def test_a_broken_package_is_a_sentence_with_its_name(source, reason, loaded):
     """What is wrong with a package is said with its name, and other packages' data sets are there all the same."""
@@ -133,13 +134,14 @@ def made(**changes):
     ("opened", "reason"),
     [
         (lambda root: 1 / 0, "ZeroDivisionError"),
+        (lambda root: sys.exit("no"), "SystemExit: no"),
         (lambda root: "nothing", "found str"),
         (lambda root: made(name="imagenet"), "calls itself 'imagenet'"),
         (lambda root: made(labels=np.array([0, 2])), "labels from 0 to 2"),
         (lambda root: made(labels=[0, 1]), "int64"),
         (lambda root: made(labels=np.array([], np.int64)), "int64"),
     ],
-    ids=["error", "type", "name", "range", "list", "empty"],
+    ids=["error", "exit", "type", "name", "range", "list", "empty"],
 )
 def test_a_data_set_that_is_none_is_refused(opened, reason):
     """What a package opens is checked before anything is measured on it, and the error names the package."""
