@@ -82,6 +82,11 @@ def load_plugins(taken: Collection[str], points: Iterable[EntryPoint] | None = N
     )
 
 
+def names_of_points() -> tuple[str, ...]:
+    """The names of all installed entry points, which packages are to call after their data sets; imports none."""
+    return tuple(dict.fromkeys(filter(is_name, (point.name for point in entry_points(group=GROUP)))))
+
+
 def is_name(text: str) -> bool:
     """Whether a data set of a package may be called so: a word, which no option and no path can mistake."""
     return _NAME.fullmatch(text) is not None and not text.endswith(".toml")

@@ -86,7 +86,7 @@ def foreign_code(origin: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # whatever the code of another package raises
         text = shown(str(error), 200)
         raise SuiteError(
-            f"{origin} fails with {type(error).__name__}{f': {text}' if text else ''}. The fault is in that package, or "
+            f"{origin} fails with {type(error).__name__}{f': {text}' if text else ''}. The fault is in that package or "
             "in what it was given."
         ) from error
 

@@ -46,7 +46,7 @@ def last_object(text: bytes) -> dict[str, Any] | None:
         raise ValueError(f"what was meant as the result is no JSON: {begin}; json.dumps makes JSON of a dictionary")
     if found is not None and (lost := [name for name in names if name not in found]):
         raise ValueError(
-            f"results of {listed(map(shown, lost), 5)} are in an object before the last one, which alone is read; print "
+            f"results of {listed(map(shown, lost), 5)} are in an object before the last, which alone is read; print "
             "one object with all data sets"
         )
     return found

@@ -171,8 +171,8 @@ def test_names_are_words():
 # In processes of their own, as users run them.
 
 
-def wise(site, *words, cwd):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), os.environ.get("PYTHONPATH", "")))}
+def wise(site, *words, cwd, **asked):
+    environment = {**os.environ, **asked, "PYTHONPATH": os.pathsep.join((str(site), os.environ.get("PYTHONPATH", "")))}
     environment.pop("WISE_DATA", None)
     code = "import sys; from mergekit_wise.__main__ import main; sys.argv[0] = 'wise'; main()"
     command = [sys.executable, "-c", code, *words]
@@ -199,6 +199,16 @@ def test_the_command_lists_data_sets_of_packages(site, tmp_path):
     assert len(found["notes"]) == 1
     assert "package broken-pictures" in found["notes"][0]
     assert "no licence" in found["notes"][0]
+
+
+def test_completion_and_help_import_no_package(site, tmp_path):
+    """A shell completes the names of entry points; what a package imports, prints or waits for is not its business."""
+    asked = {"_WISE_COMPLETE": "complete_bash", "COMP_WORDS": "wise eval x --suite ", "COMP_CWORD": "4"}
+    completed = wise(site, cwd=tmp_path, **asked)
+    assert {"cats", "broken-cats", "digits"} <= set(completed.stdout.split())
+    assert completed.stderr == ""
+    assert wise(site, "eval", "--help", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_broken_package_is_refused_where_it_is_asked_for(site, tmp_path):

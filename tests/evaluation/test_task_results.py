@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.printed_json import last_object
 from mergekit_wise.evaluation.own_evaluator import TaskResult
+from mergekit_wise.evaluation.printed_json import last_object
 from mergekit_wise.evaluation.task_results import MOST_ITEMS, MOST_SETS, parse_results, require_same
 
 
