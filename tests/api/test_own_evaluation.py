@@ -1,5 +1,6 @@
 """Sweeps and evaluations by an evaluator of one's own: a command, a function, a package's."""
 
+import functools
 import hashlib
 import json
 import os
@@ -224,6 +225,39 @@ def test_a_changed_evaluator_is_run_again(pair, script, changed):
     again = sweep(*pair, **options, alphas=(0, 1), results="r.jsonl")
     assert (again.added, len(log())) == (6, 4)
     assert any("changed" in note for note in again.notes) == (changed != "command")
+
+
+@pytest.mark.parametrize("how", ["closure", "array", "tensor", "default", "partial", "object", "method"])
+def test_one_function_with_other_values_is_another_evaluator(pair, tmp_path, monkeypatch, how):
+    """A lambda in a loop measures every task; the same values again are known."""
+    monkeypatch.chdir(tmp_path)
+
+    class Scorer:
+        def __init__(self, score):
+            self.score = score
+
+        def __call__(self, state):
+            return float(self.score)
+
+        def method(self, state):
+            return float(self.score)
+
+    def of(score):
+        def default(state, score=score):
+            return score
+
+        if how in ("array", "tensor"):
+            score = np.array(score) if how == "array" else torch.tensor(score, dtype=torch.bfloat16)
+        return {
+            "default": default,
+            "partial": functools.partial(lambda score, state: score, score),
+            "object": Scorer(score),
+            "method": Scorer(score).method,
+        }.get(how, lambda state: float(score))
+
+    for score, added in ((0.25, 1), (0.5, 1), (0.5, 0), (0.25, 0)):
+        found = evaluate(pair[0], evaluator=of(score), results="r.jsonl")
+        assert (found.added, found.records[0].value) == (added, score)
 
 
 def test_changed_weights_are_evaluated_again(pair, states, script):
