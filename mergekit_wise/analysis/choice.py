@@ -27,11 +27,11 @@ from mergekit_wise.wording import listed, shown
 SIGNIFICANT = 0.05
 
 WARNING = (
-    "The alpha was selected on the evaluation sets, so this accuracy is optimistic. Confirm it on other images, or "
+    "The alpha was selected on the evaluation sets, so this accuracy is optimistic. Confirm it on other data, or "
     "select alpha with --select-on DATASET."
 )
 
-UNPAIRED = "only intervals could be compared, because the answers for each image are not known"
+UNPAIRED = "only intervals could be compared, because results of single images or items are not known"
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,10 +332,12 @@ def _sets(sides: Sequence[Side], notes: list[str]) -> list[Results]:
         held = "; ".join(f"{model.path}: {listed(rows)}" for model, rows in sides[:2])
         raise ResultsError(f"No data set was measured on the same images for all models. {held}.")
     if unpaired:
+        remedy = "The same wise eval or wise sweep with --redo keeps them there."
+        if any(row.evaluator for _, rows in sides for row in rows.values()):
+            remedy = "An evaluator that gives a score for each item, and wise sweep with --redo, keep them there."
         notes.append(
             f"{listed(unpaired)}: compared by intervals as of independent images, which are wider than image by image, "
-            f"because the answers for each image are not in {listed(sorted(folders))}. The same wise eval or wise "
-            "sweep with --redo keeps them there."
+            f"because the answers for each image are not in {listed(sorted(folders))}. {remedy}"
         )
     return found
 

@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +18,8 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation.command_evaluator import CommandEvaluator
 from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
-from mergekit_wise.evaluation.named_evaluators import BUILT_IN, named_evaluator
-from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator, TaskResult
+from mergekit_wise.evaluation.named_evaluators import BUILT_IN, foreign_code, named_evaluator
+from mergekit_wise.evaluation.own_evaluator import Mixture, ModelTask, TaskEvaluator, TaskResult
 from mergekit_wise.evaluation.task_results import parse_results
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.option_types import ModelInMemory, Weights, declared_options, run
@@ -47,7 +47,7 @@ def uses_own_evaluator(options: EvaluationOptions) -> bool:
 def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvaluator:
     """The evaluator that the options name; `model` decides what a function is given.
 
-    If it is a module in memory, that is a module: of a sweep a copy, whose weights are set in place for each mixture,
+    If it is a module in memory, that is a module: of a sweep a copy for each mixture, whose weights are set in place,
     of an evaluation the module itself. Else it is a state dict. Raises UsageError for options that do not go with it.
     """
     if options.command is not None and options.evaluator is not None:
@@ -63,10 +63,12 @@ def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvalua
         found, depends = named_evaluator(found, options)
     if built_in is not None:
         return cast("TaskEvaluator", found)
-    if isinstance(found, TaskEvaluator):
-        identity = "\n".join([found.identity, depends, version])
-        return _Configured(found, identity, reference or found.reference)
-    return FunctionEvaluator.of(found, _module_of(options, model), f"{depends}\n{version}".strip(), reference)
+    if not isinstance(found, TaskEvaluator):
+        found = FunctionEvaluator.of(found, _module_of(options, model), f"{depends}\n{version}".strip(), reference)
+        return _OfPackage(found, "", reference, depends) if depends else found
+    told = f"{depends}\n{version}"
+    reference = reference or found.reference
+    return _OfPackage(found, told, reference, depends) if depends else _Configured(found, told, reference)
 
 
 def mixture_of(merged: MergeOptions, results: Path | None, template: Checkpoint, variant: Variant) -> Mixture:
@@ -85,13 +87,21 @@ def model_of(source: Weights, results: Path | None, checkpoint: Checkpoint, vari
     return Mixture(variant, checkpoint, file, partial(_state, itself), _as_it_is)
 
 
-@dataclass(frozen=True, slots=True)
-class _Configured:
-    """A `TaskEvaluator` with what the options say of it."""
+@dataclass(frozen=True)
+class _Configured(ModelTask):
+    """A `TaskEvaluator` with what the options say of it; `told` is a part of its identity."""
 
     evaluator: TaskEvaluator
-    identity: str
+    told: str
     reference: str
+
+    def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        if isinstance(self.evaluator, ModelTask):
+            self.evaluator.open(template, note)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.evaluator.identity}\n{self.told}" if self.told else self.evaluator.identity
 
     @property
     def name(self) -> str:
@@ -102,13 +112,34 @@ class _Configured:
         return self.evaluator.title
 
     def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
-        return parse_results(tuple(self.evaluator(mixture)), self.title, self.name)
+        found: Any = self.evaluator(mixture)
+        return parse_results(tuple(found) if isinstance(found, Iterator) else found, self.title, self.name)
+
+
+@dataclass(frozen=True)
+class _OfPackage(_Configured):
+    """An evaluator of another package, `origin`: its errors are sentences, and what it prints is no result."""
+
+    origin: str
+
+    def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        with foreign_code(self.origin):
+            super().open(template, note)
+
+    def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
+        with foreign_code(self.origin):
+            return super().__call__(mixture)
 
 
 def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]) -> None:
     """Raise UsageError for options that an evaluation by the option `name` does not look at, and for torchrun."""
     kind: Any = type(options)
     declared = declared_options(kind)
+    if options.transform is not None:
+        raise UsageError(
+            f"--transform preprocesses images that wise evaluates on by itself, and {name} measures in its own way. "
+            "Leave one of the two out."
+        )
     for unused in UNUSED:
         if unused in declared and unused not in uses and getattr(options, unused) not in (declared[unused].default, ()):
             raise UsageError(
@@ -126,10 +157,10 @@ def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]
         )
 
 
-def _module_of(options: EvaluationOptions, model: Weights) -> torch.nn.Module | None:
+def _module_of(options: EvaluationOptions, model: Weights) -> Callable[[], torch.nn.Module] | None:
     if not isinstance(model, ModelInMemory) or not isinstance(model.weights, torch.nn.Module):
         return None
-    return copy.deepcopy(model.weights) if isinstance(options, SweepOptions) else model.weights
+    return partial(copy.deepcopy if isinstance(options, SweepOptions) else _as_it_is, model.weights)
 
 
 def _as_it_is(module: torch.nn.Module) -> torch.nn.Module:

@@ -77,7 +77,7 @@ def sweep(options: SweepOptions) -> SweepReport:
 
     With `command` or `evaluator`, what these report is used in place of a suite, for any task: no model is built, and
     checkpoints of any architecture are swept. A command gets the file that `merge` writes, a function a state dict; or,
-    if `zeroshot` is a module, a copy of it whose weights are set in place.
+    if `zeroshot` is a module, a copy of it for each mixture, whose weights are set in place.
 
     `sweep` names other parameters of the merging rules to vary in place of alpha; two make a grid. The weights are
     those that `merge` would write, bit for bit. `suite` is required; `merge_each` writes mixtures without evaluating

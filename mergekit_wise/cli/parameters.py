@@ -179,9 +179,10 @@ def _completion(option: Declared) -> Callable[[str], list[str]] | None:
 def _values(option: Declared) -> Iterable[str]:
     if option.option.choices:
         return option.option.choices
-    from mergekit_wise.datasets.catalog import ENTRIES, SUITES
+    from mergekit_wise.datasets.catalog import BUILT_IN, SUITES
+    from mergekit_wise.datasets.plugins import names_of_points
 
-    return [*(SUITES if option.option.completes == "suites" else ()), *ENTRIES]
+    return [*(SUITES if option.option.completes == "suites" else ()), *BUILT_IN, *names_of_points()]
 
 
 def _metavar(option: Declared) -> str:

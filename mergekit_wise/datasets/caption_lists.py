@@ -34,7 +34,7 @@ def open_caption_list(path: Path, part: str = "test") -> CaptionedImages:
             pairs = _of_coco(entries, value["annotations"])
         else:
             entries, notes = _of_part(path, entries, part)
-            pairs = ((_file(entry), s["raw"]) for entry in entries for s in entry["sentences"])
+            pairs = ((_file(entry), s["raw"]) for entry in entries for s in entry["sentences"] or [{"raw": ""}])
         found = gather(_texts(pairs), path)
     except (KeyError, TypeError, ValueError) as error:
         raise SuiteError(
@@ -56,6 +56,8 @@ def _read(path: Path) -> Any:
 def _of_coco(images: Sequence[Any], annotations: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """The pairs in the order of the images, as COCO's readers have it."""
     captions: dict[Any, list[Any]] = {entry["id"]: [] for entry in images}
+    if len(captions) < len(images):
+        raise ValueError("two images have the same id")
     for annotation in annotations:
         if annotation["image_id"] not in captions:
             raise ValueError(f"a caption is of the image {annotation['image_id']!r}, which is not listed")

@@ -106,7 +106,7 @@ def _captions(shards: Shards, shard: int, fields: _Fields, key: str) -> Iterator
         raise SuiteError(f"{where}: expected captions of at most {_LONGEST:,} bytes, found {member.size:,}.")
     content = shards.read(shard, member.offset, member.size)
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
         found = text.splitlines() if member is fields.text else _of_json(text)
     except (ValueError, RecursionError) as error:
         raise SuiteError(f"{where}: expected captions in UTF-8: {error}.") from error

@@ -150,8 +150,8 @@ def gather(pairs: Iterable[tuple[str, str]], where: Path | str, most: int = MAX_
         f"left out {plural(len(names), what)}, such as {of}{shown(names[0])}"
         for what, of, names in (
             ("empty caption", "one of ", empty),
-            ("repeated caption of the same image", "one of ", twice),
-            ("image without a caption", "", without),
+            ("repeated caption", "one of ", twice),
+            ("uncaptioned image", "", without),
         )
         if names
     ]

@@ -82,6 +82,11 @@ def load_plugins(taken: Collection[str], points: Iterable[EntryPoint] | None = N
     )
 
 
+def names_of_points() -> tuple[str, ...]:
+    """The names of all installed entry points, which packages are to call after their data sets; imports none."""
+    return tuple(dict.fromkeys(filter(is_name, (point.name for point in entry_points(group=GROUP)))))
+
+
 def is_name(text: str) -> bool:
     """Whether a data set of a package may be called so: a word, which no option and no path can mistake."""
     return _NAME.fullmatch(text) is not None and not text.endswith(".toml")
@@ -99,7 +104,7 @@ def _entries_of(point: EntryPoint) -> list[Entry]:
             if callable(found):
                 found = found()
         entries = [found] if isinstance(found, Entry) else list(found) if isinstance(found, Iterable) else [found]
-    except Exception as error:  # whatever the code of another package raises
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
         raise SuiteError(f"{point.value} fails with {_described(error)}. Mend or uninstall the package.") from error
     for entry in entries:
         if not isinstance(entry, Entry):
@@ -138,10 +143,11 @@ def _watched(entry: Entry, package: str) -> Entry:
 def _found(find: Callable[[Path], Dataset | None], name: str, package: str, root: Path) -> Dataset | None:
     where = f"{name}, of the package {package}"
     try:
-        dataset = find(root)
+        with redirect_stdout(sys.stderr):
+            dataset = find(root)
     except SuiteError:
         raise
-    except Exception as error:  # whatever the code of another package raises
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
         raise SuiteError(f"{where}: opening it fails with {_described(error)}.") from error
     if dataset is None:
         return None
@@ -160,7 +166,7 @@ def _found(find: Callable[[Path], Dataset | None], name: str, package: str, root
     return dataset
 
 
-def _described(error: Exception) -> str:
+def _described(error: BaseException) -> str:
     """An error of another package in a line."""
     text = shown(str(error), 200)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -12,13 +12,12 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.evaluation.own_evaluator import Mixture, TaskResult
+from mergekit_wise.evaluation.printed_json import last_object
 from mergekit_wise.evaluation.task_results import FORM, parse_results
 from mergekit_wise.wording import shown, visible
 
@@ -33,9 +32,6 @@ LAST_LINES, LINE = 20, 300
 
 PATIENCE = 5.0
 """Seconds in which an interrupted command may end by itself."""
-
-ATTEMPTS = 100
-"""Lines that begin with a brace, from the last one on, in which the JSON object is looked for."""
 
 POLL = 0.25
 """Seconds after which the amount of output is looked at again."""
@@ -143,38 +139,6 @@ def _signal(process: "subprocess.Popen[bytes]", number: int) -> None:
             os.killpg(process.pid, number)
     except ProcessLookupError:  # it has ended
         pass
-
-
-def last_object(text: bytes) -> dict[str, Any] | None:
-    """The last JSON object of an output that begins a line; None if there is none.
-
-    It ends with its line, or with the first line after it that begins with a closing brace, as indented JSON does.
-    Raises ValueError, with the reason, for an object that no result can be in.
-    """
-    start = len(text)
-    for _ in range(ATTEMPTS):
-        start = text.rfind(b"\n{", 0, start) + 1
-        if not text.startswith(b"{", start):
-            return None
-        line, closing = text.find(b"\n", start), text.find(b"\n}", start)
-        ends = [len(text) if line < 0 else line, *([closing + 2] if closing >= 0 else [])]
-        for end in ends:
-            found = _parsed(text[start:end])
-            if found is not None:
-                return found
-        if not start:
-            return None
-    return None
-
-
-def _parsed(text: bytes) -> dict[str, Any] | None:
-    try:
-        found = parse_json(text)
-    except (JSONDecodeError, UnicodeDecodeError):
-        return None
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    return found if isinstance(found, dict) else None
 
 
 def _tail(out: IO[bytes], err: IO[bytes]) -> str:

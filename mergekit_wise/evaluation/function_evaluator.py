@@ -19,22 +19,26 @@ class FunctionEvaluator:
 
     Attributes:
         function: returns what `parse_results` takes.
-        module: whose weights are set in place and which the function gets, the same one for every mixture; None for
-            state dicts.
+        module: makes the module whose weights are set in place and which the function gets, for each mixture; None for
+            state dicts. What a function does to a module, such as training mode, is then gone with the next one.
         name: of the suite, and `title`: that of the function.
         identity: the function's qualified name, a digest of its source where that is known, and the version.
         reference: the name of the data set that is the reference; empty if none is.
     """
 
     function: Callable[[Any], Any]
-    module: torch.nn.Module | None
+    module: Callable[[], torch.nn.Module] | None
     name: str
     identity: str
     reference: str = ""
 
     @classmethod
     def of(
-        cls, function: Callable[[Any], Any], module: torch.nn.Module | None, version: str = "", reference: str = ""
+        cls,
+        function: Callable[[Any], Any],
+        module: Callable[[], torch.nn.Module] | None,
+        version: str = "",
+        reference: str = "",
     ) -> "FunctionEvaluator":
         """The evaluator that calls a function; `version` is part of its identity."""
         inner: Any = function
@@ -53,7 +57,7 @@ class FunctionEvaluator:
 
     def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
         """What the function returns, checked. Raises SuiteError, and what the function raises."""
-        argument = mixture.state_dict if self.module is None else mixture.into(self.module)
+        argument = mixture.state_dict if self.module is None else mixture.into(self.module())
         return parse_results(self.function(argument), self.title, self.name)
 
 

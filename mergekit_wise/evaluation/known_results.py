@@ -22,6 +22,8 @@ Place = tuple[int, int]
 _LABELS = ("model", "alpha", "point", "rule", "suite", "title", "role", "pair", "same_images")
 """Attributes of a record that name it; the measurement does not depend on them."""
 
+_NAMES = ("model", "alpha", "point", "rule", "suite", "dataset")
+
 
 def measures_all(options: EvaluationOptions) -> bool:
     """Whether earlier results are not reused."""
@@ -43,6 +45,7 @@ def known_records(
         # Another limit may let other images be read; where all were read, it changes nothing.
         if record.bad <= options.max_bad and (not record.bad or record.max_pixels == options.max_pixels):
             held.setdefault(record.key, {})[tuple(getattr(record, label) for label in _LABELS)] = record
+    roles = {tuple(getattr(record, name) for name in _NAMES): record.role for record in records}
     known: dict[Place, Record] = {}
     renamed: list[Record] = []
     reasons: dict[str, dict[str, int]] = {}
@@ -52,7 +55,9 @@ def known_records(
             if same := held.get(key_of(draft)):
                 same_name = same.get(tuple(labels.values()))
                 known[at, number] = same_name or replace(list(same.values())[-1], **labels)
-                renamed += [] if same_name else [known[at, number]]
+                # A report takes the latest role for that of the data set.
+                is_latest = roles.get(tuple(draft[name] for name in _NAMES)) == draft["role"]
+                renamed += [] if same_name and is_latest else [known[at, number]]
             elif reason := _reason(draft, records):
                 titles = reasons.setdefault(reason, {})
                 titles[draft["title"]] = titles.get(draft["title"], 0) + 1

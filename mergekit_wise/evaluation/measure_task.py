@@ -43,6 +43,9 @@ Place = tuple[int, str]
 
 ROLES = ("reference", "shift")
 
+NAMES = ("model", "alpha", "point", "rule", "suite", "pair")
+"""What a record is called besides its data set; a report shows the latest of each name."""
+
 
 def measure_task(
     evaluator: TaskEvaluator,
@@ -156,6 +159,7 @@ def _known(
     if options.redo or options.results is None or not options.results.is_file():
         return {}, [], []
     held = [record for record in read_records(options.results) if record.evaluator]
+    latest = {(*(getattr(record, label) for label in NAMES), record.dataset): record for record in held}
     known: dict[Place, Record] = {}
     renamed: list[Record] = []
     reasons: dict[str, None] = {}
@@ -166,11 +170,10 @@ def _known(
             reasons |= dict.fromkeys(_reason(draft, held))
             continue
         for name, record in last.items():
-            labels = {label: draft[label] for label in ("model", "alpha", "point", "rule", "suite", "pair")}
-            labels["role"] = _role(name, evaluator.reference)
-            now = replace(record, **labels)
+            labels = {label: draft[label] for label in NAMES}
+            now = replace(record, **labels, role=_role(name, evaluator.reference))
             known[number, name] = now
-            renamed += [] if now in same else [now]
+            renamed += [] if latest.get((*(draft[label] for label in NAMES), name)) == now else [now]
     return known, renamed, [f"Measured again: {reason}." for reason in reasons]
 
 

@@ -1,11 +1,13 @@
 """Evaluators that have a name: those that are built in, and those of installed packages."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import SuiteError, UsageError, WiseError
 from mergekit_wise.evaluation.own_evaluator import TaskEvaluator
 from mergekit_wise.evaluation.retrieval import NAME, USES, open_retrieval
 from mergekit_wise.options import EvaluationOptions
@@ -56,18 +58,37 @@ def named_evaluator(text: str, options: EvaluationOptions) -> tuple[Any, str]:
         )
     point = found[0]
     try:
-        make = point.load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--evaluator {shown(name)}: {_origin(point)} cannot be loaded: {error}.") from error
+        with redirect_stdout(sys.stderr):
+            make = point.load()
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
+        reason = f"{type(error).__name__}: {shown(str(error), 200)}"
+        raise UsageError(f"--evaluator {shown(name)}: {_origin(point)} cannot be loaded: {reason}.") from error
     if not callable(make):
         raise UsageError(f"--evaluator {shown(name)}: {_origin(point)} is no function that returns an evaluator.")
-    evaluator = make(argument)
+    with foreign_code(f"--evaluator {shown(name)}: {_origin(point)}"):
+        evaluator = make(argument)
     if not callable(evaluator):
         raise UsageError(
             f"--evaluator {shown(name)}: {_origin(point)} returned {type(evaluator).__name__}, which is no function. "
             "Expected a function of a model's weights, or a TaskEvaluator."
         )
     return evaluator, f"{text} {_origin(point)}"
+
+
+@contextmanager
+def foreign_code(origin: str) -> Iterator[None]:
+    """Runs code of another package: what it prints goes to stderr, and what it raises is a SuiteError with `origin`."""
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except WiseError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the code of another package raises
+        text = shown(str(error), 200)
+        raise SuiteError(
+            f"{origin} fails with {type(error).__name__}{f': {text}' if text else ''}. The fault is in that package or "
+            "in what it was given."
+        ) from error
 
 
 def _origin(point: EntryPoint) -> str:

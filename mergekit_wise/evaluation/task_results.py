@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.errors import SuiteError
@@ -150,9 +151,12 @@ def _items(given: Any, who: str) -> NDArray[np.float64]:
     """Scores of items, float64 [N]."""
     if isinstance(given, str | bytes | Mapping):
         raise SuiteError(f'{who}: "items" is {_described(given)}; expected a list of numbers.')
+    if isinstance(given, torch.Tensor):  # also on a device, with a gradient, or of a type that NumPy has not
+        given = given.detach().cpu()
+        given = given.double() if given.is_floating_point() else given
     try:
         items = np.asarray(given)
-    except (ValueError, TypeError, OverflowError, RuntimeError):  # the last by a torch tensor with a gradient
+    except (ValueError, TypeError, OverflowError, RuntimeError):
         raise SuiteError(f'{who}: "items" is no list of numbers.') from None
     if items.dtype.kind not in "biuf" or items.ndim != 1:
         what = f"of {items.ndim} dimensions" if items.ndim != 1 else "that are not all numbers"
@@ -171,9 +175,13 @@ def _values(given: Any, who: str) -> dict[str, float]:
         return {}
     if not isinstance(given, Mapping) or len(given) > MOST_VALUES:
         raise SuiteError(f'{who}: "values" is {_described(given)}; expected numbers in [0, 1] by their names.')
-    return {
-        _text(name, who, "name of a value"): _share(value, who, f"{name} in values") for name, value in given.items()
-    }
+    found: dict[str, float] = {}
+    for key, value in given.items():
+        name = _text(key, who, "name of a value")
+        if not name or name in found:
+            raise SuiteError(f'{who}: "values" has {f"{shown(name)} twice" if name else "a number without a name"}.')
+        found[name] = _share(value, who, f"{name} in values")
+    return found
 
 
 def _share(given: Any, who: str, what: str) -> float:

@@ -168,8 +168,10 @@ def _comparison(
 ) -> Comparison:
     findings = [finding for finding in reading.findings if finding.suite == suite]
     curves = _curves(rows, findings, [choice for choice in reading.choices if choice.suite == suite])
-    averaged = _shared_shifts(curve for curve in curves if not curve.label)
-    return Comparison(suite, _columns(rows, averaged), averaged, curves, baselines)
+    latest = {row.dataset: row for row in rows}
+    shared = _shared_shifts(curve for curve in curves if not curve.label)
+    averaged = tuple(name for name in shared if latest[name].role == "shift")
+    return Comparison(suite, _columns(latest.values(), averaged), averaged, curves, baselines)
 
 
 def _curves(
@@ -258,12 +260,12 @@ def _name(key: Key, keys: Sequence[Key]) -> str:
     return f"{name} [{how}]" if how else name
 
 
-def _columns(rows: Sequence[Measurement], shifts: Sequence[str]) -> tuple[Column, ...]:
-    """Reference, shifts and other data sets, each in order of appearance, then the averages."""
-    first: dict[str, Measurement] = {}
-    for row in rows:
-        first.setdefault(row.dataset, row)
-    measured = [Column(name, row.title, row.role, row.metric, {name: 1.0}) for name, row in first.items()]
+def _columns(latest: Iterable[Measurement], shifts: Sequence[str]) -> tuple[Column, ...]:
+    """Reference, shifts and other data sets, each in order of appearance, then the averages.
+
+    The latest measurement says what a data set is: a later run may have named another reference.
+    """
+    measured = [Column(row.dataset, row.title, row.role, row.metric, {row.dataset: 1.0}) for row in latest]
     measured.sort(key=lambda column: {"reference": 0, "shift": 1}.get(column.role, 2))
     references = [column for column in measured if column.role == "reference"]
     averages = []

@@ -10,7 +10,7 @@ from mergekit_wise.report.table import EMPTY, Cell, Row, Table, alpha_text, list
 from mergekit_wise.results import Measurement
 
 NAMES = {
-    "data": "images (digest)",
+    "data": "data (digest)",
     "prompts": "class names and templates (digest)",
     "missing": "data sets that were not found",
 }
@@ -58,7 +58,8 @@ def dataset_table(comparison: Comparison, curve: Curve) -> Table:
             Cell(f"{seconds:,.1f}", number=seconds) if seconds else EMPTY,
         )
         body.append(Row(cells))
-    columns = ("Data set", "name", "role", "metric", "images", *map(_name, keys), "seconds")
+    counted = "items" if all("evaluator" in row.details for row in rows) else "images"
+    columns = ("Data set", "name", "role", "metric", counted, *map(_name, keys), "seconds")
     return Table(columns, tuple(body), title=f"Data sets of {curve.name}")
 
 

@@ -1,5 +1,6 @@
 """Sweeps and evaluations by an evaluator of one's own: a command, a function, a package's."""
 
+import functools
 import hashlib
 import json
 import os
@@ -17,8 +18,10 @@ from safetensors import safe_open
 from mergekit_wise import evaluate, merge, sweep
 from mergekit_wise.analysis import Point
 from mergekit_wise.errors import OutputError, SuiteError, Unsaved, UsageError
-from mergekit_wise.evaluation.own_evaluator import TaskResult
+from mergekit_wise.evaluation.own_evaluator import ModelTask, TaskResult
+from mergekit_wise.report.comparison import BOTH, SHIFTS, compare
 from mergekit_wise.results import read_choices, read_records
+from mergekit_wise.results.reader import read_results
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -156,18 +159,22 @@ def test_a_function_gets_state_dicts_and_measures_the_same(pair, states, script)
 
 
 def test_a_function_gets_a_copy_of_a_module_with_the_weights_set_in_place():
-    """The same copy each time, in the mode of the original, which keeps its weights."""
+    """Whatever the function did to the last one; the original keeps its weights."""
     zeroshot, finetuned = torch.nn.Linear(3, 2).eval(), torch.nn.Linear(3, 2)
+    zeroshot.register_buffer("seen", torch.zeros(1), persistent=False)
     before = {name: tensor.clone() for name, tensor in zeroshot.state_dict().items()}
     seen = []
 
     def scored(module):
-        assert not module.training
-        seen.append((id(module), module.weight.detach().clone()))
+        assert (module.training, module.seen.item(), module.weight.requires_grad) == (False, 0, True)
+        module.train().requires_grad_(False)
+        module.seen += 1
+        seen.append((module, module.weight.detach().clone()))
         return {"score": float(module.weight.detach().sigmoid().mean())}
 
     sweep(zeroshot, finetuned, evaluator=scored, alphas=(0.0, 0.3, 1.0))
-    assert len({number for number, _ in seen}) == 1 != id(zeroshot)
+    assert not zeroshot.training
+    assert all(module is not zeroshot for module, _ in seen)
     for alpha, (_, weight) in zip((0.0, 0.3, 1.0), seen, strict=True):
         wanted = (1 - alpha) * zeroshot.weight.double() + alpha * finetuned.weight.double()
         assert torch.allclose(weight.double(), wanted, atol=1e-7)
@@ -190,6 +197,20 @@ def test_what_is_known_is_not_evaluated_again(pair, script):
     assert evaluate(merged, command=script, redo=True, results="r.jsonl").added == 3
 
 
+def test_a_report_has_the_roles_of_the_latest_run(pair, script):
+    """Without a reference there is no average of both; with another one, or the first again, it is that run's."""
+    for reference in ("val", None, "night", "val"):
+        found = sweep(*pair, command=script, reference=reference, alphas=(0, 1), results="r.jsonl", prefer="average")
+        (comparison,) = compare(read_results([Path("r.jsonl")]))
+        assert [c.name for c in comparison.columns if c.role == "reference"] == ([reference] if reference else [])
+        (curve,) = comparison.curves
+        means = {c.name: curve.result(0.0, c).value for c in comparison.columns if c.role == "average"}
+        (first, _) = found.candidates
+        expected = {SHIFTS: first.shift_accuracy} | ({BOTH: first.average} if reference else {})
+        assert means == pytest.approx(expected)
+    assert len(log()) == 2
+
+
 @pytest.mark.parametrize("changed", ["command", "script", "version"])
 def test_a_changed_evaluator_is_run_again(pair, script, changed):
     """The line, the contents of a file that it names, and the version that is given are what numbers depend on."""
@@ -204,6 +225,39 @@ def test_a_changed_evaluator_is_run_again(pair, script, changed):
     again = sweep(*pair, **options, alphas=(0, 1), results="r.jsonl")
     assert (again.added, len(log())) == (6, 4)
     assert any("changed" in note for note in again.notes) == (changed != "command")
+
+
+@pytest.mark.parametrize("how", ["closure", "array", "tensor", "default", "partial", "object", "method"])
+def test_one_function_with_other_values_is_another_evaluator(pair, tmp_path, monkeypatch, how):
+    """A lambda in a loop measures every task; the same values again are known."""
+    monkeypatch.chdir(tmp_path)
+
+    class Scorer:
+        def __init__(self, score):
+            self.score = score
+
+        def __call__(self, state):
+            return float(self.score)
+
+        def method(self, state):
+            return float(self.score)
+
+    def of(score):
+        def default(state, score=score):
+            return score
+
+        if how in ("array", "tensor"):
+            score = np.array(score) if how == "array" else torch.tensor(score, dtype=torch.bfloat16)
+        return {
+            "default": default,
+            "partial": functools.partial(lambda score, state: score, score),
+            "object": Scorer(score),
+            "method": Scorer(score).method,
+        }.get(how, lambda state: float(score))
+
+    for score, added in ((0.25, 1), (0.5, 1), (0.5, 0), (0.25, 0)):
+        found = evaluate(pair[0], evaluator=of(score), results="r.jsonl")
+        assert (found.added, found.records[0].value) == (added, score)
 
 
 def test_changed_weights_are_evaluated_again(pair, states, script):
@@ -274,6 +328,7 @@ def test_what_a_command_does_wrong_is_said(pair, tmp_path, monkeypatch, wise, co
         ({"evaluator": score_of, "calibrate": "digits", "output": "o.safetensors"}, "`calibrate`"),
         ({"evaluator": score_of, "per_class": "x.csv"}, "`per_class`"),
         ({"evaluator": score_of, "limit": 3}, "`limit`"),
+        ({"evaluator": score_of, "transform": np.asarray}, "`transform`"),
         ({"evaluator": score_of, "prefer": "nll"}, "`prefer` nll"),
         ({"evaluator": score_of, "reference": "dawn"}, "reports no data set of this name, but val, night, hits"),
         ({"evaluator": score_of, "select_on": "dawn"}, "reports no data set of this name"),
@@ -377,6 +432,25 @@ def test_a_task_evaluator_gets_mixtures(pair):
     assert {record.suite for record in report.records} == {"my task"}
 
 
+def test_a_task_evaluator_that_builds_a_model_is_opened_before_it_is_used(pair):
+    """What it depends on is asked for once it knows the model; it may give results one by one."""
+
+    class Task(ModelTask):
+        name, reference, title, identity = "built", "", "the task", ""
+
+        def open(self, template, note):
+            note("opened")
+            self.identity = f"{len(template.tensors)} tensors"
+
+        def __call__(self, mixture):
+            assert self.identity
+            yield TaskResult("val", "m", score=0.5)
+
+    found = evaluate(pair[0], evaluator=Task())
+    assert found.records[0].value == 0.5
+    assert "opened" in found.notes
+
+
 def test_packages_provide_evaluators_by_entry_points(pair, tmp_path, monkeypatch, wise):
     """By name, with the text after the colon as the argument; an unknown name is answered with those that exist."""
     monkeypatch.chdir(tmp_path)
@@ -386,7 +460,9 @@ def test_packages_provide_evaluators_by_entry_points(pair, tmp_path, monkeypatch
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-tasks\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text(
         "[mergekit_wise.evaluators]\ntheirs = their_tasks:make\nbroken = their_tasks:missing\nnone = their_tasks:none\n"
+        "ends = their_ends:make\nfails = their_tasks:fails\nunmade = their_tasks:unmade\ntalks = their_tasks:talks\n"
     )
+    (site / "their_ends.py").write_text("raise SystemExit(0)")
     (site / "their_tasks.py").write_text(
         "def make(argument):\n"
         "    def score(state):\n"
@@ -394,6 +470,13 @@ def test_packages_provide_evaluators_by_entry_points(pair, tmp_path, monkeypatch
         "    return score\n"
         "def none(argument):\n"
         "    return None\n"
+        "def fails(argument):\n"
+        "    return lambda state: {'score': 1 / 0}\n"
+        "def unmade(argument):\n"
+        "    raise KeyError(argument)\n"
+        "def talks(argument):\n"
+        "    print('made')\n"
+        "    return lambda state: print('called') or {'score': 1}\n"
     )
     monkeypatch.syspath_prepend(str(site))
     result = wise("sweep", *pair, "--evaluator", "theirs:their set", "--alphas", "0,1")
@@ -403,6 +486,12 @@ def test_packages_provide_evaluators_by_entry_points(pair, tmp_path, monkeypatch
     for name, words in (("their", "theirs"), ("broken", "cannot be loaded"), ("none", "returned NoneType")):
         result = wise("eval", pair[0], "--evaluator", name)
         assert (result.exit_code, words in result.stderr) == (2, True), result.stderr
+    for name, words in (("ends", "SystemExit"), ("fails", "ZeroDivisionError"), ("unmade", "KeyError")):
+        result = wise("eval", pair[0], "--evaluator", name)
+        assert result.exit_code in (1, 2), result.stderr
+        assert words in result.stderr
+        assert "(their-tasks 1.2)" in result.stderr
+    assert json.loads(wise("eval", pair[0], "--evaluator", "talks", "--json").stdout)[0]["value"] == 1
 
 
 def test_the_choice_the_report_and_comparisons_work_as_for_images(pair, script, wise):

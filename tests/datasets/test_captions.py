@@ -82,7 +82,7 @@ def test_what_is_left_out_is_counted(folder):
     empty, repeated, without, shared = found.notes
     assert "2 empty captions" in empty
     assert "1 repeated caption" in repeated
-    assert "1 image without" in without
+    assert "1 uncaptioned image" in without
     assert "images/b.png" in without
     assert "more than one image" in shared
 
@@ -137,6 +137,12 @@ def test_karpathys_splits_are_read(folder):
     found = open_captions(write(folder, json.dumps({"images": entries, "dataset": "coco"}), "dataset_coco.json"))
     assert (found.captions, reds(found)) == ((CAPTIONS[0], CAPTIONS[2]), [0, 2])
     assert "'restval'" in found.notes[0]
+    entries[0]["sentences"] = []
+    entries[1]["split"] = "test"
+    entries[1]["sentences"] = []
+    found = open_captions(write(folder, json.dumps({"images": entries}), "dataset_coco.json"))
+    assert reds(found) == [2]
+    assert any("2 uncaptioned images" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -175,6 +181,7 @@ def test_a_quotation_mark_that_is_not_closed_is_noticed(folder):
         ({"images": [{"id": 1, "file_name": "a.png"}], "annotations": [{"image_id": 2, "caption": "x"}]}, "not listed"),
         ({"images": [{"filename": "a.png"}]}, "no 'sentences'"),
         ({"images": [{"id": 1, "file_name": "z.png"}], "annotations": [{"image_id": 1, "caption": "x"}]}, "not exist"),
+        ({"images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}], "annotations": []}, "same id"),
         ({"images": [{"id": 1, "file_name": 5}], "annotations": [{"image_id": 1, "caption": "x"}]}, "found 5"),
     ],
 )
@@ -196,7 +203,7 @@ def test_tars_have_the_captions_in_lines_or_in_json(tmp_path):
     write_tar(
         tmp_path / "coco" / "test" / "0.tar",
         ("0.jpg", encoded(0)),
-        ("0.txt", "a red square\na square, in red\n"),
+        ("0.txt", "\ufeffa red square\na square, in red\n"),
         ("1.txt", "a dark square"),
         ("1.jpg", encoded(1)),
         ("1.json", json.dumps({"caption": "another"})),

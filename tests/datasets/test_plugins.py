@@ -84,6 +84,7 @@ def test_an_entry_point_gives_an_entry_a_list_or_a_function(loaded):
     [
         ("import a_module_that_does_not_exist\n", "ModuleNotFoundError"),
         ("1 / 0\n", "ZeroDivisionError"),
+        ("raise SystemExit\n", "SystemExit"),
         ("X = 3\n", "gives int"),
         ("X = [3]\n", "gives int"),
         ("def X(needed): return []\n", "TypeError"),
@@ -95,7 +96,7 @@ def test_an_entry_point_gives_an_entry_a_list_or_a_function(loaded):
         (GOOD.replace('"wild-cats"', '"a,b"') + "X = CATS\n", "names a data set 'a,b'"),
         (GOOD + "X = [CATS, CATS]\n", "two of them are called 'wild-cats'"),
     ],
-    ids=["import", "code", "number", "list of numbers", "function", "data set", "suite", "name", "twice"],
+    ids=["import", "code", "exit", "number", "list of numbers", "function", "data set", "suite", "name", "twice"],
 )
 def test_a_broken_package_is_a_sentence_with_its_name(source, reason, loaded):
     """What is wrong with a package is said with its name, and other packages' data sets are there all the same."""
@@ -133,13 +134,14 @@ def made(**changes):
     ("opened", "reason"),
     [
         (lambda root: 1 / 0, "ZeroDivisionError"),
+        (lambda root: sys.exit("no"), "SystemExit: no"),
         (lambda root: "nothing", "found str"),
         (lambda root: made(name="imagenet"), "calls itself 'imagenet'"),
         (lambda root: made(labels=np.array([0, 2])), "labels from 0 to 2"),
         (lambda root: made(labels=[0, 1]), "int64"),
         (lambda root: made(labels=np.array([], np.int64)), "int64"),
     ],
-    ids=["error", "type", "name", "range", "list", "empty"],
+    ids=["error", "exit", "type", "name", "range", "list", "empty"],
 )
 def test_a_data_set_that_is_none_is_refused(opened, reason):
     """What a package opens is checked before anything is measured on it, and the error names the package."""
@@ -169,8 +171,8 @@ def test_names_are_words():
 # In processes of their own, as users run them.
 
 
-def wise(site, *words, cwd):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), os.environ.get("PYTHONPATH", "")))}
+def wise(site, *words, cwd, **asked):
+    environment = {**os.environ, **asked, "PYTHONPATH": os.pathsep.join((str(site), os.environ.get("PYTHONPATH", "")))}
     environment.pop("WISE_DATA", None)
     code = "import sys; from mergekit_wise.__main__ import main; sys.argv[0] = 'wise'; main()"
     command = [sys.executable, "-c", code, *words]
@@ -197,6 +199,16 @@ def test_the_command_lists_data_sets_of_packages(site, tmp_path):
     assert len(found["notes"]) == 1
     assert "package broken-pictures" in found["notes"][0]
     assert "no licence" in found["notes"][0]
+
+
+def test_completion_and_help_import_no_package(site, tmp_path):
+    """A shell completes the names of entry points; what a package imports, prints or waits for is not its business."""
+    asked = {"_WISE_COMPLETE": "complete_bash", "COMP_WORDS": "wise eval x --suite ", "COMP_CWORD": "4"}
+    completed = wise(site, cwd=tmp_path, **asked)
+    assert {"cats", "broken-cats", "digits"} <= set(completed.stdout.split())
+    assert completed.stderr == ""
+    assert wise(site, "eval", "--help", cwd=tmp_path).returncode == 0
+    assert not (tmp_path / "imported").exists()
 
 
 def test_a_broken_package_is_refused_where_it_is_asked_for(site, tmp_path):

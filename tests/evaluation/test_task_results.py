@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from mergekit_wise.errors import SuiteError
-from mergekit_wise.evaluation.command_evaluator import last_object
 from mergekit_wise.evaluation.own_evaluator import TaskResult
+from mergekit_wise.evaluation.printed_json import last_object
 from mergekit_wise.evaluation.task_results import MOST_ITEMS, MOST_SETS, parse_results, require_same
 
 
@@ -25,6 +25,10 @@ def parsed(value):
         (0.25, ("task", "score", None, None, None, 0.25)),
         ({"items": [0, 1, 0.5]}, ("task", "score", [0, 1, 0.5], None, None, None)),
         ({"items": np.array([True, False]), "score": 0.5}, ("task", "score", [1, 0], None, None, None)),
+        (
+            {"items": torch.tensor([0.5, 1], dtype=torch.bfloat16, requires_grad=True)},
+            ("task", "score", [0.5, 1], None, None, None),
+        ),
         ({"items": torch.tensor([0.5])}, ("task", "score", [0.5], None, None, None)),
         ({"items": [0.1, 0.2], "score": 0.152}, ("task", "score", [0.1, 0.2], None, None, None)),
         ([TaskResult("d", "m", score=1)], ("d", "m", None, None, None, 1.0)),
@@ -78,7 +82,6 @@ def test_several_data_sets_keep_their_names_titles_and_values():
         ({"items": [0.1, 10**30]}, "not all numbers"),
         ({"items": np.zeros(MOST_ITEMS + 1)}, "expected from 1 to"),
         ({"items": [0.0, 1.0], "score": 0.9}, "is not the mean of its 2 items"),
-        ({"items": torch.zeros(2, requires_grad=True)}, "no list of numbers"),
         ({"score": 0.5, "values": [1]}, "expected numbers in [0, 1] by their names"),
         ({"score": 0.5, "values": {"ap": 43}}, "ap in values is 43"),
         ({"score": 0.5, "metric": "x" * 1000}, "at most 200 characters"),
@@ -89,6 +92,8 @@ def test_several_data_sets_keep_their_names_titles_and_values():
         ([TaskResult("d", "m", score=1), TaskResult("d", "m", score=1)], "twice"),
         ([TaskResult("d", "m")], "found 0"),
         ([TaskResult("d", "m", items=np.ones(2), score=1)], "found 2"),
+        ({"score": 1, "values": {"a": 0.1, " a": 0.2}}, "a twice"),
+        ({"score": 1, "values": {"": 0.1}}, "without a name"),
     ],
 )
 def test_what_is_no_result_is_refused_with_a_short_sentence(value, words):
@@ -130,6 +135,15 @@ def test_every_model_must_be_scored_on_the_same_items(now, words):
         ('  {"score": 1}', None),
         ("{\n" * 5000, None),
         ("\xff\x00{" * 10, None),
+        ('\xef\xbb\xbf{"score": 1}\r\n', {"score": 1}),
+        ('{"step": 1}\n 10%\r 100%\r{"score": 1}\n', {"score": 1}),
+        (
+            json.dumps({"val": {"items": [0, 1]}, "night": {"score": 1}}, indent=0),
+            {"val": {"items": [0, 1]}, "night": {"score": 1}},
+        ),
+        ('{"val":\n{"score": 0},\n"night":\n{"score": 1}\n}', {"val": {"score": 0}, "night": {"score": 1}}),
+        ('[\n{"score": 0},\n{"score": 1}\n]', None),
+        ('{"a": "}"}\n[\n1]\n[2] {"b": 1}\n[ 3', {"a": "}"}),
     ],
 )
 def test_the_last_object_of_an_output_is_found(text, expected):
@@ -151,6 +165,10 @@ def test_ten_megabytes_of_output_before_the_result_are_passed_over():
         ('{"score": ' + "9" * 5000 + "}", "digits"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ('{"items": [' + "[],[]," * 300_000 + "0]}", "more lists and objects"),
+        ("{\"score\": 0.1}\n{'score': 0.8}\n", "no JSON: {'score': 0.8}"),
+        ('{"score": 0.1}\n{"score": 0.8,}', "no JSON"),
+        ('{"score": 0.1}\n{"score": 0.8', "no JSON"),
+        ('{"val": {"score": 1}}\n{"night": {"score": 0}}', "results of val are in an object before the last"),
     ],
 )
 def test_json_that_cannot_be_a_result_is_refused_with_the_reason(text, reason):
