@@ -120,6 +120,63 @@ def test_results_of_other_weights_are_never_shown(swept):
     assert "This model (%)" not in text
 
 
+def test_numbers_with_another_head_are_named_and_are_not_the_hubs(swept, tmp_path, images):
+    """A head from a file is no part of the weights: it yields to the own head, is named, and is not in the metadata."""
+    (tmp_path / "other").mkdir()
+    other = clip_pair(tmp_path / "other", head=True)[0]
+    (borrowed,) = evaluate(swept[1], str(images / "ref"), head=other, results="h.jsonl", workers=0).records
+    card(swept[1], results="h.jsonl")
+    assert "model-index" not in front_matter()
+    assert f"a head from another file, which is not in these weights: {borrowed.head}" in Path("README.md").read_text()
+    evaluate(swept[1], str(images / "ref"), results="h.jsonl", workers=0, limit=6)
+    card(swept[1], results="h.jsonl")
+    assert front_matter()["model-index"][0]["results"][0]["dataset"]["args"] == {"limit": 6, "seed": 0}
+    assert "another file" not in Path("README.md").read_text()
+
+
+def test_the_precision_and_the_prompts_of_numbers_are_said(tmp_path, images):
+    """Two evaluations of the same weights differ in the digest of their prompts and in precision, and so do cards."""
+    _, path = clip_pair(tmp_path)
+    for number, options in enumerate(({}, {"templates": ["a sketch of a {}."], "precision": "bf16"})):
+        results = {"results": f"{number}.jsonl", "workers": 0}
+        (record,) = evaluate(path, str(images / "ref"), **results, **options).records
+        card(path, results=f"{number}.jsonl")
+        text = Path("README.md").read_text()
+        assert f"made from class names (digest of names and templates: {record.prompts})" in text
+        assert ("Computed in bf16." in text) == (number == 1)
+        assert front_matter()["model-index"][0]["results"][0]["task"]["type"] == "zero-shot-image-classification"
+
+
+def test_tasks_of_evaluators_are_not_called_classification(tmp_path):
+    """Recall is retrieval for the hub, other scores another task; a score of a whole set counts no images."""
+    pair = clip_pair(tmp_path)
+    found = {"found": {"items": [0, 1, 1], "metric": "recall@1"}, "close": {"score": 0.5, "metric": "closeness"}}
+    sweep(*pair, evaluator=lambda model: found, alphas=[0, 0.5, 1], results="own.jsonl")
+    card(merge(*pair, "m.safetensors").output, results="own.jsonl")
+    results = {each["dataset"]["name"]: each for each in front_matter()["model-index"][0]["results"]}
+    assert {name: each["task"]["type"] for name, each in results.items()} == {
+        "found": "image-text-retrieval",
+        "close": "other",
+    }
+    assert results["found"]["metrics"] == [
+        {"type": "recall_at_1", "name": "recall@1", "value": pytest.approx(2 / 3, abs=1e-6)}
+    ]
+    text = Path("README.md").read_text()
+    assert "| Data set | Items |" in text
+    assert re.search(r"^\| close \(closeness\) \| +\| 50\.0", text, re.MULTILINE)
+
+
+def test_cards_of_one_folder_have_pictures_of_their_own(swept):
+    """The picture of a second card does not replace that of the first, and its link works with any name."""
+    card(swept[1], results="r.jsonl")
+    first = Path("card-sweep.png").read_bytes()
+    quarter = merge(*swept[0], "quarter.safetensors", alpha=0.25).output
+    report = card(quarter, results="r.jsonl", output="a (quarter).md")
+    assert report.plot.name == "card-sweep-a (quarter).png"
+    assert Path("card-sweep.png").read_bytes() == first != report.plot.read_bytes()
+    assert "](card-sweep-a%20%28quarter%29.png)" in Path("a (quarter).md").read_text()
+
+
 @pytest.mark.parametrize("kind", ["own head", "zero-shot", "zero-shot head in place of its own", "head file", "timm"])
 def test_every_way_to_evaluate_gives_a_fingerprint_that_the_card_knows(kind, tmp_path, images):
     """Whatever tensors an evaluation needs, the weights in its record are among the checkpoint's fingerprints."""
