@@ -134,7 +134,7 @@ def _notes_on_constants(evaluator: Evaluator, found: Fisher) -> list[str]:
     if found.constant:
         names = listed(fold_names(found.constant))
         notes.append(
-            f"{plural(len(found.constant), 'tensor')} without Fisher information, which merging with --fisher mixes "
+            f"{plural(len(found.constant), 'tensor')} without Fisher information, which 'wise merge --fisher' mixes "
             f"with alpha alone: {names}"
         )
     return notes

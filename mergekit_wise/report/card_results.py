@@ -19,8 +19,8 @@ from mergekit_wise.results import At, Measurement, Reading
 ROLES = ("reference", "shift", "average")
 """The roles of the columns that a card shows; companions repeat the reference's images."""
 
-_ABSOLUTE = re.compile(r"(?:^|(?<=,)|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/\\~][^,)]*")
-"""An absolute path in the name of a suite, which may name several data sets."""
+_ABSOLUTE = re.compile(r"(?:^|(?<=[,=])|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/\\~](?:(?! \(reference )[^,)])*")
+"""An absolute path in the name of a suite, which may name several data sets, or in a word of a command."""
 
 OWN, MADE, GIVEN = "own", "zero-shot", "file"
 """Where the head that a number was measured with comes from: the checkpoint, class names, or another file."""

@@ -20,6 +20,9 @@ from mergekit_wise.api.convert import convert
 from mergekit_wise.errors import OutputError, ResultsError, UsageError, WiseError
 from mergekit_wise.merging.provenance import hub_copy
 from mergekit_wise.models.source import open_source
+from mergekit_wise.report.card_results import without_folders
+from mergekit_wise.results import Reading
+from mergekit_wise.results.measurement import as_measurement
 from tests.small_models import clip_pair, noise, timm_pair, transformers_pair
 
 
@@ -298,6 +301,9 @@ def test_a_soup_names_its_members(how, alpha, tmp_path):
         "zeroshot": {**members[0], "name": "zs.safetensors"},
         "finetuned": {"how": how, "members": members, "header_sha256": "f" * 64},
     }
+    if how == "greedy":
+        selection = {"selection": "greedy", "chosen_on": {"dataset": "held_out", "images": 9}}
+        origin["finetuned"] |= {"how": "uniform", **selection}
     save_file(load_file(path), "soup.safetensors", {"mergekit_wise": json.dumps(origin)})
     card("soup.safetensors")
     text = Path("README.md").read_text()
@@ -308,6 +314,7 @@ def test_a_soup_names_its_members(how, alpha, tmp_path):
     for words in (made, verify):
         assert words[words.index("--soup") + 1] == names
     assert ("stock" in made) == (how == "stock")
+    assert ("chosen greedily on held\\_out" in text) == (how == "greedy")
 
 
 def test_local_models_load_by_the_lines_of_their_cards(tmp_path, images):
@@ -327,6 +334,19 @@ def test_local_models_load_by_the_lines_of_their_cards(tmp_path, images):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", "\n".join(script)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_suite_of_folders_keeps_its_names_alone():
+    """Of folders the last part is shown, also of the reference; an evaluator's command shows no folder either."""
+    entry = {
+        "suite": "/home/me/my set, /home/me/night (reference /home/me/ref)",
+        "evaluator": "/home/me/python /home/me/eval.py --data '/home/me/two words' --out=/home/me/out {file}",
+        **{"model": "m", "weights": "w", "alpha": 0.5, "dataset": "d", "title": "D", "role": "shift"},
+        **{"correct": 1, "total": 2},
+    }
+    (shown,) = without_folders(Reading((as_measurement("r.jsonl", entry),), (), ())).measurements
+    assert shown.suite == "my set, night (reference ref)"
+    assert shown.details["evaluator"] == "python eval.py --data 'two words' --out=out '{file}'"
 
 
 def test_the_same_inputs_give_the_same_card_without_folders(swept, tmp_path, images, monkeypatch):
