@@ -30,7 +30,7 @@ from mergekit_wise.wording import plural
 
 CARD = "README.md"
 PLOT = "card-sweep.png"
-"""The name of the picture beside a card; one that differs from what people call their own plots."""
+"""The name of the picture beside README.md; one that differs from what people call their own plots."""
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 """The name of a repository, as the hub allows it."""
@@ -91,7 +91,8 @@ def card(options: CardOptions) -> CardReport:
     with closing(source):
         layout = hub_layout(source, options.model)
         names = {file: file.name for file in weight_files(source)}
-        made = make_card(source, path.name, layout, options, names, options.repo)
+        picture = PLOT if output.name == CARD else f"card-sweep-{output.stem}.png"  # each of several cards has its own
+        made = make_card(source, path.name, layout, options, names, options.repo, picture)
     for name, content in made.plots.items():
         write_atomically(output.with_name(name), content)
     write_atomically(output, made.text)
@@ -106,6 +107,7 @@ def make_card(
     options: CardOptions | PushOptions,
     weights: Mapping[Path, str],
     repository: str | None,
+    picture: str = PLOT,
 ) -> Card:
     """The card of an open checkpoint.
 
@@ -116,6 +118,7 @@ def make_card(
         options: results, base models, licence and title.
         weights: its files of weights, and what the card calls them.
         repository: where it is, or will be, on the hub.
+        picture: the name of the first picture, which ends in ``.png``.
     """
     base_models, license = tuple(map(_base_model, options.base_model)), _license(options.license)
     if repository is not None:
@@ -132,7 +135,7 @@ def make_card(
     names: list[str] = []
     for number, each in enumerate(results):
         if (plot := each.plot) is not None and isinstance(each.at, float):
-            names.append(PLOT if not plots else PLOT.replace(".", f"-{number + 1}."))
+            names.append(picture if not plots else f"{picture.removesuffix('.png')}-{number + 1}.png")
             plots[names[-1]] = draw_marked(plot, each.at, "this model")
         else:
             names.append("")

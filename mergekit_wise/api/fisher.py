@@ -20,14 +20,12 @@ from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
 from mergekit_wise.evaluation.fisher import Fisher, fisher_information
 from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
+from mergekit_wise.merging.fisher import RECORD
 from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import EvalOptions, FisherOptions
 from mergekit_wise.wording import fold_names, listed, plural
-
-RECORD = "mergekit_wise_fisher"
-"""The metadata entry that says, as JSON, how a file of Fisher information was made."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -134,7 +132,7 @@ def _notes_on_constants(evaluator: Evaluator, found: Fisher) -> list[str]:
     if found.constant:
         names = listed(fold_names(found.constant))
         notes.append(
-            f"{plural(len(found.constant), 'tensor')} without Fisher information, which merging with --fisher mixes "
+            f"{plural(len(found.constant), 'tensor')} without Fisher information, which 'wise merge --fisher' mixes "
             f"with alpha alone: {names}"
         )
     return notes

@@ -96,6 +96,11 @@ def upload(
         if target.revision is not None:
             api.create_branch(target.repository, branch=target.revision, exist_ok=True)
         info = api.model_info(target.repository, revision=target.branch)
+        if target.private and not info.private:
+            raise OutputError(
+                f"{target.repository}: exists and is public, which --private does not change. Make it private on the "
+                "hub, or leave --private out. Nothing was uploaded."
+            )
         stale = _conflicts(api, target, {file.name for file in files}, info, is_own_card, force)
         sent = _Sent(progress, sum(file.size for file in files))
         operations: list[Any] = [_addition(file, sent) for file in files]

@@ -87,9 +87,9 @@ def fisher_information(evaluator: Evaluator, source: Checkpoint, dataset: Datase
                 _within_memory(partial(sums.add, image, partial(log_probability, index)), device)
                 engine.progress("Fisher information", index + 1, len(dataset), "images")
     found = {
-        name: _as_stored(source.info(name), to, sums.means[to.name])
+        name: _as_stored(source.info(name), to, sums.mean(to.name))
         for name, to in model.destinations.items()
-        if to.name in sums.means
+        if to.name in sums.sums
     }
     spoiled = [name for name, (_, values) in found.items() if not np.isfinite(values).all()]
     if spoiled:
@@ -134,10 +134,9 @@ class SquaredGradients:
                 self.sums[name] = wide.square()
         self.count += 1
 
-    @property
-    def means(self) -> dict[str, Tensor]:
-        """The sums divided by the number of images."""
-        return {name: total / self.count for name, total in self.sums.items()}
+    def mean(self, name: str) -> Tensor:
+        """The sum of a tensor divided by the number of images."""
+        return self.sums[name] / self.count
 
 
 def draw(logits: NDArray[np.floating], seed: int, index: int) -> int:

@@ -1,5 +1,6 @@
 """Fisher information of both models, which weights each element in the merge. Knows no file format."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +9,9 @@ from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging.arithmetic import Numbers, Real, Scratch, decode
 from mergekit_wise.merging.pair import Pair, align
+
+RECORD = "mergekit_wise_fisher"
+"""The metadata entry that says, as JSON, how a file of Fisher information was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,16 @@ class Fishers:
 def open_fishers(pair: Pair, zeroshot: Checkpoint, finetuned: Checkpoint, floor: float) -> Fishers:
     """Check that two files of Fisher information belong to the pair.
 
-    Raises MismatchError unless both cover the same tensors, in the shapes of the weights.
+    Raises MismatchError unless both cover the same tensors, in the shapes of the weights, or if one says that it is of
+    the other side: both sides have the same shapes, so that nothing else would show that the files were exchanged.
     """
+    for given, own, other in ((zeroshot, pair.zeroshot, pair.finetuned), (finetuned, pair.finetuned, pair.zeroshot)):
+        made_of = _made_of(given)
+        if made_of == other.path.name != own.path.name:
+            raise MismatchError(
+                f"{given.path}: is the Fisher information of {made_of}, and was given for {own.path.name}. Give the "
+                "zero-shot model's first and the fine-tuned model's second."
+            )
     _, zeroshot = align(pair.zeroshot, zeroshot)
     _, finetuned = align(pair.zeroshot, finetuned)
     wrong = []
@@ -49,3 +61,13 @@ def open_fishers(pair: Pair, zeroshot: Checkpoint, finetuned: Checkpoint, floor:
     if not zeroshot.tensors.keys() & set(pair.names):
         raise MismatchError(f"{zeroshot.path}: holds no Fisher information for these weights. Check its tensor names.")
     return Fishers(zeroshot, finetuned, floor)
+
+
+def _made_of(fisher: Checkpoint) -> str:
+    """The name of the checkpoint that Fisher information was computed of; empty if it does not say."""
+    try:
+        record = json.loads(fisher.metadata.get(RECORD, "{}"))
+        name = record["checkpoint"]["name"]
+    except (ValueError, RecursionError, KeyError, TypeError):  # written by another tool
+        return ""
+    return name if isinstance(name, str) else ""

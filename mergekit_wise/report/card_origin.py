@@ -142,9 +142,11 @@ def _soup(origin: Mapping[str, Any], rules: Rules) -> Iterator[str]:
 
 def _described_soup(entry: Mapping[str, Any]) -> str:
     """What is averaged, and how."""
-    how = {"stock": "Model Stock's average", "greedy": "the mean, chosen greedily,"}.get(
-        str(entry.get("how")), "the mean"
-    )
+    how = "Model Stock's average" if entry.get("how") == "stock" else "the mean"
+    if entry.get("selection") == "greedy":
+        chosen_on = entry.get("chosen_on")
+        name = as_text(chosen_on.get("dataset") or "", WIDEST) if isinstance(chosen_on, Mapping) else ""
+        how += f", chosen greedily{f' on {escaped_markdown(name)}' if name else ''},"
     return f"{how} of {plural(len(_members(entry)), 'model')}"
 
 

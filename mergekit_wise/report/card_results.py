@@ -19,8 +19,13 @@ from mergekit_wise.results import At, Measurement, Reading
 ROLES = ("reference", "shift", "average")
 """The roles of the columns that a card shows; companions repeat the reference's images."""
 
-_ABSOLUTE = re.compile(r"(?:^|(?<=,)|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/\\~][^,)]*")
-"""An absolute path in the name of a suite, which may name several data sets."""
+_ABSOLUTE = re.compile(r"(?:^|(?<=[,=])|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/\\~](?:(?! \(reference )[^,)])*")
+"""An absolute path in the name of a suite, which may name several data sets, or in a word of a command."""
+
+OWN, MADE, GIVEN = "own", "zero-shot", "file"
+"""Where the head that a number was measured with comes from: the checkpoint, class names, or another file."""
+
+_OWN_HEAD = re.compile(r"own, \S+ classes(, features not normalised)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ class CardResults:
         return tuple(row for row in found if row is not None)
 
     @property
+    def head(self) -> str:
+        """The head that every number was measured with: `OWN`, `MADE` or `GIVEN`; empty without one, or unknown."""
+        return head_of(self.rows[0]) if self.rows else ""
+
+    @property
     def has_ends(self) -> bool:
         """Whether the zero-shot and the fine-tuned model were measured in the same way."""
         return self.curve.has_ends and {0.0, 1.0} <= set(self.curve.alphas)
@@ -65,8 +75,19 @@ class CardResults:
         return next(iter((*scatter_plots(self.comparison), *alpha_plots(self.comparison))), None)
 
 
+def head_of(row: Measurement) -> str:
+    """The head that a number was measured with: `OWN`, `MADE` or `GIVEN`; empty without one, or if it is not known."""
+    name = row.details.get("head", "")
+    if not name or name == MADE:
+        return name
+    return OWN if _OWN_HEAD.fullmatch(name) else GIVEN
+
+
 def results_of(reading: Reading, fingerprints: Collection[str], alpha: float | None = None) -> tuple[CardResults, ...]:
     """For each suite the largest measurement of the weights with one of these fingerprints; empty if there is none.
+
+    A measurement with the checkpoint's own head comes before one with a head of class names, and that before one with a
+    head from another file, which is no part of the model.
 
     Args:
         reading: a results file.
@@ -92,10 +113,12 @@ def results_table(results: CardResults) -> Table:
         cells = [_cell(results.curve.result(alpha, column)) for alpha in heads]
         own = replace(_cell(results.curve.result(results.at, column)), best=True)
         measured = results.curve.rows.get((results.at, column.name))
-        images = EMPTY if measured is None else Cell(f"{measured.total:,}")
+        scored_whole = measured is not None and measured.correct is None and not interval(measured.result)
+        images = EMPTY if measured is None or scored_whole else Cell(f"{measured.total:,}")
         metric = f" ({column.metric})" if column.metric not in ("", "top-1") else ""
         rows.append(Row((Cell(f"{column.title}{metric}"), images, *cells, own)))
-    return Table(("Data set", "Images", *heads.values(), "This model (%)"), tuple(rows))
+    of_images = not any(row.details.get("evaluator") for row in results.rows)
+    return Table(("Data set", "Images" if of_images else "Items", *heads.values(), "This model (%)"), tuple(rows))
 
 
 def calibration_table(results: CardResults) -> Table | None:
@@ -116,7 +139,25 @@ def described(results: CardResults) -> str:
     limits = [row.details["limit"] for row in results.rows if row.details.get("limit", "").isdecimal()]
     drawn = f" Each data set is a random subset of at most {max(map(int, limits)):,} images." if limits else ""
     place = "" if results.at is None or not curve.has_ends else f", at α = {alpha_text(results.at)}"
-    return f"Suite {results.comparison.suite}{place}. In parentheses: 95 % intervals.{drawn}"
+    return " ".join(
+        filter(
+            None, (f"Suite {results.comparison.suite}{place}. In parentheses: 95 % intervals.{drawn}", *_means(results))
+        )
+    )
+
+
+def _means(results: CardResults) -> Iterator[str]:
+    """Sentences on the head and the precision of the numbers, unless they are those of the checkpoint and float32."""
+    if results.head == GIVEN:
+        head = results.rows[0].details["head"]
+        yield f"Measured with a head from another file, which is not in these weights: {head}."
+    prompts = dict.fromkeys(filter(None, (row.details.get("prompts") for row in results.rows)))
+    if results.head == MADE:
+        digests = f" (digest of names and templates: {', '.join(prompts)})" if prompts else ""
+        yield f"Measured with a head made from class names{digests}."
+    precisions = dict.fromkeys(row.details.get("precision", "fp32") for row in results.rows)
+    if set(precisions) - {"fp32"}:
+        yield f"Computed in {', '.join(precisions)}."
 
 
 def chosen(results: CardResults) -> str:
@@ -144,7 +185,13 @@ def without_folders(reading: Reading) -> Reading:
     return replace(
         reading,
         measurements=tuple(
-            replace(row, suite=_last_parts(row.suite), rule=_rule(row.rule)) for row in reading.measurements
+            replace(
+                row,
+                suite=_last_parts(row.suite),
+                rule=_rule(row.rule),
+                details={name: _rule(text) if name == "evaluator" else text for name, text in row.details.items()},
+            )
+            for row in reading.measurements
         ),
         findings=tuple(replace(each, suite=_last_parts(each.suite)) for each in reading.findings),
         estimations=tuple(replace(each, suite=_last_parts(each.suite)) for each in reading.estimations),
@@ -189,7 +236,8 @@ def _places(comparison: Comparison, fingerprints: Collection[str]) -> Iterator[C
 
 def _preference(place: CardResults, alpha: float | None) -> tuple[object, ...]:
     """A key by which the better of two measurements of the same weights comes last."""
-    return not place.curve.label, len(place.rows), place.has_ends, place.at == alpha
+    head = (GIVEN, MADE, "", OWN).index(place.head)
+    return head, not place.curve.label, len(place.rows), place.has_ends, place.at == alpha
 
 
 def _cell(result: Estimate | None) -> Cell:

@@ -10,17 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined
 
 from mergekit_wise import __version__
-from mergekit_wise.models.hub_layout import CLASSIFICATION, HubLayout
+from mergekit_wise.models.hub_layout import CLASSIFICATION, ZERO_SHOT, HubLayout
 from mergekit_wise.report.card_origin import SOUP, Making
 from mergekit_wise.report.card_results import (
+    GIVEN,
+    MADE,
     CardResults,
     calibration_table,
     chosen,
     described,
+    head_of,
     results_table,
     table_lines,
     versions_of,
@@ -32,6 +36,9 @@ from mergekit_wise.results.measurement import as_text
 
 METRICS = {"top-1": ("accuracy", "Top-1 accuracy"), "top-5": ("accuracy", "Top-5 accuracy")}
 """The hub's identifier and the name of a metric; others keep the name that records have."""
+
+RETRIEVAL, OTHER = "image-text-retrieval", "other"
+"""Tasks of evaluators: retrieval, which has a recall at k, and those of one's own, which tell no task."""
 
 _MARKER = re.compile(r"<!-- Written by wise card; it replaces this file unless it was edited \(([0-9a-f]{16})\)\. -->")
 
@@ -129,12 +136,14 @@ def _front_matter(facts: CardFacts) -> str:
 
 
 def _eval_results(facts: CardFacts) -> list[Any]:
-    """An entry of the model-index for each data set and metric."""
+    """An entry of the model-index for each data set and metric.
+
+    What was measured with a head from another file is left out: the hub would show it as the accuracy of these weights.
+    """
     from huggingface_hub import EvalResult
 
-    task = facts.layout.task or CLASSIFICATION
     found = []
-    for row in (row for results in facts.results for row in results.rows):
+    for row in (row for results in facts.results if results.head != GIVEN for row in results.rows):
         metrics = {row.metric: row.result.value}
         metrics |= {name: value for name, value in row.values.items() if name == "top-5"}
         repository = facts.hub_data_sets.get(row.dataset)
@@ -142,7 +151,7 @@ def _eval_results(facts: CardFacts) -> list[Any]:
             kind, name = METRICS.get(metric, (_identifier(metric), metric))
             found.append(
                 EvalResult(
-                    task_type=task,
+                    task_type=_task(row, facts.layout.task),
                     dataset_type=repository or _identifier(row.dataset),
                     dataset_name=row.title,
                     dataset_split="test" if repository else None,
@@ -155,6 +164,13 @@ def _eval_results(facts: CardFacts) -> list[Any]:
     return found
 
 
+def _task(row: Measurement, of_model: str) -> str:
+    """The hub's name of the task that a number was measured on, which need not be the model's usual one."""
+    if row.details.get("evaluator"):
+        return RETRIEVAL if row.metric.startswith("recall@") else OTHER
+    return ZERO_SHOT if head_of(row) == MADE else of_model or CLASSIFICATION
+
+
 def _subset(row: Measurement) -> dict[str, int] | None:
     """How a random subset of a data set was drawn; None for the whole."""
     limit, seed = (row.details.get(name, "") for name in ("limit", "seed"))
@@ -164,8 +180,8 @@ def _subset(row: Measurement) -> dict[str, int] | None:
 
 
 def _identifier(name: str) -> str:
-    """A name as the identifiers of the hub are written."""
-    return re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-.") or "unnamed"
+    """A name as the identifiers of the hub are written, for example ``recall_at_1``."""
+    return re.sub(r"[^a-z0-9._-]+", "-", name.lower().replace("@", "_at_")).strip("-.") or "unnamed"
 
 
 def _shown(results: CardResults, plot: str) -> dict[str, str]:
@@ -175,7 +191,7 @@ def _shown(results: CardResults, plot: str) -> dict[str, str]:
         "table": table_lines(results_table(results)),
         "chosen": chosen(results),
         "calibration": "" if calibration is None else table_lines(calibration),
-        "plot": plot,
+        "plot": quote(plot),
     }
 
 

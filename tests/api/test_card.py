@@ -1,11 +1,8 @@
 """wise card: metadata that the hub reads, numbers of these very weights alone, and lines that do what they say."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,9 @@ from mergekit_wise.api.convert import convert
 from mergekit_wise.errors import OutputError, ResultsError, UsageError, WiseError
 from mergekit_wise.merging.provenance import hub_copy
 from mergekit_wise.models.source import open_source
+from mergekit_wise.report.card_results import without_folders
+from mergekit_wise.results import Reading
+from mergekit_wise.results.measurement import as_measurement
 from tests.small_models import clip_pair, noise, timm_pair, transformers_pair
 
 
@@ -118,6 +118,63 @@ def test_results_of_other_weights_are_never_shown(swept):
     text = Path("README.md").read_text()
     assert "no result of these weights" in text
     assert "This model (%)" not in text
+
+
+def test_numbers_with_another_head_are_named_and_are_not_the_hubs(swept, tmp_path, images):
+    """A head from a file is no part of the weights: it yields to the own head, is named, and is not in the metadata."""
+    (tmp_path / "other").mkdir()
+    other = clip_pair(tmp_path / "other", head=True)[0]
+    (borrowed,) = evaluate(swept[1], str(images / "ref"), head=other, results="h.jsonl", workers=0).records
+    card(swept[1], results="h.jsonl")
+    assert "model-index" not in front_matter()
+    assert f"a head from another file, which is not in these weights: {borrowed.head}" in Path("README.md").read_text()
+    evaluate(swept[1], str(images / "ref"), results="h.jsonl", workers=0, limit=6)
+    card(swept[1], results="h.jsonl")
+    assert front_matter()["model-index"][0]["results"][0]["dataset"]["args"] == {"limit": 6, "seed": 0}
+    assert "another file" not in Path("README.md").read_text()
+
+
+def test_the_precision_and_the_prompts_of_numbers_are_said(tmp_path, images):
+    """Two evaluations of the same weights differ in the digest of their prompts and in precision, and so do cards."""
+    _, path = clip_pair(tmp_path)
+    for number, options in enumerate(({}, {"templates": ["a sketch of a {}."], "precision": "bf16"})):
+        results = {"results": f"{number}.jsonl", "workers": 0}
+        (record,) = evaluate(path, str(images / "ref"), **results, **options).records
+        card(path, results=f"{number}.jsonl")
+        text = Path("README.md").read_text()
+        assert f"made from class names (digest of names and templates: {record.prompts})" in text
+        assert ("Computed in bf16." in text) == (number == 1)
+        assert front_matter()["model-index"][0]["results"][0]["task"]["type"] == "zero-shot-image-classification"
+
+
+def test_tasks_of_evaluators_are_not_called_classification(tmp_path):
+    """Recall is retrieval for the hub, other scores another task; a score of a whole set counts no images."""
+    pair = clip_pair(tmp_path)
+    found = {"found": {"items": [0, 1, 1], "metric": "recall@1"}, "close": {"score": 0.5, "metric": "closeness"}}
+    sweep(*pair, evaluator=lambda model: found, alphas=[0, 0.5, 1], results="own.jsonl")
+    card(merge(*pair, "m.safetensors").output, results="own.jsonl")
+    results = {each["dataset"]["name"]: each for each in front_matter()["model-index"][0]["results"]}
+    assert {name: each["task"]["type"] for name, each in results.items()} == {
+        "found": "image-text-retrieval",
+        "close": "other",
+    }
+    assert results["found"]["metrics"] == [
+        {"type": "recall_at_1", "name": "recall@1", "value": pytest.approx(2 / 3, abs=1e-6)}
+    ]
+    text = Path("README.md").read_text()
+    assert "| Data set | Items |" in text
+    assert re.search(r"^\| close \(closeness\) \| +\| 50\.0", text, re.MULTILINE)
+
+
+def test_cards_of_one_folder_have_pictures_of_their_own(swept):
+    """The picture of a second card does not replace that of the first, and its link works with any name."""
+    card(swept[1], results="r.jsonl")
+    first = Path("card-sweep.png").read_bytes()
+    quarter = merge(*swept[0], "quarter.safetensors", alpha=0.25).output
+    report = card(quarter, results="r.jsonl", output="a (quarter).md")
+    assert report.plot.name == "card-sweep-a (quarter).png"
+    assert Path("card-sweep.png").read_bytes() == first != report.plot.read_bytes()
+    assert "](card-sweep-a%20%28quarter%29.png)" in Path("a (quarter).md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["own head", "zero-shot", "zero-shot head in place of its own", "head file", "timm"])
@@ -241,6 +298,9 @@ def test_a_soup_names_its_members(how, alpha, tmp_path):
         "zeroshot": {**members[0], "name": "zs.safetensors"},
         "finetuned": {"how": how, "members": members, "header_sha256": "f" * 64},
     }
+    if how == "greedy":
+        selection = {"selection": "greedy", "chosen_on": {"dataset": "held_out", "images": 9}}
+        origin["finetuned"] |= {"how": "uniform", **selection}
     save_file(load_file(path), "soup.safetensors", {"mergekit_wise": json.dumps(origin)})
     card("soup.safetensors")
     text = Path("README.md").read_text()
@@ -251,6 +311,7 @@ def test_a_soup_names_its_members(how, alpha, tmp_path):
     for words in (made, verify):
         assert words[words.index("--soup") + 1] == names
     assert ("stock" in made) == (how == "stock")
+    assert ("chosen greedily on held\\_out" in text) == (how == "greedy")
 
 
 def test_local_models_load_by_the_lines_of_their_cards(tmp_path, images):
@@ -267,9 +328,20 @@ def test_local_models_load_by_the_lines_of_their_cards(tmp_path, images):
         script += code("python", "card.md")
         script += ["assert report.predictions" if name == "clip.safetensors" else f"compare(model, {name!r})"]
         Path("card.md").unlink()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", "\n".join(script)], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    exec("\n".join(script), {})
+
+
+def test_a_suite_of_folders_keeps_its_names_alone():
+    """Of folders the last part is shown, also of the reference; an evaluator's command shows no folder either."""
+    entry = {
+        "suite": "/home/me/my set, /home/me/night (reference /home/me/ref)",
+        "evaluator": "/home/me/python /home/me/eval.py --data '/home/me/two words' --out=/home/me/out {file}",
+        **{"model": "m", "weights": "w", "alpha": 0.5, "dataset": "d", "title": "D", "role": "shift"},
+        **{"correct": 1, "total": 2},
+    }
+    (shown,) = without_folders(Reading((as_measurement("r.jsonl", entry),), (), ())).measurements
+    assert shown.suite == "my set, night (reference ref)"
+    assert shown.details["evaluator"] == "python eval.py --data 'two words' --out=out '{file}'"
 
 
 def test_the_same_inputs_give_the_same_card_without_folders(swept, tmp_path, images, monkeypatch):
@@ -305,7 +377,7 @@ def test_hostile_names_stay_texts(tmp_path):
     """Names that are Markdown, HTML, YAML or code change neither metadata nor structure, and the lines still parse."""
     bad = "x'\"; rm -rf ~ `id` <script>alert(1)<|script> [a](b) --- # {{ 7*7 }}\n---\nlicense: mit.safetensors"
     first, second = clip_pair(tmp_path)
-    os.rename(second, bad)
+    second.rename(bad)
     merged = merge(first, bad, "m.safetensors").output
     card(merged, title="a: [b\n---\n# <img src=x>")
     text = Path("README.md").read_text()

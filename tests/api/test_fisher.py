@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import CLIPConfig, CLIPForImageClassification, CLIPModel
 
 import mergekit_wise
@@ -160,6 +161,24 @@ def test_batch_norm_and_what_timm_keeps_between_images(images):
     assert biases
     assert all(float(found[name].max()) > 0 for name in biases)
     assert torch.equal(model.state_dict()["stem.conv1.bn.running_var"], torch.ones(16))
+
+
+def test_every_sum_is_divided_once(images, tmp_path):
+    """The work after the last image grows with the number of tensors, not with its square."""
+    source = clip(tmp_path / "m.safetensors")
+    with Divisions() as divided:
+        found = fisher(source, on=str(images), workers=0, limit=1)
+    assert 0 < divided.of_float64 <= len(found)
+
+
+class Divisions(TorchDispatchMode):
+    """Counts divisions of whole float64 tensors."""
+
+    of_float64 = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        self.of_float64 += operation is torch.ops.aten.div.Tensor and args[0].dtype == torch.float64
+        return operation(*args, **kwargs or {})
 
 
 def test_a_zero_shot_head_is_a_constant(images, tmp_path):

@@ -173,6 +173,18 @@ def test_a_private_repository_and_a_branch(hub, tmp_path):
     assert report.url.endswith("/tree/v2")
 
 
+def test_what_shall_be_private_does_not_go_to_a_public_repository(hub, tmp_path):
+    """--private with a repository that is public already is refused before anything is sent; a private one is fine."""
+    merged = merged_of(clip_pair(tmp_path))
+    push(merged, REPOSITORY)
+    hub.asked.clear()
+    with pytest.raises(OutputError, match="is public"):
+        push(merged, REPOSITORY, private=True)
+    assert not any("preupload" in path or method == "PUT" for method, path in hub.asked)
+    hub.repositories[REPOSITORY].private = True
+    push(merged, REPOSITORY, private=True)
+
+
 def test_a_card_there_that_somebody_wrote_is_not_lost(hub, tmp_path):
     """A foreign card there is refused before anything is sent; --force replaces it, and --card uploads another."""
     merged = merged_of(clip_pair(tmp_path))
@@ -277,12 +289,12 @@ def test_bad_input_is_refused_before_the_hub_is_asked(hub, tmp_path, pair):
     assert hub.asked == []
 
 
-def test_the_command_uploads_to_where_the_environment_says(hub, tmp_path):
-    """HF_ENDPOINT is the hub, the token is in no output, and the address of the repository is printed."""
-    merged = merged_of(clip_pair(tmp_path))
-    command = [sys.executable, "-m", "mergekit_wise", "push", str(merged), REPOSITORY]
-    done = subprocess.run(command, env=reader_of(hub), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert f"{hub.url}/{REPOSITORY}" in done.stdout
-    assert TOKEN not in done.stdout + done.stderr
-    assert "open_clip_model.safetensors" in hub.files(REPOSITORY)
+def test_the_command_prints_the_address_and_no_token(hub, tmp_path, wise):
+    """The address of the repository is printed, and the token is in no output and in no file of the repository."""
+    result = wise("push", merged_of(clip_pair(tmp_path)), REPOSITORY)
+    assert result.exit_code == 0, result.output
+    assert f"{hub.url}/{REPOSITORY}" in result.stdout
+    assert TOKEN not in result.output
+    files = hub.files(REPOSITORY)
+    assert "open_clip_model.safetensors" in files
+    assert not any(TOKEN.encode() in content for content in files.values())

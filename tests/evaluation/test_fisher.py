@@ -32,7 +32,7 @@ def summed(layer, features, choose):
             row[None], lambda logits, index=index: logits[0].log_softmax(0)[choose(index, logits[0].detach().numpy())]
         )
     assert sums.count == len(features)
-    return {name: mean.numpy() for name, mean in sums.means.items()}
+    return {name: sums.mean(name).numpy() for name in sums.sums}
 
 
 def test_the_empirical_fisher_of_logistic_regression_is_its_closed_form(regression):

@@ -1,5 +1,7 @@
 """Fisher information that matches a pair or does not; ``api/test_merge_rules.py`` merges with it."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -43,3 +45,18 @@ def test_information_that_does_not_match_the_pair_is_refused(first, second, mess
     """Fisher information that does not match the pair is an error that names all wrong tensors."""
     with pytest.raises(MismatchError, match=message):
         opened(tmp_path, first, second)
+
+
+@pytest.mark.parametrize(("made_of", "refused"), [("ft", True), ("zs", False), ("elsewhere", False), (None, False)])
+def test_files_in_the_wrong_order_are_refused(made_of, refused, tmp_path):
+    """Exchanged files fit in every shape; their records tell, and files of other tools have none."""
+    record = {} if made_of is None else {"mergekit_wise_fisher": json.dumps({"checkpoint": {"name": made_of}})}
+    for name in ("zs", "ft", "f1"):
+        save_file(WEIGHTS, tmp_path / name)
+    save_file(WEIGHTS, tmp_path / "f0", record)
+    zeroshot, finetuned, *fishers = (open_checkpoint(tmp_path / name) for name in ("zs", "ft", "f0", "f1"))
+    if refused:
+        with pytest.raises(MismatchError, match="f0: is the Fisher information of ft, and was given for zs"):
+            open_fishers(match(zeroshot, finetuned), *fishers, 0.25)
+    else:
+        assert open_fishers(match(zeroshot, finetuned), *fishers, 0.25).read("a.w", 0, 3, np.float32) is not None
