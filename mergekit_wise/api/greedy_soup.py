@@ -9,6 +9,7 @@ from typing import Any
 from mergekit_wise.api.merge import geometry_of, merge_rules
 from mergekit_wise.api.soup import as_merge
 from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.measure import measure, require_outside
 from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
@@ -42,7 +43,10 @@ class Ingredient:
 
 def greedy(options: SoupOptions) -> tuple[SoupSource, tuple[Ingredient, ...], tuple[str, ...]]:
     """The soup of the members that greedy adds, what it tried, and notes (Wortsman et al., Recipe 1)."""
-    suite = open_suite("", options.data, reference=options.select_on, strict=True)
+    try:
+        suite = open_suite("", options.data, reference=options.select_on, strict=True)
+    except SuiteError as error:
+        raise SuiteError(f"--select-on: {str(error).removeprefix('--reference: ')}") from error
     require_outside([options.output], suite.datasets)
     every = SoupSource.of(options.members)
     merging = as_merge(options, every)

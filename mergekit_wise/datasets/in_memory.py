@@ -49,8 +49,12 @@ class _Samples:
     def content(self, index: int) -> bytes:
         """A digest of the pixels of image i, with their shape and type. Raises SuiteError."""
         found = self.image(index)
-        pixels = found.numpy() if _is_tensor(found) else np.asarray(found)
-        facts = f"{pixels.dtype} {pixels.shape} {getattr(found, 'mode', '')}\n".encode()
+        if _is_tensor(found):  # as float32 the model gets it; NumPy has no bfloat16
+            pixels, kind = found.float().numpy(), str(found.dtype)
+        else:
+            pixels = np.asarray(found)
+            kind = f"{pixels.dtype} {found.mode}"
+        facts = f"{kind} {pixels.shape}\n".encode()
         return hashlib.sha256(facts + np.ascontiguousarray(pixels).tobytes()).digest()
 
     def label(self, index: int) -> Any:

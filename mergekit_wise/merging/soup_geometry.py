@@ -25,8 +25,8 @@ LEAST_LENGTH, LEAST_ANGLE = 0.7, 75.0
 """A member whose update is at least this long, relative to the zero-shot model, and whose weights are at least at this
 angle, in degrees, to the zero-shot model's, was not fine-tuned from it. Measured with a small convolutional network and
 an MLP, fine-tuned for 300 steps of AdamW on shifted images, to 100 % accuracy: at learning rates from 1e-4 to 1e-2, the
-lengths were 0.07 to 1.3 and the angles 4 to 41 degrees; of other starts, 1.4 to 2.1 and 87 to 93 degrees. At 3e-2, where
-the soup of two lost 6 to 41 points, fine-tuned ones came to 64 to 78 degrees, and are partly refused."""
+lengths were 0.07 to 1.3 and the angles 4 to 41 degrees; of other starts, 1.4 to 2.1 and 87 to 93 degrees. At 3e-2,
+where the soup of two lost 6 to 41 points, fine-tuned ones came to 64 to 78 degrees, and are partly refused."""
 
 COPIES, CLOSE = 1.0, 6.0
 """Degrees between two updates: below the first, members are copies or nearly so; below the second, as close as

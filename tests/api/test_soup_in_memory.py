@@ -11,7 +11,7 @@ from torchvision import transforms
 
 from mergekit_wise import interpolate_, merge, soup, sweep
 from mergekit_wise.api.verify import verify
-from mergekit_wise.errors import UsageError
+from mergekit_wise.errors import SuiteError, UsageError
 from mergekit_wise.merging import read_origin
 from mergekit_wise.models.merge_command import merge_command, recorded_command, verify_command
 from mergekit_wise.models.source import open_source
@@ -80,6 +80,13 @@ def test_greedy_takes_models_and_images_in_memory():
     assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
     for state, module in zip(before, (start, *members), strict=True):
         assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_greedy_names_its_own_option():
+    """Two data sets in memory to choose on are refused with the name of the option that `soup` has."""
+    start = network()
+    with pytest.raises(SuiteError, match="`select_on`: expected one data set, found 2"):
+        soup(start, [start], how="greedy", select_on={"x": images(2), "y": images(2)}, transform=TO_8, workers=0)
 
 
 def test_a_module_among_the_members_is_called_where_the_start_is_a_file():
