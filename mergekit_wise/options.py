@@ -987,7 +987,7 @@ class SoupOptions(Options):
         ),
     ] = "uniform"
     select_on: Annotated[
-        str | None,
+        OptionalData,
         Option(
             "Held-out data set that greedy chooses the members on.",
             metavar="DATASET",
@@ -995,7 +995,7 @@ class SoupOptions(Options):
             path="input",
             completes="data sets",
         ),
-    ] = None
+    ] = ABSENT
     allow_other_starts: AllowOtherStarts = False
     base: AdapterBase = ABSENT
     keep: Keep = EMPTY
@@ -1035,6 +1035,7 @@ class SoupOptions(Options):
     answers: KeepAnswers = True
     redo: Redo = False
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
+    transform: Transform = None
     mmap: Mmap = True
     progress: Progress = silent
 

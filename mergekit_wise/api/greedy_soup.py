@@ -9,15 +9,17 @@ from typing import Any
 from mergekit_wise.api.merge import geometry_of, merge_rules
 from mergekit_wise.api.soup import as_merge
 from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation.measure import measure, require_outside
+from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Pair, Rules, make_plan, parse_naming
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.pair_notes import template
 from mergekit_wise.models.pairing import match, open_pair
-from mergekit_wise.models.soup import soup_of
+from mergekit_wise.models.soup import soup_of, with_means_in
 from mergekit_wise.option_types import SoupSource
-from mergekit_wise.options import EvalOptions, SoupOptions
+from mergekit_wise.options import SoupOptions, SweepOptions
 from mergekit_wise.results import Record
 from mergekit_wise.wording import listed
 
@@ -41,7 +43,10 @@ class Ingredient:
 
 def greedy(options: SoupOptions) -> tuple[SoupSource, tuple[Ingredient, ...], tuple[str, ...]]:
     """The soup of the members that greedy adds, what it tried, and notes (Wortsman et al., Recipe 1)."""
-    suite = open_suite("", options.data, reference=options.select_on, strict=True)
+    try:
+        suite = open_suite("", options.data, reference=options.select_on, strict=True)
+    except SuiteError as error:
+        raise SuiteError(f"--select-on: {str(error).removeprefix('--reference: ')}") from error
     require_outside([options.output], suite.datasets)
     every = SoupSource.of(options.members)
     merging = as_merge(options, every)
@@ -92,27 +97,29 @@ class _Evaluations:
         assert pair.finetuned.soup is not None
         self.pair, self.rules, self.options = pair, rules, options
         self.members, self.names = pair.finetuned.soup.members, pair.finetuned.soup.names
+        self.evaluation = prepared(_evaluation(options))
         self.notes: list[str] = []
 
     def of(self, every: Sequence[Sequence[int]]) -> tuple[Record, ...]:
         """What the soups of the members with these numbers achieve, from one pass over the images."""
         layout = template(self.pair, make_plan(self.pair, self.rules))
-        found = measure(layout, [self._variant(numbers) for numbers in every], _evaluation(self.options))
+        found = measure(layout, [self._variant(numbers) for numbers in every], self.evaluation)
         self.notes += found.notes
         return found.records
 
     def _variant(self, numbers: Sequence[int]) -> Variant:
         source = SoupSource.of([self.members[number].path for number in numbers])
         some = soup_of(self.pair.zeroshot, [self.members[number] for number in numbers], source)
-        weights = InterpolatedWeights(replace(self.pair, finetuned=some))
+        weights = InterpolatedWeights(replace(self.pair, finetuned=with_means_in(some, self.rules.dtype)))
         name = self.names[numbers[0]] if len(numbers) == 1 else source
         return Variant(name, None, partial(weights.read, self.rules))
 
 
-def _evaluation(options: SoupOptions) -> EvalOptions:
-    """How members and soups are evaluated."""
-    return EvalOptions(
+def _evaluation(options: SoupOptions) -> SweepOptions:
+    """How members and soups are evaluated: as the mixtures of a sweep, whose weights are set in a model."""
+    return SweepOptions(
         options.zeroshot,
+        soup=options.members,
         reference=options.select_on,
         data=options.data,
         strict=True,
@@ -135,6 +142,7 @@ def _evaluation(options: SoupOptions) -> EvalOptions:
         results=options.results,
         answers=options.answers,
         redo=options.redo,
+        transform=options.transform,
         mmap=options.mmap,
         progress=options.progress,
     )

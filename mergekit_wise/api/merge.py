@@ -7,6 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.api.merge_report import MergePreview, MergeReport
 from mergekit_wise.api.placing import Place, files_of, place_of, placed, require_apart
@@ -36,7 +38,7 @@ from mergekit_wise.merging import (
 )
 from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
-from mergekit_wise.merging.soup import Averaged
+from mergekit_wise.merging.soup import Averaged, numbers_of
 from mergekit_wise.merging.soup_geometry import Geometry, geometry, notes_on_geometry, require_one_start
 from mergekit_wise.merging.stream import Put
 from mergekit_wise.models.architecture import with_named_config
@@ -51,6 +53,7 @@ from mergekit_wise.models.pair_notes import (
     notes_on_reading,
 )
 from mergekit_wise.models.pairing import match, named_like, open_pair
+from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import parse_size, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
@@ -385,10 +388,15 @@ def require_finite(outcomes: tuple[Outcome, ...]) -> None:
         )
 
 
-def _is_averaged(pair: Pair, outcome: Outcome) -> bool:
-    """Whether a tensor is made of several: of both sides, or of the members of a soup."""
-    soup = outcome.source == "finetuned" and isinstance(pair.finetuned.tensors[outcome.name], Averaged)
-    return outcome.source == "mixed" or soup
+def _is_of_different(pair: Pair, outcome: Outcome) -> bool:
+    """Whether a tensor is made of several with different values: of both sides, or of the members of a soup."""
+    if outcome.source not in ("mixed", "finetuned"):
+        return False
+    tensor = pair.finetuned.tensors[outcome.name]
+    made_of = [*(tensor.parts if isinstance(tensor, Averaged) else (tensor,))]
+    made_of += [pair.zeroshot.tensors[outcome.name]] if outcome.source == "mixed" else []
+    first, *others = (numbers_of(each, 0, each.info.count) for each in made_of)
+    return not all(np.array_equal(first, other, equal_nan=True) for other in others)
 
 
 def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator[str]:
@@ -407,6 +415,7 @@ def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator
     if spoiled:
         names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)
         yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
-    mixed = any(_is_averaged(pair, each) and each.name.endswith("running_var") for each in outcomes)
-    if mixed and job.options.recalibrate is None:
+    yield from notes_on_opposite(pair.finetuned, [each.name for each in outcomes if each.source != "zeroshot"])
+    statistics = [outcome for outcome in outcomes if outcome.name.endswith("running_var")]
+    if job.options.recalibrate is None and any(_is_of_different(pair, outcome) for outcome in statistics):
         yield BATCH_NORM

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MEASURING = (
     *("select_on", "classnames", "templates", "limit", "balanced", "head", "head_features", "head_rows"),
-    *("image_size", "results"),
+    *("image_size", "results", "transform"),
 )
 """Options that have a meaning for greedy alone."""
 
@@ -98,6 +98,7 @@ def soup(options: SoupOptions) -> SoupReport | Any:
     `how` is "uniform" for the mean of all members; "greedy" for the mean of those that are added, best first, as long
     as the accuracy on `select_on` does not fall; or "stock" for Model Stock, which goes for each tensor the share
     N c / (1 + (N - 1) c) of the way from the zero-shot model to the mean, c being the mean cosine of the updates.
+    Models and the data set of `select_on` may be in memory, and `transform` is used, as for `sweep`.
 
     Without `output`, nothing is written, and the result is the soup as a `StateDict`, as `merge` returns it. Means are
     computed in float64 and rounded once to each tensor's dtype.

@@ -56,6 +56,7 @@ from mergekit_wise.models.pair_notes import (
     template,
 )
 from mergekit_wise.models.pairing import match, open_pair
+from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
@@ -161,6 +162,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             *(() if options.model else notes_on_preprocessing(pair, described_by(pair, plan))),
             *notes_on_plan(pair, rules, plan),
             *work.notes,
+            *notes_on_opposite(pair.finetuned, [step.info.name for step in plan if step.action == "mix"]),
         )
         chosen = work.merge(found.choice.recommendation.point, options.output or _unused_name(options))
         written: tuple[Path, ...] = ()

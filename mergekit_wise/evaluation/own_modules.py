@@ -115,4 +115,4 @@ def _sources(options: ModelOptions) -> tuple[Any, ...]:
         return (options.checkpoint,)
     if isinstance(options, PredictOptions):
         return (options.checkpoint, options.mix_with)
-    return (options.zeroshot, options.finetuned)
+    return (options.zeroshot, *(options.soup or (options.finetuned,)))

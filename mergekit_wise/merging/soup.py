@@ -5,7 +5,7 @@ A soup is computed while it is read, block by block, so that memory does not gro
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -15,7 +15,7 @@ from mergekit_wise.checkpoint import DType
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.tensors import StorageArray, Tensor, TensorInfo
 from mergekit_wise.merging.arithmetic import Scratch, decode, encode, rounded_to_odd
-from mergekit_wise.merging.plan import mixed_dtype
+from mergekit_wise.merging.plan import mixed_dtype, narrower
 
 TILE = 1 << 16
 """Elements of one tensor that are in memory at once."""
@@ -66,14 +66,18 @@ class StockShare:
     def __init__(self, parts: Sequence[Tensor], anchor: Tensor) -> None:
         self._parts, self._anchor = parts, anchor
         self._lock = threading.Lock()
-        self._found: float | None = None
+        self._cosine: float | None = None
 
     def value(self) -> float:
         """The share, in [0, 1]."""
+        return stock_share(self.cosine(), len(self._parts))
+
+    def cosine(self) -> float:
+        """The `mean_cosine` of the updates."""
         with self._lock:
-            if self._found is None:
-                self._found = stock_share(mean_cosine(self._parts, self._anchor), len(self._parts))
-            return self._found
+            if self._cosine is None:
+                self._cosine = mean_cosine(self._parts, self._anchor)
+            return self._cosine
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,18 @@ class Averaged(Tensor):
     parts: tuple[Tensor, ...]
     anchor: Tensor | None = None
     share: StockShare | None = None
+
+    @property
+    def saved_as(self) -> DType:
+        """The dtype of the mean, also where it is computed in a wider one (`in_wider_dtype`)."""
+        return shared_dtype([part.saved_as for part in self.parts]) or self.info.dtype
+
+    def in_wider_dtype(self, dtype: DType) -> "Averaged":
+        """The same rounded to `dtype` at once, if that has more significant bits, rather than to its own before."""
+        narrow = self.info.dtype
+        if narrow.kind != "float" or narrower(narrow, dtype) == dtype:
+            return self
+        return replace(self, info=replace(self.info, dtype=dtype))
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

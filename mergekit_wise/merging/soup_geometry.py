@@ -1,8 +1,8 @@
 """How the members of a soup lie around the zero-shot model: whether they were fine-tuned from it, and are no copies.
 
-With updates D_i = t_i - t_0, members that were fine-tuned from t_0 have updates that are short beside it, whose angles
-are often 60 to 90 degrees. A model that was trained from another start does not contain t_0: its weights are at right
-angles to t_0's, so that its update contains -t_0 and is longer than t_0. All is estimated from samples of the weights.
+With updates D_i = t_i - t_0, members that were fine-tuned from t_0 have updates that are short beside it. A model that
+was trained from another start does not contain t_0: its weights are at right angles to t_0's, so that its update
+contains -t_0 and is longer than t_0. All is estimated from samples of the weights.
 """
 
 import math
@@ -23,13 +23,15 @@ SAMPLE = 1 << 16
 
 LEAST_LENGTH, LEAST_ANGLE = 0.7, 75.0
 """A member whose update is at least this long, relative to the zero-shot model, and whose weights are at least at this
-angle, in degrees, to the zero-shot model's, was not fine-tuned from it. With small networks (convolutional and MLP),
-members of other starts had lengths from 1.1 on and angles of 87 degrees and more. Fine-tuned ones had up to 55 degrees
-at learning rates that train, and up to 71 at ten times these."""
+angle, in degrees, to the zero-shot model's, was not fine-tuned from it. Measured with a small convolutional network and
+an MLP, fine-tuned for 300 steps of AdamW on shifted images, to 100 % accuracy: at learning rates from 1e-4 to 1e-2, the
+lengths were 0.07 to 1.3 and the angles 4 to 41 degrees; of other starts, 1.4 to 2.1 and 87 to 93 degrees. At 3e-2,
+where the soup of two lost 6 to 41 points, fine-tuned ones came to 64 to 78 degrees, and are partly refused."""
 
 COPIES, CLOSE = 1.0, 6.0
 """Degrees between two updates: below the first, members are copies or nearly so; below the second, as close as
-consecutive epochs of one run (3 to 6 degrees with the same networks; seeds had 7 to 66)."""
+consecutive epochs of one run (3 to 6 degrees with small networks; seeds had 8 degrees at a learning rate of 1e-4, where
+they hardly leave the start, and 44 to 67 at 1e-2)."""
 
 
 @dataclass(frozen=True, slots=True)

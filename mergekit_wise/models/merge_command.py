@@ -23,6 +23,9 @@ _AS_FIRST = {"like": "zs"}
 _FOR_IMAGES = ("data", "max_bad", "max_pixels", "device")
 """Options that change a merged file only by the images of --recalibrate."""
 
+_IDENTITY = ("name", "repository", "revision", "header_sha256")
+"""What tells a source in a provenance from others."""
+
 _UNNEEDED = ("mmap", "memory", "progress")
 """Options that change no byte of what is written."""
 
@@ -37,7 +40,8 @@ def merge_options(options: SweepOptions, rules: Rules, output: str | Path | None
 def merge_command(options: MergeOptions) -> str:
     """The line of ``wise merge`` with these options, to copy into a shell; of Python for models in memory."""
     unneeded = {*_UNNEEDED, *(() if options.recalibrate else _FOR_IMAGES)}
-    if any(isinstance(source, ModelInMemory) for source in (options.zeroshot, options.finetuned, *options.soup)):
+    sources = (options.zeroshot, options.finetuned, *options.soup, options.base, *(options.fisher or ()))
+    if any(isinstance(source, ModelInMemory) for source in sources):
         return _call(options, unneeded)
     return command_line("merge", options, without=unneeded, always=("alpha",))
 
@@ -49,13 +53,20 @@ def _call(options: MergeOptions, unneeded: Collection[str]) -> str:
         name if isinstance(source := getattr(options, name), ModelInMemory) else repr(str(source)) for name in names
     ]
     given = [
-        f"{name}={value!r}"
+        f"{name}={_in_python(name, value)}"
         for name, option in _declared(options).items()
         if not option.option.is_argument and name not in {*unneeded, "output", "soup"}
         if (value := getattr(options, name)) not in (option.default, _AS_FIRST.get(name), ()) or name == "alpha"
     ]
-    members = ["soup=soup"] if options.soup else []
+    members = [f"soup={_in_python('soup', options.soup)}"] if options.soup else []
     return f"mergekit_wise.merge({', '.join((*sources, *members, *given))})"
+
+
+def _in_python(name: str, value: Any) -> str:
+    """A value as Python has it; the name of the argument where it is, or holds, a model in memory."""
+    if any(isinstance(each, ModelInMemory) for each in (value if isinstance(value, tuple) else (value,))):
+        return name
+    return repr(str(value) if isinstance(value, Path) else value)
 
 
 def recorded_command(origin: Mapping[str, Any], output: str) -> str:
@@ -161,10 +172,15 @@ def _own_name(entry: Mapping[str, Any], side: str) -> str:
 
 
 def _base(origin: Mapping[str, Any]) -> str | None:
-    """The checkpoint that the fine-tuned one, an adapter, was applied to, if that is not the zero-shot one."""
-    found = _entry(_entry(origin, "finetuned"), "base")
-    same = found.get("header_sha256") == _entry(origin, "zeroshot").get("header_sha256")
-    return _name({"base": found}, "base") if found and not same else None
+    """The checkpoint that adapters were applied to, of the fine-tuned one or of members, if not the zero-shot one."""
+    finetuned = _entry(origin, "finetuned")
+    members = finetuned.get("members")
+    adapted = [finetuned, *(members if isinstance(members, list) else [])]
+    bases = [_entry(each, "base") for each in adapted if isinstance(each, Mapping)]
+    # Headers are alike in all files of one architecture.
+    known = [[_entry(origin, "zeroshot").get(key) for key in _IDENTITY]]
+    other = next((base for base in bases if base and [base.get(key) for key in _IDENTITY] not in known), None)
+    return None if other is None else _name({"base": other}, "base")
 
 
 def _entry(origin: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.head_names import with_one_order
 from mergekit_wise.models.mismatch import Command, explain_mismatch
-from mergekit_wise.models.soup import require_members_fit, soup_of
+from mergekit_wise.models.soup import require_members_fit, soup_of, with_means_in
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.option_types import SoupSource, Weights
 from mergekit_wise.wording import fold_names, listed, plural
@@ -90,6 +90,7 @@ def match(
     mixed = frozenset(name for name in names if not rules.kept(name))
     if finetuned.soup is not None:
         require_members_fit(zeroshot, finetuned, names, rules, command)
+        finetuned = with_means_in(finetuned, rules.dtype)
     zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command in ("merge", "sweep"))
     return Pair(zeroshot, finetuned, names, naming)
 

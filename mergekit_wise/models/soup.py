@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mergekit_wise.checkpoint import Checkpoint, Soup
+from mergekit_wise.checkpoint import Checkpoint, DType, Soup
 from mergekit_wise.checkpoint.tensors import Tensor
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging import Rules, differences, unresolved
 from mergekit_wise.merging.patterns import choose_patterns
 from mergekit_wise.merging.plan import MIXABLE
 from mergekit_wise.merging.provenance import CALIBRATED, KEY
-from mergekit_wise.merging.soup import averaged, shared_dtype
+from mergekit_wise.merging.soup import Averaged, averaged, shared_dtype
 from mergekit_wise.models.head_names import with_one_order
 from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.option_types import SoupSource
@@ -62,6 +62,20 @@ def soup_of(zeroshot: Checkpoint, members: Sequence[Checkpoint], source: SoupSou
     )
 
 
+def with_means_in(soup: Checkpoint, dtype: DType | None) -> Checkpoint:
+    """The soup whose means are rounded once to the dtype of the output, if one is asked for that is wider than theirs.
+
+    Otherwise a mean of bfloat16 would be rounded to bfloat16 and then written in float32.
+    """
+    if dtype is None:
+        return soup
+    tensors = {
+        name: tensor.in_wider_dtype(dtype) if isinstance(tensor, Averaged) else tensor
+        for name, tensor in soup.tensors.items()
+    }
+    return replace(soup, tensors=tensors)
+
+
 def require_members_fit(
     zeroshot: Checkpoint, soup: Checkpoint, names: Sequence[str], rules: Rules, command: Command
 ) -> None:
@@ -89,6 +103,21 @@ def require_members_fit(
         with_one_order(member, first, frozenset(others), can_keep=False)
     if refused := [name for name in others if _is_refused(name, members)]:
         raise MismatchError(_explain_dtypes(refused, members, names))
+
+
+def notes_on_opposite(soup: Checkpoint, names: Iterable[str]) -> Iterator[str]:
+    """A note if members moved some of the named tensors in opposite directions, of which Model Stock takes nothing."""
+    tensors = {name: soup.tensors.get(name) for name in names}
+    opposite = [
+        name
+        for name, tensor in tensors.items()
+        if isinstance(tensor, Averaged) and tensor.share is not None and tensor.share.cosine() < 0
+    ]
+    if opposite:
+        yield (
+            f"in {plural(len(opposite), 'tensor')} the members' updates point away from each other (their mean cosine "
+            f"is below 0), so that Model Stock keeps the zero-shot model's values: {listed(fold_names(opposite))}"
+        )
 
 
 def _tensor(name: str, members: Sequence[Checkpoint], start: Checkpoint | None, kinds: _Kinds) -> Tensor:
@@ -162,7 +191,7 @@ def _notes(members: Sequence[Checkpoint], kinds: _Kinds) -> Iterator[str]:
     disputed = [
         key
         for key in keys
-        if key not in (KEY, CALIBRATED) and len({member.metadata.get(key) for member in members}) > 1
+        if key not in (KEY, CALIBRATED, "format") and len({member.metadata.get(key) for member in members}) > 1
     ]
     if disputed:
         yield (

@@ -111,6 +111,17 @@ def test_a_fingerprint_depends_on_every_pixel_and_label_and_on_no_name():
     assert len(set(found)) == 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_fingerprint_of_tensors_is_the_same_in_the_next_run(dtype):
+    """Other tensors with the same values have it, too, so that results are reused; one value changes it."""
+    values = torch.randn(4, 3, 2, 2).to(dtype)
+    changed = values.clone()
+    changed[3, 2, 1, 1] += 1
+    each = (values, values.clone(), changed)
+    found = [fingerprint(opened(TensorDataset(tensor, torch.arange(4) % 2))) for tensor in each]
+    assert found[0] == found[1] != found[2]
+
+
 def test_a_folder_of_torchvision_has_the_labels_of_this_tool(tmp_path):
     """ImageFolder and the folder's path give the same labels, names and pixels."""
     for number in range(6):
