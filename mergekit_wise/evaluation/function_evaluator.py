@@ -115,7 +115,7 @@ def _told(value: Any, depth: int = DEPTH) -> str:
         return f"{{{', '.join(map(': '.join, pairs))}}}"
     if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
         array = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-        return f"{tuple(value.shape)} {value.dtype} {hashlib.sha256(array).hexdigest()}"
+        return f"{tuple(value.shape)} {value.dtype} {hashlib.sha256(array.tobytes()).hexdigest()}"
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         digest = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return f"{value.shape} {value.dtype} {digest}"

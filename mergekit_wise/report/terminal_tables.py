@@ -40,6 +40,7 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
     the place of top-5 accuracy, as far as there is room. `missing` is how many data sets were not found.
     """
     further = tuple(dict.fromkeys(name for r in records if r.evaluator for name in r.values))[:MOST_FURTHER]
+    own = all(r.evaluator for r in records)
     rows = [
         (
             r.title if r.metric == "top-1" else f"{r.title} ({r.metric})",
@@ -47,11 +48,12 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
             interval(r.result, " - "),
             "" if r.correct is None else f"{r.correct}/{r.total}",
             *(percent(r.values[name], "") if name in r.values else "" for name in further),
-            *(() if further else ("" if r.top5 is None else percent(r.top5 / r.total),)),
+            *(() if further or own else ("" if r.top5 is None else percent(r.top5 / r.total),)),
         )
         for r in records
     ]
-    empty = ("",) * (2 + max(1, len(further)))
+    last = further or (() if own else ("Top-5",))
+    empty = ("",) * (2 + len(last))
     corruption = corruption_error(records)
     if corruption is not None:
         rows.append(("Mean corruption error (AlexNet 100)", percent(corruption), *empty))
@@ -63,7 +65,7 @@ def accuracy_table(records: Sequence[Record], missing: int = 0) -> Table:
         absent = f", {missing} {'set' if missing == 1 else 'sets'} missing" if missing else ""
         rows.append((f"Average of {len(shifts)} shifts{absent}", percent(sum(shifts) / len(shifts), ""), *empty))
     marked = [index >= len(records) for index in range(len(rows))]
-    return Table.of_texts(("Data set", "Result", "95 % interval", "Correct", *(further or ("Top-5",))), rows, marked)
+    return Table.of_texts(("Data set", "Result", "95 % interval", "Correct", *last), rows, marked)
 
 
 def corruption_error(records: Sequence[Record]) -> float | None:
