@@ -137,7 +137,7 @@ def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]
     declared = declared_options(kind)
     if options.transform is not None:
         raise UsageError(
-            f"--transform preprocesses images that wise evaluates on by itself, and {name} measures in its own way. "
+            f"`transform` preprocesses images that wise evaluates on by itself, and {name} measures in its own way. "
             "Leave one of the two out."
         )
     for unused in UNUSED:

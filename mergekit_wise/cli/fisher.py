@@ -7,7 +7,7 @@ if TYPE_CHECKING:
 
 
 def fisher(options: "FisherOptions", json: bool) -> None:
-    """Compute the diagonal Fisher information of a model, for --fisher of 'wise merge' and 'wise sweep'."""
+    """Compute the diagonal Fisher information of a model, with which merge and sweep can weight parameters."""
     from mergekit_wise.api.fisher import fisher
     from mergekit_wise.cli.console import notes, out, show_json
     from mergekit_wise.cli.progress import perform
