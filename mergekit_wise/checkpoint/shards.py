@@ -24,7 +24,7 @@ from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import without_duplicates
 from mergekit_wise.checkpoint.tensors import Tensor, TensorInfo
 from mergekit_wise.checkpoint.torch_writing import checksum_of
-from mergekit_wise.checkpoint.writing import Writer, partials_of, writing
+from mergekit_wise.checkpoint.writing import Writer, partials_of, uninterrupted, writing
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural, shown
 
@@ -220,6 +220,8 @@ def writing_output(plan: OutputPlan) -> Iterator[Output]:
         for layout, write in writers:
             for offset, data in layout.frame(checksums):
                 write(offset, data)
+        with uninterrupted():  # between two shards, a signal would leave the first without an index
+            stack.close()
     # An index first: without it nobody takes its shards for a checkpoint.
     for path in sorted(earlier - files.keys(), key=lambda path: not path.name.endswith(INDEX)):
         path.unlink(missing_ok=True)

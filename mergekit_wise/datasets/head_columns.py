@@ -49,8 +49,9 @@ class HeadColumns:
 def head_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None) -> HeadColumns:
     """The columns of a head with `outputs` classes that are called `names`, if the head knows that.
 
-    Same names in the same order need no columns; others are found by name. Numbers are no names: then the order counts.
-    For data sets with some of ImageNet's classes, a head of ImageNet's is recognised under several lists of names.
+    Same names in the same order need no columns; others are found by name. Numbers that are not among the head's names
+    are no names: then the order counts. For data sets with some of ImageNet's classes, a head of ImageNet's is
+    recognised under several lists of names.
 
     Raises ModelError if a class of the data set is none of the head's, naming both sides and what settles it; without
     names, if neither the classes nor the vocabulary of the data set are as many as the head's.
@@ -60,7 +61,7 @@ def head_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None) ->
     if len(names) != outputs:
         note = f"its file names {plural(len(names), 'class')} for a head of {outputs}, so the names are not compared"
         return _by_number(dataset, outputs, (note, *_notes_on_order(dataset)))
-    if are_numbers(dataset.classnames):
+    if are_numbers(dataset.classnames) and not set(dataset.classnames) <= set(names):
         few = listed((f"{number} is {name!r}" for number, name in enumerate(names)), 2)
         note = f"its classes are numbers, which are taken as those of the head's classes ({few})"
         return _by_number(dataset, outputs, (note,))

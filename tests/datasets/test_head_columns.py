@@ -37,6 +37,12 @@ def test_names_decide_whatever_the_order(names, draw):
         assert [names[column] for (column,) in found.columns] == list(part)
 
 
+def test_numbers_that_are_the_heads_names_in_another_order_decide():
+    """Classes called '0' and '1' are those of a head that has these names the other way round, all or some of them."""
+    assert head_columns(data("0", "1"), 2, ["1", "0"]).columns == ((1,), (0,))
+    assert head_columns(data("1"), 2, ["1", "0"]).columns == ((0,),)
+
+
 def test_same_names_in_the_same_order_say_nothing():
     """Case, underscores and surrounding blanks are no difference, nor is the way an accent is encoded."""
     found = head_columns(data("Hot_Dog", " cafe\u0301"), 2, ["hot dog", "café"])
