@@ -103,7 +103,7 @@ class Mixture:
 
 
 class ModelTask(ABC):
-    """A `TaskEvaluator` that builds the model by itself, and is told which one before anything is measured."""
+    """A `TaskEvaluator` that builds the model by itself, and gets a checkpoint of it before anything is measured."""
 
     @abstractmethod
     def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
