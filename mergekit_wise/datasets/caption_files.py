@@ -22,16 +22,7 @@ def in_folder(path: Path, root: Path, found: Gathered, notes: tuple[str, ...]) -
             "out."
         )
     images, name = FolderImages(str(root), found.images), as_text(path.stem)
-    return CaptionedImages(
-        name,
-        name,
-        images.image,
-        images.sample,
-        images.size,
-        found.captions,
-        location=str(root),
-        notes=(*notes, *found.notes),
-    )
+    return CaptionedImages.of(name, images, found, root, notes)
 
 
 def nearby_folder(path: Path, found: Gathered) -> Path:

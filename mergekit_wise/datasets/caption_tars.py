@@ -67,16 +67,7 @@ def open_caption_tars(place: Path, part: str = "test") -> CaptionedImages:
     images = tar_images(shards, [members[key] for key in found.images])
     folder = place.resolve()
     name = as_text(place.stem if place.is_file() else (folder.parent if role_of(folder.name) else folder).name)
-    return CaptionedImages(
-        name,
-        name,
-        images.image,
-        images.sample,
-        images.size,
-        found.captions,
-        location=str(place),
-        notes=(*notes, *found.notes),
-    )
+    return CaptionedImages.of(name, images, found, place, notes)
 
 
 def _fields(path: str) -> dict[str, _Fields]:

@@ -23,6 +23,9 @@ from mergekit_wise.wording import plural, shown
 if TYPE_CHECKING:
     from PIL import Image
 
+    from mergekit_wise.datasets.folders import FolderImages
+    from mergekit_wise.datasets.webdataset import TarImages
+
 MAX_CAPTIONS = 5_000_000
 """The most captions that are held in memory."""
 
@@ -73,6 +76,14 @@ class CaptionedImages:
             location=self.location,
             notes=self.notes,
         )
+
+    @classmethod
+    def of(
+        cls, name: str, images: "FolderImages | TarImages", found: "Gathered", location: Path, notes: Iterable[str] = ()
+    ) -> "CaptionedImages":
+        """Stored images, in the order of those that were `found`, with their captions."""
+        every = (*notes, *found.notes)
+        return cls(name, name, images.image, images.sample, images.size, found.captions, str(location), every)
 
     def renamed(self, name: str) -> "CaptionedImages":
         """The same under another name."""

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from mergekit_wise.datasets.caption_json import open_caption_list
 from mergekit_wise.datasets.caption_lines import open_caption_lines
-from mergekit_wise.datasets.caption_lists import open_caption_list
 from mergekit_wise.datasets.caption_tables import open_caption_table
 from mergekit_wise.datasets.caption_tars import open_caption_tars
 from mergekit_wise.datasets.captioned_images import CaptionedImages
