@@ -159,6 +159,7 @@ def _evaluation(options: CalibrateOptions) -> EvalOptions:
         batch_size=options.batch_size,
         workers=options.workers,
         max_bad=options.max_bad,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )

@@ -116,6 +116,7 @@ def _evaluation(options: FisherOptions) -> EvalOptions:
         precision="fp32",
         workers=options.workers,
         max_bad=options.max_bad,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )
