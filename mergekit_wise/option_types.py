@@ -379,10 +379,13 @@ class Option:
 
 
 class OptionError(UsageError):
-    """An option has an invalid value. ``name`` is the field, ``reason`` says what was expected."""
+    """An option has an invalid value. ``name`` is the field, ``reason`` says what was expected.
 
-    def __init__(self, name: str, value: object, reason: str) -> None:
-        super().__init__(f"--{name.replace('_', '-')} {as_written(value)}: {reason}")
+    The message calls the option by `flag`, if that is not the field's name with hyphens.
+    """
+
+    def __init__(self, name: str, value: object, reason: str, flag: str = "") -> None:
+        super().__init__(f"{flag or '--' + name.replace('_', '-')} {as_written(value)}: {reason}")
         self.name, self.reason = name, reason
 
 
@@ -479,7 +482,7 @@ class Declared:
             raise OptionError(self.name, value, "expected a finite number.")
         for one in converted if isinstance(converted, tuple) else (converted,):
             if self.option.choices and one not in self.option.choices:
-                raise OptionError(self.name, one, f"expected one of {', '.join(self.option.choices)}.")
+                raise OptionError(self.name, one, f"expected one of {', '.join(self.option.choices)}.", self.flag)
         return converted
 
 

@@ -155,9 +155,7 @@ class Model:
             if cache is not None:
                 keep_head(cache, key, *kept)
         elif cache is not None:
-            note(
-                f"zero-shot heads that {cache.folder} keeps from earlier runs are reused; --no-cache builds them again"
-            )
+            note(f"using cached zero-shot heads: {cache.folder} (--no-cache builds them again)")
         if kept[1]:
             note(kept[1])
         return kept[0].to(scale.device)

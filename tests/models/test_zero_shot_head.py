@@ -11,7 +11,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from mergekit_wise.errors import ModelError
-from mergekit_wise.models.zero_shot_head import Prompts, create_tokenizer, encode_texts, zero_shot_head
+from mergekit_wise.models.zero_shot_head import (
+    CountingTokenizer,
+    Prompts,
+    create_tokenizer,
+    encode_texts,
+    zero_shot_head,
+)
 
 TEXTS = ["a photo of a cat", "Ünïcode & <end_of_text>", "word " * 50, ""]
 
@@ -160,19 +166,21 @@ def test_the_head_carries_no_gradient():
 def test_prompts_that_are_cut_off_are_counted():
     """A prompt counts if open_clip's tokenizer gives it more tokens in a longer context; a full one is not cut off."""
     short, long = (open_clip.SimpleTokenizer(context_length=length) for length in (8, 77))
-    names = [f"a photo of {'very ' * count}cat." for count in range(8)]
-    prompts = Prompts(lambda texts: short(list(texts)), names, ["{}"])
-    assert torch.equal(prompts.tokens().long(), short(names))
-    cut = int((long(names)[:, 8:] != 0).any(dim=1).sum())
-    assert 0 < cut < len(names) - 1
-    assert prompts.note().startswith(f"{cut} of 8 prompts")
-    assert Prompts(lambda texts: long(list(texts)), names, ["{}"]).note() == ""
+    texts = [f"a photo of {'very ' * count}cat." for count in range(8)]
+    counting = CountingTokenizer(lambda texts: short(list(texts)), "prompt")
+    assert torch.equal(counting(texts), short(texts))
+    assert counting.cut == int((long(texts)[:, 8:] != 0).any(dim=1).sum())
+    assert 0 < counting.cut < len(texts) - 1
+    assert counting.remark().startswith(f"{counting.cut} of 8 prompts")
+    some, none = (Prompts(lambda texts, t=t: t(list(texts)), texts[:4], ["{}"]) for t in (short, long))
+    assert some.note().startswith(f"{counting.cut - 4} of 4 prompts")
+    assert none.note() == ""
 
 
 def test_prompts_are_tokenized_once_with_progress():
     """Every text goes through the tokenizer once, however often the tokens are used."""
     seen, calls = [], []
-    short = open_clip.SimpleTokenizer(context_length=8)
+    short = open_clip.SimpleTokenizer(context_length=16)
     prompts = Prompts(lambda texts: seen.extend(texts) or short(list(texts)), NAMES, TEMPLATES)
     texts = [template.replace("{}", name) for name in NAMES for template in TEMPLATES]
     for _ in range(2):
