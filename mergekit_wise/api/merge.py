@@ -34,13 +34,12 @@ from mergekit_wise.merging import (
     open_fishers,
     parse_naming,
     relative_distance,
-    stream,
 )
 from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.merging.soup import Averaged, numbers_of
 from mergekit_wise.merging.soup_geometry import Geometry, geometry, notes_on_geometry, require_one_start
-from mergekit_wise.merging.stream import Put
+from mergekit_wise.merging.stream import Put, stream
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.merge_command import merge_options
 from mergekit_wise.models.pair_notes import (

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from mergekit_wise.analysis import Answers, Candidate, Loss, Point, connectivity
+from mergekit_wise.analysis import Answers, Candidate, Loss, Point
 from mergekit_wise.analysis.candidate import BOTH, SHIFTS, columns
+from mergekit_wise.analysis.connectivity import connectivity
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, mean_corruption_error
 from mergekit_wise.analysis.goal import PERCENT
 from mergekit_wise.analysis.paired import evidence
