@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
-from decimal import Decimal
 from functools import cache, wraps
 from math import isfinite
 from pathlib import Path
@@ -523,6 +522,8 @@ SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10
 
 def parse_size(text: str, option: str) -> int:
     """A positive number of bytes: ``300000``, ``256MB``, ``1.5 GiB``. Raises UsageError that names the option."""
+    from decimal import Decimal
+
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     unit = SIZE_UNITS.get(found[2].upper()) if found else None
     if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):

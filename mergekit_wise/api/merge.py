@@ -41,7 +41,6 @@ from mergekit_wise.merging.soup import Averaged, numbers_of
 from mergekit_wise.merging.soup_geometry import Geometry, geometry, notes_on_geometry, require_one_start
 from mergekit_wise.merging.stream import Put, stream
 from mergekit_wise.models.architecture import with_named_config
-from mergekit_wise.models.merge_command import merge_options
 from mergekit_wise.models.pair_notes import (
     BATCH_NORM,
     SAME,
@@ -154,6 +153,8 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]
     for option, value in (("-o", options.output), ("--plot", options.plot), ("--calibrate", options.calibrate)):
         if value is not None:
             raise UsageError(f"{option} {value}: needs an evaluation, and --save alone makes none. Add --suite.")
+    from mergekit_wise.models.merge_command import merge_options  # what merging one mixture does without
+
     return merge_options(options, merge_rules(options), str(options.save)), grid(swept_axes(options))
 
 

@@ -52,7 +52,7 @@ class Stream:
 
     @property
     def drawing(self) -> "Drawing":
-        """rich's console for this stream. Importing rich takes longer than a small merge."""
+        """Rich's console for this stream. Importing rich takes longer than a small merge."""
         if self._drawing is None:
             from mergekit_wise.cli.drawing import Drawing
 

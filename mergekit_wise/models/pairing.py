@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
@@ -10,15 +11,16 @@ from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renam
 from mergekit_wise.merging.movement import head_names
 from mergekit_wise.merging.naming import Rename
 from mergekit_wise.merging.rules import Side
-from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
 from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.head_names import with_one_order
-from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.models.soup import require_members_fit, soup_of, with_means_in
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.option_types import SoupSource, Weights
 from mergekit_wise.wording import fold_names, listed, plural
+
+if TYPE_CHECKING:
+    from mergekit_wise.models.mismatch import Command
 
 
 @contextmanager
@@ -67,7 +69,7 @@ def match(
     rules: Rules | None = None,
     naming: Naming = AS_ZEROSHOT,
     *,
-    command: Command = "merge",
+    command: "Command" = "merge",
 ) -> Pair:
     """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
@@ -85,6 +87,8 @@ def match(
         )
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
+        from mergekit_wise.models.mismatch import explain_mismatch  # what pairs that fit do without
+
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     mixed = frozenset(name for name in names if not rules.kept(name))
@@ -113,7 +117,12 @@ def _adapted(
     zeroshot: Checkpoint, members: Sequence[Checkpoint], base: Checkpoint | None
 ) -> tuple[Checkpoint, list[Checkpoint]]:
     """All as models, in place of adapters. Raises what `apply_adapters` raises."""
-    adapters = [each for each in members if read_adapter(each)] or members[:1]  # of the others, nothing is changed
+    adapters = [each for each in members if read_adapter(each)]
+    if base is None and not adapters and not read_adapter(zeroshot):
+        return zeroshot, list(members)
+    from mergekit_wise.models.adapted import apply_adapters  # what models without adapters do without
+
+    adapters = adapters or [*members[:1]]  # of the others, nothing is changed
     applied = {id(each): apply_adapters(zeroshot, each, base) for each in adapters}
     return applied[id(adapters[0])][0], [applied[id(each)][1] if id(each) in applied else each for each in members]
 
