@@ -5,7 +5,7 @@ ones are positional in Python. What only a terminal needs (``--json``, ``--dry-r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,6 +37,7 @@ from mergekit_wise.option_types import (
     Weights,
     Words,
     declared_options,
+    options_class,
 )
 from mergekit_wise.progress import Progress, silent
 
@@ -488,7 +489,7 @@ class TakesSoup(Options):
             object.__setattr__(self, "finetuned", SoupSource.of(given.soup, how))
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ZeroshotOptions(Options):
     """The options of ``wise zeroshot``."""
 
@@ -542,7 +543,7 @@ class ZeroshotOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FinetuneOptions(Options):
     """The options of ``wise finetune``. Defaults are the paper's (section 4), augmentation that of their code."""
 
@@ -896,7 +897,7 @@ UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {
 """Options without effect on a head that is trained on cached features, and the values that they may have anyway."""
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class MergeOptions(TakesSoup):
     """The options of ``wise merge``."""
 
@@ -947,7 +948,7 @@ class MergeOptions(TakesSoup):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SoupOptions(Options):
     """The options of ``wise soup``."""
 
@@ -1040,7 +1041,7 @@ class SoupOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class EvalOptions(Options):
     """The options of ``wise eval``."""
 
@@ -1079,7 +1080,7 @@ class EvalOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SweepOptions(TakesSoup):
     """The options of ``wise sweep``."""
 
@@ -1255,7 +1256,7 @@ class SweepOptions(TakesSoup):
 EvaluationOptions = EvalOptions | SweepOptions
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class RulesOptions(Options):
     """The options of ``wise rules``."""
 
@@ -1300,7 +1301,7 @@ class RulesOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class PredictOptions(Options):
     """The options of ``wise predict``."""
 
@@ -1408,7 +1409,7 @@ ModelOptions = EvaluationOptions | PredictOptions
 """Of the commands that predict with a checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ReportOptions(Options):
     """The options of ``wise report``."""
 
@@ -1462,7 +1463,7 @@ class ReportOptions(Options):
     ] = "logit"
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CompareOptions(Options):
     """The options of ``wise compare``."""
 
@@ -1510,7 +1511,7 @@ class CompareOptions(Options):
     suite: Annotated[str | None, Option("Suite of a file that holds several.", metavar="NAME", group=DATA)] = None
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class RecipeOptions(Options):
     """The options of ``wise recipe``."""
 
@@ -1528,7 +1529,7 @@ class RecipeOptions(Options):
     note: Callable[[str], object] = str
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SuitesOptions(Options):
     """The options of ``wise suites``."""
 
@@ -1548,7 +1549,7 @@ class SuitesOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FetchOptions(Options):
     """The options of ``wise data fetch``; `endpoint` is the address of another hub than the usual one."""
 
@@ -1559,7 +1560,7 @@ class FetchOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class VerifyOptions(TakesSoup):
     """The options of ``wise verify``."""
 
@@ -1619,7 +1620,7 @@ Title = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CardOptions(Options):
     """The options of ``wise card``."""
 
@@ -1650,7 +1651,7 @@ class CardOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class PushOptions(Options):
     """The options of ``wise push``; `endpoint` is the address of another hub than the usual one."""
 
@@ -1690,7 +1691,7 @@ class PushOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class InspectOptions(Options):
     """The options of ``wise inspect``."""
 
@@ -1699,7 +1700,7 @@ class InspectOptions(Options):
     mmap: Mmap = True
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class DiffOptions(Options):
     """The options of ``wise diff``."""
 
@@ -1713,7 +1714,7 @@ class DiffOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ConvertOptions(Options):
     """The options of ``wise convert``."""
 
@@ -1735,7 +1736,7 @@ class ConvertOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CalibrateOptions(Options):
     """The options of ``wise calibrate``."""
 
@@ -1781,7 +1782,7 @@ class CalibrateOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FisherOptions(Options):
     """The options of ``wise fisher``. There is no precision to choose: gradients are computed in float32."""
 
@@ -1839,7 +1840,7 @@ class FisherOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class DemoOptions(Options):
     """The options of ``wise demo``."""
 
@@ -1853,7 +1854,7 @@ class DemoOptions(Options):
     note: Callable[[str], object] = str
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class InitOptions(Options):
     """The options of ``wise init``."""
 
