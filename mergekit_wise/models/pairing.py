@@ -12,9 +12,7 @@ from mergekit_wise.merging.movement import head_names
 from mergekit_wise.merging.naming import Rename
 from mergekit_wise.merging.rules import Side
 from mergekit_wise.models.adapters import read_adapter
-from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.head_names import with_one_order
-from mergekit_wise.models.soup import require_members_fit, soup_of, with_means_in
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.option_types import SoupSource, Weights
 from mergekit_wise.wording import fold_names, listed, plural
@@ -59,7 +57,11 @@ def open_pair(
         if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, members[0]):
             naming = replace(naming, like="finetuned")
         first, members = _named_alike(first, members, naming)
-        second = soup_of(first, members, finetuned) if isinstance(finetuned, SoupSource) else members[0]
+        second = members[0]
+        if isinstance(finetuned, SoupSource):
+            from mergekit_wise.models.soup import soup_of  # what plain pairs do without
+
+            second = soup_of(first, members, finetuned)
         yield *_with_buffers(first, second), naming
 
 
@@ -93,6 +95,8 @@ def match(
     _require_one_head(zeroshot, finetuned, names)
     mixed = frozenset(name for name in names if not rules.kept(name))
     if finetuned.soup is not None:
+        from mergekit_wise.models.soup import require_members_fit, with_means_in  # what plain pairs do without
+
         require_members_fit(zeroshot, finetuned, names, rules, command)
         finetuned = with_means_in(finetuned, rules.dtype)
     zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command in ("merge", "sweep"))
@@ -154,6 +158,8 @@ def _named_alike(
 
 
 def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:
+    from mergekit_wise.models.families import layout_of, related
+
     first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
     if first is None or second is None or not related(first, second):
         return False
@@ -163,6 +169,8 @@ def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:
 def _in_one_family(zeroshot: Checkpoint, finetuned: Checkpoint, naming: Naming) -> tuple[Checkpoint, Checkpoint]:
     if zeroshot.tensors.keys() == finetuned.tensors.keys():
         return zeroshot, finetuned
+    from mergekit_wise.models.families import layout_of, related, translated  # what pairs of one naming do without
+
     first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
     if first is None or second is None or not related(first, second):
         return zeroshot, finetuned
@@ -177,9 +185,11 @@ def _with_buffers(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoi
 
 
 def _with_buffers_of(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:
-    missing = {
-        name: tensor for name, tensor in other.tensors.items() if name not in checkpoint.tensors and is_buffer(name)
-    }
+    missing = {name: tensor for name, tensor in other.tensors.items() if name not in checkpoint.tensors}
+    if missing:
+        from mergekit_wise.models.families import is_buffer  # what pairs of the same tensors do without
+
+        missing = {name: tensor for name, tensor in missing.items() if is_buffer(name)}
     if not missing:
         return checkpoint
     note = f"taking {plural(len(missing), 'buffer')} from {other.path.name}: {listed(fold_names(missing))}"
