@@ -484,18 +484,14 @@ class Declared:
         return converted
 
 
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
+def options_class(*, frozen: bool) -> Callable[[type], type]:
+    """Declare a class of options: a dataclass, which `as_dataclass` makes of it when it is first used.
 
-    def options_class(*, frozen: bool) -> Callable[[type], type]:
-        """Declare a class of options: a dataclass, which `as_dataclass` makes of it when it is first used.
-
-        A command uses one or two of the classes, and making all of them would take a tenth of the time of a small
-        merge. Type checkers see an ordinary dataclass.
-        """
-        assert frozen
-        return lambda options: options
+    A command uses one or two of the classes, and making all of them would take a tenth of the time of a small merge.
+    Type checkers see `dataclasses.dataclass` in the place of this.
+    """
+    assert frozen  # what type checkers read
+    return lambda options: options
 
 
 class Options:

@@ -7,7 +7,7 @@ ones are positional in Python. What only a terminal needs (``--json``, ``--dry-r
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
@@ -37,9 +37,13 @@ from mergekit_wise.option_types import (
     Weights,
     Words,
     declared_options,
-    options_class,
 )
 from mergekit_wise.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as options_class
+else:
+    from mergekit_wise.option_types import options_class
 
 Transform = Callable[[Any], Any] | None
 """In Python alone: PIL image -> float tensor [C, H, W], in place of the preprocessing that the model declares.
