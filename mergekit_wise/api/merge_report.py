@@ -96,6 +96,6 @@ def _columns(step: TensorPlan) -> dict[str, Any]:
 
 
 def _table(steps: Sequence[TensorPlan], title: str) -> "Table":
-    from mergekit_wise.report.terminal_tables import plan_table  # what a plain merge does without
+    from mergekit_wise.report.tensor_tables import plan_table  # what a plain merge does without
 
     return replace(plan_table(steps), title=title)
