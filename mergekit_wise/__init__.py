@@ -5,8 +5,9 @@ Every command is a function: `merge`, `sweep`, `evaluate` and the others in ``di
 here, too. Everything is imported on first use, so that merging does not wait for torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mergekit_wise.lazy import names_on_demand
 
 if TYPE_CHECKING:
     from mergekit_wise.analysis.candidate import Candidate
@@ -192,15 +193,5 @@ _NAMES = {
 }
 """What each module gives to the package. Type checkers read the imports above, and a test compares the three lists."""
 
-_HOMES = {name: module for module, names in _NAMES.items() for name in names}
-
 if not TYPE_CHECKING:  # or a type checker would accept every name
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__} - {"Any", "TYPE_CHECKING", "import_module"})
+    __getattr__, __dir__ = names_on_demand(__name__, _NAMES)

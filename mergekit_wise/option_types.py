@@ -15,6 +15,7 @@ from functools import cache, wraps
 from math import isfinite
 from pathlib import Path
 from textwrap import wrap
+from threading import Lock
 from types import NoneType, UnionType
 from typing import (
     TYPE_CHECKING,
@@ -486,10 +487,25 @@ class Declared:
         return converted
 
 
+def options_class(*, frozen: bool) -> Callable[[type], type]:
+    """Declare a class of options: a dataclass, which `as_dataclass` makes of it when it is first used.
+
+    A command uses one or two of the classes, and making all of them would take a tenth of the time of a small merge.
+    Type checkers see `dataclasses.dataclass` in the place of this.
+    """
+    assert frozen  # what type checkers read
+    return lambda options: options
+
+
 class Options:
     """The base of all classes of options: every value is converted and checked when one is made."""
 
     __slots__ = ()
+
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """The dataclass has the `__init__` that takes the values."""
+        as_dataclass(cls)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         """Raises OptionError for a value that an option cannot have, and what `require_apart` raises."""
@@ -503,10 +519,23 @@ class Options:
         require_apart(dict(named["output"]), dict(named["folder"]), named["input"])
 
 
+def as_dataclass(options: type[O]) -> type[O]:
+    """A class of options, which becomes a dataclass with its first use."""
+    with _MAKING:
+        for each in reversed(options.__mro__):
+            if issubclass(each, Options) and each is not Options and "__dataclass_fields__" not in vars(each):
+                dataclass(frozen=True)(each)
+    return options
+
+
+_MAKING = Lock()
+
+
 @cache
 def declared_options(options: Any) -> Mapping[str, Declared]:
     """The options of a class by the names of their fields; fields without an `Option` are not among them."""
     found = {}
+    as_dataclass(options)
     for field in fields(options):
         if get_origin(field.type) is not Annotated:
             continue
@@ -587,7 +616,7 @@ def _as_arguments(options: str) -> str:
 
 
 def _signature(options: type, function: Callable[..., object]) -> inspect.Signature:
-    signature = inspect.signature(options)
+    signature = inspect.signature(as_dataclass(options))
     parameters = [
         parameter.replace(annotation=_hint(parameter.annotation)) for parameter in signature.parameters.values()
     ]

@@ -5,9 +5,9 @@ ones are positional in Python. What only a terminal needs (``--json``, ``--dry-r
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
@@ -39,6 +39,11 @@ from mergekit_wise.option_types import (
     declared_options,
 )
 from mergekit_wise.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass as options_class
+else:
+    from mergekit_wise.option_types import options_class
 
 Transform = Callable[[Any], Any] | None
 """In Python alone: PIL image -> float tensor [C, H, W], in place of the preprocessing that the model declares.
@@ -498,7 +503,7 @@ class TakesSoup(Options):
             object.__setattr__(self, "finetuned", SoupSource.of(given.soup, how))
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ZeroshotOptions(Options):
     """The options of ``wise zeroshot``."""
 
@@ -553,7 +558,7 @@ class ZeroshotOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FinetuneOptions(Options):
     """The options of ``wise finetune``. Defaults are the paper's (section 4), augmentation that of their code."""
 
@@ -907,7 +912,7 @@ UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {
 """Options without effect on a head that is trained on cached features, and the values that they may have anyway."""
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class MergeOptions(TakesSoup):
     """The options of ``wise merge``."""
 
@@ -958,7 +963,7 @@ class MergeOptions(TakesSoup):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SoupOptions(Options):
     """The options of ``wise soup``."""
 
@@ -1052,7 +1057,7 @@ class SoupOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class EvalOptions(Options):
     """The options of ``wise eval``."""
 
@@ -1092,7 +1097,7 @@ class EvalOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SweepOptions(TakesSoup):
     """The options of ``wise sweep``."""
 
@@ -1269,7 +1274,7 @@ class SweepOptions(TakesSoup):
 EvaluationOptions = EvalOptions | SweepOptions
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class RulesOptions(Options):
     """The options of ``wise rules``."""
 
@@ -1315,7 +1320,7 @@ class RulesOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class PredictOptions(Options):
     """The options of ``wise predict``."""
 
@@ -1424,7 +1429,7 @@ ModelOptions = EvaluationOptions | PredictOptions
 """Of the commands that predict with a checkpoint."""
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ReportOptions(Options):
     """The options of ``wise report``."""
 
@@ -1478,7 +1483,7 @@ class ReportOptions(Options):
     ] = "logit"
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CompareOptions(Options):
     """The options of ``wise compare``."""
 
@@ -1526,7 +1531,7 @@ class CompareOptions(Options):
     suite: Annotated[str | None, Option("Suite of a file that holds several.", metavar="NAME", group=DATA)] = None
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class RecipeOptions(Options):
     """The options of ``wise recipe``."""
 
@@ -1544,7 +1549,7 @@ class RecipeOptions(Options):
     note: Callable[[str], object] = str
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class SuitesOptions(Options):
     """The options of ``wise suites``."""
 
@@ -1564,7 +1569,7 @@ class SuitesOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FetchOptions(Options):
     """The options of ``wise data fetch``; `endpoint` is the address of another hub than the usual one."""
 
@@ -1575,12 +1580,12 @@ class FetchOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CacheLsOptions(Options):
     """The options of ``wise cache ls``, of which there are none."""
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CacheClearOptions(Options):
     """The options of ``wise cache clear``."""
 
@@ -1606,7 +1611,7 @@ class CacheClearOptions(Options):
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class VerifyOptions(TakesSoup):
     """The options of ``wise verify``."""
 
@@ -1666,7 +1671,7 @@ Title = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CardOptions(Options):
     """The options of ``wise card``."""
 
@@ -1697,7 +1702,7 @@ class CardOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class PushOptions(Options):
     """The options of ``wise push``; `endpoint` is the address of another hub than the usual one."""
 
@@ -1737,7 +1742,7 @@ class PushOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class InspectOptions(Options):
     """The options of ``wise inspect``."""
 
@@ -1746,7 +1751,7 @@ class InspectOptions(Options):
     mmap: Mmap = True
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class DiffOptions(Options):
     """The options of ``wise diff``."""
 
@@ -1760,7 +1765,7 @@ class DiffOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class ConvertOptions(Options):
     """The options of ``wise convert``."""
 
@@ -1782,7 +1787,7 @@ class ConvertOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class CalibrateOptions(Options):
     """The options of ``wise calibrate``."""
 
@@ -1829,7 +1834,7 @@ class CalibrateOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class FisherOptions(Options):
     """The options of ``wise fisher``. There is no precision to choose: gradients are computed in float32."""
 
@@ -1888,7 +1893,7 @@ class FisherOptions(Options):
     progress: Progress = silent
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class DemoOptions(Options):
     """The options of ``wise demo``."""
 
@@ -1902,7 +1907,7 @@ class DemoOptions(Options):
     note: Callable[[str], object] = str
 
 
-@dataclass(frozen=True, slots=True)
+@options_class(frozen=True)
 class InitOptions(Options):
     """The options of ``wise init``."""
 

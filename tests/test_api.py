@@ -1,6 +1,5 @@
 """The Python API, used as a user would, under the strict type checker: see `test_this_file_passes_the_type_checker`."""
 
-import ast
 import inspect
 import pydoc
 import subprocess
@@ -150,34 +149,6 @@ def test_errors_during_the_work_name_arguments_as_well(pair: tuple[Path, Path], 
     with pytest.raises(WiseError, match=r"\bdevice\b") as error:
         mergekit_wise.merge(*pair, tmp_path / "out", device="cuda:99")
     assert "--" not in str(error.value)
-
-
-def test_the_package_lists_everything_once() -> None:
-    """What type checkers see, what is imported on first use and `__all__` are the same names, and no module has one."""
-    tree = ast.parse(Path(mergekit_wise.__file__).read_text())
-    (block,) = (node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    seen = {
-        alias.name: node.module
-        for node in block.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-        if alias.asname is None
-    }
-    loaded = {name: f"mergekit_wise.{module}" for module, names in mergekit_wise._NAMES.items() for name in names}
-    assert seen == loaded
-    assert sorted([*loaded, "__version__"]) == sorted(mergekit_wise.__all__)
-    rooms = {path.stem for path in Path(mergekit_wise.__file__).parent.iterdir()}
-    assert not rooms & set(loaded)
-
-
-def test_every_name_is_there_and_is_listed() -> None:
-    """Every name of the package can be had, and `dir`, which completion reads, lists it."""
-    for name in mergekit_wise.__all__:
-        assert getattr(mergekit_wise, name) is not None
-        assert name in dir(mergekit_wise)
-    namespace: dict[str, Any] = {}
-    exec("from mergekit_wise import *", namespace)
-    assert set(mergekit_wise.__all__) - {"__version__"} <= set(namespace)
 
 
 def test_every_command_has_its_function() -> None:

@@ -8,6 +8,7 @@ import pytest
 import mergekit_wise
 
 ROOMS = (
+    "lazy",
     "__init__",
     "errors",
     "signals",

@@ -26,8 +26,9 @@ from mergekit_wise.evaluation.evaluator import open_evaluator
 from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.temperature import Fit, fit_temperature, require_single_labels
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
-from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_backend, stream
+from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_backend
 from mergekit_wise.merging.provenance import CALIBRATED, read_calibrations
+from mergekit_wise.merging.stream import stream
 from mergekit_wise.models.architecture import with_named_config
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import run, takes

@@ -55,7 +55,7 @@ class DiffReport(ResultObject):
         return ({name: getattr(movement, name) for name in fields} for movement in self.movements)
 
     def _tables(self) -> "Sequence[Table]":
-        from mergekit_wise.report.terminal_tables import movement_table
+        from mergekit_wise.report.tensor_tables import movement_table
 
         moved = [each for each in self.movements if not each.equal]
         return [replace(movement_table(moved), title=f"How far the weights moved, largest first ({self._summary()})")]

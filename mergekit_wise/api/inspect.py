@@ -68,7 +68,7 @@ class Inspection(ResultObject):
             yield {"name": info.name, "dtype": info.dtype.torch, "shape": info.shape, "bytes": info.nbytes}
 
     def _tables(self) -> "Sequence[Table]":
-        from mergekit_wise.report.terminal_tables import tensor_table
+        from mergekit_wise.report.tensor_tables import tensor_table
 
         return [replace(tensor_table(self.tensors), title=f"{self.path}: {self.kind}")]
 

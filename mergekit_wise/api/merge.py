@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,15 +34,12 @@ from mergekit_wise.merging import (
     open_fishers,
     parse_naming,
     relative_distance,
-    stream,
 )
 from mergekit_wise.merging.parameters import grid, with_point
 from mergekit_wise.merging.rules import parse_alpha_for, parse_depth, parse_dtype, parse_keep
 from mergekit_wise.merging.soup import Averaged, numbers_of
-from mergekit_wise.merging.soup_geometry import Geometry, geometry, notes_on_geometry, require_one_start
-from mergekit_wise.merging.stream import Put
+from mergekit_wise.merging.stream import Put, stream
 from mergekit_wise.models.architecture import with_named_config
-from mergekit_wise.models.merge_command import merge_options
 from mergekit_wise.models.pair_notes import (
     BATCH_NORM,
     SAME,
@@ -53,11 +50,13 @@ from mergekit_wise.models.pair_notes import (
     notes_on_reading,
 )
 from mergekit_wise.models.pairing import match, named_like, open_pair
-from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.wording import fold_names, listed, parse_size, plural
+
+if TYPE_CHECKING:
+    from mergekit_wise.merging.soup_geometry import Geometry
 
 LEAST_MEMORY = 10**6
 """Bytes; with fewer, a block is so small that its overhead is many times its work."""
@@ -155,6 +154,8 @@ def mixtures_of(options: SweepOptions) -> tuple[MergeOptions, tuple[Point, ...]]
     for option, value in (("-o", options.output), ("--plot", options.plot), ("--calibrate", options.calibrate)):
         if value is not None:
             raise UsageError(f"{option} {value}: needs an evaluation, and --save alone makes none. Add --suite.")
+    from mergekit_wise.models.merge_command import merge_options  # what merging one mixture does without
+
     return merge_options(options, merge_rules(options), str(options.save)), grid(swept_axes(options))
 
 
@@ -327,7 +328,7 @@ def _report(
     outcomes: tuple[Outcome, ...],
     notes: tuple[str, ...],
     seconds: float,
-    found: Geometry | None,
+    found: "Geometry | None",
 ) -> MergeReport:
     output, place = job.options.output, job.place
     assert output is not None
@@ -354,7 +355,7 @@ def memory_budget(options: MergeOptions) -> int:
 
 def geometry_of(
     pair: Pair, rules: Rules, options: MergeOptions | SweepOptions
-) -> tuple[Geometry | None, tuple[str, ...]]:
+) -> "tuple[Geometry | None, tuple[str, ...]]":
     """How the members of a soup lie around the zero-shot model, and notes on it; None if there is no soup.
 
     Reads samples of the weights. Raises MismatchError if members were not fine-tuned from the zero-shot model, unless
@@ -362,7 +363,11 @@ def geometry_of(
     """
     soup = pair.finetuned.soup
     names = [name for name in pair.names if rules.kept(name) is None]
-    found = None if soup is None else geometry(pair.zeroshot, soup, names)
+    if soup is None:
+        return None, ()
+    from mergekit_wise.merging.soup_geometry import geometry, notes_on_geometry, require_one_start  # soups alone
+
+    found = geometry(pair.zeroshot, soup, names)
     if found is None:
         return None, ()
     if not options.allow_other_starts:
@@ -415,7 +420,10 @@ def notes_on_outcomes(job: OpenMerge, outcomes: tuple[Outcome, ...]) -> Iterator
     if spoiled:
         names = listed(f"{o.name} ({o.statistics.inherited})" for o in spoiled)
         yield f"infinities or NaN in the inputs were mixed into {plural(len(spoiled), 'tensor')}: {names}"
-    yield from notes_on_opposite(pair.finetuned, [each.name for each in outcomes if each.source != "zeroshot"])
+    if pair.finetuned.soup is not None:
+        from mergekit_wise.models.soup import notes_on_opposite
+
+        yield from notes_on_opposite(pair.finetuned, [each.name for each in outcomes if each.source != "zeroshot"])
     statistics = [outcome for outcome in outcomes if outcome.name.endswith("running_var")]
     if job.options.recalibrate is None and any(_is_of_different(pair, outcome) for outcome in statistics):
         yield BATCH_NORM

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.merging import Outcome, TensorPlan
-from mergekit_wise.merging.soup_geometry import Geometry
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
+    from mergekit_wise.merging.soup_geometry import Geometry
     from mergekit_wise.report.table import Table
 
 
@@ -36,7 +36,7 @@ class MergeReport(ResultObject):
     distance: float | None
     notes: tuple[str, ...]
     seconds: float
-    geometry: Geometry | None = None
+    geometry: "Geometry | None" = None
 
     def _summary(self) -> str:
         moved = "" if self.distance is None else f", relative change {self.distance:.3g}"
@@ -96,6 +96,6 @@ def _columns(step: TensorPlan) -> dict[str, Any]:
 
 
 def _table(steps: Sequence[TensorPlan], title: str) -> "Table":
-    from mergekit_wise.report.terminal_tables import plan_table  # what a plain merge does without
+    from mergekit_wise.report.tensor_tables import plan_table  # what a plain merge does without
 
     return replace(plan_table(steps), title=title)

@@ -24,7 +24,7 @@ from mergekit_wise.merging.naming import KEYS
 from mergekit_wise.models.merge_command import merge_command, merge_options
 from mergekit_wise.models.pair_notes import notes_on_order, notes_on_reading, template
 from mergekit_wise.models.pairing import open_pair
-from mergekit_wise.option_types import takes
+from mergekit_wise.option_types import as_dataclass, takes
 from mergekit_wise.options import RulesOptions, SweepOptions
 from mergekit_wise.report.figures import require_drawable
 from mergekit_wise.report.frames import estimate_columns
@@ -178,7 +178,7 @@ def rules(options: RulesOptions) -> RulesReport:
 
 def _as_sweep(options: RulesOptions) -> SweepOptions:
     """The options of a sweep of single alphas on the same pair and suite."""
-    shared = {each.name for each in fields(SweepOptions)} & {each.name for each in fields(RulesOptions)}
+    shared = {each.name for each in fields(as_dataclass(SweepOptions))} & {each.name for each in fields(options)}
     return SweepOptions(**{name: getattr(options, name) for name in shared - {"alpha", "plot"}})
 
 

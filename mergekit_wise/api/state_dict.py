@@ -20,8 +20,9 @@ from mergekit_wise.api.merge import (
 )
 from mergekit_wise.checkpoint.tensors import StorageArray, TensorInfo
 from mergekit_wise.errors import UsageError
-from mergekit_wise.merging import Mixer, Outcome, open_backend, relative_distance, stream
+from mergekit_wise.merging import Mixer, Outcome, open_backend, relative_distance
 from mergekit_wise.merging.soup_geometry import Geometry
+from mergekit_wise.merging.stream import stream
 from mergekit_wise.merging.torch_backend import torch_dtype
 from mergekit_wise.option_types import ModelInMemory
 from mergekit_wise.options import MergeOptions

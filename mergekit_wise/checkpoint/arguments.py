@@ -7,8 +7,6 @@ hyper-parameters. Only those that describe the model are kept: the others name p
 import json
 from collections.abc import Mapping
 
-from mergekit_wise.checkpoint.pickle_machine import Stub
-
 ARGUMENTS_KEY = "training_arguments"
 """The metadata entry that holds the arguments, as JSON."""
 
@@ -29,6 +27,8 @@ def training_arguments(value: object) -> dict[str, str]:
     """The metadata entry with the arguments in an unpickled `value`; empty if it has none."""
     if not isinstance(value, dict):
         return {}
+    from mergekit_wise.checkpoint.pickle_machine import Stub  # what needs no more than the entry's name does without
+
     found = _described(value)
     for place in PLACES:
         held = value.get(place)

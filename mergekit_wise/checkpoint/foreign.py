@@ -4,7 +4,6 @@ Consulted only after every reader has refused a file: the answers are for people
 """
 
 import re
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +205,8 @@ TORCH_SAVE = frozenset(("data.pkl", ".format_version", ".storage_alignment"))
 
 def _zip(file: MappedFile) -> str | None:
     """A zip archive that torch.save did not write; None if it may have, or if its directory is missing."""
+    import zipfile  # what files that can be read do without
+
     path = file.path
     try:
         with zipfile.ZipFile(path) as archive:

@@ -3,16 +3,19 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from mergekit_wise.checkpoint.safetensors import Layout, plan_layout
 from mergekit_wise.checkpoint.tensors import TensorInfo
-from mergekit_wise.checkpoint.torch_writing import TorchLayout, plan_torch
 from mergekit_wise.errors import OutputError
 
 SAFETENSORS = ".safetensors"
 TORCH = (".pt", ".pth", ".bin", ".ckpt")
 
-FileLayout = Layout | TorchLayout
+if TYPE_CHECKING:
+    from mergekit_wise.checkpoint.torch_writing import TorchLayout
+
+FileLayout: TypeAlias = "Layout | TorchLayout"
 PlanFile = Callable[[Iterable[TensorInfo], Mapping[str, str]], FileLayout]
 
 
@@ -27,6 +30,8 @@ def planner_of(output: Path) -> PlanFile:
     if ending in ("", SAFETENSORS):
         return plan_layout
     if ending in TORCH:
+        from mergekit_wise.checkpoint.torch_writing import plan_torch  # what safetensors files do without
+
         return plan_torch
     raise OutputError(
         f"{output}: checkpoints are not written in a format with the ending {ending}. "

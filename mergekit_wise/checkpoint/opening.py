@@ -10,8 +10,7 @@ from mergekit_wise.checkpoint.foreign import foreign_file
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import looks_like_safetensors, open_safetensors
 from mergekit_wise.checkpoint.shards import join_shards, looks_like_index, open_shards
-from mergekit_wise.checkpoint.torch_pickle import looks_like_old_save, looks_like_pickle, open_old_save, open_pickle
-from mergekit_wise.checkpoint.torch_zip import looks_like_zip, open_torch_zip
+from mergekit_wise.checkpoint.signatures import looks_like_old_save, looks_like_pickle, looks_like_zip
 from mergekit_wise.checkpoint.wrappers import without_wrappers
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import plural
@@ -19,12 +18,34 @@ from mergekit_wise.wording import plural
 Opener = Callable[[MappedFile, str | None], Checkpoint]
 """Opens a file, or the entry of it that is named."""
 
+
+# The readers of pickles are imported for such files alone: importing them takes longer than to read a small one.
+
+
+def _open_torch_zip(file: MappedFile, entry: str | None) -> Checkpoint:
+    from mergekit_wise.checkpoint.torch_zip import open_torch_zip
+
+    return open_torch_zip(file, entry)
+
+
+def _open_old_save(file: MappedFile, entry: str | None) -> Checkpoint:
+    from mergekit_wise.checkpoint.torch_pickle import open_old_save
+
+    return open_old_save(file, entry)
+
+
+def _open_pickle(file: MappedFile, entry: str | None) -> Checkpoint:
+    from mergekit_wise.checkpoint.torch_pickle import open_pickle
+
+    return open_pickle(file, entry)
+
+
 FORMATS: tuple[tuple[Callable[[MappedFile], bool], Opener], ...] = (
-    (looks_like_zip, open_torch_zip),
-    (looks_like_old_save, open_old_save),
+    (looks_like_zip, _open_torch_zip),
+    (looks_like_old_save, _open_old_save),
     # Before pickles: a header of 640 bytes begins as they do. No pickle has a brace at the place of a header's.
     (looks_like_safetensors, open_safetensors),
-    (looks_like_pickle, open_pickle),
+    (looks_like_pickle, _open_pickle),
 )
 
 

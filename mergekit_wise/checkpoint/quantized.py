@@ -9,8 +9,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,11 +21,12 @@ from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural
 
 FLOAT8 = {
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "F8_E4M3FNUZ": ml_dtypes.float8_e4m3fnuz,
-    "F8_E5M2FNUZ": ml_dtypes.float8_e5m2fnuz,
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+"""What ml_dtypes calls 8-bit floats."""
 
 SCALES = ("{}_scale", "{}_scale_inv")
 """Names of a tensor's scales, of compressed-tensors and ModelOpt, and of DeepSeek. All are factors."""
@@ -39,12 +40,8 @@ ACTIVATIONS = re.compile(r"(^|\.)(input_scale|scale_input|output_scale|[kqv]_sca
 BLOCK = 128
 """Rows and columns that share a scale in DeepSeek's files."""
 
-_DECODED = {
-    "F16": np.float16,
-    "F32": np.float32,
-    "BF16": ml_dtypes.bfloat16,
-}
-"""Dtypes of scales."""
+_DECODED = {"F16": "float16", "F32": "float32", "BF16": "bfloat16"}
+"""Dtypes of scales, as NumPy or ml_dtypes call them."""
 
 PARTS = {
     "GPTQ or AWQ": re.compile(r"(^|\.)(qweight|qzeros|g_idx)$"),
@@ -75,7 +72,7 @@ class Scaled(Tensor):
 
     def read(self, start: int, stop: int) -> StorageArray:
         """See `Tensor.read`; each product is rounded to float32 once."""
-        numbers = self.base.read(start, stop).view(FLOAT8[self.base.info.dtype.name]).astype(np.float32)
+        numbers = self.base.read(start, stop).view(_dtype(FLOAT8[self.base.info.dtype.name])).astype(np.float32)
         if self.scales.size == 1:
             return np.asarray(numbers * self.scales.flat[0])
         width = _columns(self.base)
@@ -183,7 +180,7 @@ def _scales(checkpoint: Checkpoint, weight: Tensor, name: str) -> tuple[NDArray[
     info, shape = scale.info, weight.info.shape
     if info.dtype.name in _DECODED:
         rows, columns = shape[0] if shape else 1, _columns(weight)
-        numbers = scale.read(0, info.count).view(_DECODED[info.dtype.name]).astype(np.float32)
+        numbers = scale.read(0, info.count).view(_dtype(_DECODED[info.dtype.name])).astype(np.float32)
         if info.count == 1:
             return numbers.reshape(1, 1), (rows, columns)
         if info.shape in ((rows,), (rows, *(1,) * (len(shape) - 1))):
@@ -201,3 +198,10 @@ def _columns(tensor: Tensor) -> int:
     """Elements of a row."""
     shape = tensor.info.shape
     return math.prod(shape[1:]) if shape else 1
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """A dtype of NumPy's, or of a library that is imported only where there are quantized weights."""
+    import ml_dtypes
+
+    return np.dtype(getattr(ml_dtypes, name, name))

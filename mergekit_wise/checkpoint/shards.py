@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +22,6 @@ from mergekit_wise.checkpoint.formats import SAFETENSORS, FileLayout, ending_of,
 from mergekit_wise.checkpoint.mapped import MappedFile
 from mergekit_wise.checkpoint.safetensors import without_duplicates
 from mergekit_wise.checkpoint.tensors import Tensor, TensorInfo
-from mergekit_wise.checkpoint.torch_writing import checksum_of
 from mergekit_wise.checkpoint.writing import Writer, partials_of, uninterrupted, writing
 from mergekit_wise.errors import CheckpointError
 from mergekit_wise.wording import listed, plural, shown
@@ -189,6 +187,10 @@ class Output:
 
     def checksums(self) -> dict[str, int]:
         """The CRC-32 of every tensor that needs one."""
+        if not self._parts:
+            return {}
+        from mergekit_wise.checkpoint.torch_writing import checksum_of  # what safetensors files do without
+
         return {name: checksum_of(parts) for name, parts in self._parts.items()}
 
 
@@ -245,7 +247,7 @@ def _free_names(plan: OutputPlan) -> dict[Path, FileLayout]:
     others = len(partials_of(Path(os.path.realpath(plan.index)))) > 1  # one is this run's own
     if not others and not any(os.path.lexists(path) for path in (plan.index, *plan.files)):
         return dict(plan.files)
-    mark = secrets.token_hex(4)
+    mark = os.urandom(4).hex()
     return {path.with_name(_marked(path.name, mark)): layout for path, layout in plan.files.items()}
 
 

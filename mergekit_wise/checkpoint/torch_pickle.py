@@ -22,23 +22,16 @@ from mergekit_wise.checkpoint.pickle_machine import (
     UnsuitableError,
 )
 from mergekit_wise.checkpoint.pickle_report import SuspiciousNames, described, with_call
+from mergekit_wise.checkpoint.signatures import MAGIC
 from mergekit_wise.checkpoint.state_dict import Region, refusal, torch_checkpoint
 from mergekit_wise.checkpoint.tensors import StoredTensor
 from mergekit_wise.checkpoint.torch_objects import Storage, reduce, storage_of
 from mergekit_wise.checkpoint.unpickle import load
 from mergekit_wise.wording import shown
 
-MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-START = b"\x80\x02\x8a\n" + MAGIC.to_bytes(10, "little") + b"."
-"""The first of the five pickles, as torch writes it."""
 
 LOAD_FROM_BYTES = Global("torch.storage", "_load_from_bytes")
-
-
-def looks_like_old_save(file: MappedFile) -> bool:
-    """Whether the file starts with torch's magic number, pickled."""
-    return file.bytes_at(0, len(START)) == START
 
 
 def open_old_save(file: MappedFile, entry: str | None = None) -> Checkpoint:
@@ -52,12 +45,6 @@ def open_old_save(file: MappedFile, entry: str | None = None) -> Checkpoint:
         )
     except ValueError as error:
         raise refusal(file, "torch.save file of the old format", error) from error
-
-
-def looks_like_pickle(file: MappedFile) -> bool:
-    """Whether the file starts as pickles of protocol 2 and later do."""
-    start = file.bytes_at(0, 2)
-    return start[:1] == b"\x80" and start[1:] in (b"\x02", b"\x03", b"\x04", b"\x05")
 
 
 def open_pickle(file: MappedFile, entry: str | None = None) -> Checkpoint:

@@ -33,11 +33,6 @@ MAX_PICKLE = 1 << 30
 """Bytes."""
 
 
-def looks_like_zip(file: MappedFile) -> bool:
-    """Whether the file starts like a zip archive."""
-    return file.bytes_at(0, 4) == b"PK\x03\x04"
-
-
 def open_torch_zip(file: MappedFile, entry: str | None = None) -> Checkpoint:
     """Open the archive without executing its pickle. Raises CheckpointError."""
     suspicious = SuspiciousNames()

@@ -12,7 +12,6 @@ with the same output removes it. On file systems without locks nothing is remove
 import errno
 import os
 import re
-import secrets
 import shutil
 import signal
 import stat
@@ -148,7 +147,7 @@ def _require_access(written: Path, output: Path) -> None:
 
 def partial_name(target: Path) -> Path:
     """A hidden path next to `target` that no other run uses."""
-    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}")
+    return target.with_name(f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}")
 
 
 def remove_abandoned(target: Path) -> None:

@@ -6,14 +6,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.cache import cache, clear, ls
 from mergekit_wise.cli.calibrate import calibrate
 from mergekit_wise.cli.card import card
-from mergekit_wise.cli.command import fit, help_width, register
+from mergekit_wise.cli.command import Group, fit, help_width, register
 from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
@@ -44,7 +43,7 @@ TRANSPORTS = ("gloo", "NCCL")
 """What torch's errors name when the processes of a run cannot reach each other; gloo's have no class of their own."""
 
 
-class _Group(TyperGroup):
+class _Group(Group):
     """Runs a command; a known error becomes a sentence on stderr, and a traceback only with --debug."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

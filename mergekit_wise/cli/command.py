@@ -11,7 +11,7 @@ from textwrap import wrap
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 WIDEST = 100
 """Columns beyond which lines of prose are hard to read."""
@@ -57,6 +57,10 @@ class Command(TyperCommand):
         """Typer sets the parameters of the registered function, which has none."""
         self._params = None
 
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters with ``--help``; none of their values is converted."""
+        return [*map(unconverted, super().get_params(ctx))]
+
     def invoke(self, ctx: Any) -> None:
         """Call the command's function. Raises UsageError as `read` does."""
         options, flags = self.read(ctx)
@@ -94,6 +98,25 @@ class Command(TyperCommand):
                     parts = wrap(line, formatter.width - 6, break_long_words=False, break_on_hyphens=False)
                     formatter.write("  " + " \\\n    ".join(parts) + "\n")
         formatter.write(f"\nReference: {DOCUMENTATION}\n")
+
+
+class Group(TyperGroup):
+    """A group of commands, whose own options are flags."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters with ``--help``; none of their values is converted."""
+        return [*map(unconverted, super().get_params(ctx))]
+
+
+def unconverted(parameter: Any) -> Any:
+    """Let a parameter of Typer's leave its value as it was typed: classes of options convert their values themselves.
+
+    Typer converts with pydantic from 0.29 on, even where nothing is given; importing it and making its validators takes
+    longer than a small merge.
+    """
+    callback = parameter.callback
+    parameter.process_value = lambda ctx, value: callback(ctx, parameter, value) if callback else value
+    return parameter
 
 
 def fit(formatter: Any) -> None:

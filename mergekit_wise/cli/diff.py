@@ -41,7 +41,7 @@ def _print_tables(options: "DiffOptions") -> None:
     from mergekit_wise.api.diff import diff
     from mergekit_wise.cli.console import notes, out, show
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.report.terminal_tables import class_table, movement_table
+    from mergekit_wise.report.tensor_tables import class_table, movement_table
 
     report = perform(diff, options)
     notes(report.notes)

@@ -4,13 +4,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_wise.cli.command import Group
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
     from mergekit_wise.options import FetchOptions
 
 
-data = typer.Typer(help="Get data sets.", no_args_is_help=True, rich_markup_mode=None)
+data = typer.Typer(cls=Group, help="Get data sets.", no_args_is_help=True, rich_markup_mode=None)
 
 
 @data.callback()

@@ -12,7 +12,7 @@ def inspect(options: "InspectOptions", json: bool) -> None:
     from mergekit_wise.api.inspect import inspect
     from mergekit_wise.cli.console import line_writer, notes, out, show, show_json
     from mergekit_wise.option_types import run
-    from mergekit_wise.report.terminal_tables import TENSOR_COLUMNS, tensor_rows, tensor_table
+    from mergekit_wise.report.tensor_tables import TENSOR_COLUMNS, tensor_rows, tensor_table
 
     found = run(inspect, options)
     notes(found.notes)

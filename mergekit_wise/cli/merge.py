@@ -27,7 +27,7 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
 
 def _show_plan(found: "MergePreview") -> None:
     from mergekit_wise.cli.console import in_bytes, line_writer, notes, out, say, show
-    from mergekit_wise.report.terminal_tables import PLAN_COLUMNS, plan_rows, plan_table
+    from mergekit_wise.report.tensor_tables import PLAN_COLUMNS, plan_rows, plan_table
 
     notes(found.notes)
     title = "What each tensor would get"

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mergekit_wise.analysis import LogitDisagreement, disagreement
 from mergekit_wise.analysis.answers import part_of_metric
+from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError

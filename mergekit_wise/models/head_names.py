@@ -7,8 +7,6 @@ from pathlib import Path
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.checkpoint.bounded_json import parse_json
-from mergekit_wise.checkpoint.derived import rows, stacked
-from mergekit_wise.datasets.name_matching import are_numbers, in_place, same_order
 from mergekit_wise.errors import MismatchError
 from mergekit_wise.merging.movement import head_names
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, TIMM_KEY, weights_folder
@@ -26,7 +24,11 @@ def declared_class_names(checkpoint: Checkpoint) -> tuple[str, ...] | None:
     classnames.txt. None if nothing declares them, or if all are mere numbers (``LABEL_0``).
     """
     names = _of_metadata(checkpoint.metadata) or _of_folder(weights_folder(checkpoint))
-    return None if names is None or are_numbers(names) else names
+    if names is None:
+        return None
+    from mergekit_wise.datasets.name_matching import are_numbers
+
+    return None if are_numbers(names) else names
 
 
 def with_declared_names(checkpoint: Checkpoint) -> Checkpoint:
@@ -56,6 +58,9 @@ def with_one_order(zeroshot: Checkpoint, finetuned: Checkpoint, mixed: frozenset
     shapes = {checkpoint.info(name).shape[0] for name in heads for checkpoint in (zeroshot, finetuned)}
     if shapes != {len(first)} or len(first) != len(second):
         return zeroshot  # of other heads than those that are named, or a mismatch of shapes
+    from mergekit_wise.checkpoint.derived import rows, stacked  # what heads with the same names do without
+    from mergekit_wise.datasets.name_matching import in_place, same_order
+
     order = same_order(second, first)
     if order is None:
         layers = [name.removesuffix("weight") for name in heads if name in mixed]

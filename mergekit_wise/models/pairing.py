@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mergekit_wise.checkpoint import Checkpoint, closing
 from mergekit_wise.errors import MismatchError, UsageError
@@ -10,15 +11,14 @@ from mergekit_wise.merging import AS_ZEROSHOT, Naming, Pair, Rules, align, renam
 from mergekit_wise.merging.movement import head_names
 from mergekit_wise.merging.naming import Rename
 from mergekit_wise.merging.rules import Side
-from mergekit_wise.models.adapted import apply_adapters
 from mergekit_wise.models.adapters import read_adapter
-from mergekit_wise.models.families import is_buffer, layout_of, related, translated
 from mergekit_wise.models.head_names import with_one_order
-from mergekit_wise.models.mismatch import Command, explain_mismatch
-from mergekit_wise.models.soup import require_members_fit, soup_of, with_means_in
 from mergekit_wise.models.source import as_weights, open_file
 from mergekit_wise.option_types import SoupSource, Weights
 from mergekit_wise.wording import fold_names, listed, plural
+
+if TYPE_CHECKING:
+    from mergekit_wise.models.mismatch import Command
 
 
 @contextmanager
@@ -57,7 +57,11 @@ def open_pair(
         if to_evaluate and naming.like == "zeroshot" and _only_second_evaluable(first, members[0]):
             naming = replace(naming, like="finetuned")
         first, members = _named_alike(first, members, naming)
-        second = soup_of(first, members, finetuned) if isinstance(finetuned, SoupSource) else members[0]
+        second = members[0]
+        if isinstance(finetuned, SoupSource):
+            from mergekit_wise.models.soup import soup_of  # what plain pairs do without
+
+            second = soup_of(first, members, finetuned)
         yield *_with_buffers(first, second), naming
 
 
@@ -67,7 +71,7 @@ def match(
     rules: Rules | None = None,
     naming: Naming = AS_ZEROSHOT,
     *,
-    command: Command = "merge",
+    command: "Command" = "merge",
 ) -> Pair:
     """Pair two checkpoints that `open_pair` opened, or that have the same names.
 
@@ -85,10 +89,14 @@ def match(
         )
     names = tuple(name for name in every if rules.wants(name))
     if found := unresolved(zeroshot, finetuned, names, rules):
+        from mergekit_wise.models.mismatch import explain_mismatch  # what pairs that fit do without
+
         raise MismatchError(explain_mismatch(zeroshot, finetuned, found, rules, command))
     _require_one_head(zeroshot, finetuned, names)
     mixed = frozenset(name for name in names if not rules.kept(name))
     if finetuned.soup is not None:
+        from mergekit_wise.models.soup import require_members_fit, with_means_in  # what plain pairs do without
+
         require_members_fit(zeroshot, finetuned, names, rules, command)
         finetuned = with_means_in(finetuned, rules.dtype)
     zeroshot = with_one_order(zeroshot, finetuned, mixed, can_keep=command in ("merge", "sweep"))
@@ -113,7 +121,12 @@ def _adapted(
     zeroshot: Checkpoint, members: Sequence[Checkpoint], base: Checkpoint | None
 ) -> tuple[Checkpoint, list[Checkpoint]]:
     """All as models, in place of adapters. Raises what `apply_adapters` raises."""
-    adapters = [each for each in members if read_adapter(each)] or members[:1]  # of the others, nothing is changed
+    adapters = [each for each in members if read_adapter(each)]
+    if base is None and not adapters and not read_adapter(zeroshot):
+        return zeroshot, list(members)
+    from mergekit_wise.models.adapted import apply_adapters  # what models without adapters do without
+
+    adapters = adapters or [*members[:1]]  # of the others, nothing is changed
     applied = {id(each): apply_adapters(zeroshot, each, base) for each in adapters}
     return applied[id(adapters[0])][0], [applied[id(each)][1] if id(each) in applied else each for each in members]
 
@@ -145,6 +158,8 @@ def _named_alike(
 
 
 def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:
+    from mergekit_wise.models.families import layout_of, related
+
     first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
     if first is None or second is None or not related(first, second):
         return False
@@ -154,6 +169,8 @@ def _only_second_evaluable(zeroshot: Checkpoint, finetuned: Checkpoint) -> bool:
 def _in_one_family(zeroshot: Checkpoint, finetuned: Checkpoint, naming: Naming) -> tuple[Checkpoint, Checkpoint]:
     if zeroshot.tensors.keys() == finetuned.tensors.keys():
         return zeroshot, finetuned
+    from mergekit_wise.models.families import layout_of, related, translated  # what pairs of one naming do without
+
     first, second = layout_of(zeroshot.tensors), layout_of(finetuned.tensors)
     if first is None or second is None or not related(first, second):
         return zeroshot, finetuned
@@ -168,9 +185,11 @@ def _with_buffers(zeroshot: Checkpoint, finetuned: Checkpoint) -> tuple[Checkpoi
 
 
 def _with_buffers_of(checkpoint: Checkpoint, other: Checkpoint) -> Checkpoint:
-    missing = {
-        name: tensor for name, tensor in other.tensors.items() if name not in checkpoint.tensors and is_buffer(name)
-    }
+    missing = {name: tensor for name, tensor in other.tensors.items() if name not in checkpoint.tensors}
+    if missing:
+        from mergekit_wise.models.families import is_buffer  # what pairs of the same tensors do without
+
+        missing = {name: tensor for name, tensor in missing.items() if is_buffer(name)}
     if not missing:
         return checkpoint
     note = f"taking {plural(len(missing), 'buffer')} from {other.path.name}: {listed(fold_names(missing))}"

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mergekit_wise.checkpoint import Checkpoint, DType, Soup
 from mergekit_wise.checkpoint.tensors import Tensor
@@ -18,9 +19,11 @@ from mergekit_wise.merging.plan import MIXABLE
 from mergekit_wise.merging.provenance import CALIBRATED, KEY
 from mergekit_wise.merging.soup import Averaged, averaged, shared_dtype
 from mergekit_wise.models.head_names import with_one_order
-from mergekit_wise.models.mismatch import Command, explain_mismatch
 from mergekit_wise.option_types import SoupSource
 from mergekit_wise.wording import fold_names, listed, plural, shown
+
+if TYPE_CHECKING:
+    from mergekit_wise.models.mismatch import Command
 
 COMPARED = 1 << 16
 """Elements of a tensor of integers that are compared between the members."""
@@ -77,12 +80,14 @@ def with_means_in(soup: Checkpoint, dtype: DType | None) -> Checkpoint:
 
 
 def require_members_fit(
-    zeroshot: Checkpoint, soup: Checkpoint, names: Sequence[str], rules: Rules, command: Command
+    zeroshot: Checkpoint, soup: Checkpoint, names: Sequence[str], rules: Rules, command: "Command"
 ) -> None:
     """Raise MismatchError, as for a pair, unless every member fits the zero-shot checkpoint and the first member.
 
     `names` are those of the output; what `rules` copy from the zero-shot checkpoint need not fit.
     """
+    from mergekit_wise.models.mismatch import explain_mismatch  # what plain pairs do without
+
     assert soup.soup is not None
     members, others = soup.soup.members, [name for name in names if rules.kept(name) != "zeroshot"]
     for member in members:

@@ -14,7 +14,6 @@ from mergekit_wise.errors import CheckpointError
 from mergekit_wise.models.adapters import refuse_adapter
 from mergekit_wise.models.architecture import named_config, with_declared_config
 from mergekit_wise.models.head_names import with_declared_names
-from mergekit_wise.models.in_memory import open_in_memory
 from mergekit_wise.models.open_clip_configs import configs
 from mergekit_wise.option_types import ModelInMemory, Weights
 from mergekit_wise.wording import did_you_mean, shown
@@ -64,6 +63,8 @@ def open_file(source: Weights, *, mmap: bool = True) -> Checkpoint:
     files inherit. Raises CheckpointError.
     """
     if isinstance(source, ModelInMemory):
+        from mergekit_wise.models.in_memory import open_in_memory  # what files do without
+
         return with_declared_names(with_declared_config(open_in_memory(source)))
     assert isinstance(source, str | Path)
     source, entry = split_entry(source)

@@ -17,9 +17,9 @@ from mergekit_wise.analysis import (
     Measurements,
     Recommendation,
     choose,
-    connectivity,
     effective_robustness,
 )
+from mergekit_wise.analysis.connectivity import connectivity
 from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.report.choices import losses_of

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from mergekit_wise.api.merge import merge, merge_each
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import CheckpointError
-from mergekit_wise.merging import Mixer, Rules, Sink, make_plan, open_backend, stream
+from mergekit_wise.merging import Mixer, Rules, Sink, make_plan, open_backend
+from mergekit_wise.merging.stream import stream
 from mergekit_wise.models.pairing import match
 from mergekit_wise.options import MergeOptions
 from mergekit_wise.progress import silent

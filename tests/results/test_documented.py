@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mergekit_wise.analysis import Choice, LogitDisagreement, Point, Recommendation, disagreement
+from mergekit_wise.analysis import Choice, LogitDisagreement, Point, Recommendation
+from mergekit_wise.analysis.disagreement import disagreement
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.pair_analysis import ensemble_name
 from mergekit_wise.report.exports import COLUMNS as REPORT_COLUMNS
