@@ -52,6 +52,7 @@ class _Compiled(Protocol):
     def mix(
         self, a: StorageArray, b: StorageArray, out: StorageArray, kinds: tuple[str, str, str], alpha: float
     ) -> Sums: ...
+    def same(self, a: StorageArray, b: StorageArray) -> bool: ...
 
 
 compiled: _Compiled | None
@@ -70,3 +71,8 @@ def mix_on_cpu(
         return mix(a, b, dtypes, out, alpha, scratch)
     result = scratch.take(2, out.storage, len(a))
     return result, compiled.mix(a, b, result, kinds, alpha)
+
+
+def same_bytes(a: StorageArray, b: StorageArray) -> bool:
+    """Whether two arrays hold the same bytes; read up to the first that differ where the compiled module exists."""
+    return a.tobytes() == b.tobytes() if compiled is None else compiled.same(a, b)
