@@ -14,6 +14,7 @@ ROOMS = (
     "progress",
     "wording",
     "launcher",
+    "cores",
     "checkpoint",
     "datasets",
     "analysis",

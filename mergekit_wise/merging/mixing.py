@@ -1,7 +1,7 @@
 """Blocks of the merged model: read from both checkpoints, mixed, and checked. Knows no output."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,12 +83,13 @@ class Mixer:
 
     def source(self, plan: TensorPlan) -> TensorSource:
         """Whether a tensor is mixed or copied; compares the bytes of both sides up to the first difference."""
-        return self.source_given(plan, equal=self.compares([plan]) and self._equal(plan.info.name))
+        return self.source_given(plan, equal=self.compares(plan) and self._equal(plan.info.name))
 
-    def compares(self, plans: Iterable[TensorPlan]) -> bool:
-        """Whether these plans of one tensor depend on whether both sides hold the same bytes, and they may."""
-        to_compare = [plan.info.name for plan in plans if plan.action not in ("zeroshot", "finetuned")]
-        return bool(to_compare) and self.pair.zeroshot.info(to_compare[0]).dtype == self.pair.finetuned.info(to_compare[0]).dtype
+    def compares(self, plan: TensorPlan) -> bool:
+        """Whether the source depends on whether both sides hold the same bytes, and they may."""
+        sides = (self.pair.zeroshot, self.pair.finetuned)
+        first, second = (side.info(plan.info.name).dtype for side in sides)
+        return plan.action not in ("zeroshot", "finetuned") and first == second
 
     def source_given(self, plan: TensorPlan, *, equal: bool) -> TensorSource:
         """Whether a tensor is mixed or copied, if it is known whether both sides hold the same bytes."""

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from mergekit_wise.merging.arithmetic import Scratch, StorageArray
@@ -150,7 +151,7 @@ def _jobs(mixer: Mixer, sinks: Sequence[Sink]) -> Iterator[_Job]:
     together: _Job = []
     for of_tensor in parts.values():
         tensor, count = _Tensor(of_tensor), of_tensor[0].plan.info.count
-        if not mixer.compares(part.plan for part in of_tensor):
+        if not any(mixer.compares(part.plan) for part in of_tensor):
             tensor.decide(mixer, equal=False)
         if count < SMALL:
             together.append(_Piece(tensor, 0, count))
@@ -184,18 +185,22 @@ def _outcomes(
                 earlier = of_sink.get(piece.name)
                 statistics = added if earlier is None else earlier.statistics + added
                 of_sink[piece.name] = Outcome(part.plan, source, statistics)
-    return [
-        tuple(of_sink[plan.info.name] for plan in sink.plans) for sink, of_sink in zip(sinks, found, strict=True)
-    ]
+    return [tuple(of_sink[plan.info.name] for plan in sink.plans) for sink, of_sink in zip(sinks, found, strict=True)]
 
 
 def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[_Job], list[_Written]]:
     local = threading.local()
     files = (*mixer.pair.zeroshot.files, *mixer.pair.finetuned.files)
 
-    def work(job: _Job) -> list[_Written]:
+    def written(piece: _Piece) -> _Written:
         scratch: Scratch = local.__dict__.setdefault("scratch", Scratch())
-        found = [_written(mixer, sinks, piece, scratch) for piece in job]
+        if piece.stop - piece.start < SMALL:
+            return _computed(mixer, sinks, piece, scratch)
+        with _mapped(mixer, piece):
+            return _computed(mixer, sinks, piece, scratch)
+
+    def work(job: _Job) -> list[_Written]:
+        found = [written(piece) for piece in job]
         for file in files:
             file.require_whole()
         return found
@@ -203,19 +208,16 @@ def _worker(mixer: Mixer, sinks: Sequence[Sink]) -> Callable[[_Job], list[_Writt
     return work
 
 
-def _written(mixer: Mixer, sinks: Sequence[Sink], piece: _Piece, scratch: Scratch) -> _Written:
-    """Compute a piece and write it."""
-    if piece.stop - piece.start < SMALL:
-        return _computed(mixer, sinks, piece, scratch)
-    sides = (mixer.pair.zeroshot, mixer.pair.finetuned)
-    if piece.tensor.sources is not None:  # by identity: checkpoints are not hashable
-        sides = tuple({id(side): side for s in piece.tensor.sources for side in mixer.checkpoints(s)}.values())
-    for side in sides:
+@contextmanager
+def _mapped(mixer: Mixer, piece: _Piece) -> Iterator[None]:
+    """Map a piece of the checkpoints that are read; mapped pages count as memory of the process."""
+    sources = piece.tensor.sources or ("mixed",)
+    sides = {id(side): side for source in sources for side in mixer.checkpoints(source)}.values()
+    for side in sides:  # by identity: checkpoints are not hashable
         side.expect(piece.name, piece.start, piece.stop)
-    written = _computed(mixer, sinks, piece, scratch)
-    for side in sides:  # mapped pages count as memory of the process
+    yield
+    for side in sides:
         side.forget(piece.name, piece.start, piece.stop)
-    return written
 
 
 def _computed(mixer: Mixer, sinks: Sequence[Sink], piece: _Piece, scratch: Scratch) -> _Written:
