@@ -91,8 +91,12 @@ def writing_folder(output: Path, copies: Mapping[str, Path]) -> Iterator[Path]:
     def create(partial: Path, target: Path) -> int | None:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{output}: already exists, and only an empty folder can be replaced. Give another name.")
-        partial.mkdir()
-        return None if sys.platform == "win32" else os.open(partial, os.O_RDONLY)
+        while True:
+            partial.mkdir()
+            if sys.platform == "win32":
+                return None
+            with suppress(FileNotFoundError):  # another run took it for an abandoned one
+                return os.open(partial, os.O_RDONLY)
 
     with _replacing(output, create) as (partial, _, _):
         for name, source in copies.items():

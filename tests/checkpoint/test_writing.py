@@ -416,6 +416,25 @@ def test_a_partial_file_that_another_run_removes_before_it_is_locked_is_made_aga
     assert (tmp_path / "out").read_bytes() == b"x"
 
 
+def test_a_partial_folder_that_another_run_removes_before_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    """Only an open folder can be locked: between the two it looks abandoned, as a file does before it is locked."""
+    real, removed = os.open, []
+
+    def opened(path, *arguments):
+        if not removed and str(path).endswith(".partial"):
+            removed.append(path)
+            os.rmdir(path)
+        return real(path, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        with writing_folder(tmp_path / "out", {}) as folder:
+            filled(folder, "x")
+    assert removed
+    assert folder_content(tmp_path) == ["out"]
+    assert folder_content(tmp_path / "out") == ["x"]
+
+
 def test_processes_that_write_one_output_at_once_all_finish(tmp_path):
     """Each of several processes that replace the same file again and again succeeds, and none leaves anything."""
     code = (
