@@ -15,6 +15,7 @@ ROOMS = (
     "progress",
     "wording",
     "launcher",
+    "cores",
     "checkpoint",
     "cache",
     "datasets",

@@ -2,11 +2,16 @@
 
    Linux and macOS answer such an access with SIGBUS, which ends the process. The handler here puts pages of zeros in the
    place of those that are gone, and takes note of it; whoever reads the file asks `faulted` afterwards, and discards what
-   was read. Every other SIGBUS goes to the handler that was installed before. */
+   was read. Every other SIGBUS goes to the handler that was installed before.
+
+   Besides, two calls to the system as Python has not got them: `advise` lets other threads run while pages are read from
+   the disk, and `reserve` never writes zeros in place of a file system that cannot reserve space. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -100,10 +105,49 @@ static PyObject *release(PyObject *module, PyObject *number) {
     Py_RETURN_NONE;
 }
 
+static PyObject *answer(int error) {
+    if (!error)
+        Py_RETURN_NONE;
+    errno = error;
+    return PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *advise(PyObject *module, PyObject *arguments) {
+    Py_buffer bytes;
+    Py_ssize_t start, length;
+    int advice, error = EINVAL;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*inn", &bytes, &advice, &start, &length))
+        return NULL;
+    if (start >= 0 && length >= 0 && start <= bytes.len && length <= bytes.len - start) {
+        Py_BEGIN_ALLOW_THREADS
+        error = madvise((char *)bytes.buf + start, (size_t)length, advice) ? errno : 0;
+        Py_END_ALLOW_THREADS
+    }
+    PyBuffer_Release(&bytes);
+    return answer(error);
+}
+
+static PyObject *reserve(PyObject *module, PyObject *arguments) {
+    long long size;
+    int file, error = 0;
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "iL", &file, &size))
+        return NULL;
+#if defined(__linux__)
+    Py_BEGIN_ALLOW_THREADS
+    error = fallocate(file, 0, 0, (off_t)size) ? errno : 0;
+    Py_END_ALLOW_THREADS
+#endif
+    return answer(error);
+}
+
 static PyMethodDef methods[] = {
     {"guard", guard, METH_O, "guard(map) -> the slot that watches the map, or -1 if all are taken."},
     {"faulted", faulted, METH_O, "faulted(slot) -> whether zeros were read in place of bytes that are gone."},
     {"release", release, METH_O, "release(slot) -> None; the map is gone."},
+    {"advise", advise, METH_VARARGS, "advise(map, advice, start, length) -> None. Raises OSError."},
+    {"reserve", reserve, METH_VARARGS, "reserve(file, size) -> None; the file's blocks, where the system can. Raises OSError."},
     {NULL, NULL, 0, NULL},
 };
 

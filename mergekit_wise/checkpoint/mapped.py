@@ -22,11 +22,13 @@ from mergekit_wise.errors import CheckpointError
 
 
 class _Guard(Protocol):
-    """The compiled module that watches maps: see _guard.c."""
+    """The compiled module that watches maps and calls the system: see _guard.c."""
 
     def guard(self, mapped: memory.mmap, /) -> int: ...
     def faulted(self, slot: int, /) -> bool: ...
     def release(self, slot: int, /) -> None: ...
+    def advise(self, mapped: memory.mmap, advice: int, start: int, length: int, /) -> None: ...
+    def reserve(self, file: int, size: int, /) -> None: ...
 
 
 watching: _Guard | None
@@ -156,8 +158,8 @@ class MappedFile:
         """Map the pages between two bytes at once, which is much cheaper than a page fault for every few of them."""
         if sys.platform == "linux" and self._map is not None:
             first = start // memory.PAGESIZE * memory.PAGESIZE
-            with suppress(OSError, ValueError):  # older systems lack it and work without
-                self._map.madvise(POPULATE_READ, first, min(stop, self.size) - first)
+            with suppress(OSError):  # older systems lack it and work without
+                self._advise(POPULATE_READ, first, min(stop, self.size) - first)
 
     def forget(self, start: int, stop: int) -> None:
         """Unmap the pages between two bytes, and those mapped with them; accessing them again maps them again.
@@ -171,7 +173,12 @@ class MappedFile:
         first = start // HUGE_PAGE * HUGE_PAGE
         last = min(-(-stop // HUGE_PAGE) * HUGE_PAGE, self.size)
         if last > first:
-            self._map.madvise(memory.MADV_DONTNEED, first, last - first)
+            self._advise(memory.MADV_DONTNEED, first, last - first)
+
+    def _advise(self, advice: int, start: int, length: int) -> None:
+        """Python's own `madvise` would let all threads wait while one reads from the disk."""
+        if watching is not None and self._map is not None:  # without the first there is no map
+            watching.advise(self._map, advice, start, length)
 
     def close(self) -> None:
         """Close the file. The map itself lives as long as a view of it.

@@ -169,13 +169,16 @@ def plan_output(
 
 
 class Output:
-    """Takes the bytes of tensors, each byte once; may be called from several threads at once."""
+    """Takes the bytes of tensors; may be called from several threads at once.
+
+    Bytes may be replaced by as many at the same place.
+    """
 
     def __init__(self, places: Mapping[str, tuple[Writer, int, bool]]) -> None:
         """`places` holds for each tensor its file, its first byte in it, and whether it needs a checksum."""
         self._places = places
-        self._parts: dict[str, list[tuple[int, int, int]]] = {
-            name: [] for name, (_, _, has_checksum) in places.items() if has_checksum
+        self._parts: dict[str, dict[int, tuple[int, int, int]]] = {
+            name: {} for name, (_, _, has_checksum) in places.items() if has_checksum
         }
 
     def put(self, name: str, start: int, data: NDArray[np.generic]) -> None:
@@ -183,7 +186,7 @@ class Output:
         write, offset, has_checksum = self._places[name]
         write(offset + start, data)
         if has_checksum:
-            self._parts[name].append((start, zlib.crc32(data.reshape(-1).view("u1").data), data.nbytes))
+            self._parts[name][start] = (start, zlib.crc32(data.reshape(-1).view("u1").data), data.nbytes)
 
     def checksums(self) -> dict[str, int]:
         """The CRC-32 of every tensor that needs one."""
@@ -191,7 +194,7 @@ class Output:
             return {}
         from mergekit_wise.checkpoint.torch_writing import checksum_of  # what safetensors files do without
 
-        return {name: checksum_of(parts) for name, parts in self._parts.items()}
+        return {name: checksum_of(parts.values()) for name, parts in self._parts.items()}
 
 
 @contextmanager

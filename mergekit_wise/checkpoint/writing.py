@@ -24,12 +24,17 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from mergekit_wise.checkpoint.mapped import watching
 from mergekit_wise.errors import OutputError
 
 SUFFIX = ".partial"
 
 UNSUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
 """What file systems answer to requests that they do not know."""
+
+
+RESERVED = 1 << 20
+"""Bytes from which on it is worth while to set the space of a file aside."""
 
 
 class Writer(Protocol):
@@ -69,6 +74,7 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
 
     with _replacing(output, create) as (_, target, descriptor):
         os.ftruncate(descriptor, size)
+        _reserve(descriptor, size)
         yield _writer(descriptor)
         if target.exists():
             _flush(descriptor)
@@ -99,8 +105,12 @@ def writing_folder(output: Path, copies: Mapping[str, Path]) -> Iterator[Path]:
     def create(partial: Path, target: Path) -> int | None:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{output}: already exists, and only an empty folder can be replaced. Give another name.")
-        partial.mkdir()
-        return None if sys.platform == "win32" else os.open(partial, os.O_RDONLY)
+        while True:
+            partial.mkdir()
+            if sys.platform == "win32":
+                return None
+            with suppress(FileNotFoundError):  # another run took it for an abandoned one
+                return os.open(partial, os.O_RDONLY)
 
     with _replacing(output, create) as (partial, _, _):
         for name, source in copies.items():
@@ -273,6 +283,20 @@ def _lock(descriptor: int) -> None:
         import fcntl
 
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Let the file system set space aside: it does so faster at once than piece by piece, and a full disk shows now.
+
+    Raises OSError if there is no space.
+    """
+    if watching is None or size < RESERVED:
+        return
+    try:
+        watching.reserve(descriptor, size)
+    except OSError as error:  # what some file systems cannot do is no fault
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
 
 
 def _flush(descriptor: int) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from mergekit_wise import launcher
+from mergekit_wise.cores import usable_cores
 from mergekit_wise.errors import WiseError
 from mergekit_wise.signals import ending_waits
 
@@ -103,4 +104,4 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 def _share_cores() -> None:
     """Undo the single thread per process that torchrun sets if OMP_NUM_THREADS is not set."""
     if os.environ.get("OMP_NUM_THREADS") == "1":
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // launcher.local_world_size()))
+        torch.set_num_threads(max(1, usable_cores() // launcher.local_world_size()))

@@ -6,7 +6,6 @@ its dtype included.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
+from mergekit_wise.cores import usable_cores
 from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 from mergekit_wise.merging import Fishers, Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.rules import Side
@@ -235,7 +235,7 @@ def weights_fingerprint(names: Collection[str], digest: Callable[[str], str]) ->
 
     `digest` is called by several threads: hashing takes most of the time before a model can be recognised.
     """
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(min(usable_cores(), 8)) as pool:
         digests = zip(sorted(names), pool.map(digest, sorted(names)), strict=True)
         lines = "".join(f"{name} {digest}\n" for name, digest in digests)
     return hashlib.sha256(lines.encode()).hexdigest()[:16]

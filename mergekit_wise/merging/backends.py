@@ -3,11 +3,11 @@
 All backends give the same bytes. The arithmetic itself is in arithmetic.py.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Protocol
 
 from mergekit_wise.checkpoint import DType
+from mergekit_wise.cores import usable_cores
 from mergekit_wise.merging.arithmetic import Mix, Scratch, StorageArray, Sums, mix
 
 BYTES_AN_ELEMENT = 48
@@ -39,7 +39,7 @@ def open_backend(device: str, memory: int = 256 << 20) -> Backend:
     Raises UsageError if there is no such device.
     """
     if device == "cpu":
-        threads = min(os.cpu_count() or 1, 8)
+        threads = min(usable_cores(), 8)
         largest = 1 << 18  # blocks that stay in the second-level cache of a core
         return Backend(mix_on_cpu, threads, max(1, min(largest, memory // (threads * BYTES_AN_ELEMENT))))
     from mergekit_wise.merging.torch_backend import open_torch
@@ -52,6 +52,7 @@ class _Compiled(Protocol):
     def mix(
         self, a: StorageArray, b: StorageArray, out: StorageArray, kinds: tuple[str, str, str], alpha: float
     ) -> Sums: ...
+    def same(self, a: StorageArray, b: StorageArray) -> bool: ...
 
 
 compiled: _Compiled | None
@@ -70,3 +71,8 @@ def mix_on_cpu(
         return mix(a, b, dtypes, out, alpha, scratch)
     result = scratch.take(2, out.storage, len(a))
     return result, compiled.mix(a, b, result, kinds, alpha)
+
+
+def same_bytes(a: StorageArray, b: StorageArray) -> bool:
+    """Whether two arrays hold the same bytes; read up to the first that differ where the compiled module exists."""
+    return a.tobytes() == b.tobytes() if compiled is None else compiled.same(a, b)

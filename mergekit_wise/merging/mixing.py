@@ -20,7 +20,7 @@ from mergekit_wise.merging.arithmetic import (
     squared_distance,
     squared_norm,
 )
-from mergekit_wise.merging.backends import Backend
+from mergekit_wise.merging.backends import Backend, same_bytes
 from mergekit_wise.merging.fisher import Fishers
 from mergekit_wise.merging.pair import Pair
 from mergekit_wise.merging.plan import TensorPlan, narrower
@@ -83,9 +83,19 @@ class Mixer:
 
     def source(self, plan: TensorPlan) -> TensorSource:
         """Whether a tensor is mixed or copied; compares the bytes of both sides up to the first difference."""
+        return self.source_given(plan, equal=self.compares(plan) and self._equal(plan.info.name))
+
+    def compares(self, plan: TensorPlan) -> bool:
+        """Whether the source depends on whether both sides hold the same bytes, and they may."""
+        if plan.action in ("zeroshot", "finetuned"):
+            return False
+        return self.pair.zeroshot.info(plan.info.name).dtype == self.pair.finetuned.info(plan.info.name).dtype
+
+    def source_given(self, plan: TensorPlan, *, equal: bool) -> TensorSource:
+        """Whether a tensor is mixed or copied, if it is known whether both sides hold the same bytes."""
         if plan.action in ("zeroshot", "finetuned"):
             return plan.action
-        if self._equal(plan.info.name):
+        if equal:
             return "equal"
         if plan.action != "mix":
             return "finetuned"
@@ -184,25 +194,26 @@ class Mixer:
         return 0
 
     def _equal(self, name: str) -> bool:
-        if self.pair.zeroshot.tensors[name] is self.pair.finetuned.tensors[name]:  # a weight that no adapter changes
-            return True
-        a, b = self.pair.zeroshot.info(name), self.pair.finetuned.info(name)
-        if a.dtype != b.dtype:
-            return False
-        first, count = PROBE, a.count
-        if count <= first:
-            return self._equal_span(name, 0, count)
-        return all(self._equal_span(name, *span) for span in [(0, first), *blocks(first, count, self.backend.block)])
+        """Whether both sides of a tensor, which have one dtype, hold the same bytes."""
+        for start, stop in blocks(0, self.pair.zeroshot.info(name).count, self.backend.block):
+            equal = self.same(name, start, stop)
+            if stop - start >= SMALL:  # mapped pages count as memory of the process
+                for side in (self.pair.zeroshot, self.pair.finetuned):
+                    side.forget(name, start, stop)
+            if not equal:
+                return False
+        return True
 
-    def _equal_span(self, name: str, start: int, stop: int) -> bool:
-        sides = (self.pair.zeroshot, self.pair.finetuned)
+    def same(self, name: str, start: int, stop: int) -> bool:
+        """Whether both sides, which have one dtype, hold the same bytes in elements `start` to `stop`."""
+        first, second = self.pair.zeroshot.tensors[name], self.pair.finetuned.tensors[name]
+        if first is second:  # a weight that no adapter changes
+            return True
         # As bytes: NaN equals NaN with the same bits, and 0.0 differs from -0.0.
-        first, second = (side.tensors[name].read(start, stop).tobytes() for side in sides)
-        equal = first == second
-        if stop - start >= SMALL:  # mapped pages count as memory of the process
-            for side in sides:
-                side.forget(name, start, stop)
-        return equal
+        probe = min(start + PROBE, stop)
+        if not same_bytes(first.read(start, probe), second.read(start, probe)):
+            return False  # where elements are computed while they are read, those of a tensor that moved are few
+        return probe == stop or same_bytes(first.read(probe, stop), second.read(probe, stop))
 
 
 def blocks(start: int, stop: int, block: int) -> Iterator[tuple[int, int]]:

@@ -33,8 +33,8 @@ EVERYTHING_TIMES = 4
 def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     """One a dtype and a kind of file."""
     others = peers.environment(home, "merge", peers.MERGERS) if options.peers else None
-    for dtype, form in product(DTYPES, FORMATS):
-        pair = make_pair(home, dtype, form, options.scale)
+    for dtype, form, half in (*product(DTYPES, FORMATS, (False,)), ("float32", "safetensors", True)):
+        pair = make_pair(home, dtype, form, options.scale, half=half)
         out = home / "out"
         commands = contestants(pair, out)
         if options.cuda:
@@ -42,6 +42,7 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
         if others is not None:
             commands |= other_tools(pair, out, others)
         what = f"{dtype} {'.pt' if form == 'pt' else form}, {pair[0].stat().st_size / 1e9:.2f} GB"
+        what += ", half of it equal" if half else ""
         settle = partial(bring_to_rest, pair, out)
         yield Contest("merge", what, commands, OURS, "cp", repeat=options.repeat, settle=settle)
         shutil.rmtree(out, ignore_errors=True)
@@ -88,13 +89,14 @@ def bring_to_rest(pair: tuple[Path, Path], out: Path, *, cached: bool = True) ->
                 pass
 
 
-def make_pair(home: Path, dtype: str, form: str, scale: float) -> tuple[Path, Path]:
-    """The pair's two files, made unless they are there."""
+def make_pair(home: Path, dtype: str, form: str, scale: float, *, half: bool = False) -> tuple[Path, Path]:
+    """The pair's two files, made unless they are there; with `half`, every second tensor is equal, as if frozen."""
     folder = home / f"scale-{scale:g}"
     folder.mkdir(exist_ok=True)
-    pair = (folder / f"zeroshot-{dtype}.{form}", folder / f"finetuned-{dtype}.{form}")
+    side = "half" if half else "finetuned"
+    pair = (folder / f"zeroshot-{dtype}.{form}", folder / f"{side}-{dtype}.{form}")
     if not all(path.exists() for path in pair):
-        command = [sys.executable, "-W", "ignore", str(RUN), "data", str(folder), dtype, str(scale)]
+        command = [sys.executable, "-W", "ignore", str(RUN), "data", str(folder), dtype, str(scale), side]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return pair
 

@@ -24,20 +24,23 @@ def timed() -> Iterator[None]:
     print(f"\nseconds {time.perf_counter() - began:.4f}")
 
 
-def data(folder: str, dtype: str, scale: str) -> None:
-    """Write a pair with the shapes of open_clip's ViT-L-14, as safetensors and by `torch.save`: seeded noise."""
+def data(folder: str, dtype: str, scale: str, moved: str) -> None:
+    """Write a pair with the shapes of open_clip's ViT-L-14, as safetensors and by `torch.save`: seeded noise.
+
+    The second one is called `moved`; in "half" of its tensors it is equal to the first.
+    """
     import open_clip
     import torch
     from safetensors.torch import save_file
 
     shapes = open_clip.create_model("ViT-L-14", device="meta").state_dict()
-    for side, drift in (("zeroshot", 0.0), ("finetuned", 0.001)):
+    for side, drift in (("zeroshot", 0.0), (moved, 0.001)):
         shared, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
         tensors = {}
-        for name, meta in shapes.items():
+        for number, (name, meta) in enumerate(shapes.items()):
             shape = (max(1, int(meta.shape[0] * float(scale))), *meta.shape[1:]) if meta.dim() else ()
             values = torch.randn(shape, generator=shared).mul_(0.02)
-            if drift:
+            if drift and (moved != "half" or number % 2):
                 values.add_(torch.randn(shape, generator=own), alpha=drift)
             tensors[name] = values.to(getattr(torch, dtype))
         save_file(tensors, Path(folder) / f"{side}-{dtype}.safetensors")

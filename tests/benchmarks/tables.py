@@ -11,8 +11,11 @@ HEADER = (
     "| | contestant | × wise | × what it is measured by | seconds | after imports | CPU seconds "
     "| peak RSS, MB | peak RssAnon, MB | peak RssFile, MB | found |\n|---|---|" + "--:|" * 8 + "---|"
 )
+ENGINE = "wise, from Python"
+"""The contestant whose work alone counts in the README, without the start of its process."""
 MERGERS = {
     "wise merge": "`wise merge`",
+    ENGINE: "its engine alone",
     "cp": "`cp` of one file",
     "load both, mix, save_file": "load both, mix, `save_file`",
     "mergekit-pytorch": "mergekit",
@@ -51,7 +54,7 @@ def summary(results: Results) -> Iterator[str]:
         yield "|---|" + "--:|" * len(shown)
         for contest, runs in merging:
             ours = runs[contest.ours]
-            yield f"| {contest.what} | " + " | ".join(_merged(runs.get(name), ours) for name in shown) + " |"
+            yield f"| {contest.what} | " + " | ".join(_merged(name, runs.get(name), ours) for name in shown) + " |"
         yield ""
     rest = [(contest, runs) for contest, runs in results if contest.section != "merge"]
     if rest:
@@ -66,13 +69,14 @@ def summary(results: Results) -> Iterator[str]:
             yield f"| {contest.section}: {contest.what} | {taken} | {'; '.join(beside)} |"
 
 
-def _merged(run: Run | None, ours: Run) -> str:
+def _merged(name: str, run: Run | None, ours: Run) -> str:
     if run is None:
         return ""
     if run.failure:
         return "fails"
     memory = "" if run.resident < 10 * MB else f", {run.resident / 1e9:.2f} GB"
-    return f"**{run.wall:.2f} s**{memory}" if run is ours else f"{run.wall / ours.wall:.1f} ×{memory}"
+    taken = run.inner if name == ENGINE and run.inner is not None else run.wall
+    return f"**{taken:.2f} s**{memory}" if run is ours else f"{taken / ours.wall:.1f} ×{memory}"
 
 
 def _beside(contest: Contest, name: str, run: Run, ours: Run) -> str:

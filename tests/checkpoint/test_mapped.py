@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import mmap
 import os
 import pickle
 import subprocess
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 
 from mergekit_wise.checkpoint import open_checkpoint
-from mergekit_wise.checkpoint.mapped import HUGE_PAGE, MappedFile, watching
+from mergekit_wise.checkpoint.mapped import HUGE_PAGE, MappedFile, guarded_map, watching
 from mergekit_wise.errors import CheckpointError
 
 
@@ -145,6 +146,19 @@ def test_a_mapped_file_that_becomes_shorter_is_an_error_and_no_crash(options, tm
     assert total == "1000"
     assert len(errors) == 3
     assert all("file: became shorter while it was being read" in error for error in errors)
+
+
+@pytest.mark.skipif(watching is None or sys.platform != "linux", reason="the advice is Linux's")
+def test_advice_reaches_no_further_than_the_map(tmp_path):
+    """Advice on pages beside the map, or that the system does not know, is an error, and one within it is none."""
+    (tmp_path / "file").write_bytes(bytes(mmap.PAGESIZE))
+    mapped, _ = guarded_map(os.open(tmp_path / "file", os.O_RDONLY))
+    watching.advise(mapped, mmap.MADV_DONTNEED, 0, mmap.PAGESIZE)
+    for start, length in ((-mmap.PAGESIZE, mmap.PAGESIZE), (0, mmap.PAGESIZE + 1), (mmap.PAGESIZE, 1), (0, -1)):
+        with pytest.raises(OSError, match="Invalid argument"):
+            watching.advise(mapped, mmap.MADV_DONTNEED, start, length)
+    with pytest.raises(OSError, match="Invalid argument"):
+        watching.advise(mapped, 9999, 0, mmap.PAGESIZE)
 
 
 def test_an_empty_tensor_at_the_very_end_is_like_any_other(tmp_path):

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import open_checkpoint, refuse_overwriting, write_atomically
+from mergekit_wise.checkpoint.mapped import watching
 from mergekit_wise.checkpoint.writing import (
     locked,
     partial_name,
@@ -72,6 +73,56 @@ def test_a_disk_that_fills_up_is_reported_and_leaves_nothing(tmp_path, monkeypat
         write(0, DATA)
     assert output.read_text() == "earlier"
     assert folder_content(tmp_path) == ["out"]
+
+
+class System:
+    """A file system that answers a request for space with an error."""
+
+    def __init__(self, number):
+        self.number, self.asked = number, []
+
+    def reserve(self, _, size):
+        self.asked.append(size)
+        raise OSError(self.number, os.strerror(self.number))
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOSYS, errno.EINTR], ids=errno.errorcode.get)
+def test_a_file_system_that_reserves_no_space_takes_files(number, tmp_path, monkeypatch):
+    """Space is reserved to be faster, and where that is impossible the file is written piece by piece."""
+    system = System(number)
+    monkeypatch.setattr("mergekit_wise.checkpoint.writing.watching", system)
+    write_atomically(tmp_path / "out", bytes(1 << 20))
+    assert system.asked == [1 << 20]
+    assert (tmp_path / "out").read_bytes() == bytes(1 << 20)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT], ids=errno.errorcode.get)
+def test_a_disk_without_the_space_to_reserve_is_reported_before_any_work(number, tmp_path, monkeypatch):
+    """A quota of the user, which the free space does not show, ends the run before it has written anything."""
+    monkeypatch.setattr("mergekit_wise.checkpoint.writing.watching", System(number))
+    (tmp_path / "out").write_text("earlier")
+    with (
+        pytest.raises(OutputError, match=f"{os.strerror(number)}. Free some space"),
+        writing(tmp_path / "out", 1 << 20),
+    ):
+        pytest.fail("the block began")
+    assert (tmp_path / "out").read_text() == "earlier"
+    assert folder_content(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(watching is None or sys.platform != "linux", reason="only Linux reserves space")
+def test_the_space_of_a_file_is_reserved_before_it_is_written(tmp_path):
+    """The blocks are there at once, where the file system can, and the file has its size and holds zeros."""
+    with (tmp_path / "probe").open("wb") as file:
+        try:
+            watching.reserve(file.fileno(), 1 << 20)
+        except OSError:
+            pytest.skip("the file system reserves no space")
+    with writing(tmp_path / "out", 3 << 20):
+        (partial,) = tmp_path.glob(".out.*.partial")
+        assert partial.stat().st_blocks * 512 >= 3 << 20
+        assert partial.stat().st_size == 3 << 20
+    assert (tmp_path / "out").read_bytes() == bytes(3 << 20)
 
 
 @pytest.mark.parametrize(
@@ -363,6 +414,25 @@ def test_a_partial_file_that_another_run_removes_before_it_is_locked_is_made_aga
             write(0, b"x")
     assert len(calls) == 3
     assert (tmp_path / "out").read_bytes() == b"x"
+
+
+def test_a_partial_folder_that_another_run_removes_before_it_is_opened_is_made_again(tmp_path, monkeypatch):
+    """Only an open folder can be locked: between the two it looks abandoned, as a file does before it is locked."""
+    real, removed = os.open, []
+
+    def opened(path, *arguments):
+        if not removed and str(path).endswith(".partial"):
+            removed.append(path)
+            os.rmdir(path)
+        return real(path, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", opened)
+        with writing_folder(tmp_path / "out", {}) as folder:
+            filled(folder, "x")
+    assert removed
+    assert folder_content(tmp_path) == ["out"]
+    assert folder_content(tmp_path / "out") == ["x"]
 
 
 def test_processes_that_write_one_output_at_once_all_finish(tmp_path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mergekit_wise.cores import usable_cores
 from mergekit_wise.evaluation import Engine, Forward, joined
 from mergekit_wise.evaluation.distributed import ALONE
 from tests.evaluation.fakes import PREPROCESS, linear, noise, setters
@@ -94,7 +95,7 @@ def test_processes_that_have_met_meet_no_second_time(found):
 def test_one_thread_is_what_torchrun_chose_and_another_number_is_the_users(found):
     """Processes with one thread take their share of the cores; any other number is kept."""
     (_, shared), (before, kept) = (entry[8] for entry in found)
-    assert shared == max(1, os.cpu_count() // 2)
+    assert shared == max(1, usable_cores() // 2)
     assert before == kept
 
 

@@ -12,7 +12,7 @@ from mergekit_wise.checkpoint import BY_NAME
 from mergekit_wise.errors import UsageError
 from mergekit_wise.merging import arithmetic, open_backend
 from mergekit_wise.merging.arithmetic import Scratch, decode, encode
-from mergekit_wise.merging.backends import COMPILED_DTYPES, compiled, mix_on_cpu
+from mergekit_wise.merging.backends import COMPILED_DTYPES, compiled, mix_on_cpu, same_bytes
 
 
 def test_torch_merges_to_the_same_file(pair, tmp_path):
@@ -102,6 +102,41 @@ def test_compiled_code_refuses_lengths_that_differ_and_other_dtypes():
     with pytest.raises(ValueError, match="F64"):
         compiled.mix(out, out, out.copy(), ("F64", "F32", "F32"), 0.5)
     assert (out == 7).all()
+
+
+@needs_compiled
+@pytest.mark.parametrize("name", ["BF16", "F16"])
+@pytest.mark.parametrize("alpha", [0.5, 0.3, 1.7])
+def test_the_sums_of_16_bit_numbers_are_those_of_lanes_in_float32(name, alpha):
+    """Element i of a block of 1024 is added to lane i modulo 16, and the lanes in float64, on every processor."""
+    rng, dtype = np.random.default_rng(0), BY_NAME[name]
+    x, y = (rng.standard_normal(3 * 1024).astype(np.float32) for _ in range(2))
+    a, b = (encode(side, dtype, Scratch()).copy() for side in (x, y))
+    sums = compiled.mix(a, b, np.empty_like(a), (name, name, name), alpha)
+    x, y = (decode(side, dtype, np.float32, Scratch(), 0).copy() for side in (a, b))
+    for found, terms in zip(sums, ((y - x) ** 2, x**2), strict=True):
+        wanted = 0.0
+        for block in terms.reshape(3, 64, 16):
+            lanes = np.zeros(16, np.float32)
+            for row in block:
+                lanes += row
+            of_block = 0.0
+            for lane in lanes:
+                of_block += float(lane)
+            wanted += of_block
+        assert found == wanted
+
+
+@needs_compiled
+def test_bytes_are_compared_up_to_the_last():
+    """NaN equals NaN of the same bits, zeros of different signs differ, and so do last bytes that differ."""
+    a = np.array([np.nan, 0.0, 1.0], np.float32)
+    for place, value, equal in ((0, np.nan, True), (1, -0.0, False), (2, np.nextafter(np.float32(1), 2), False)):
+        b = a.copy()
+        b[place] = value
+        assert same_bytes(a, b) == (a.tobytes() == b.tobytes()) == equal
+    assert not same_bytes(a, a[:2])
+    assert same_bytes(a[:0], a[:0])
 
 
 WITHOUT = """
