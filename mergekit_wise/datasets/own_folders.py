@@ -35,6 +35,7 @@ from mergekit_wise.datasets.imagenet_files import (
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
 from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, labels_by_name, require_own_places, same_order
 from mergekit_wise.datasets.near_misses import nothing_in, refuse_nearly_imagenet, require_classes
+from mergekit_wise.datasets.remote_tars import folder_of, name_of, open_remote_tars
 from mergekit_wise.datasets.splits import part_folder, part_names, role_of
 from mergekit_wise.datasets.webdataset import COMPRESSED, TarSet, has_tars, open_tar, open_tars
 from mergekit_wise.errors import SuiteError
@@ -108,6 +109,21 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     notes = (*notes, *_notes_beside_parts(root))
     dataset = _from_place(place, description, part)
     return replace(dataset, notes=(*notes, *dataset.notes))
+
+
+def open_remote(address: str, description: Description | None = None) -> Dataset:
+    """Open the data set in the tars at an address, such as ``https://host/birds/{00..05}.tar`` (see `remote_tars`).
+
+    Raises SuiteError as `open_folder` does, or if a file cannot be read from there.
+    """
+    if description is None:
+        name = as_text(name_of(address))
+        description = Description(name, name)
+    if description.part:
+        raise SuiteError(f"{folder_of(address)}: 'part' is for folders; the address of tars says which part they are.")
+    incomplete = description.leave_out_incomplete
+    tars = open_remote_tars(address, description.classnames, leave_out_incomplete=incomplete)
+    return _from_tars(folder_of(address), tars, description)
 
 
 def _from_file(path: Path, description: Description, part: str) -> Dataset:
@@ -190,7 +206,7 @@ def _has_image(folder: Path) -> bool:
     return any(name.lower().endswith(EXTENSIONS) for _, _, names in os.walk(folder) for name in names)
 
 
-def _from_tars(root: Path, tars: TarSet, description: Description) -> Dataset:
+def _from_tars(root: Path | str, tars: TarSet, description: Description) -> Dataset:
     if description.class_map:
         raise SuiteError(f"{root}: class_map is for class folders; tars have class numbers already.")
     images = tars.images
