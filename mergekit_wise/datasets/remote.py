@@ -48,7 +48,7 @@ class Range(NamedTuple):
     version: str
 
 
-class _NotNow(Exception):  # noqa: N818: it never leaves this module
+class _NotNow(Exception):
     """A failure that another attempt may overcome."""
 
 
@@ -78,8 +78,10 @@ def addresses(pattern: str) -> tuple[str, ...]:
     count = functools.reduce(lambda total, span: total * len(span), spans, 1)
     if count > MAX_FILES:
         raise SuiteError(f"{shown(pattern)}: stands for {count:,} files; at most {MAX_FILES:,} are read.")
-    every = (texts[0] + "".join(map("".join, zip(each, texts[2::2], strict=True))) for each in product(*map(_texts, spans)))
-    return tuple(every)
+    return tuple(
+        texts[0] + "".join(number + text for number, text in zip(numbers, texts[2::2], strict=True))
+        for numbers in product(*map(_texts, spans))
+    )
 
 
 class _Span(NamedTuple):

@@ -252,7 +252,7 @@ def _listing(content: bytes, size: int) -> Listing | None:
         labels = {int(offset): text.encode("latin-1") for offset, text in value["labels"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    sound = all(0 <= member.offset and 0 <= member.size and member.offset + member.size <= size for member in members)
+    sound = all(member.offset >= 0 <= member.size <= size - member.offset for member in members)
     return Listing(members, labels) if sound else None
 
 
