@@ -162,10 +162,7 @@ def _open_root(
         label=text_of(table, "label", where) or "",
         leave_out_incomplete=_incomplete(table, where),
     )
-    if isinstance(folder, str):
-        dataset = open_remote(folder, description)
-    else:
-        dataset = open_folder(folder, description, part)
+    dataset = open_remote(folder, description) if isinstance(folder, str) else open_folder(folder, description, part)
     if labels is not None:
         dataset = with_labels(dataset, path.parent / labels)
     if groups is not None:

@@ -136,7 +136,7 @@ class RemoteFile:
         found = read_range(self.address, offset, stop)
         if (found.size, found.version) != (self.size, self.version):
             raise SuiteError(
-                f"{shown(self.address)}: has changed since it was listed: {self.size:,} bytes then, {found.size:,} now. "
+                f"{shown(self.address)}: has changed since it was listed, from {self.size:,} to {found.size:,} bytes. "
                 "Run the same command again."
             )
         return found.data
