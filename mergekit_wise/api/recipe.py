@@ -225,7 +225,8 @@ class _Recipe:
         if name in SHARED:
             with ranks.agreeing():
                 step = plan()
-            return cache.perform(step, ranks.share, writes=ranks.rank == 0)
+            ran = cache.perform(step, ranks.share, writes=ranks.rank == 0)
+            return ranks.share(ran)  # and no process looks for what the first one is still writing
         with ranks.agreeing():
             ran = ranks.rank == 0 and cache.perform(plan())
         return ranks.share(ran)
