@@ -7,7 +7,6 @@ once. Imports nothing slow, because it is the first thing that a process needs.
 
 import atexit
 import os
-import select
 import signal
 import sys
 import threading
@@ -142,6 +141,8 @@ def ending_stuck_waits(sentence: str, waits_at: Callable[[], object], grace: flo
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    import select
+
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
 

@@ -36,10 +36,8 @@ from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
 from mergekit_wise.datasets.given import DatasetInMemory
 from mergekit_wise.datasets.in_memory import open_labelled
 from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
-from mergekit_wise.datasets.own_folders import open_remote
+from mergekit_wise.datasets.own_folders import is_address, open_remote
 from mergekit_wise.datasets.plugins import Plugins, is_name, load_plugins
-from mergekit_wise.datasets.remote import is_address
-from mergekit_wise.datasets.remote_tars import name_of
 from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
 from mergekit_wise.datasets.synthetic import SYNTHETIC, synthetic_suite
@@ -397,6 +395,8 @@ def _at(path: Path) -> tuple[str, Entry]:
 
 def _remote(address: str) -> tuple[str, Entry]:
     """Key and entry of the data set in the tars at an address."""
+    from mergekit_wise.datasets.remote_tars import name_of  # brings all of urllib
+
     name = name_of(address)
     return address, Entry(name, name, partial(_open_remote, address), (), None, "", find_train=None)
 

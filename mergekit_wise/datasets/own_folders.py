@@ -5,6 +5,7 @@ catalogue names, except that folders may have the ids, the numbers or the names 
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +36,6 @@ from mergekit_wise.datasets.imagenet_files import (
 from mergekit_wise.datasets.layouts import Found, open_folders, require_labels
 from mergekit_wise.datasets.name_matching import IN_GIVEN_ORDER, labels_by_name, require_own_places, same_order
 from mergekit_wise.datasets.near_misses import nothing_in, refuse_nearly_imagenet, require_classes
-from mergekit_wise.datasets.remote_tars import folder_of, name_of, open_remote_tars
 from mergekit_wise.datasets.splits import part_folder, part_names, role_of
 from mergekit_wise.datasets.webdataset import COMPRESSED, TarSet, has_tars, open_tar, open_tars
 from mergekit_wise.errors import SuiteError
@@ -111,11 +111,18 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     return replace(dataset, notes=(*notes, *dataset.notes))
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is an address such as ``https://host/0.tar``, of whatever protocol."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
 def open_remote(address: str, description: Description | None = None) -> Dataset:
     """Open the data set in the tars at an address, such as ``https://host/birds/{00..05}.tar`` (see `remote_tars`).
 
     Raises SuiteError as `open_folder` does, or if a file cannot be read from there.
     """
+    from mergekit_wise.datasets.remote_tars import folder_of, name_of, open_remote_tars  # brings all of urllib
+
     if description is None:
         name = as_text(name_of(address))
         description = Description(name, name)

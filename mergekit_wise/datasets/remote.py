@@ -56,11 +56,6 @@ class Absent(SuiteError):
     """There is no such file, or it is not shown to this user."""
 
 
-def is_address(name: str) -> bool:
-    """Whether a name is an address such as ``https://host/0.tar``, of whatever protocol."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
-
-
 def addresses(pattern: str) -> tuple[str, ...]:
     """The addresses that a pattern stands for: ``{000..012}`` is every number in between, with as many digits.
 

@@ -13,8 +13,8 @@ from PIL import Image
 from mergekit_wise.datasets import remote
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.own_folders import open_folder, open_remote
-from mergekit_wise.datasets.remote import addresses, is_address
+from mergekit_wise.datasets.own_folders import is_address, open_folder, open_remote
+from mergekit_wise.datasets.remote import addresses
 from mergekit_wise.datasets.remote_tars import RemoteShards
 from mergekit_wise.errors import SuiteError
 from tests.hub_server import Replies, serving
