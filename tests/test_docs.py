@@ -7,6 +7,7 @@ The blocks of a page are taken in its order, in a folder where the demo has run 
 - ``toml``: a file, named by its first line, which is there before anything is run.
 - ``sh``: is not run, as it needs GPUs, a network, ImageNet, another checkpoint or an environment of its own. Its
   commands are parsed, so that all that they ask for exists.
+- ``bash``, ``yaml``: are for schedulers, and not run.
 """
 
 import importlib.util
@@ -35,9 +36,13 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 WISE = typer.main.get_command(app)
 RUN = ("console", "python")
-KINDS = (*RUN, "toml", "sh", "{toctree}", "{eval-rst}")
-# Of torchrun, of the benchmarks, of the fuzzer and of open_clip.
-OTHERS = {"--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"}
+KINDS = (*RUN, "toml", "sh", "bash", "yaml", "{toctree}", "{eval-rst}")
+# Of torchrun, of Slurm, of the benchmarks, of the fuzzer and of open_clip.
+OTHERS = {
+    *("--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--master-addr", "--master-port"),
+    *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),
+    *("--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"),
+}
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

@@ -96,6 +96,52 @@ def test_a_signal_at_the_rendezvous_is_one_sentence():
     assert errors == "error: Interrupted while process 0 was waiting for the other processes.\n"
 
 
+VANISHED = """
+import os, signal, sys, time
+from mergekit_wise.cli import app
+from mergekit_wise.evaluation import distributed
+from mergekit_wise.evaluation import joined
+from mergekit_wise.signals import ending_stuck_waits
+
+distributed.ending_stuck_waits = lambda sentence, waits_at: ending_stuck_waits(sentence, waits_at, float(sys.argv[1]))
+
+def vanish():
+    with joined("cpu") as (ranks, _):
+        ranks.share(None)
+        if ranks.rank:
+            print(os.getpid(), flush=True)
+            signal.pause()  # as a machine that has lost its network
+        print("waiting", flush=True)
+        ranks.gather(None)
+
+app._run = vanish
+app.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("grace", "signals"), [("0.5", 1), ("1000", 2)])
+def test_a_signal_ends_a_wait_for_a_process_that_has_vanished(grace, signals):
+    """A process that waits in C++ for one that says nothing ends some time after a signal, or soon after a second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    alone = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (start("-c", VANISHED, grace, RANK=rank, LOCAL_RANK=rank, **alone) for rank in "01")
+    try:
+        assert first.stdout.readline() == "waiting\n"
+        time.sleep(0.3)
+        for _ in range(signals):
+            first.send_signal(signal.SIGTERM)
+            time.sleep(0.1)
+        _, errors = first.communicate(timeout=60)
+    finally:
+        second.kill()
+        second.communicate(timeout=60)
+    assert first.returncode == 143
+    assert errors == "error: Interrupted. Process 0 waited for another one, in vain.\n"
+
+
 def listening(port):
     return f":{port:04X} 00000000" in Path("/proc/net/tcp").read_text() or any(
         f":{port:04X}" in line.split()[1] for line in Path("/proc/net/tcp6").read_text().splitlines()[1:]

@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mergekit_wise import __version__, config, launcher
+from mergekit_wise import __version__, config
 from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.report import require_outputs, write_report
 from mergekit_wise.api.result_object import ResultObject
@@ -40,6 +40,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.unlabelled import open_unlabelled
 from mergekit_wise.errors import OutputError, UsageError
+from mergekit_wise.evaluation import Ranks, joined
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import Declared, Weights, run, takes
 from mergekit_wise.options import (
@@ -50,14 +51,18 @@ from mergekit_wise.options import (
     ZeroshotOptions,
     options_of,
 )
+from mergekit_wise.progress import silent
 from mergekit_wise.report.table import Table
 from mergekit_wise.results import comparable, require_writable
 from mergekit_wise.results.identity import installed_versions
 from mergekit_wise.results.step_cache import Step, StepCache, digest_of_file
+from mergekit_wise.training.agreement import require_shared
 from mergekit_wise.training.data import open_training_data
 
 STATE = "recipe.json"
 STEPS = ("zeroshot", "finetune", "sweep", "report")
+SHARED = ("finetune", "sweep")
+"""The steps whose work several processes share."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -96,21 +101,28 @@ class RecipeReport(ResultObject):
 def recipe(options: RecipeOptions) -> RecipeReport:
     """Run the steps of a recipe.
 
-    A step runs if anything that it depends on has changed: options, checkpoints, images, versions.
+    A step runs if anything that it depends on has changed: options, checkpoints, images, versions. Of several processes
+    that torchrun started, all fine-tune and sweep together, and the first one does the rest.
 
     Raises:
         UsageError: the file is missing, no TOML, or holds options that do not exist.
         WiseError: as the steps do.
         Stopped: the run was interrupted; the same call resumes it.
     """
-    if launcher.world_size() > 1:
-        raise UsageError("A recipe runs its steps in one process. Start 'wise finetune' with torchrun instead.")
-    work = _Recipe(options, *read_recipe(Path(options.path)))
-    try:
-        work.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{work.folder}: cannot be created: {error.strerror}. Choose another folder.") from error
-    return work.run()
+    folder, steps = read_recipe(Path(options.path))
+    devices = [str(values.get("device", "")) for values in steps.values()]
+    # Processes that torchrun started can meet only once: for all steps, and on their GPUs if a step needs these.
+    with joined(next((device for device in devices if device.startswith("cuda")), "cpu")) as (ranks, _):
+        with ranks.agreeing():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"{folder}: cannot be created: {error.strerror}. Choose another folder.") from error
+        advice = "Choose a folder on a disk that all machines share, with folder = ... in the recipe"
+        require_shared(ranks, folder, "the outputs of each step, which the next one reads", advice)
+        if ranks.rank:
+            options = replace(options, progress=silent, note=str)
+        return _Recipe(options, ranks, folder, steps).run()
 
 
 Values = dict[str, Any]
@@ -178,14 +190,16 @@ def _next_to(home: Path, value: str) -> str:
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     options: RecipeOptions
+    ranks: Ranks
     folder: Path
     steps: Mapping[str, Values]
 
     def run(self) -> RecipeReport:
         cache, done = StepCache(self.folder / STATE), []
-        require_writable(self.results)
-        if "report" in self.steps:
-            require_outputs(self._report_options())
+        with self.ranks.agreeing():
+            require_writable(self.results)
+            if "report" in self.steps:
+                require_outputs(self._report_options())
         found: list[SweepReport] = []
         # Each step is planned when those before it are done: it depends on what they wrote.
         for name, plan in (
@@ -197,13 +211,25 @@ class _Recipe:
             if name not in self.steps:
                 continue
             self.options.note(f"{name}: ...")
-            if cache.perform(plan()):
+            if self._perform(cache, name, plan):
                 done.append(name)
             else:
                 self.options.note(f"{name}: up to date, skipped")
         page = self._output("report", "report.html") if "report" in self.steps else None
         swept = found[0] if found else self._swept_earlier()
         return RecipeReport(Path(self.zeroshot), self.finetuned, self.results, page, tuple(done), swept)
+
+    def _perform(self, cache: StepCache, name: str, plan: Callable[[], Step]) -> bool:
+        """Run a step if it is to be run: in all processes if they share its work, otherwise in the first one."""
+        ranks = self.ranks
+        if name in SHARED:
+            with ranks.agreeing():
+                step = plan()
+            ran = cache.perform(step, ranks.share, writes=ranks.rank == 0)
+            return ranks.share(ran)  # and no process looks for what the first one is still writing
+        with ranks.agreeing():
+            ran = ranks.rank == 0 and cache.perform(plan())
+        return ranks.share(ran)
 
     def _swept_earlier(self) -> SweepReport:
         """What the sweep found, by running it again on its results, which may hold those of other options, too."""
@@ -282,8 +308,9 @@ class _Recipe:
             inputs["unlabelled"] = [fingerprint(open_unlabelled(path)) for path in options.unlabelled]
 
         def measure(again: bool) -> None:
-            if not again:  # results of other weights or images do not belong with the new ones
+            if not again and self.ranks.rank == 0:  # results of other weights or images do not belong with the new ones
                 self.results.unlink(missing_ok=True)
+            self.ranks.share(None)  # no process reads them before they are removed
             keep(run(sweep, options))
 
         outputs = (self.results, *(() if options.output is None else (Path(options.output),)))

@@ -36,6 +36,7 @@ from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
 from mergekit_wise.datasets.given import DatasetInMemory
 from mergekit_wise.datasets.in_memory import open_labelled
 from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
+from mergekit_wise.datasets.own_folders import is_address, open_remote
 from mergekit_wise.datasets.plugins import Plugins, is_name, load_plugins
 from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
@@ -135,7 +136,8 @@ def open_suite(
 
     Args:
         names: suites and data sets, in a list or separated by commas: names, which take precedence over folders of
-            the same name; paths of folders and of TOML files; ``FILE.toml::TABLE`` for a data set of a suite's file;
+            the same name; paths of folders and of TOML files; addresses of tars, such as
+            ``https://host/birds/{00..05}.tar``; ``FILE.toml::TABLE`` for a data set of a suite's file;
             ``synthetic:NAME`` for corruptions of NAME. Or data sets in memory.
         root: the data folder; None for the folder that ``WISE_DATA`` names.
         reference: a data set by name or path, or in memory, that is the reference in place of the suites' own.
@@ -333,6 +335,8 @@ def member_of(suite: SuiteFile, name: str) -> tuple[str, Entry]:
         return f"{suite.path}{SEPARATOR}{name}", suite.entries[name]
     if name in ENTRIES:
         return name, ENTRIES[name]
+    if is_address(name):
+        return _remote(name)
     _require_working(name)
     path = suite.path.parent / Path(name).expanduser()
     if name in SUITES or _own_suite(str(path)):
@@ -350,6 +354,8 @@ def _named(name: str) -> tuple[str, Entry]:
     """Key and entry of one data set by name or path. Raises SuiteError."""
     if name in ENTRIES:
         return name, ENTRIES[name]
+    if is_address(name):
+        return _remote(name)
     _require_working(name)
     file, separator, table = name.rpartition(SEPARATOR)
     if separator and (suite := _own_suite(file)):
@@ -385,6 +391,19 @@ def _at(path: Path) -> tuple[str, Entry]:
     name = path.stem if path.suffix == ".toml" else path.resolve().name
     find, find_train = (partial(_open_path, path, part) for part in ("test", "train"))
     return str(path.resolve()), Entry(name, name, find, (), None, "", find_train=find_train)
+
+
+def _remote(address: str) -> tuple[str, Entry]:
+    """Key and entry of the data set in the tars at an address."""
+    from mergekit_wise.datasets.remote_tars import name_of  # brings all of urllib
+
+    name = name_of(address)
+    return address, Entry(name, name, partial(_open_remote, address), (), None, "", find_train=None)
+
+
+def _open_remote(address: str, root: Path) -> Dataset:
+    """The function of an entry at an address, wherever the data folder `root` is."""
+    return with_own_name(recognised(open_remote(address), BUILT_IN), BUILT_IN)
 
 
 def _open_path(path: Path, part: str, root: Path) -> Dataset:

@@ -1,6 +1,6 @@
 """A user's own data set: a folder or a table of images, described further by an optional TOML file.
 
-    root = "images"                  # a folder or a CSV file (`own_folders`); relative to this file
+    root = "images"                  # a folder or a CSV file (`own_folders`), relative to this file; or an address
     title = "Animals"                # in tables; the file's name otherwise
     classnames = ["cat", "dog"]      # or a file with one per line, or "imagenet"
     templates = "prompts.txt"        # or a list, or "openai", "simple", "plain"
@@ -36,7 +36,7 @@ from typing import Literal, TypeGuard
 from mergekit_wise.datasets.annotations import with_groups, with_labels
 from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
-from mergekit_wise.datasets.own_folders import Description, Numbers, open_folder
+from mergekit_wise.datasets.own_folders import Description, Numbers, is_address, open_folder, open_remote
 from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean
@@ -83,6 +83,8 @@ def open_table(table: Mapping[str, object], path: Path, name: str, where: str, p
     root = text_of(table, "root", where)
     if root is None:
         raise SuiteError(f"{where}: the key 'root' is missing; expected the folder that holds the images.")
+    if is_address(root):
+        return _open_root(table, root, path, name, where, part)
     folder = path.parent / Path(root).expanduser()
     if not folder.exists():
         raise SuiteError(f"{where}: root: {folder}: no such folder. Paths are relative to the TOML file.")
@@ -136,8 +138,10 @@ def _find_place(
     return None if folder is None else _open_root(table, folder, path, name, where, part)
 
 
-def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str, where: str, part: str) -> Dataset:
-    """The data set in `folder` with all else that the table states."""
+def _open_root(
+    table: Mapping[str, object], folder: Path | str, path: Path, name: str, where: str, part: str
+) -> Dataset:
+    """The data set in `folder`, or at an address, with all else that the table states."""
     classnames, templates = (_texts(table, key, where) for key in ("classnames", "templates"))
     groups, labels = text_of(table, "groups", where), text_of(table, "labels", where)
     notes: list[str] = []
@@ -157,7 +161,7 @@ def _open_root(table: Mapping[str, object], folder: Path, path: Path, name: str,
         label=text_of(table, "label", where) or "",
         leave_out_incomplete=_incomplete(table, where),
     )
-    dataset = open_folder(folder, description, part)
+    dataset = open_remote(folder, description) if isinstance(folder, str) else open_folder(folder, description, part)
     if labels is not None:
         dataset = with_labels(dataset, path.parent / labels)
     if groups is not None:

@@ -5,6 +5,7 @@ catalogue names, except that folders may have the ids, the numbers or the names 
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -110,6 +111,28 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     return replace(dataset, notes=(*notes, *dataset.notes))
 
 
+def is_address(name: str) -> bool:
+    """Whether a name is an address such as ``https://host/0.tar``, of whatever protocol."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
+
+
+def open_remote(address: str, description: Description | None = None) -> Dataset:
+    """Open the data set in the tars at an address, such as ``https://host/birds/{00..05}.tar`` (see `remote_tars`).
+
+    Raises SuiteError as `open_folder` does, or if a file cannot be read from there.
+    """
+    from mergekit_wise.datasets.remote_tars import folder_of, name_of, open_remote_tars  # brings all of urllib
+
+    if description is None:
+        name = as_text(name_of(address))
+        description = Description(name, name)
+    if description.part:
+        raise SuiteError(f"{folder_of(address)}: 'part' is for folders; the address of tars says which part they are.")
+    incomplete = description.leave_out_incomplete
+    tars = open_remote_tars(address, description.classnames, leave_out_incomplete=incomplete)
+    return _from_tars(folder_of(address), tars, description)
+
+
 def _from_file(path: Path, description: Description, part: str) -> Dataset:
     if path.suffix.casefold() in tables.ENDINGS:
         found = tables.open_csv(
@@ -190,7 +213,7 @@ def _has_image(folder: Path) -> bool:
     return any(name.lower().endswith(EXTENSIONS) for _, _, names in os.walk(folder) for name in names)
 
 
-def _from_tars(root: Path, tars: TarSet, description: Description) -> Dataset:
+def _from_tars(root: Path | str, tars: TarSet, description: Description) -> Dataset:
     if description.class_map:
         raise SuiteError(f"{root}: class_map is for class folders; tars have class numbers already.")
     images = tars.images

@@ -2,7 +2,7 @@
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from mergekit_wise.datasets.web_pages import refuse_web_page
@@ -16,6 +16,10 @@ _NO_DATA = (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, 
 
 # What tarfile raises on damaged headers, besides its own errors.
 _DAMAGE = (tarfile.TarError, ValueError, OverflowError, RecursionError, IndexError)
+
+
+Read = Callable[[int, int], bytes]
+"""(offset, size) -> bytes."""
 
 
 class Member(NamedTuple):
@@ -48,7 +52,30 @@ def tar_members(path: str) -> Iterator[Member]:
     except OSError as error:
         raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error
     except _DAMAGE as error:
-        raise SuiteError(f"{path}: is not an uncompressed tar, or is damaged: {error}. Download it again.") from error
+        raise _damaged(path, error) from error
+
+
+def members_in(raw: io.RawIOBase, path: str, found: Callable[[Member, Read], None], block: int) -> None:
+    """Call `found` with each regular file of a tar, and with what reads bytes of the tar from an offset on.
+
+    Of `raw`, `block` bytes are read at once: what `found` reads of a small member is there already. Raises SuiteError
+    as `tar_members` does.
+    """
+    try:
+        with _Headers(raw, block) as file:
+
+            def read(offset: int, size: int) -> bytes:
+                file.seek(offset)
+                return file.read(size)
+
+            for member in _members(file, path):
+                found(member, read)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> SuiteError:
+    return SuiteError(f"{path}: is not an uncompressed tar, or is damaged: {error}. Download it again.")
 
 
 def _members(file: BinaryIO, path: str) -> Iterator[Member]:

@@ -7,7 +7,7 @@ names or of splits.
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,10 +19,15 @@ from mergekit_wise.wording import plural, shown
 Read = Callable[[int, int, int], bytes]
 """(number of the tar, offset, size) -> bytes."""
 
+Members = Callable[[str], Iterable[Member]]
+"""The path of a tar -> its regular files, in its order."""
+
 LABEL_KEYS = ("label", "cls", "class", "class_id", "label_id", "target", "y", "class_name", "label_name", "classname")
 """The keys of a .json file under which the label is looked for, in this order."""
 
-_LABELS = (".cls", ".json", ".txt")
+LABELS = (".cls", ".json", ".txt")
+"""The endings of members that may hold a label."""
+
 _LONGEST_LABEL = 1 << 16
 _LARGEST = 10**9
 
@@ -50,8 +55,10 @@ class _Fields:
     labels: dict[str, Member] = field(default_factory=dict)
 
 
-def read_samples(paths: Sequence[str], read: Read, *, leave_out_incomplete: bool = False) -> Contents:
-    """The samples of the tars at `paths`.
+def read_samples(
+    paths: Sequence[str], read: Read, *, leave_out_incomplete: bool = False, members: Members = tar_members
+) -> Contents:
+    """The samples of the tars at `paths`, whose contents `members` lists.
 
     Raises SuiteError if a tar is damaged, if a label cannot be understood, or, unless they are to be left out, if a
     sample lacks its image or its label.
@@ -60,7 +67,7 @@ def read_samples(paths: Sequence[str], read: Read, *, leave_out_incomplete: bool
     left_out: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for shard, path in enumerate(paths):
-        tar = _Tar(path, shard, read)
+        tar = _Tar(path, shard, read, members)
         if tar.incomplete and not leave_out_incomplete:
             name, lacks = tar.incomplete[0]
             count = len(tar.incomplete)
@@ -112,7 +119,7 @@ def read_images(paths: Sequence[str]) -> Images:
                 found.append((shard, member))
                 samples.setdefault((shard, f"{folder}/{stem}"), []).append(member.name)
             else:
-                others["label" if ending in _LABELS else "other file"].append(member.name)
+                others["label" if ending in LABELS else "other file"].append(member.name)
     notes = [
         f"ignored in the tars: {plural(len(names), reason)}, such as {names[0]!r}"
         for reason, names in others.items()
@@ -129,8 +136,8 @@ def read_images(paths: Sequence[str]) -> Images:
 class _Tar:
     """The samples of one tar, and the names of what is in none of them."""
 
-    def __init__(self, path: str, shard: int, read: Read) -> None:
-        self.path, self.shard, self.read = path, shard, read
+    def __init__(self, path: str, shard: int, read: Read, members: Members) -> None:
+        self.path, self.shard, self.read, self.members = path, shard, read, members
         self.samples: list[Sample] = []
         self.incomplete: list[tuple[str, str]] = []
         self.hidden: list[str] = []
@@ -151,7 +158,7 @@ class _Tar:
         """What there is for each key of webdataset, by the part of the field before its last dot."""
         self.forms: set[str] = set()
         found: dict[str, dict[str, _Fields]] = {}
-        for member in tar_members(self.path):
+        for member in self.members(self.path):
             folder, slash, file = member.name.rpartition("/")
             if is_hidden(member.name):
                 self.hidden.append(member.name)
@@ -159,10 +166,10 @@ class _Tar:
             stem, _, rest = file.partition(".")
             middle, _, extension = rest.rpartition(".")
             ending = f".{extension.lower()}"
-            if ending not in EXTENSIONS and ending not in _LABELS:
+            if ending not in EXTENSIONS and ending not in LABELS:
                 continue
             fields = found.setdefault(f"{folder}{slash}{stem}", {}).setdefault(middle, _Fields())
-            if ending in _LABELS:
+            if ending in LABELS:
                 fields.labels[ending] = member
             elif fields.image is None:
                 fields.image = member
@@ -199,7 +206,7 @@ class _Tar:
 
     def _label(self, fields: _Fields, has_image: bool) -> int | str | None:
         """The label in .cls, else in .json or .txt if they describe an image; None if there is none."""
-        for form in _LABELS:
+        for form in LABELS:
             member = fields.labels.get(form)
             if member is None:
                 continue

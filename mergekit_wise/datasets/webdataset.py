@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,15 @@ _MAX_DESCRIPTORS = 64
 
 COMPRESSED = (".tar.gz", ".tgz")
 """Endings of tars that cannot be read at an offset."""
+
+
+class Readable(Protocol):
+    """Files that are read at any offset, on disks or on servers."""
+
+    paths: tuple[str, ...]
+
+    def read(self, shard: int, offset: int, size: int) -> bytes:
+        """At most `size` bytes of file number `shard`. Raises SuiteError if it cannot be read."""
 
 
 class Shards:
@@ -85,7 +94,7 @@ class TarImages:
     `shard` is int32, `offset` and `length` are int64, all [N]; `border` pixels are cropped on each side.
     """
 
-    shards: Shards
+    shards: Readable
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
     length: NDArray[np.int64]
@@ -150,7 +159,7 @@ def open_tars(
     own = read_classnames(beside / "classnames.txt") if (beside / "classnames.txt").is_file() else None
     prompts = beside / "zeroshot_classification_templates.txt"
     shards = Shards(tuple(map(str, paths)))
-    return _open(
+    return tar_set(
         shards,
         read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete),
         place,
@@ -166,7 +175,7 @@ def open_tar(path: Path, classnames: tuple[str, ...] | None = None, *, leave_out
     """Index one tar; see `open_tars`."""
     shards = Shards((str(path),))
     contents = read_samples(shards.paths, shards.read, leave_out_incomplete=leave_out_incomplete)
-    return _open(shards, contents, path, 0, classnames, None, None, ())
+    return tar_set(shards, contents, path, 0, classnames, None, None, ())
 
 
 def open_all_images(place: Path) -> tuple[TarImages, tuple[str, ...]]:
@@ -191,7 +200,7 @@ def tar_paths(folder: Path, part: str = "test") -> tuple[tuple[Path, ...], tuple
     return paths, (*notes, *more)
 
 
-def tar_images(shards: Shards, members: Sequence[tuple[int, Member]], border: int = 0) -> TarImages:
+def tar_images(shards: Readable, members: Sequence[tuple[int, Member]], border: int = 0) -> TarImages:
     """Images by the numbers of their tars and their members."""
     return TarImages(
         shards,
@@ -203,16 +212,28 @@ def tar_images(shards: Shards, members: Sequence[tuple[int, Member]], border: in
     )
 
 
-def _open(
-    shards: Shards,
+def tar_set(
+    shards: Readable,
     contents: Contents,
-    place: Path,
+    place: Path | str,
     border: int,
     given: tuple[str, ...] | None,
     own: tuple[str, ...] | None,
     templates: tuple[str, ...] | None,
     notes: tuple[str, ...],
 ) -> TarSet:
+    """The data set of the samples in `shards`.
+
+    Args:
+        shards: the tars.
+        contents: their samples.
+        place: where they are, for messages.
+        border: pixels to crop on each side of an image.
+        given: class names of the user's.
+        own: class names beside the tars.
+        templates: templates beside the tars.
+        notes: come first.
+    """
     samples = contents.samples
     if not samples:
         raise SuiteError(
@@ -226,7 +247,7 @@ def _open(
 
 
 def _labels(
-    samples: tuple[Sample, ...], classnames: tuple[str, ...] | None, shards: Shards, place: Path
+    samples: tuple[Sample, ...], classnames: tuple[str, ...] | None, shards: Readable, place: Path | str
 ) -> NDArray[np.int64]:
     """The class numbers, int64 [N], where names are looked up among `classnames`."""
     named = sorted({sample.label for sample in samples if isinstance(sample.label, str)})

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mergekit_wise.checkpoint import write_atomically
 
@@ -37,25 +37,41 @@ class Step:
         return {"inputs": _digest(self.inputs), "basis": _digest(basis)}
 
 
+class Decision(NamedTuple):
+    """Whether a step runs, and whether it may then resume from what an earlier run left."""
+
+    runs: bool
+    resumes: bool
+
+
 @dataclass(frozen=True, slots=True)
 class StepCache:
     """Digests of the steps' inputs and outputs at their last run, in a JSON file."""
 
     path: Path
 
-    def perform(self, step: Step) -> bool:
+    def perform(self, step: Step, share: Callable[[Decision], Decision] | None = None, *, writes: bool = True) -> bool:
         """Run a step unless its inputs and its outputs are unchanged since its last run. Returns whether it ran.
+
+        Of several processes that run the step together, one `writes` the file, and `share` gives all of them its
+        decision.
 
         Raises OutputError if the file cannot be written, and whatever the step raises.
         """
         known, entry = self._read(), step.entry()
         before = known.get(step.name, {})
         outputs = _digests(step.outputs)
-        if outputs is not None and before.get("inputs") == entry["inputs"] and before.get("outputs") == outputs:
+        is_done = outputs is not None and before.get("inputs") == entry["inputs"] and before.get("outputs") == outputs
+        decision = Decision(not is_done, before.get("basis") == entry["basis"])
+        if share is not None:
+            decision = share(decision)
+        if not decision.runs:
             return False
-        self._write({**known, step.name: entry})
-        step.run(before.get("basis") == entry["basis"])
-        self._write({**known, step.name: {**entry, "outputs": _digests(step.outputs)}})
+        if writes:
+            self._write({**known, step.name: entry})
+        step.run(decision.resumes)
+        if writes:
+            self._write({**known, step.name: {**entry, "outputs": _digests(step.outputs)}})
         return True
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -6,13 +6,13 @@ computes the same numbers as one that was never interrupted.
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import torch
 from torch import distributed
 
-from mergekit_wise.errors import ModelError, NonFiniteError
+from mergekit_wise.errors import ModelError, NonFiniteError, WiseError
 from mergekit_wise.evaluation.forward import is_memory_error
 from mergekit_wise.training.images import BatchOrder, Images, Indices, Part, share
 from mergekit_wise.training.objectives import Objective, Tally
@@ -122,16 +122,24 @@ class TrainingLoop:
         ranks = self.runtime.ranks
         own = [batch[share(batch, ranks.rank, ranks.size)] for batch in batches]
         with closing(self.images.parts(epoch, own)) as parts:
+            source = _Coming(parts)
+            with ranks.agreeing():
+                source.read()
+                source.require_read()
             for place, batch in enumerate(batches):
-                with ranks.agreeing():
-                    part = next(parts)
-                yield self._step(epoch, part, len(batch), ends=place == len(batches) - 1)
+                step = self._step(epoch, source, len(batch), ends=place == len(batches) - 1)
+                yield step
+                if source.failed_anywhere:
+                    with ranks.agreeing():
+                        source.require_read()
 
-    def _step(self, epoch: int, part: Part, images: int, ends: bool) -> Step:
+    def _step(self, epoch: int, source: "_Coming", images: int, ends: bool) -> Step:
         step, rate = self.optimizer.taken, self.optimizer.rate
-        tally = self._gradients(part, images, self.order.seed_of(step))
+        tally = self._gradients(source.part, images, self.order.seed_of(step))
         norm = self.optimizer.norm()
-        loss, correct, count, stopped, norm_value = self._summed(tally, norm)
+        if not ends:
+            source.read()
+        loss, correct, count, stopped, norm_value = self._summed(tally, norm, source)
         self._require_finite(loss, norm_value, step)
         self.optimizer.apply()
         self.objective.after_step()
@@ -175,20 +183,57 @@ class TrainingLoop:
         if runtime.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _summed(self, tally: Tally, norm: torch.Tensor) -> tuple[float, int, int, bool, float]:
-        """Return mean loss, correct images, images, whether to stop, and the norm, with one exchange and one wait."""
+    def _summed(self, tally: Tally, norm: torch.Tensor, source: "_Coming") -> tuple[float, int, int, bool, float]:
+        """Return mean loss, correct images, images, whether to stop, and the norm, with one exchange and one wait.
+
+        Tells `source` whether a process could not read the images of its next step.
+        """
         device = self.runtime.device
-        counts = torch.tensor([tally.images, self.stop_requested()], dtype=torch.float64, device=device)
+        flags = [self.stop_requested(), source.error is not None]
+        counts = torch.tensor([tally.images, *flags], dtype=torch.float64, device=device)
         sums = torch.cat([torch.stack([tally.loss.double(), tally.correct.double()]), counts])
         if self.runtime.ranks.size > 1:
             distributed.all_reduce(sums)
-        loss, correct, images, stop, length = torch.cat([sums, norm.double().reshape(1).to(device)]).tolist()
+        loss, correct, images, stop, failed, length = torch.cat([sums, norm.double().reshape(1).to(device)]).tolist()
+        source.failed_anywhere = failed > 0
         return loss / max(images, 1), int(correct), int(images), stop > 0, length
 
     def _require_finite(self, loss: float, norm: float, step: int) -> None:
         # Float16 gradients overflow now and then; the scaler then skips the step and lowers the scale.
         if not _finite(loss) or (not _finite(norm) and not self.runtime.scaler.is_enabled()):
             _fail(loss, step, self.order)
+
+
+@dataclass(slots=True)
+class _Coming:
+    """The images of the next step, which are read before this one ends.
+
+    So the exchange that ends a step also says whether all processes have images for the next one: a process that has
+    none must not let the others wait for its gradients.
+
+    Attributes:
+        parts: where the images are read.
+        part: those of the next step.
+        error: why this process cannot read them.
+        failed_anywhere: whether a process cannot.
+    """
+
+    parts: Generator[Part, None, None]
+    part: Part = field(init=False)
+    error: WiseError | None = None
+    failed_anywhere: bool = False
+
+    def read(self) -> None:
+        """Read the images of the next step, or keep the reason why this cannot be done."""
+        try:
+            self.part = next(self.parts)
+        except WiseError as error:
+            self.error = error
+
+    def require_read(self) -> None:
+        """Raise the error of reading, if there was one."""
+        if self.error is not None:
+            raise self.error
 
 
 def _fail(loss: float, step: int, order: BatchOrder) -> NoReturn:

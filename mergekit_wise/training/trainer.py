@@ -25,7 +25,7 @@ from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.training.agreement import require_same_state, require_shared
+from mergekit_wise.training.agreement import require_same_run, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.data import TrainingData, with_training_names
 from mergekit_wise.training.features import Extraction, features_of
@@ -171,17 +171,23 @@ class Trainer:
     def run(self) -> Trained:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
+        facts = self._facts()
+        require_same_run(self.ranks, {**facts, "restart": request.restart, "validate": request.validate})
         place(trainable.model.module, self.device)
         for text in trainable.notes:
             self.note(text)
         self.loop = self._loop()
         self.checkpointer = Checkpointer(
-            request.folder, self._facts(), trainable.parameters, self.loop.optimizer, self.loop.average
+            request.folder, facts, trainable.parameters, self.loop.optimizer, self.loop.average
         )
         mean = self._restored()
         resumed = self.loop.optimizer.taken
         if request.validate is not None:
-            require_shared(self.ranks, self.checkpointer)
+            advice = (
+                "Choose a folder on a disk that all machines share, with --state, or leave --validate out and "
+                "evaluate the checkpoints afterwards"
+            )
+            require_shared(self.ranks, request.folder, "the checkpoints that --validate measures", advice)
         with self._validator() as self.validate, self._tracking(resumed) as self.trackers:
             self.log = TrainingLog(request.log if self.first else None, resumed)
             if not resumed:
@@ -330,9 +336,7 @@ class Trainer:
             if self.first:
                 checkpointer.clear(keep_epochs=False)
             return RunningMean()
-        with self.ranks.agreeing():
-            sums = checkpointer.restore()
-        require_same_state(self.ranks, checkpointer)
+        sums = checkpointer.restore(self.ranks)
         taken = self.loop.optimizer.taken
         if taken:
             self.note(f"resuming at step {taken:,}/{order.total:,} from {checkpointer.folder}")

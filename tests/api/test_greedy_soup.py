@@ -194,5 +194,6 @@ def test_greedy_runs_in_one_process(home, members, monkeypatch):
     """Under torchrun, whose processes can meet only once, greedy is refused."""
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(UsageError, match="one process"):
         greedy(home, members, None)

@@ -347,6 +347,7 @@ def test_torchrun_is_refused(pair, monkeypatch, tmp_path):
     """Every process would evaluate every mixture."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="torchrun started 2"):
         evaluate(pair[0], evaluator=score_of)

@@ -4,6 +4,10 @@ import json
 import os
 import shutil
 import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,6 +100,47 @@ def test_only_steps_whose_inputs_changed_run_again(home, monkeypatch):
 
     (home / "classes.txt").write_text("\n".join((*NAMES[:-1], "Nine")))
     assert recipe(home / "recipe.toml").done == ("zeroshot", "finetune", "sweep", "report")
+
+
+TOGETHER = """
+import json, sys
+from mergekit_wise.api.recipe import recipe
+from mergekit_wise.evaluation import joined
+
+notes = []
+with joined("cpu") as (ranks, _):
+    first = recipe(sys.argv[1], note=notes.append)
+    again = recipe(sys.argv[1])
+best = [repr(each) for each in first.sweep.candidates]
+print(json.dumps([first.done, again.done, best, len(notes)]))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_run_a_recipe_together(home):
+    """Both fine-tune and sweep, the first writes what a single process writes, and a second run has nothing to do."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    env = {**os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", TOGETHER, str(home / "recipe.toml")],
+            cwd=Path(__file__).parents[2],
+            env={**env, "RANK": rank, "LOCAL_RANK": rank, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in "01"
+    ]
+    found = [json.loads(process.communicate(timeout=300)[0]) for process in running]
+    for done, again, best, _ in found:
+        assert (done, again) == (["zeroshot", "finetune", "sweep", "report"], [])
+        assert best == found[0][2]
+    assert found[0][3] > 4 > found[1][3] == 0
+    left = {"zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "results.answers", "report.html"}
+    assert {path.name for path in (home / "out").iterdir()} == left | {"recipe.json"}
+    assert len(read_records(home / "out" / "results.jsonl")) == 6
 
 
 def test_results_of_other_options_in_the_same_file_are_not_taken_for_those_of_the_recipe(home):

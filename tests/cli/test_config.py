@@ -270,6 +270,8 @@ def test_values_from_the_file_are_listed_once_on_stderr(write, received, capsys)
 def test_only_the_first_of_several_processes_lists_them(write, received, capsys, monkeypatch):
     """Of several processes only the one of rank 0 lists the values from the file."""
     write('suite = "digits"\n')
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     for rank, lines in (("0", 1), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
         received("eval", "a")

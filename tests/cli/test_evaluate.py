@@ -104,7 +104,7 @@ def test_an_unreadable_image_is_named(wise, home):
 def test_of_several_processes_the_first_one_prints(rank, pair):
     """Of several processes only the first prints results, and the others only their errors, with their rank."""
     run = [sys.executable, "-m", "mergekit_wise"]
-    env = {**os.environ, "RANK": rank, "WORLD_SIZE": "2"}
+    env = {**os.environ, "RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run([*run, "inspect", str(pair[0])], env=env, capture_output=True, text=True)
     assert done.returncode == 0
     assert bool(done.stdout) == (rank == "0")

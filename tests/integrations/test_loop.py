@@ -104,6 +104,7 @@ def test_a_model_that_is_trained_may_be_given_as_its_own_start():
 def test_only_the_main_process_does_anything(monkeypatch):
     """The second process of a run measures nothing."""
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     wise = WiseFT(measure=careless)
     trained(wise)

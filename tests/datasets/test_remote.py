@@ -1,0 +1,256 @@
+"""Tars on a server are the data set that they are in a folder; what a server does wrong is a sentence."""
+
+import io
+import pickle
+import re
+import tarfile
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mergekit_wise.datasets import remote
+from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.fingerprint import fingerprint
+from mergekit_wise.datasets.own_folders import is_address, open_folder, open_remote
+from mergekit_wise.datasets.remote import addresses
+from mergekit_wise.datasets.remote_tars import RemoteShards
+from mergekit_wise.errors import SuiteError
+from tests.hub_server import Replies, serving
+
+CLASSES = ("bee", "wasp", "fly")
+
+
+@dataclass
+class Disk:
+    """Files by path; what was asked for; and what the server does to a path: the values of `Handler.do_GET`."""
+
+    files: dict = field(default_factory=dict)
+    asked: list = field(default_factory=list)
+    does: dict = field(default_factory=dict)
+    tag: str = '"1"'
+    url: str = ""
+
+
+class Handler(Replies):
+    def do_GET(self, body=True):
+        disk, path = self.server.hub, self.path.partition("?")[0]
+        disk.asked.append((path, self.headers.get("Range"), self.headers.get("Authorization")))
+        does = disk.does.get(path)
+        if isinstance(does, list):
+            does = does.pop(0) if does else None
+        if isinstance(does, int):
+            return self.reply(does, b"", {})
+        if isinstance(does, str) and does.startswith("to "):
+            return self.reply(302, b"", {"Location": does.removeprefix("to ")})
+        path = path.partition("/resolve/main/")[2] or path.lstrip("/")
+        if path not in disk.files:
+            return self.reply(404, b"", {})
+        data = disk.files[path]
+        if does == "ignore":
+            return self.reply(200, data, {})
+        first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
+        part = data[first : last + 1]
+        headers = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(data)}"}
+        headers |= {"ETag": disk.tag} if disk.tag else {}
+        return self.reply(206, part, headers, cut=len(part) // 2 if does == "cut" else None)
+
+
+def tar_of(numbers):
+    """A tar of images with a label each, as bytes."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        for number in numbers:
+            image = io.BytesIO()
+            Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(image, "PNG")
+            for ending, data in (("png", image.getvalue()), ("cls", str(number % 3).encode())):
+                info = tarfile.TarInfo(f"{number:04}.{ending}")
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    return content.getvalue()
+
+
+@pytest.fixture
+def disk(monkeypatch, tmp_path):
+    """A server with the folder insects/test of two tars; pauses are short, and the cache is empty."""
+    monkeypatch.setenv("WISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(remote, "_PAUSES", (0.0, 0.0))
+    monkeypatch.setenv("no_proxy", "*")
+    files = {f"insects/test/{shard}.tar": tar_of(range(20 * shard, 20 * shard + 20)) for shard in (0, 1)}
+    files |= {"insects/test/nshards.txt": b"2\n", "insects/classnames.txt": "\n".join(CLASSES).encode()}
+    with serving(Disk(files), Handler) as disk:
+        yield disk
+
+
+def local(disk, tmp_path):
+    """The same files in a folder."""
+    for name, data in disk.files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return open_folder(tmp_path / "insects" / "test")
+
+
+@pytest.mark.parametrize("tail", ["/{0..1}.tar", "", "/", "/{0..1}.tar?signature=secret"])
+def test_tars_on_a_server_are_those_in_a_folder(tail, disk, tmp_path):
+    """Labels, classes, pixels and fingerprint are those of the downloaded folder; no secret is in a name."""
+    here, there = local(disk, tmp_path), open_remote(f"{disk.url}/insects/test{tail}")
+    assert there.name == "insects"
+    assert there.classnames == here.classnames == CLASSES
+    assert there.labels.tolist() == here.labels.tolist() == [number % 3 for number in range(40)]
+    copy = pickle.loads(pickle.dumps(there))  # as worker processes get it
+    for index in (39, 0, 1, 2, 20):
+        assert np.array_equal(np.asarray(copy.image(index)), np.asarray(here.image(index)))
+    assert fingerprint(there) == fingerprint(here)
+    assert there.sample(20) == f"{disk.url}/insects/test/1.tar:0020.png"
+
+
+def test_a_tar_is_listed_once_and_again_when_it_changes(disk):
+    """A second run asks for the size of each tar and reads no headers; one whose version is new is listed again."""
+    address = f"{disk.url}/insects/test/{{0..1}}.tar"
+    open_remote(address)
+    disk.asked.clear()
+    open_remote(address)
+    assert [span for path, span, _ in disk.asked if path.endswith(".tar")] == ["bytes=0-0"] * 2
+    disk.files["insects/test/1.tar"], disk.tag = tar_of(range(3)), '"2"'
+    assert len(open_remote(address)) == 23
+
+
+def test_listing_and_reading_in_order_take_few_requests(disk):
+    """Forty images and labels are listed and read with one request for two images at most."""
+    dataset = open_remote(f"{disk.url}/insects/test")
+    for index in range(len(dataset)):
+        dataset.image(index)
+    assert sum(path.endswith(".tar") for path, *_ in disk.asked) <= 20
+
+
+def test_names_and_toml_files_may_be_addresses(disk, tmp_path):
+    """An address is a data set of a suite, by itself and as the root of a TOML file."""
+    address = f"{disk.url}/insects/test/{{0..1}}.tar"
+    (tmp_path / "mine.toml").write_text(f'root = "{address}"\ntitle = "Mine"\nmetric = "mean-per-class"\n')
+    (tmp_path / "all.toml").write_text(f'reference = "{address}"\nshifts = ["mine.toml"]\n')
+    suite = open_suite(str(tmp_path / "all.toml"))
+    assert suite.reference.name == "insects"
+    assert [(shift.title, shift.metric.kind, len(shift)) for shift in suite.shifts] == [("Mine", "mean-per-class", 40)]
+    assert len(open_suite(address, use="train").shifts[0]) == 40
+
+
+@pytest.mark.parametrize("does", [503, 429, "cut"])
+def test_a_failure_that_passes_is_tried_again(does, disk):
+    """A busy server and a cut connection are asked again; if it does not pass, the error says so."""
+    disk.does["/insects/test/0.tar"] = [does]
+    assert len(open_remote(f"{disk.url}/insects/test/0.tar")) == 20
+    disk.does["/insects/test/0.tar"] = [does] * 100
+    with pytest.raises(SuiteError, match=r"insects/test/0\.tar: cannot be read: .*Tried 3 times"):
+        open_remote(f"{disk.url}/insects/test/0.tar").image(0)
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        (404, "no such file"),
+        (403, "does not let you read"),
+        (400, "HTTP 400"),
+        ("ignore", "ignores the range"),
+        ("to ftp://127.0.0.1/0.tar", "leads to ftp"),
+        ("to file:///etc/passwd", "HTTP 302"),
+    ],
+)
+def test_what_a_server_refuses_is_a_sentence(does, says, disk):
+    """Missing and forbidden files, servers without ranges and redirections elsewhere are named, and asked once."""
+    disk.does["/insects/test/0.tar"] = does
+    with pytest.raises(SuiteError, match=says) as caught:
+        open_remote(f"{disk.url}/insects/test/0.tar?key=secret")
+    assert "secret" not in str(caught.value)
+    assert len(disk.asked) == 1
+
+
+def test_an_encrypted_connection_is_not_left():
+    """A redirection from https to http is refused."""
+    request = remote.urllib.request.Request("https://host/0.tar")
+    with pytest.raises(SuiteError, match="https:// alone"):
+        remote._Redirects().redirect_request(request, None, 302, "", {}, "http://host/0.tar")
+
+
+def test_a_tar_that_changes_while_it_is_read_is_refused(disk):
+    """An image of another version of the tar is an error, not a wrong image."""
+    dataset = open_remote(f"{disk.url}/insects/test/0.tar")
+    disk.tag = '"2"'
+    with pytest.raises(SuiteError, match="has changed since it was listed"):
+        dataset.image(7)
+
+
+def test_files_on_the_hub_are_read_with_the_users_token(disk, monkeypatch):
+    """An hf:// address is that of the hub's file; the token is sent to the hub and to no server that it leads to."""
+    monkeypatch.setenv("HF_ENDPOINT", disk.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_mine")
+    disk.files["test/0.tar"] = disk.files["insects/test/0.tar"]
+    disk.does["/datasets/me/insects/resolve/main/test/0.tar"] = f"to {disk.url}/insects/test/0.tar"
+    assert len(open_remote("hf://datasets/me/insects/test/0.tar")) == 20
+    tokens = {path: token for path, _, token in disk.asked if path.endswith(".tar")}
+    assert tokens == {
+        "/datasets/me/insects/resolve/main/test/0.tar": "Bearer hf_mine",
+        "/insects/test/0.tar": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "ftp://host/0.tar",
+        "reference://x/0.tar",
+        "zip://0.tar::https://host/x.zip",
+        "https://host/0.tar::file://x",
+        "s3://bucket/a::b.tar",
+        "memory://x/0.tar",
+    ],
+)
+def test_no_other_protocol_is_followed(address):
+    """Local files, archives, chains and whatever else fsspec knows are refused before anything is opened."""
+    assert is_address(address)
+    with pytest.raises(SuiteError, match="Data sets are read from"):
+        open_suite(address)
+
+
+def test_braces_are_numbers():
+    """Each pair of braces stands for all numbers between two, with leading zeros if the first has some."""
+    assert addresses("https://h/{8..10}.tar") == tuple(f"https://h/{n}.tar" for n in (8, 9, 10))
+    assert addresses("https://h/{08..10}.tar") == tuple(f"https://h/{n}.tar" for n in ("08", "09", "10"))
+    assert addresses("https://h/{0..1}/{0..1}.tar") == tuple(f"https://h/{a}/{b}.tar" for a in "01" for b in "01")
+    for wrong in ("{a..b}", "{1}", "{2..1}", "{0..999999}", "{0..9999}{0..9999}"):
+        with pytest.raises(SuiteError):
+            addresses(f"https://h/{wrong}.tar")
+
+
+def test_an_object_store_is_read_through_fsspec(disk, monkeypatch):
+    """An s3:// address is read by the file system that fsspec has for it; without its package, the error names it."""
+    fsspec = pytest.importorskip("fsspec")
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(fsspec, "filesystem", lambda protocol: store)
+    monkeypatch.setattr(type(store), "protocol", ("memory", "s3"))
+    store.pipe("s3://insects/0.tar", disk.files["insects/test/0.tar"])
+    dataset = open_remote("s3://insects/0.tar")
+    assert (len(dataset), np.asarray(dataset.image(5)).max()) == (20, 5)
+    with pytest.raises(SuiteError, match="no such file"):
+        open_remote("s3://insects/9.tar")
+
+    def lacking(protocol):
+        raise ImportError("no s3fs")
+
+    monkeypatch.setattr(fsspec, "filesystem", lacking)
+    with pytest.raises(SuiteError, match="pip install s3fs"):
+        open_remote("s3://insects/0.tar")
+
+
+def test_reads_that_do_not_follow_each_other_ask_for_no_more_than_they_need(disk):
+    """In random order each image is one request of its own size; in order, requests grow."""
+    dataset = open_remote(f"{disk.url}/insects/test/0.tar")
+    shards = dataset.image.__self__.shards
+    assert isinstance(shards, RemoteShards)
+    disk.asked.clear()
+    shards.read(0, 9000, 10)
+    shards.read(0, 100, 10)
+    shards.read(0, 110, 10)
+    assert [span for _, span, _ in disk.asked] == ["bytes=9000-9009", "bytes=100-109", "bytes=110-149"]
