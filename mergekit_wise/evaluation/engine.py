@@ -153,7 +153,7 @@ class Engine:
         results = _Results.empty(len(variants) + len(observers.ensembles), dataset, observers)
         extra = 0 if prefix is None else prefix.image_bytes
         device, sender = self.forward.device, Sender(self.forward.device)
-        with closing(self.groups(batches, len(variants), dataset, extra)) as groups, torch.inference_mode():
+        with closing(self.groups(batches, len(variants), dataset, extra)) as groups, torch.no_grad():
             for group in groups:
                 results.bad |= {index: reason for batch in group for index, reason in batch.bad}
                 require_few(dataset, results.bad, self.max_bad)
@@ -165,7 +165,8 @@ class Engine:
                     # The weights of a single variant are set once.
                     if len(variants) > 1 or not done:
                         set_weights()
-                    # Around the group, so that weights are rounded to a lower precision once.
+                    # Around the group, so that weights are rounded to a lower precision once; inference mode would
+                    # forget them.
                     with autocast(self.forward.precision, device):
                         for number, (batch, logits_by_variant) in enumerate(zip(group, kept, strict=True)):
                             pixels, labels = sent[number]

@@ -134,7 +134,7 @@ class Forward:
         own = replace(self, size=None)  # these few images do not decide how many are computed at once
         with autocast(self.precision, self.device):
             found = constant_prefixes(self.module, self._logits, self._images(noise), varying)
-        with torch.inference_mode():
+        with torch.no_grad():
             for prefix in found[:_TRIES]:
                 settings[0]()
                 logits, kept = own.recorded(noise, prefix)
@@ -239,18 +239,22 @@ def whole_float32() -> Iterator[None]:
     By default torch rounds the factors of convolutions to 10 bits on NVIDIA's GPUs (TF32), and where a program allows
     it also those of other products, on CPUs to 7 bits.
     """
-    products, convolutions = _readable(torch.get_float32_matmul_precision), _readable(_tf32_in_convolutions)
+    matmul = torch.backends.cuda.matmul
+    allows_tf32, convolutions = _readable(lambda: matmul.allow_tf32), _readable(lambda: torch.backends.cudnn.allow_tf32)
+    if allows_tf32 is None:  # then the older setting is not what the newer one says
+        allows_tf32 = matmul.fp32_precision != "tf32"
+    products = _readable(torch.get_float32_matmul_precision) or ("high" if allows_tf32 else "highest")
     settings = _settings()
     before = [each.fp32_precision for each in settings]
     torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = False
     for each in settings:
         each.fp32_precision = "ieee"
     try:
         yield
     finally:
-        if products is not None:
-            torch.set_float32_matmul_precision(products)
+        torch.set_float32_matmul_precision(products)
         if convolutions is not None:
             torch.backends.cudnn.allow_tf32 = convolutions
         for each, value in zip(settings, before, strict=True):
@@ -268,12 +272,8 @@ def _settings() -> list[Any]:
     return [each for each in found if hasattr(each, "fp32_precision")]
 
 
-def _tf32_in_convolutions() -> bool:
-    return torch.backends.cudnn.allow_tf32
-
-
 def _readable(read: Callable[[], T]) -> T | None:
-    """One of the two older settings; None where newer ones contradict it, so that torch refuses to tell it."""
+    """An older setting; None where a newer one contradicts it, so that torch refuses to tell it."""
     try:
         return read()
     except RuntimeError:

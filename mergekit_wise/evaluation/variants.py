@@ -236,8 +236,7 @@ class InterpolatedWeights:
                 f"{'a machine with more memory' if device.type == 'cpu' else '--device cpu'}."
             )
         self._home = torch.device("cpu")
-        for key in list(self._sides):
-            self._sides[key] = self._sides[key].cpu()
+        self._sides.clear()
         note(f"the memory of {device} ran out: both checkpoints stay in the CPU's, and are sent again for each mixture")
         release(device)
 
