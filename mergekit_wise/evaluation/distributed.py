@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import distributed
 
 from mergekit_wise import launcher
-from mergekit_wise.errors import WiseError
+from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.signals import ending_waits
 
 T = TypeVar("T")
@@ -76,12 +76,21 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 
 @contextmanager
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
-    """The rank of this process among those that torchrun started, and its device: for `cuda`, its own GPU."""
+    """The rank of this process among those that torchrun started, and its device: for `cuda`, its own GPU.
+
+    Raises UsageError if it is not known which GPU that is.
+    """
     size = launcher.world_size()
     if size == 1:
         yield ALONE, device
         return
     if device == "cuda":
+        if "LOCAL_RANK" not in os.environ:
+            raise UsageError(
+                f"--device cuda: {size} processes run together (RANK and WORLD_SIZE are set), but LOCAL_RANK, the number "
+                "of this one on its machine and of its GPU, is not set. Start the processes with torchrun, or set "
+                "LOCAL_RANK."
+            )
         device = f"cuda:{launcher.local_rank()}"
     where = torch.device(device)
     if distributed.is_initialized():  # by a caller: torchrun's processes can form a group only once

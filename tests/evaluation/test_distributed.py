@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import Engine, Forward, joined
 from mergekit_wise.evaluation.distributed import ALONE
 from tests.evaluation.fakes import PREPROCESS, linear, noise, setters
@@ -104,3 +105,12 @@ def test_a_process_of_its_own_is_alone(monkeypatch):
     with joined("cpu") as (ranks, device):
         assert ranks is ALONE
         assert device == "cpu"
+
+
+def test_processes_that_do_not_know_their_gpu_are_refused(monkeypatch):
+    """All of them would use the first one; what started them is asked to say which is whose."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(UsageError, match="LOCAL_RANK.* is not set. Start the processes with torchrun"), joined("cuda"):
+        pass
