@@ -87,9 +87,9 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     if device == "cuda":
         if "LOCAL_RANK" not in os.environ:
             raise UsageError(
-                f"--device cuda: {size} processes run together (RANK and WORLD_SIZE are set), but LOCAL_RANK, the number "
-                "of this one on its machine and of its GPU, is not set. Start the processes with torchrun, or set "
-                "LOCAL_RANK."
+                f"--device cuda: {size} processes run together (RANK and WORLD_SIZE are set), but LOCAL_RANK, the "
+                "number of this one on its machine and of its GPU, is not set. Start the processes with torchrun, or "
+                "set LOCAL_RANK."
             )
         device = f"cuda:{launcher.local_rank()}"
     where = torch.device(device)

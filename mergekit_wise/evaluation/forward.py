@@ -206,7 +206,7 @@ class Forward:
 
 def even_size(count: int, most: int) -> int:
     """The size of as few parts as possible of `count` images, of at most `most` each, that waste the fewest places."""
-    return ceil(count / max(1, ceil(count / most)))
+    return max(1, ceil(count / max(1, ceil(count / most))))
 
 
 def _padded(part: Tensor, size: int, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
@@ -223,8 +223,7 @@ def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
     """Compute in a precision on a device; what remains in float32 is computed in float32 throughout.
 
-    Within another one the operations' copies of the weights in the lower precision are kept until that ends, so weights
-    must not be set before.
+    Within another block, rounded copies of the weights are kept until that one ends, so weights must not be set before.
     """
     # Also switched off: a caller may have switched it on.
     lower = DTYPES[precision] if precision != "fp32" else None
