@@ -131,7 +131,10 @@ def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.de
     with torch.inference_mode(False):  # usable in training, too
         # 255 as a tensor: CUDA would multiply by a number's reciprocal, which rounds differently from the CPU.
         full = torch.tensor(255.0, device=device)
-        return full, *(torch.tensor(each, dtype=torch.float32, device=device).view(3, 1, 1) for each in (mean, std))
+        means, deviations = (
+            torch.tensor(each, dtype=torch.float32, device=device).view(3, 1, 1) for each in (mean, std)
+        )
+        return full, means, deviations
 
 
 def _pair(size: Any) -> tuple[int, int]:
