@@ -15,7 +15,9 @@ from mergekit_wise.cache import Cache
 from mergekit_wise.datasets.class_names import notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
+from mergekit_wise.evaluation.forward import whole_float32, within_memory
 from mergekit_wise.evaluation.predictions import choose_columns
+from mergekit_wise.merging.torch_backend import send
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
 
@@ -93,13 +95,18 @@ class Heads:
             set_weights()
             # All of them, so that classes with the same prompts are noticed.
             digest = self._towers[number]
-            built = self.model.zeroshot_head(names, templates, self.progress, self._note_once, self.cache, digest).cpu()
+            full = "The texts of a zero-shot head do not fit into memory beside the model. Use --device cpu."
+            with within_memory(full), whole_float32():
+                built = self.model.zeroshot_head(
+                    names, templates, self.progress, self._note_once, self.cache, digest
+                ).cpu()
             rows |= {(name, templates): row for name, row in zip(names, built, strict=True)}
         head = torch.stack([rows[name, templates] for name in dataset.classnames])
+        device = next(self.model.module.parameters()).device
 
         def set_both() -> None:
             set_weights()
-            self.model.use_head(head)
+            self.model.use_head(send(head, device))
 
         return set_both
 

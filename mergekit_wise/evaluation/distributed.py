@@ -155,7 +155,8 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     """The rank of this process among those that torchrun started, and its device: for `cuda`, its own GPU.
 
-    Raises UsageError if torchrun's variables are wrong, WiseError if another process does not come.
+    Raises UsageError if torchrun's variables are wrong or it is not known which GPU that is, WiseError if another
+    process does not come.
     """
     size = launcher.world_size()
     if size == 1:

@@ -3,11 +3,11 @@
 Knows no data set and no alpha.
 """
 
-import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from math import ceil
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.constant_prefix import ConstantPrefix, constant_prefixes
 from mergekit_wise.evaluation.image_batches import Preprocessing
+from mergekit_wise.merging.torch_backend import is_memory_error as is_memory_error
+from mergekit_wise.merging.torch_backend import release
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 
 Precision = Literal["fp32", "bf16", "fp16"]
+T = TypeVar("T")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _TRIED, _TRIES = 3, 4
 """Images of noise on which `Forward.constant_prefix` is tried, and how often."""
-
-# Messages of backends that raise no OutOfMemoryError.
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
@@ -45,14 +45,21 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 def place(module: nn.Module, device: torch.device) -> None:
     """Move a module to a device, in the memory layout that is fast there. Raises ModelError if it is too large."""
-    try:
+    with within_memory(f"The model does not fit into the memory of {device}. Use --device cpu."):
         module.to(device)
         if device.type == "cuda" and _is_convolutional(module):  # pragma: no cover: needs a GPU
             module.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def within_memory(sentence: str) -> Iterator[None]:
+    """Raise ModelError with this sentence where memory runs out."""
+    try:
+        yield
     except RuntimeError as error:
         if not is_memory_error(error):
             raise
-        raise ModelError(f"The model does not fit into the memory of {device}. Use --device cpu.") from error
+        raise ModelError(sentence) from error
 
 
 @dataclass(slots=True)
@@ -66,7 +73,7 @@ class Forward:
         precision: of autocast. Weights stay in float32, and so do the heads of `Classifier` and of timm's models:
             rounded to 8 bits, many logits would be equal.
         note: called with a note when fewer images are computed at once.
-        size: the number of images computed at once; None before the first batch.
+        size: how many images are computed at once at most; None before memory has run out.
         last: the last layer of a timm model whose logits are that layer of its features, as `splits` found.
     """
 
@@ -82,8 +89,8 @@ class Forward:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits float32 [B, C] of pixels uint8 [B, 3, H, W], or of what a transform of the user's made of images.
 
-        Every call of the module has the same shape, the last one padded, so that all images are computed by the same
-        kernel. Raises ModelError if not even one image fits into memory.
+        Every call of the module for a batch has the same shape, the last one padded, so that all its images are
+        computed by the same kernel. Raises ModelError if not even one image fits into memory.
         """
         (logits,) = self._in_parts(pixels, lambda part: [self._logits(self._images(part))])
         return logits.float()
@@ -127,7 +134,7 @@ class Forward:
         own = replace(self, size=None)  # these few images do not decide how many are computed at once
         with autocast(self.precision, self.device):
             found = constant_prefixes(self.module, self._logits, self._images(noise), varying)
-        with torch.inference_mode():
+        with torch.no_grad():
             for prefix in found[:_TRIES]:
                 settings[0]()
                 logits, kept = own.recorded(noise, prefix)
@@ -168,17 +175,17 @@ class Forward:
         return logits
 
     def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-        self.size = self.size or len(batch)
         while True:
+            size = even_size(len(batch), self.size or len(batch))
             try:
                 with autocast(self.precision, self.device):
-                    parts = [_padded(part, self.size, compute) for part in torch.split(batch, self.size)]
+                    parts = [_padded(part, size, compute) for part in torch.split(batch, size)]
                     return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts, strict=True)]
             except RuntimeError as error:
                 if not is_memory_error(error):
                     raise
             # Not in the handler, where the traceback would keep alive what filled the memory.
-            self._halve()
+            self._halve(size)
 
     def _images(self, pixels: Tensor) -> Tensor:
         images = self.preprocess.normalise(pixels)
@@ -186,29 +193,25 @@ class Forward:
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 
-    def _halve(self) -> None:
-        assert self.size is not None
-        if self.size == 1:
+    def _halve(self, size: int) -> None:
+        if size == 1:
             raise ModelError(
                 f"One image does not fit into the memory of {self.device}. Use --device cpu or a lower --precision."
             )
-        self.size = (self.size + 1) // 2
+        self.size = (size + 1) // 2
         images = "1 image" if self.size == 1 else f"{self.size} images"
         self.note(f"memory ran out: computing {images} at once from here on")
-        gc.collect()
-        if self.device.type == "cuda":  # pragma: no cover: needs a GPU
-            torch.cuda.empty_cache()
+        release(self.device)
+
+
+def even_size(count: int, most: int) -> int:
+    """The size of as few parts as possible of `count` images, of at most `most` each, that waste the fewest places."""
+    return max(1, ceil(count / max(1, ceil(count / most))))
 
 
 def _padded(part: Tensor, size: int, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
     padding = part.new_zeros(size - len(part), *part.shape[1:])
     return [found[: len(part)] for found in compute(torch.cat([part, padding]) if len(padding) else part)]
-
-
-def is_memory_error(error: RuntimeError) -> bool:
-    """Whether memory ran out; only CUDA has its own exception for that."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(message in text for message in _OUT_OF_MEMORY)
 
 
 def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for a GPU alone
@@ -218,13 +221,59 @@ def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for
 
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute in a precision on a device: fp32 means float32 throughout, without TF32."""
-    if precision != "fp32":
-        with torch.autocast(device.type, DTYPES[precision]):
-            yield
-    elif device.type == "cuda":  # pragma: no cover: needs a GPU
-        # By default torch rounds the factors of convolutions to 10 bits (TF32).
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    else:
+    """Compute in a precision on a device; what remains in float32 is computed in float32 throughout.
+
+    Within another block, rounded copies of the weights are kept until that one ends, so weights must not be set before.
+    """
+    # Also switched off: a caller may have switched it on.
+    lower = DTYPES[precision] if precision != "fp32" else None
+    with whole_float32(), torch.autocast(device.type, lower, enabled=lower is not None):
         yield
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Multiply float32 numbers as they are, on every device, whatever the process allows outside of the block.
+
+    By default torch rounds the factors of convolutions to 10 bits on NVIDIA's GPUs (TF32), and where a program allows
+    it also those of other products, on CPUs to 7 bits.
+    """
+    matmul = torch.backends.cuda.matmul
+    allows_tf32, convolutions = _readable(lambda: matmul.allow_tf32), _readable(lambda: torch.backends.cudnn.allow_tf32)
+    if allows_tf32 is None:  # then the older setting is not what the newer one says
+        allows_tf32 = matmul.fp32_precision != "tf32"
+    products = _readable(torch.get_float32_matmul_precision) or ("high" if allows_tf32 else "highest")
+    settings = _settings()
+    before = [each.fp32_precision for each in settings]
+    torch.set_float32_matmul_precision("highest")
+    if convolutions is not None:
+        torch.backends.cudnn.allow_tf32 = False
+    for each in settings:
+        each.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            torch.backends.cudnn.allow_tf32 = convolutions
+        for each, value in zip(settings, before, strict=True):
+            each.fp32_precision = value
+
+
+def _settings() -> list[Any]:
+    """What torch from 2.9 on asks for each library and operation; it contradicts the two older settings if it differs.
+
+    Empty in earlier versions.
+    """
+    found = [getattr(torch.backends.cuda, "matmul", None)]
+    for library in (torch.backends.cudnn, torch.backends.mkldnn):
+        found += [getattr(library, operation, None) for operation in ("matmul", "conv", "rnn")]
+    return [each for each in found if hasattr(each, "fp32_precision")]
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """An older setting; None where a newer one contradicts it, so that torch refuses to tell it."""
+    try:
+        return read()
+    except RuntimeError:
+        return None

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation import Engine, Forward
+from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
+from mergekit_wise.merging.torch_backend import fetch
 from tests.evaluation.fakes import CLASSES, PREPROCESS, linear, looped, noise, renamed, setters
 
 CPU = torch.device("cpu")
@@ -128,3 +131,91 @@ def test_an_observer_sees_the_logits_of_every_readable_image_once():
     torch.testing.assert_close(torch.from_numpy(np.concatenate([logits for logits, _, _ in shown], 1)), wanted)
     assert np.concatenate([labels for _, labels, _ in shown]).tolist() == dataset.labels[good].tolist()
     assert np.concatenate([indices for _, _, indices in shown]).tolist() == good
+
+
+def test_a_small_set_is_divided_evenly_and_not_padded_to_the_batch_size():
+    """135 images are two batches of 68 and 67, of one shape, for any number of processes."""
+    module, shapes = linear(), []
+    module.register_forward_pre_hook(lambda _, inputs: shapes.append(len(inputs[0])))
+    engine(module, batch_size=128).predict([lambda: None], noise(135), 7)
+    assert shapes == [68, 68]
+    shared = [engine(module, batch_size=128, ranks=Ranks(rank, 2, CPU)).batches(135) for rank in range(2)]
+    assert [[len(batch) for batch in batches] for batches in shared] == [[68], [67]]
+    assert np.concatenate([*shared[0], *shared[1]]).tolist() == list(range(135))
+
+
+@pytest.mark.parametrize("images", [1, 127, 128, 129, 1000, 50_000])
+def test_batches_are_as_few_as_the_batch_size_allows_and_less_than_one_image_of_each_is_padding(images):
+    """However many images there are."""
+    batches = engine(linear(), batch_size=128).batches(images)
+    size = max(map(len, batches))
+    assert len(batches) == -(-images // 128)
+    assert len(batches) * size - images < len(batches)
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for whose result a GPU would be waited for."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in ("_local_scalar_dense", "nonzero", "masked_select", "equal"):
+            self.found.append(func)
+        return func(*args, **kwargs or {})
+
+
+def test_the_device_is_asked_for_answers_once_a_group_and_waited_for_nowhere_else():
+    """All variants, batches and observed logits of a group come in one copy each."""
+    module, dataset, copies = linear(), noise(40), []
+    variants, _ = setters(module, 3)
+    columns = tuple((2 * k, 2 * k + 1) for k in range(len(CLASSES)))
+    wide = renamed(dataset, columns=columns, vocabulary="imagenet")
+    observers = Observers([OutputEnsemble(0, 1, 0.5)], [0, 1], lambda *_: None)
+    group = 3 * 10 * 192  # bytes of three batches
+
+    def counted(values):
+        copies.append(tuple(values.shape))
+        return fetch(values)
+
+    for data, outputs in ((dataset, 7), (wide, 1000)):
+        copies.clear()
+        own = module if outputs == 7 else linear(outputs)
+        chosen = variants if outputs == 7 else [lambda: None] * 3
+        with Waits() as waits:
+            engine(own, batch_size=10, group_bytes=group, fetch=counted).predict(
+                chosen, data, outputs, observers=observers
+            )
+        assert not waits.found
+        assert copies == [(4, 6, 30), (2, 30, 7), (4, 6, 10), (2, 10, 7)]
+
+
+class Casts(TorchDispatchMode):
+    """Counts the matrices of one shape that are rounded to bfloat16."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **kwargs or {})
+        if func is torch.ops.aten._to_copy.default and found.dtype == torch.bfloat16 and found.shape == self.shape:
+            self.count += 1
+        return found
+
+
+def test_weights_are_rounded_to_a_lower_precision_once_a_group_and_are_those_of_the_variant():
+    """Also inside of a caller's autocast, which would keep rounded weights for longer."""
+    module, dataset = linear(), noise(40)
+    _, weights = setters(module, 3)
+    setting = [lambda w=w: (torch.clear_autocast_cache(), module[1].weight.data.copy_(w)) for w in weights]
+    low = Engine(Forward(module, PREPROCESS, CPU, "bf16", print), batch_size=10)
+    with Casts((7, 192)) as casts:
+        found = low.predict(setting, dataset, 7)
+    assert casts.count == 3
+    for row, weight in enumerate(weights):
+        module[1].weight.data.copy_(weight)
+        assert low.predict([lambda: None], dataset, 7).numbers[0].tolist() == found.numbers[row].tolist()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert np.array_equal(low.predict(setting, dataset, 7).numbers, found.numbers)

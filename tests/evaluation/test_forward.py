@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from mergekit_wise.errors import ModelError, UsageError
-from mergekit_wise.evaluation.forward import Forward, choose_precision, place
+from mergekit_wise.evaluation.forward import Forward, autocast, choose_precision, place, whole_float32
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 from tests.evaluation.fakes import PREPROCESS, linear
@@ -127,3 +127,89 @@ def test_auto_is_what_the_card_computes_by_itself(has_bf16, wanted, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 or including_emulation)
     assert choose_precision("auto", torch.device("cuda")) == wanted
     assert choose_precision("bf16", torch.device("cuda")) == "bf16"
+
+
+SETTINGS = (
+    "pass",
+    "torch.set_float32_matmul_precision('medium')",
+    "torch.backends.cudnn.allow_tf32 = False",
+    "torch.backends.cuda.matmul.allow_tf32 = True",
+    "torch.backends.fp32_precision = 'tf32'",
+    "torch.backends.cudnn.conv.fp32_precision = 'ieee'",
+)
+
+
+def allowed():
+    """What torch says of the precision of float32, by its older and newer settings; None where they contradict."""
+    backends, found = torch.backends, []
+    for read in (
+        torch.get_float32_matmul_precision,
+        lambda: backends.cuda.matmul.allow_tf32,
+        lambda: backends.cudnn.allow_tf32,
+        lambda: backends.cuda.matmul.fp32_precision,
+        lambda: [backends.cudnn.conv.fp32_precision, backends.cudnn.rnn.fp32_precision],
+        lambda: [backends.mkldnn.matmul.fp32_precision, backends.mkldnn.conv.fp32_precision],
+    ):
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append(None)
+    return found
+
+
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="settings of torch from 2.9 on")
+def test_float32_is_computed_whole_whatever_the_program_allows_and_its_settings_return():
+    """By the older settings and the newer ones, also where these contradict each other; in blocks within blocks."""
+    first = allowed()
+    with whole_float32(), whole_float32(), torch.backends.cudnn.flags(enabled=True, deterministic=True):
+        assert first[:3] == ["highest", False, True]
+    try:
+        for setting in SETTINGS:
+            exec(setting)
+            before = allowed()
+            with whole_float32():
+                *older, products, on_gpu, on_cpu = allowed()
+                assert [products, *on_gpu, *on_cpu] == ["ieee"] * 5
+                assert older[:2] == ["highest", False]  # torch refuses to multiply where these contradict the newer
+            assert allowed() == before
+    finally:
+        torch.backends.fp32_precision = "none"
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
+        for part in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+            part.fp32_precision = "tf32"
+    assert first[:3] == allowed()[:3] == ["highest", False, True]
+
+
+def test_fp32_means_float32_inside_of_a_callers_autocast():
+    """A program's own lower precision has no effect on what is recorded as fp32."""
+    module = linear()
+    wanted = Forward(module, PREPROCESS, CPU, "fp32", print)(PIXELS)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(Forward(module, PREPROCESS, CPU, "fp32", print)(PIXELS), wanted)
+    with autocast("bf16", CPU):
+        assert module(PREPROCESS.normalise(PIXELS)).dtype == torch.bfloat16
+
+
+def test_a_batch_smaller_than_an_earlier_one_is_not_padded_to_its_size():
+    """Only what fits into memory bounds how many images are computed at once."""
+    module = Limited(8, torch.OutOfMemoryError("CUDA out of memory."))
+    forward = Forward(module, PREPROCESS, CPU, "fp32", lambda _: None)
+    forward(PIXELS)
+    module.seen.clear()
+    forward(PIXELS[:3])
+    forward(PIXELS[:9])
+    assert module.seen == [3, 5, 5]
+
+
+def test_the_constants_of_normalising_are_sent_to_a_device_once():
+    """They are the same tensors for every batch, and usable where gradients are computed."""
+    from mergekit_wise.models.transform import _constants
+
+    with torch.inference_mode():
+        PREPROCESS.normalise(PIXELS)
+    before = _constants.cache_info().misses
+    for _ in range(3):
+        PREPROCESS.normalise(PIXELS)
+    assert _constants.cache_info().misses == before
+    assert not any(each.is_inference() for each in _constants(PREPROCESS.mean, PREPROCESS.std, CPU))
