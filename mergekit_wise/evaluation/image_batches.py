@@ -209,33 +209,28 @@ def _submit(pool: ProcessPoolExecutor, indices: Indices, slot: int) -> list[Futu
 
 
 def _decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
-    """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones."""
+    """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones, whose rows are zeros."""
     bad: list[Bad] = []
     for row, index in zip(rows, map(int, indices), strict=False):
-        row[...] = 0
         try:
-            pixels = _pixels(dataset, preprocess, index)
+            _write(dataset, preprocess, index, row)
         except SuiteError as error:
             bad.append((index, str(error)))
-            continue
+            row[...] = 0
         except (OSError, ValueError) as error:
             bad.append((index, f"{dataset.sample(index)}: cannot be {preprocess.action}: {error}"))
-            continue
-        row[...] = _corrupted(dataset, index, pixels)
+            row[...] = 0
     return tuple(bad)
 
 
-def _pixels(dataset: Dataset, preprocess: Preprocessing, index: int) -> Pixels:
+def _write(dataset: Dataset, preprocess: Preprocessing, index: int, row: Pixels) -> None:
     image = dataset.image(index)
     if dataset.is_cropped and preprocess.takes_as_stored(image):
-        return np.asarray(image).transpose(2, 0, 1)
-    return preprocess.pixels(image).numpy()
-
-
-def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:
-    if dataset.corrupt is None:
-        return pixels
-    return dataset.corrupt(index, pixels.transpose(1, 2, 0)).transpose(2, 0, 1)
+        row[...] = np.asarray(image).transpose(2, 0, 1)
+    else:
+        preprocess.write(image, row)
+    if dataset.corrupt is not None:
+        row[...] = dataset.corrupt(index, np.ascontiguousarray(row.transpose(1, 2, 0))).transpose(2, 0, 1)
 
 
 _worker: dict[str, Any] = {}
