@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, MISSING, dataclass, fields
-from decimal import Decimal
 from functools import cache, wraps
 from math import isfinite
 from pathlib import Path
@@ -516,20 +515,6 @@ def declared_options(options: Any) -> Mapping[str, Declared]:
         default = None if field.default is MISSING else field.default
         found[field.name] = Declared(field.name, without_none, option, field.default is MISSING, default)
     return found
-
-
-SIZE_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-
-
-def parse_size(text: str, option: str) -> int:
-    """A positive number of bytes: ``300000``, ``256MB``, ``1.5 GiB``. Raises UsageError that names the option."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
-    unit = SIZE_UNITS.get(found[2].upper()) if found else None
-    if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
-        raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
-    if not found[2] and size < 1000:
-        raise UsageError(f"{option} {text}: {size} bytes are too few. Give a unit: {found[1]}MB or {found[1]}GB.")
-    return size
 
 
 def as_written(value: object) -> str:

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 
+from mergekit_wise.errors import UsageError
+
 MAX_LISTED = 8
 """How many items `listed` names unless it is asked for another number."""
 
@@ -36,6 +38,22 @@ def plural(count: int, noun: str) -> str:
     else:
         nouns = f"{noun}s"
     return f"{count:,} {nouns}"
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+
+
+def parse_size(text: str, option: str) -> int:
+    """A positive number of bytes: ``300000``, ``256MB``, ``1.5 GiB``. Raises UsageError that names the option."""
+    from decimal import Decimal  # not for commands that are given no size
+
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    unit = _UNITS.get(found[2].upper()) if found else None
+    if found is None or unit is None or not (size := int(Decimal(found[1]) * unit)):
+        raise UsageError(f"{option} {text}: expected a size such as 256MB or 2GB.")
+    if not found[2] and size < 1000:
+        raise UsageError(f"{option} {text}: {size} bytes are too few. Give a unit: {found[1]}MB or {found[1]}GB.")
+    return size
 
 
 def shown(text: str, width: int = 60) -> str:

@@ -15,6 +15,7 @@ ROOMS = (
     "wording",
     "launcher",
     "checkpoint",
+    "cache",
     "datasets",
     "analysis",
     "results",

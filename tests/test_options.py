@@ -25,11 +25,11 @@ from mergekit_wise.option_types import (
     Texts,
     declared_options,
     in_python,
-    parse_size,
     run,
     takes,
 )
 from mergekit_wise.options import COMMANDS, GROUPS, options_of
+from mergekit_wise.wording import parse_size
 
 EVERY = [(command, option) for command in COMMANDS for option in options_of(command).values()]
 

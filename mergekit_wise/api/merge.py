@@ -55,9 +55,9 @@ from mergekit_wise.models.pair_notes import (
 from mergekit_wise.models.pairing import match, named_like, open_pair
 from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.models.source import open_source
-from mergekit_wise.option_types import parse_size, takes
+from mergekit_wise.option_types import takes
 from mergekit_wise.options import MergeOptions, SweepOptions
-from mergekit_wise.wording import fold_names, listed, plural
+from mergekit_wise.wording import fold_names, listed, parse_size, plural
 
 LEAST_MEMORY = 10**6
 """Bytes; with fewer, a block is so small that its overhead is many times its work."""

@@ -12,9 +12,8 @@ from mergekit_wise.checkpoint.side_files import side_files
 from mergekit_wise.checkpoint.writing import writing_folder
 from mergekit_wise.errors import OutputError
 from mergekit_wise.merging import Pair, TensorPlan, described_by
-from mergekit_wise.option_types import parse_size
 from mergekit_wise.options import MergeOptions
-from mergekit_wise.wording import listed
+from mergekit_wise.wording import listed, parse_size
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,13 +66,28 @@ def writing(output: Path, size: int) -> Iterator[Writer]:
 
     def create(partial: Path, target: Path) -> int:
         _check_file(output, target, size)
-        return os.open(partial, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        return _new_file(partial)
 
     with _replacing(output, create) as (_, target, descriptor):
         os.ftruncate(descriptor, size)
         yield _writer(descriptor)
         if target.exists():
             _flush(descriptor)
+
+
+@contextmanager
+def writing_file(output: Path) -> Iterator[Path]:
+    """A path to write a file of any size at, which becomes `output` when the block ends without an exception.
+
+    It is not flushed to disk: for files whose readers check what they hold. Raises OutputError as `writing` does.
+    """
+
+    def create(partial: Path, target: Path) -> int:
+        _check_file(output, target, 0)
+        return _new_file(partial)
+
+    with _replacing(output, create) as (partial, _, _):
+        yield partial
 
 
 @contextmanager
@@ -224,6 +239,10 @@ def _replacing(output: Path, create: Create) -> Iterator[tuple[Path, Path, int]]
                 _remove(partial)
             if descriptor is not None:
                 os.close(descriptor)
+
+
+def _new_file(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 def _owned(target: Path, create: Create) -> tuple[Path, int | None]:
