@@ -158,6 +158,7 @@ def _evaluation(options: CalibrateOptions) -> EvalOptions:
         precision=options.precision,
         batch_size=options.batch_size,
         workers=options.workers,
+        cache_images=options.cache_images,
         max_bad=options.max_bad,
         mmap=options.mmap,
         progress=options.progress,

@@ -22,6 +22,7 @@ from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
+from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.predictions import (
     Predictions,
     choose_columns,
@@ -98,6 +99,7 @@ class Engine:
         progress: the progress callback.
         group_bytes: memory for decoded images that all variants predict before the next ones are decoded, and for what
             is computed once for all.
+        images: keeps decoded images for later runs; None if they are decoded in every run.
     """
 
     forward: Forward
@@ -107,6 +109,7 @@ class Engine:
     ranks: Ranks = ALONE
     progress: Progress = silent
     group_bytes: int = 256 << 20
+    images: ImageCache | None = None
 
     def predict(
         self,
@@ -192,7 +195,8 @@ class Engine:
         room = max(1, self.group_bytes // batch_bytes) if variants > 1 else 1
         # Enough to keep the workers busy, however small the batches are.
         hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / self.batch_size))
-        stream = decoded(dataset, preprocess, batches, self.batch_size, workers=self.workers, hold=hold)
+        decode = decoded if self.images is None else self.images.decoded
+        stream = decode(dataset, preprocess, batches, self.batch_size, workers=self.workers, hold=hold)
         with closing(stream):
             while group := list(islice(stream, room)):
                 yield group

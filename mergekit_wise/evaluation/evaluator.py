@@ -17,6 +17,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
 from mergekit_wise.evaluation.forward import Forward, choose_precision, place
 from mergekit_wise.evaluation.image_batches import Preprocessing, default_workers
+from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.own_modules import is_mixture, require_size, to_call, tried_transform
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Installer, Variant, checkpoint_fingerprint, weights_fingerprint
@@ -172,6 +173,7 @@ def _engine(
         options.max_bad,
         ranks,
         options.progress,
+        images=ImageCache.open(note) if options.cache_images else None,
     )
 
 

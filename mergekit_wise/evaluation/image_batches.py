@@ -159,7 +159,7 @@ def _in_process(
 ) -> Generator[Batch, None, None]:
     for indices in batches:
         pixels = np.zeros((batch_size, *preprocess.shape), preprocess.dtype)
-        yield Batch(pixels, indices, _decode(dataset, preprocess, indices, pixels))
+        yield Batch(pixels, indices, decode(dataset, preprocess, indices, pixels))
 
 
 def _in_processes(
@@ -208,7 +208,7 @@ def _submit(pool: ProcessPoolExecutor, indices: Indices, slot: int) -> list[Futu
     return [pool.submit(_work, slot, start, indices[start : start + CHUNK]) for start in starts]
 
 
-def _decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
+def decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
     """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones, whose rows are zeros."""
     bad: list[Bad] = []
     for row, index in zip(rows, map(int, indices), strict=False):
@@ -258,4 +258,4 @@ def _end_with(parent: int) -> None:
 
 
 def _work(slot: int, start: int, indices: Indices) -> tuple[Bad, ...]:
-    return _decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][slot, start:])
+    return decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][slot, start:])
