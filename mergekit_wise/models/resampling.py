@@ -3,7 +3,6 @@
 The compiled module (_resample.c) does it, for the steps that a library would have Pillow do. Knows no library's steps.
 """
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -130,8 +129,9 @@ def _gives_pillows_bytes(name: str, rule: Callable[[Pair, Pair], bool]) -> bool:
 
 def _memory(image: Image.Image) -> tuple[object, object] | bytes:
     """The pixels of an RGB image, of four bytes each: Pillow's own memory where it shows it, else a copy."""
-    # With an alignment there are gaps between its rows.
-    if hasattr(image, "__arrow_c_array__") and os.environ.get("PILLOW_ALIGNMENT", "1") == "1":
+    # With another alignment, which PILLOW_ALIGNMENT sets, there are gaps between its rows.
+    alignment = Image.core.get_alignment()  # type: ignore[attr-defined, unused-ignore]
+    if hasattr(image, "__arrow_c_array__") and alignment == 1:
         try:
             return image.__arrow_c_array__()
         except ValueError:  # images of more than 16 MB are in several blocks

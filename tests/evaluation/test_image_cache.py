@@ -33,7 +33,7 @@ def images(tmp_path):
 
 
 class Run:
-    """What one run of the tool reads: pixels by index, unreadable images, notes, and the files of the cache after it."""
+    """What a run reads: pixels by index, unreadable images, notes; and the files in the cache after it."""
 
     def __init__(self, folder, dataset, order=None, size=8, preprocess=PREPROCESS, limit=1 << 30, workers=0):
         self.notes = []
@@ -243,7 +243,6 @@ def test_a_folder_that_cannot_be_written_ends_no_run(images, tmp_path):
 
 def test_an_error_of_an_image_is_no_error_of_the_cache(images, tmp_path):
     """What decoding raises reaches the caller."""
-
     cache = ImageCache(Cache(tmp_path / "cache", 1 << 30), str)
     with pytest.raises(SuiteError, match="broken"):
         for batch in cache.decoded(images, PREPROCESS, [np.arange(COUNT)], COUNT, workers=0, hold=1):
