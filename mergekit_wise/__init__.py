@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mergekit_wise.analysis.choice import Choice
     from mergekit_wise.analysis.contrast import Contrast
     from mergekit_wise.analysis.estimate import Estimate
+    from mergekit_wise.api.cache import CacheCleared, CacheList, clear_cache, list_cache
     from mergekit_wise.api.calibrate import CalibrateReport, calibrate
     from mergekit_wise.api.card import CardReport, card
     from mergekit_wise.api.compare import CompareReport, ModelComparison, compare
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "CacheCleared",
+    "CacheList",
     "CalibrateReport",
     "Candidate",
     "CardReport",
@@ -109,6 +112,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "card",
+    "clear_cache",
     "compare",
     "convert",
     "demo",
@@ -120,6 +124,7 @@ __all__ = [
     "init",
     "inspect",
     "interpolate_",
+    "list_cache",
     "merge",
     "predict",
     "preview",
@@ -139,6 +144,7 @@ _NAMES = {
     "api.fisher": ("fisher", "FisherReport"),
     "api.push": ("push", "PushReport"),
     "api.card": ("card", "CardReport"),
+    "api.cache": ("list_cache", "clear_cache", "CacheList", "CacheCleared"),
     "api.calibrate": ("calibrate", "CalibrateReport"),
     "api.compare": ("compare", "CompareReport", "ModelComparison"),
     "api.convert": ("convert", "ConvertReport"),

@@ -64,6 +64,9 @@ OBJECTIVES = ("cross-entropy", "contrastive")
 FISHER_KINDS = ("true", "empirical")
 DECAYS = ("all", "matrices")
 TRACKERS = ("tensorboard", "wandb")
+CACHE_KINDS = ("heads", "images", "features", "listings")
+"""Those of `cache.KINDS`, which is not imported here because it imports NumPy."""
+
 AUGMENTATIONS = ("none", "crop", "crop-flip", "strong")
 """In the order of how much they change an image.
 
@@ -425,6 +428,13 @@ HeadRows = Annotated[
 BatchSize = Annotated[
     int, Option("Images per batch; halved when memory runs out.", metavar="N", group=ADVANCED, minimum=1)
 ]
+UseCache = Annotated[
+    bool,
+    Option(
+        "Neither read nor keep what later runs can reuse, such as zero-shot heads ('wise cache ls' lists it).",
+        group=ADVANCED,
+    ),
+]
 ResultsFile = Annotated[
     OptionalPath,
     Option(
@@ -546,6 +556,7 @@ class ZeroshotOptions(Options):
     model: Model = None
     image_size: ImageSize = None
     device: Device = "cpu"
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -768,10 +779,10 @@ class FinetuneOptions(Options):
     cache: Annotated[
         OptionalPath,
         Option(
-            "Feature cache folder.",
+            "Folder to cache features in.",
             metavar="DIR",
             group=ADVANCED,
-            default="~/.cache/mergekit_wise/features",
+            default="that of 'wise cache ls'",
             path="folder",
         ),
     ] = ABSENT
@@ -1046,6 +1057,7 @@ class SoupOptions(Options):
     redo: Redo = False
     memory: Annotated[str, Option("Memory budget for buffers.", metavar="SIZE", group=ADVANCED)] = "256MB"
     transform: Transform = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1086,6 +1098,7 @@ class EvalOptions(Options):
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
     transform: Transform = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1260,6 +1273,7 @@ class SweepOptions(TakesSoup):
     per_class: PerClass = ABSENT
     per_sample: PerSample = ABSENT
     transform: Transform = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1309,6 +1323,7 @@ class RulesOptions(Options):
     results: ResultsFile = ABSENT
     answers: KeepAnswers = True
     redo: Redo = False
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1414,6 +1429,7 @@ class PredictOptions(Options):
         Option("List the N most probable classes of each image.", metavar="N", group=OUTPUT, minimum=1),
     ] = 5
     transform: Transform = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1571,6 +1587,37 @@ class FetchOptions(Options):
     _: KW_ONLY
     endpoint: str | None = None
     progress: Progress = silent
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLsOptions(Options):
+    """The options of ``wise cache ls``, of which there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheClearOptions(Options):
+    """The options of ``wise cache clear``."""
+
+    kind: Annotated[
+        str | None,
+        Option(
+            "Kind of entries to remove: heads, images, features, listings.",
+            metavar="KIND",
+            is_argument=True,
+            choices=CACHE_KINDS,
+            default="all kinds",
+        ),
+    ] = None
+    _: KW_ONLY
+    older_than: Annotated[
+        float | None,
+        Option(
+            "Remove only what has not been used for so many days.",
+            metavar="DAYS",
+            minimum=0,
+            default="entries of any age",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -1792,6 +1839,7 @@ class CalibrateOptions(Options):
     max_bad: MaxBad = 0
     max_pixels: MaxPixels = None
     shard_size: ShardSize = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1851,6 +1899,7 @@ class FisherOptions(Options):
     cache_images: CacheImages = False
     max_bad: MaxBad = 0
     max_pixels: MaxPixels = None
+    cache: UseCache = True
     mmap: Mmap = True
     progress: Progress = silent
 
@@ -1908,6 +1957,8 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "init": (InitOptions, ()),
     "suites": (SuitesOptions, (JSON,)),
     "data-fetch": (FetchOptions, (JSON,)),
+    "cache-ls": (CacheLsOptions, (JSON,)),
+    "cache-clear": (CacheClearOptions, (JSON,)),
     "verify": (VerifyOptions, ()),
     "card": (CardOptions, (JSON,)),
     "push": (PushOptions, (JSON,)),

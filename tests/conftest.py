@@ -1,6 +1,7 @@
 """Fixtures for many tests: a pair of small checkpoints, and the command line."""
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -32,6 +33,21 @@ def pytest_collection_modifyitems(items):
         if "demo_home" in item.fixturenames:
             item.add_marker(pytest.mark.xdist_group("demo"))
     items.sort(key=lambda item: "demo_home" not in item.fixturenames)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches(tmp_path_factory):
+    """No test reads or changes the user's cache, those in other processes and fixtures of whole modules included."""
+    folder = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WISE_CACHE", str(folder / "shared"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(_own_caches, monkeypatch):
+    """Every test begins with an empty cache."""
+    monkeypatch.setenv("WISE_CACHE", str(_own_caches / secrets.token_hex(8)))
 
 
 @pytest.fixture

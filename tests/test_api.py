@@ -182,10 +182,13 @@ def test_every_name_is_there_and_is_listed() -> None:
 
 def test_every_command_has_its_function() -> None:
     """Each command of the terminal is a function of the package, with the arguments of its options."""
-    other = {"eval": "evaluate", "report": "write_report", "data fetch": "fetch_data"}
+    other = {
+        **{"eval": "evaluate", "report": "write_report", "data fetch": "fetch_data"},
+        **{"cache ls": "list_cache", "cache clear": "clear_cache"},
+    }
     commands = typer.main.get_command(app)
     assert isinstance(commands, TyperGroup)
-    found = set(commands.commands) - {"data"} | {"data fetch"}
+    found = set(commands.commands) - {"data", "cache"} | {"data fetch", "cache ls", "cache clear"}
     assert {"merge", "sweep", "verify", "init", "recipe", "demo"} <= found
     for command in found:
         function = getattr(mergekit_wise, other.get(command, command))

@@ -160,6 +160,7 @@ def _evaluation(options: CalibrateOptions) -> EvalOptions:
         workers=options.workers,
         cache_images=options.cache_images,
         max_bad=options.max_bad,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )

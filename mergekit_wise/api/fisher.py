@@ -117,6 +117,7 @@ def _evaluation(options: FisherOptions) -> EvalOptions:
         workers=options.workers,
         cache_images=options.cache_images,
         max_bad=options.max_bad,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )

@@ -144,6 +144,7 @@ def _evaluation(options: SoupOptions) -> SweepOptions:
         answers=options.answers,
         redo=options.redo,
         transform=options.transform,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )

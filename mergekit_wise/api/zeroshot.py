@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.api.result_object import ResultObject
+from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import (
     BY_NAME,
     Checkpoint,
@@ -133,6 +134,7 @@ def _head(
     asked = (name for name, place in opened.destinations.items() if not place.name.startswith(TOWER))
     opened.set_weights({name: (source.info(name), source.read(name)) for name in asked})
     opened.module.to(options.device)
-    weight = opened.zeroshot_head(classnames, templates, options.progress, notes.append).cpu().numpy()
+    cache = Cache.open(notes.append) if options.cache else None
+    weight = opened.zeroshot_head(classnames, templates, options.progress, notes.append, cache).cpu().numpy()
     arrays = {f"{HEAD}weight": weight, f"{HEAD}bias": 0 * weight[:, 0]}
     return {name: (TensorInfo(name, BY_NAME["F32"], array.shape), array) for name, array in arrays.items()}

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from mergekit_wise import launcher, signals
 from mergekit_wise.cli.about import print_devices, print_versions
+from mergekit_wise.cli.cache import cache, clear, ls
 from mergekit_wise.cli.calibrate import calibrate
 from mergekit_wise.cli.card import card
 from mergekit_wise.cli.command import fit, help_width, register
@@ -145,6 +146,16 @@ register(app, "init", init, "wise init")
 register(app, "suites", suites, "wise suites --data /data")
 app.add_typer(data, name="data")
 register(data, "fetch", fetch, "wise data fetch imagenet-a --data /data", table="data-fetch")
+app.add_typer(cache, name="cache")
+register(cache, "ls", ls, "wise cache ls", table="cache-ls")
+register(
+    cache,
+    "clear",
+    clear,
+    "wise cache clear",
+    "wise cache clear heads --older-than 30",
+    table="cache-clear",
+)
 register(app, "verify", verify, "wise verify merged.safetensors --zeroshot zs.safetensors --finetuned ft.safetensors")
 register(app, "card", card, "wise card merged.safetensors --results results.jsonl --license mit")
 register(

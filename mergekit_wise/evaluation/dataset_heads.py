@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mergekit_wise.cache import Cache
 from mergekit_wise.datasets.class_names import notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
@@ -31,15 +32,20 @@ class Heads:
         model: has its own head, or a text tower.
         name: of the head in records.
         progress: called while zero-shot heads are built.
-        note: called with a sentence if prompts of a zero-shot head are cut off.
-        built: rows of zero-shot heads, by the number of the variant, for the data sets that have the same classes.
+        note: called once with each sentence on zero-shot heads: prompts that are cut off, heads that are read.
+        cache: keeps zero-shot heads for later runs; None if nothing is kept.
+        built: rows of zero-shot heads by the digest of the weights that they depend on, for the variants that have the
+            same text tower and the data sets that have the same classes.
     """
 
     model: Model
     name: str
     progress: Progress
     note: Callable[[str], object] = str
-    built: dict[int, Rows] = field(default_factory=dict)
+    cache: Cache | None = None
+    built: dict[str, Rows] = field(default_factory=dict)
+    _towers: dict[int, str] = field(default_factory=dict)
+    _noted: set[str] = field(default_factory=set)
 
     def outputs(self, dataset: Dataset) -> int:
         """The number of logits of the head for a data set."""
@@ -78,13 +84,16 @@ class Heads:
         return [self._with_head(*variant, dataset) for variant in zip(numbers, set_weights, strict=True)]
 
     def _with_head(self, number: int, set_weights: Setter, dataset: Dataset) -> Setter:
-        rows = self.built.setdefault(number, {})
+        if number not in self._towers:
+            set_weights()
+            self._towers[number] = self.model.text_digest()
+        rows = self.built.setdefault(self._towers[number], {})
         names, templates = tuple(dict.fromkeys(dataset.classnames)), dataset.templates
         if any((name, templates) not in rows for name in names):
             set_weights()
-            note = self.note if next(iter(self.built)) == number else str  # all variants have the same prompts
             # All of them, so that classes with the same prompts are noticed.
-            built = self.model.zeroshot_head(names, templates, self.progress, note).cpu()
+            digest = self._towers[number]
+            built = self.model.zeroshot_head(names, templates, self.progress, self._note_once, self.cache, digest).cpu()
             rows |= {(name, templates): row for name, row in zip(names, built, strict=True)}
         head = torch.stack([rows[name, templates] for name in dataset.classnames])
 
@@ -93,6 +102,11 @@ class Heads:
             self.model.use_head(head)
 
         return set_both
+
+    def _note_once(self, sentence: str) -> None:
+        if sentence not in self._noted:
+            self._noted.add(sentence)
+            self.note(sentence)
 
 
 def _digest(value: object) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
@@ -155,7 +156,8 @@ def open_evaluator(
         require_size(transform, preprocess.size, template)
         model, preprocess = replace(model, preprocess=transform.facts), transform
     engine = _engine(model, preprocess, found, options, ranks, note)
-    yield Evaluator(model, Heads(model, name, options.progress, note), engine)
+    cache = Cache.open(note) if options.cache else None
+    yield Evaluator(model, Heads(model, name, options.progress, note, cache), engine)
 
 
 def _engine(

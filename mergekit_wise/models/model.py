@@ -4,7 +4,7 @@ Knows no file, no data set, and not how the architecture was found.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.datasets.class_names import prompt_names
 from mergekit_wise.errors import ModelError
@@ -20,6 +21,7 @@ from mergekit_wise.merging.torch_backend import as_tensor
 from mergekit_wise.models.called_module import CalledModule
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
+from mergekit_wise.models.kept_heads import find_head, head_key, keep_head, text_digest, text_settings
 from mergekit_wise.models.timm_classifier import TimmClassifier
 from mergekit_wise.models.zero_shot_head import Prompts, Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.progress import Progress, silent
@@ -56,6 +58,7 @@ class Model:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     holds_weights: bool = False
+    _prompts: dict[tuple[tuple[str, ...], tuple[str, ...]], Prompts] = field(default_factory=dict, repr=False)
 
     @property
     def names(self) -> dict[str, str]:
@@ -115,35 +118,67 @@ class Model:
             raise ModelError(f"{self.architecture}: has its own classifier, which cannot be replaced.")
         self.module.use_head(weight)
 
+    def text_digest(self) -> str:
+        """A digest of the weights that zero-shot heads depend on. Raises ModelError without a text tower."""
+        return text_digest(*self._text())
+
     def zeroshot_head(
         self,
         classnames: Sequence[str],
         templates: Sequence[str],
         progress: Progress = silent,
         note: Callable[[str], object] = str,
+        cache: Cache | None = None,
+        digest: str = "",
     ) -> Tensor:
         """The weight of the head that the text tower makes of class names: float32 [C, D] on its device.
 
         It includes ``exp(logit_scale)``; its bias is zero. Prompts call the classes what `prompt_names` gives. `note`
-        is called with a sentence if prompts are cut off. Raises ModelError without a text tower, or if two classes with
-        different names have the same prompts once these are cut off.
+        is called with a sentence if prompts are cut off, and if the head is read from `cache`, where it is stored
+        otherwise; `digest` is the `text_digest` if that is known already. Raises ModelError without a text tower, or if
+        two classes with different names have the same prompts once these are cut off.
         """
-        prompts = Prompts(self.tokenizer, classnames, len(templates))
+        tower, scale = self._text()
+        prompts = self._prompts_of(tuple(prompt_names(classnames)), tuple(templates))
+        key = "" if cache is None else self._head_key(digest or text_digest(tower, scale), prompts, scale.device)
+        kept = None if cache is None else find_head(cache, key, len(classnames))
+        if kept is None:
+            tokens = prompts.tokens(progress)
+            weight, _ = zero_shot_head(
+                lambda batch: encode_texts(tower, batch.long().to(scale.device)).float(),
+                tokens,
+                len(templates),
+                scale.float(),
+                progress,
+            )
+            kept = weight, prompts.note()
+            if cache is not None:
+                keep_head(cache, key, *kept)
+        elif cache is not None:
+            note(
+                f"zero-shot heads that {cache.folder} keeps from earlier runs are reused; --no-cache builds them again"
+            )
+        if kept[1]:
+            note(kept[1])
+        return kept[0].to(scale.device)
+
+    def _text(self) -> tuple[nn.Module, Tensor]:
+        if not self.has_text_tower:
+            raise ModelError(f"{self.architecture}: has no text tower to make a head from class names.")
         assert isinstance(self.module, Classifier)
         tower, scale = self.module.text, self.module.logit_scale
         assert tower is not None
         assert scale is not None
-        weight, _ = zero_shot_head(
-            lambda texts: encode_texts(tower, prompts.tokens(texts).to(scale.device)).float(),
-            prompt_names(classnames),
-            templates,
-            scale.float(),
-            progress,
-        )
-        prompts.require_distinct()
-        if prompts.cut:
-            note(prompts.remark())
-        return weight
+        return tower, scale
+
+    def _prompts_of(self, names: tuple[str, ...], templates: tuple[str, ...]) -> Prompts:
+        if (names, templates) not in self._prompts:
+            self._prompts[names, templates] = Prompts(self.tokenizer, names, templates)
+        return self._prompts[names, templates]
+
+    def _head_key(self, weights: str, prompts: Prompts, device: torch.device) -> str:
+        label, text_cfg = self.architecture.partition(" (")[0], text_settings(self.config["model_cfg"])
+        return head_key(label, text_cfg, weights, prompts, device)
 
 
 @torch.no_grad()

@@ -4,7 +4,9 @@ Knows nothing of images, of files of weights, and of which classes there are.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +31,26 @@ _TOKENIZER_OPTIONS = frozenset(("clean", "strip_sep_token", "language", "reducti
 transformers run code from the hub, or open files."""
 
 
+BATCH = 256
+"""Texts that are encoded at once, or those of one class if these are more. Another number gives other last bits."""
+
+LONG, PROBE = 8, 4
+"""Before a head of more than `LONG` batches, a few texts are encoded twice, so that the time that it will take is shown
+at once."""
+
+TOKENIZED = 1024
+"""Texts that are tokenized between reports of progress."""
+
+
 @torch.no_grad()
 def zero_shot_head(
-    encode: Callable[[list[str]], Tensor],
-    classnames: Sequence[str],
-    templates: Sequence[str],
+    encode: Callable[[Tensor], Tensor],
+    tokens_NL: Tensor,
+    templates: int,
     logit_scale: Tensor,
     progress: Progress = silent,
     *,
-    batch: int = 256,
+    batch: int = BATCH,
 ) -> tuple[Tensor, Tensor]:
     """Weight [C, D] and bias [C] of the classifier of image features of length 1.
 
@@ -45,23 +58,39 @@ def zero_shot_head(
     ``exp(logit_scale)``, which stays in the head so that merged heads agree with the authors' code. The bias is zero.
 
     Args:
-        encode: gives features [len(texts), D] of any length.
-        classnames: C of them.
-        templates: prompts, each with one ``{}`` for the class name.
+        encode: gives features [B, D] of any length for tokens [B, L].
+        tokens_NL: of the C * T prompts, class by class.
+        templates: T, the prompts of a class.
         logit_scale: of the model, a scalar.
         progress: the progress callback.
         batch: how many texts are encoded at once, or those of one class if these are more.
     """
-    group = max(1, batch // len(templates))
+    step, total = max(1, batch // templates) * templates, len(tokens_NL)
     rows: list[Tensor] = []
-    for start in range(0, len(classnames), group):
-        progress("zero-shot head", start, len(classnames), "classes")
-        names = classnames[start : start + group]
-        features_TD = encode([template.replace("{}", name) for name in names for template in templates])
-        rows += map(_class_direction, torch.split(features_TD, len(templates)))
-    progress("zero-shot head", len(classnames), len(classnames), "classes")
+    progress("zero-shot head", 0, total, "prompts")
+    if total > LONG * step:
+        for done in range(PROBE, 3 * PROBE, PROBE):  # from two steps on, how long it will take is known
+            encode(tokens_NL[done - PROBE : done])
+            progress("zero-shot head", done, total, "prompts")
+    for start in range(0, total, step):
+        progress("zero-shot head", max(start, 2 * PROBE if total > LONG * step else 0), total, "prompts")
+        rows += map(_class_direction, torch.split(encode(tokens_NL[start : start + step]), templates))
+    progress("zero-shot head", total, total, "prompts")
     weight_CD = torch.stack(rows) * logit_scale.exp()
-    return weight_CD, weight_CD.new_zeros(len(classnames))
+    return weight_CD, weight_CD.new_zeros(len(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class ClipTokenizer:
+    """CLIP's own tokenizer as open_clip has it, with the options that decide its tokens."""
+
+    tokenizer: SimpleTokenizer
+    identity: Mapping[str, Any]
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """The tokens of texts, int64 [len(texts), context_length]."""
+        tokens: Tensor = self.tokenizer(list(texts))
+        return tokens
 
 
 class CountingTokenizer:
@@ -99,46 +128,59 @@ class CountingTokenizer:
 
 
 class Prompts:
-    """The prompts of a head's classes as tokens, and what is lost of them where a text is too long for the tower.
+    """The prompts of a head's classes and their tokens, for every model with the same tokenizer.
 
     Args:
         tokenize: texts -> tokens int64 [len(texts), L]; longer texts are cut off.
-        classnames: C of them, the prompts of which are tokenized in this order.
-        templates: how many prompts a class has.
+        classnames: C of them, as prompts call the classes.
+        templates: T prompts, each with one ``{}`` for the class name.
     """
 
-    def __init__(self, tokenize: Tokenizer, classnames: Sequence[str], templates: int) -> None:
-        self._counting = CountingTokenizer(tokenize, "prompt")
-        self._classnames, self._templates = classnames, templates
-        self._digests: list[bytes] = []
+    def __init__(self, tokenize: Tokenizer, classnames: Sequence[str], templates: Sequence[str]) -> None:
+        self._tokenize, self._classnames, self.templates = tokenize, classnames, len(templates)
+        self.texts = [template.replace("{}", name) for name in classnames for template in templates]
+        self._tokens: Tensor | None = None
+        self._note = ""
 
-    @property
-    def cut(self) -> int:
-        """How many prompts were cut off."""
-        return self._counting.cut
+    def tokens(self, progress: Progress = silent) -> Tensor:
+        """Those of all prompts, int32 [C * T, L], class by class; computed once.
 
-    def tokens(self, texts: Sequence[str]) -> Tensor:
-        """The tokens of the next texts."""
-        tokens = self._counting(texts)
-        self._digests += [hashlib.sha256(row.numpy().tobytes()).digest() for row in tokens]
-        return tokens
+        Raises ModelError if two classes with different names have the same tokens in all their prompts.
+        """
+        if self._tokens is None:
+            self._tokens = self._tokenized(progress)
+        return self._tokens
 
-    def require_distinct(self) -> None:
-        """Raise ModelError if two classes with different names have the same tokens in all their prompts."""
-        step, seen = self._templates, dict[bytes, str]()
-        rows = (b"".join(self._digests[start : start + step]) for start in range(0, len(self._digests), step))
-        for name, row in zip(self._classnames, rows, strict=False):
-            other = seen.setdefault(row, name)
+    def _tokenized(self, progress: Progress) -> Tensor:
+        counting, total = CountingTokenizer(self._tokenize, "prompt"), len(self.texts)
+        rows: list[Tensor] = []
+        for start in range(0, total, TOKENIZED):
+            progress("prompts of the zero-shot head", start, total, "prompts")
+            rows.append(counting(self.texts[start : start + TOKENIZED]).int())  # half the memory
+        progress("prompts of the zero-shot head", total, total, "prompts")
+        tokens = torch.cat(rows)
+        seen: dict[bytes, str] = {}
+        for name, rows in zip(self._classnames, torch.split(tokens, self.templates), strict=True):
+            other = seen.setdefault(hashlib.sha256(rows.numpy().tobytes()).digest(), name)
             if other != name:
-                why = "which are cut off where its context ends" if self.cut else "whose tokens they share"
+                why = "which are cut off where its context ends" if counting.cut else "whose tokens they share"
                 raise ModelError(
                     f"The classes {shown(other)!r} and {shown(name)!r} have the same prompts for the text encoder, "
                     f"{why}. Give them shorter or other names in a file of class names."
                 )
+        self._note = counting.remark() if counting.cut else ""
+        return tokens
 
-    def remark(self) -> str:
-        """A sentence on the prompts that are cut off."""
-        return self._counting.remark()
+    def note(self) -> str:
+        """A sentence on the prompts that are cut off; empty if none is. Raises ModelError as `tokens` does."""
+        self.tokens()
+        return self._note
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the tokens: the texts, where the tokenizer is known; else the tokens themselves."""
+        known = self._tokenize.identity if isinstance(self._tokenize, ClipTokenizer) else None
+        content = self.tokens().numpy().tobytes() if known is None else json.dumps(self.texts).encode()
+        return {"tokenizer": known, "prompts": hashlib.sha256(content).hexdigest()}
 
 
 def _class_direction(features_TD: Tensor) -> Tensor:
@@ -195,7 +237,7 @@ def create_tokenizer(model_cfg: Mapping[str, Any], folder: Path | None = None) -
     tokenizer = SimpleTokenizer(context_length=length, **options)
     vocabulary = text.get("vocab_size", 49408)
     if vocabulary >= tokenizer.vocab_size:
-        return lambda texts: tokenizer(list(texts))
+        return ClipTokenizer(tokenizer, {"context_length": length, **options})
     if own:
         return _transformers_tokenizer(folder, length, options)
     raise ModelError(

@@ -141,9 +141,8 @@ def _new_model(seed: int) -> Any:
 
 @torch.no_grad()
 def _head(model: Any, tokenize: Callable[[list[str]], Tensor]) -> dict[str, Tensor]:
-    weight, bias = zero_shot_head(
-        lambda texts: model.encode_text(tokenize(texts)), CLASSNAMES, TEMPLATES, model.logit_scale
-    )
+    tokens = tokenize([template.replace("{}", name) for name in CLASSNAMES for template in TEMPLATES])
+    weight, bias = zero_shot_head(model.encode_text, tokens, len(TEMPLATES), model.logit_scale)
     return {f"{HEAD}weight": weight, f"{HEAD}bias": bias}
 
 

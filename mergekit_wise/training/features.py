@@ -1,12 +1,11 @@
 """Features of a data set's images, computed once and cached.
 
-Features depend on the weights of the image tower, the preprocessing, the images and the libraries. The name of a cache
-file is a digest of all of these, so that a change of any leads to another file.
+Features depend on the weights of the image tower, the preprocessing, the images and the libraries. The key of an entry
+holds a digest of all of these, so that a change of any leads to another entry.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -19,21 +18,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mergekit_wise import __version__
-from mergekit_wise.checkpoint import closing as closing_checkpoints
-from mergekit_wise.checkpoint import open_checkpoint, write_safetensors
+from mergekit_wise.cache import Cache, key_of
+from mergekit_wise.checkpoint.checked_array import read_checked, write_checked
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.errors import CheckpointError, OutputError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.forward import Precision
 from mergekit_wise.evaluation.image_batches import decoded, require_few
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.progress import Progress
-from mergekit_wise.training.checkpointer import as_stored, as_tensor
+from mergekit_wise.training.checkpointer import as_stored
 from mergekit_wise.training.images import InMemory
 
-NAME = "features"
-SUM = "sha256"
 BAD = "unreadable"
 
 
@@ -67,29 +63,25 @@ class Extraction:
     note: Callable[[str], None]
 
 
-def cache_folder(requested: Path | None) -> Path:
-    """Return the requested folder, or the default one in the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME")
-    return requested or (Path(home) if home else Path.home() / ".cache") / "mergekit_wise" / "features"
-
-
-def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, how: Extraction) -> InMemory:
+def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Cache, how: Extraction) -> InMemory:
     """Return the inputs of a model's head, float32 [N, D], from the cache or computed and then cached.
 
-    Raises SuiteError if more images cannot be read than may be, OutputError if the cache cannot be written.
+    Raises SuiteError if more images cannot be read than may be.
     """
     preprocess = Preprocess.of(model.preprocess)
     facts = _facts(model, head, preprocess, dataset, how)
-    path = cache / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]}.safetensors"
-    found = _read(path, len(dataset))
+    key = key_of(f"{model.architecture.partition(' (')[0]}, {dataset.name}", facts)
+    path = cache.find("features", key)
+    found = None if path is None else _read(path, len(dataset))
     everywhere = all(how.ranks.gather(found is not None))
     if found is not None and everywhere:
         how.note(f"using cached features: {path}")
         require_few(dataset, found.bad, how.max_bad)
         return found
     features = _computed(model, dataset, preprocess, how)
-    if how.ranks.rank == 0:
-        _write(path, features, facts)
+    if how.ranks.rank == 0 and cache.make_room(features.values.nbytes):
+        with cache.storing("features", key) as path:
+            write_checked(path, features.values.numpy(), {BAD: json.dumps(features.bad), "facts": json.dumps(facts)})
     return features
 
 
@@ -194,32 +186,9 @@ def _identity(path: Path) -> bytes:
 
 
 def _read(path: Path, count: int) -> InMemory | None:
-    """Read cached features; return None if there are none or the file is damaged."""
-    try:
-        checkpoint = open_checkpoint(path)
-    except CheckpointError:
+    """Read cached features; return None if the file is damaged."""
+    found = read_checked(path)
+    if found is None or found[0].shape[:1] != (count,):
         return None
-    with closing_checkpoints(checkpoint):
-        if set(checkpoint.tensors) != {NAME} or checkpoint.info(NAME).shape[:1] != (count,):
-            return None
-        values = checkpoint.read(NAME)
-        if hashlib.sha256(values.view(np.uint8).data).hexdigest() != checkpoint.metadata.get(SUM):
-            return None
-        bad = {int(index): reason for index, reason in json.loads(checkpoint.metadata.get(BAD, "{}")).items()}
-        return InMemory(as_tensor(checkpoint.info(NAME), values), bad)
-
-
-def _write(path: Path, features: InMemory, facts: dict[str, object]) -> None:
-    info, storage = as_stored(NAME, features.values)
-    metadata = {
-        SUM: hashlib.sha256(storage.view(np.uint8).data).hexdigest(),
-        BAD: json.dumps(features.bad),
-        "facts": json.dumps(facts),
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{path.parent}: cannot create this folder: {error.strerror}. Choose another one with --cache."
-        ) from error
-    write_safetensors(path, {NAME: (info, storage)}, metadata)
+    bad = {int(index): reason for index, reason in json.loads(found[1].get(BAD, "{}")).items()}
+    return InMemory(torch.from_numpy(found[0]), bad)

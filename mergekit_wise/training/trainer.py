@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__
+from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from mergekit_wise.checkpoint import closing as closing_checkpoint
 from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
@@ -27,7 +28,7 @@ from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_state, require_shared
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.data import TrainingData, with_training_names
-from mergekit_wise.training.features import Extraction, cache_folder, features_of
+from mergekit_wise.training.features import Extraction, features_of
 from mergekit_wise.training.images import Augmentation, BatchOrder, Decoded, Images, cached
 from mergekit_wise.training.interruption import StopRequest, deferred
 from mergekit_wise.training.learning_rate import layer_factors
@@ -250,7 +251,8 @@ class Trainer:
                 *(self.ranks, self.progress, self.note),
             )
             model = self.trainable.model
-            return features_of(model, self.dataset, self.trainable.module, cache_folder(request.cache), how)
+            cache = Cache.open(self.note, request.cache)
+            return features_of(model, self.dataset, self.trainable.module, cache, how)
         kind = request.augmentation
         preprocess = self.preprocess if kind == "none" else self.preprocess.without_margin()
         augmentation = Augmentation(kind, preprocess.size, preprocess.interpolation, request.seed)
@@ -274,6 +276,7 @@ class Trainer:
             cache_images=request.cache_images,
             max_bad=request.max_bad,
             max_pixels=request.max_pixels,
+            cache=False,  # weights of an epoch do not come again
             progress=self.progress,
         )
         source = self.stage.mixed_with or self.trainable.named_source

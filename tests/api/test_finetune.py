@@ -451,16 +451,16 @@ def test_features_are_computed_once(zeroshot, linear, tmp_path):
     again = {"linear": True, "epochs": 4, "batch_size": 64, "lr": 0.3, "cache": linear / "cache", "workers": 0}
     output = tmp_path / "ft.safetensors"
     finetune(zeroshot, "digits", output, **again, note=notes.append)
-    (kept,) = (linear / "cache").iterdir()
+    (kept,) = (linear / "cache" / "features").iterdir()
     assert any(str(kept) in text for text in notes)
     assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
-    damaged = tmp_path / "cache" / kept.name
-    damaged.parent.mkdir()
+    damaged = tmp_path / "cache" / "features" / kept.name
+    damaged.parent.mkdir(0o700, parents=True)
     content = bytearray(kept.read_bytes())
     content[-5] ^= 1
     damaged.write_bytes(content)
     notes.clear()
-    finetune(zeroshot, "digits", output, **{**again, "cache": damaged.parent}, note=notes.append)
+    finetune(zeroshot, "digits", output, **{**again, "cache": tmp_path / "cache"}, note=notes.append)
     assert not any("cached features" in text for text in notes)
     assert output.read_bytes() == (linear / "ft.safetensors").read_bytes()
     assert damaged.read_bytes() == kept.read_bytes()

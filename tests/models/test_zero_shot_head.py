@@ -97,23 +97,26 @@ def test_texts_without_their_padding_have_the_same_features(pool, small, build):
 
 
 NAMES, TEMPLATES = ("cat", "dog", "newt"), ("a {}", "the photo of a {}, blurry", "{}")
+TOKENS = torch.arange(9)[:, None]
+"""Of each name's prompts; here a prompt is one number."""
 
 
-def encode(texts):
-    """Features that any text has: different for different texts, and of very different lengths."""
-    return torch.stack([torch.tensor([math.sin(len(t) * k + ord(t[-1])) * len(t) for k in range(1, 6)]) for t in texts])
+def encode(tokens):
+    """Features that any number has: different for different numbers, and of very different lengths."""
+    return torch.stack([torch.tensor([math.sin(n * k + 1) * (n + 1) for k in range(1, 6)]) for (n,) in tokens.tolist()])
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 256])
 def test_the_head_is_what_a_loop_over_numbers_gives(batch):
     """The loop is written without torch, and the batch size does not matter."""
-    weight, bias = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(1.5), batch=batch)
-    for row, name in zip(weight.tolist(), NAMES, strict=True):
+    weight, bias = zero_shot_head(encode, TOKENS, 3, torch.tensor(1.5), batch=batch)
+    assert len(weight) == 3
+    for number, row in enumerate(weight.tolist()):
         mean = [0.0] * 5
-        for template in TEMPLATES:
-            features = encode([template.replace("{}", name)])[0].tolist()
+        for token in range(3 * number, 3 * number + 3):
+            features = encode(torch.tensor([[token]]))[0].tolist()
             length = math.sqrt(sum(x * x for x in features))
-            mean = [m + x / length / len(TEMPLATES) for m, x in zip(mean, features, strict=True)]
+            mean = [m + x / length / 3 for m, x in zip(mean, features, strict=True)]
         length = math.sqrt(sum(x * x for x in mean))
         expected = [math.exp(1.5) * x / length for x in mean]
         torch.testing.assert_close(row, expected, rtol=1e-5, atol=1e-5)
@@ -123,35 +126,59 @@ def test_the_head_is_what_a_loop_over_numbers_gives(batch):
 def test_texts_are_encoded_in_batches_of_whole_classes_with_progress():
     """A batch has at most 256 texts."""
     sizes, calls = [], []
-    names = [f"class {number}" for number in range(200)]
-    counting = lambda texts: sizes.append(len(texts)) or encode(texts)  # noqa: E731
-    zero_shot_head(counting, names, TEMPLATES, torch.tensor(1.0), lambda *step: calls.append(step))
+    counting = lambda tokens: sizes.append(len(tokens)) or encode(tokens)  # noqa: E731
+    zero_shot_head(counting, torch.arange(600)[:, None], 3, torch.tensor(1.0), lambda *step: calls.append(step))
     assert sizes == [255, 255, 90]
-    assert [done for _, done, _, _ in calls] == [0, 85, 170, 200]
-    assert {(total, unit) for _, _, total, unit in calls} == {(200, "classes")}
+    assert [done for _, done, _, _ in calls] == [0, 0, 255, 510, 600]
+    assert {(total, unit) for _, _, total, unit in calls} == {(600, "prompts")}
+
+
+def test_before_a_long_head_two_steps_show_how_long_it_will_take():
+    """Progress has two steps, from which a rate follows, before the first batch; they change no number."""
+    sizes, calls, tokens = [], [], torch.arange(81)[:, None]
+    counting = lambda tokens: sizes.append(len(tokens)) or encode(tokens)  # noqa: E731
+    head, _ = zero_shot_head(counting, tokens, 3, torch.tensor(1.0), lambda *step: calls.append(step[1]), batch=9)
+    assert sizes == [4, 4] + 9 * [9]
+    assert calls[:3] == [0, 4, 8]
+    assert calls == sorted(calls)
+    plain, _ = zero_shot_head(encode, tokens, 3, torch.tensor(1.0), batch=81)
+    assert torch.equal(head, plain)
 
 
 def test_rows_have_the_length_of_the_logit_scale():
     """Logits of features of length 1 are then cosines times exp(scale)."""
-    weight, _ = zero_shot_head(encode, NAMES, TEMPLATES, torch.tensor(math.log(20)))
+    weight, _ = zero_shot_head(encode, TOKENS, 3, torch.tensor(math.log(20)))
     torch.testing.assert_close(weight.norm(dim=1), torch.full((3,), 20.0))
 
 
 def test_the_head_carries_no_gradient():
     """It is stored, and not trained through."""
     scale = torch.tensor(1.0, requires_grad=True)
-    assert not zero_shot_head(encode, NAMES, TEMPLATES, scale)[0].requires_grad
+    assert not zero_shot_head(encode, TOKENS, 3, scale)[0].requires_grad
 
 
 def test_prompts_that_are_cut_off_are_counted():
     """A prompt counts if open_clip's tokenizer gives it more tokens in a longer context; a full one is not cut off."""
     short, long = (open_clip.SimpleTokenizer(context_length=length) for length in (8, 77))
-    texts = [f"a photo of {'very ' * count}cat." for count in range(8)]
-    prompts = Prompts(lambda texts: short(list(texts)), texts, 1)
-    assert torch.equal(prompts.tokens(texts), short(texts))
-    assert prompts.cut == int((long(texts)[:, 8:] != 0).any(dim=1).sum())
-    assert 0 < prompts.cut < len(texts) - 1
-    assert prompts.remark().startswith(f"{prompts.cut} of 8 prompts")
+    names = [f"a photo of {'very ' * count}cat." for count in range(8)]
+    prompts = Prompts(lambda texts: short(list(texts)), names, ["{}"])
+    assert torch.equal(prompts.tokens().long(), short(names))
+    cut = int((long(names)[:, 8:] != 0).any(dim=1).sum())
+    assert 0 < cut < len(names) - 1
+    assert prompts.note().startswith(f"{cut} of 8 prompts")
+    assert Prompts(lambda texts: long(list(texts)), names, ["{}"]).note() == ""
+
+
+def test_prompts_are_tokenized_once_with_progress():
+    """Every text goes through the tokenizer once, however often the tokens are used."""
+    seen, calls = [], []
+    short = open_clip.SimpleTokenizer(context_length=8)
+    prompts = Prompts(lambda texts: seen.extend(texts) or short(list(texts)), NAMES, TEMPLATES)
+    texts = [template.replace("{}", name) for name in NAMES for template in TEMPLATES]
+    for _ in range(2):
+        assert torch.equal(prompts.tokens(lambda *step: calls.append(step)).long(), short(texts))
+    assert [text for text in seen if text] == texts
+    assert calls == [("prompts of the zero-shot head", done, 9, "prompts") for done in (0, 9)]
 
 
 def test_classes_with_the_same_tokens_are_an_error_unless_they_have_one_name():
@@ -159,9 +186,7 @@ def test_classes_with_the_same_tokens_are_an_error_unless_they_have_one_name():
     short = open_clip.SimpleTokenizer(context_length=6)
 
     def check(names, templates=("a {}", "the {}")):
-        prompts = Prompts(lambda texts: short(list(texts)), names, len(templates))
-        prompts.tokens([template.replace("{}", name) for name in names for template in templates])
-        prompts.require_distinct()
+        Prompts(lambda texts: short(list(texts)), names, templates).tokens()
 
     check(["cat", "dog", "cat"])
     check(["a b c d e f", "x b c d e f"])
