@@ -234,7 +234,7 @@ Workers = Annotated[
         metavar="N",
         group=ADVANCED,
         minimum=0,
-        default="one per core, up to 8",
+        default="one per core, up to 32",
     ),
 ]
 CacheImages = Annotated[

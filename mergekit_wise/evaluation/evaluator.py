@@ -128,6 +128,8 @@ def open_evaluator(
     A transform of the user's is tried on an image of `examples`. With it, a module of the user's that gives logits is
     called itself, on its own device; it is in evaluation mode until the block ends.
     """
+    if options.cache_images and not options.cache:
+        raise UsageError("--cache-images keeps decoded images, and --no-cache keeps nothing. Leave one of them out.")
     transform = tried_transform(options, examples)
     module = to_call(options)
     if module is not None and transform is not None:

@@ -35,6 +35,9 @@ from mergekit_wise.signals import blocked, unblock
 CHUNK = 16
 """Images per task of a worker."""
 
+MOST_WORKERS = 32
+"""Workers unless more are asked for: they decode as many images as any GPU computes, and each takes memory."""
+
 _FORKS = "fork" in get_all_start_methods() and sys.platform == "linux"
 """Whether workers have what this process has in memory; others are sent it."""
 
@@ -65,9 +68,9 @@ class Batch:
 
 
 def default_workers() -> int:
-    """One worker per core that this process may use, up to 8; processes that torchrun started share the cores."""
+    """One worker per core that this process may use, up to 32; processes that torchrun started share the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // local_world_size(), 8))
+    return max(1, min(cores // local_world_size(), MOST_WORKERS))
 
 
 def decoded(

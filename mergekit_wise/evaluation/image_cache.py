@@ -34,7 +34,7 @@ from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import files_identity
-from mergekit_wise.evaluation.image_batches import Batch, Indices, Preprocessing, decode, decoded
+from mergekit_wise.evaluation.image_batches import Bad, Batch, Indices, Preprocessing, decode, decoded
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.wording import plural
 
@@ -119,7 +119,7 @@ class ImageCache:
                 for ahead in range(number + len(coming), min(number + _AHEAD, len(batches))):
                     coming.append(pool.submit(kept.read, batches[ahead], batch_size))
                 pixels, is_good = coming.popleft().result()
-                bad = []
+                bad: list[Bad] = []
                 for row in np.flatnonzero(~is_good):
                     pixels[row] = 0
                     bad += decode(dataset, preprocess, indices[row : row + 1], pixels[row : row + 1])
