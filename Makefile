@@ -47,7 +47,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # pip picks the ordinary builds of torch and torchvision that match each other, through open_clip_torch.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.release: $(VENV)/.%: pyproject.toml setup.py mergekit_wise/merging/_native.c mergekit_wise/checkpoint/_guard.c | $(VENV)/bin/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.release: $(VENV)/.%: pyproject.toml setup.py mergekit_wise/merging/_native.c mergekit_wise/checkpoint/_guard.c mergekit_wise/models/_resample.c | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	touch $@
 

@@ -12,12 +12,14 @@ else:
 
 EXTENSIONS = [
     Extension(
-        "mergekit_wise.merging._native",
-        ["mergekit_wise/merging/_native.c"],
+        name,
+        [name.replace(".", "/") + ".c"],
         extra_compile_args=FLAGS,
+        libraries=[] if os.name == "nt" else ["m"],
         py_limited_api=True,
         optional=True,
     )
+    for name in ("mergekit_wise.merging._native", "mergekit_wise.models._resample")
 ]
 if os.name != "nt":  # it handles a signal that Windows does not have
     EXTENSIONS.append(

@@ -159,6 +159,7 @@ def _evaluation(options: CalibrateOptions) -> EvalOptions:
         precision=options.precision,
         batch_size=options.batch_size,
         workers=options.workers,
+        cache_images=options.cache_images,
         max_bad=options.max_bad,
         cache=options.cache,
         mmap=options.mmap,

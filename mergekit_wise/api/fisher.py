@@ -115,6 +115,7 @@ def _evaluation(options: FisherOptions) -> EvalOptions:
         device=options.device,
         precision="fp32",
         workers=options.workers,
+        cache_images=options.cache_images,
         max_bad=options.max_bad,
         cache=options.cache,
         mmap=options.mmap,

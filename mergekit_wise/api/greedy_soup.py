@@ -137,6 +137,7 @@ def _evaluation(options: SoupOptions) -> SweepOptions:
         precision=options.precision,
         batch_size=options.batch_size,
         workers=options.workers,
+        cache_images=options.cache_images,
         max_bad=options.max_bad,
         max_pixels=options.max_pixels,
         results=options.results,

@@ -29,7 +29,7 @@ from mergekit_wise.progress import silent
 UNUSED = (
     *("suite", "unlabelled", "analyze", "output_ensemble", "dynamic", "calibrate", "per_class", "per_sample", "limit"),
     *("balanced", "seed", "classnames", "templates", "head", "head_features", "head_rows", "image_size", "recalibrate"),
-    *("strict", "precision", "batch_size", "workers", "max_bad", "max_pixels"),
+    *("strict", "precision", "batch_size", "workers", "cache_images", "max_bad", "max_pixels"),
 )
 """Options for images, labels and logits, of which an evaluator of one's own need not have any."""
 

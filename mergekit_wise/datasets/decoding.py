@@ -95,6 +95,9 @@ def decode(data: bytes, where: str, border: int = 0) -> Image.Image:
 
 
 def _rgb(image: Image.Image, where: str) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image  # `convert` would copy it
     if image.mode not in _DEEP:
         return image.convert("RGB")
     values = np.asarray(image)

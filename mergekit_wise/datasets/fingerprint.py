@@ -60,3 +60,33 @@ def _probed(dataset: Dataset) -> Iterator[bytes]:
             yield path.read_bytes()
         except OSError as error:
             raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def files_identity(dataset: Dataset) -> str | None:
+    """The SHA-256 of the names and identities of the images' files; None if an image is in no file.
+
+    A file that was written in the meantime has another change time (ctime), which programs cannot set, whatever its
+    size and modification time. A copy has another identity.
+    """
+    digest = hashlib.sha256()
+    last: Path | None = None
+    for index in range(len(dataset)):
+        sample = dataset.sample(index)
+        digest.update(f"{sample}\0".encode("utf-8", "surrogateescape"))
+        place = _file_of(sample)
+        if place is None:
+            return None
+        if place != last:  # samples in a tar file are consecutive
+            stat = place.stat()
+            facts = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            digest.update(f"{facts}\n".encode())
+        last = place
+    return digest.hexdigest()
+
+
+def _file_of(sample: str) -> Path | None:
+    """The file that a sample is, or is in; None if there is none."""
+    for candidate in (sample, sample.rpartition(":")[0]):
+        if candidate and Path(candidate).is_file():
+            return Path(candidate)
+    return None

@@ -22,6 +22,7 @@ from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import Forward, autocast, even_size
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
+from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.predictions import (
     Predictions,
     choose_columns,
@@ -97,6 +98,7 @@ class Engine:
         group_bytes: memory for decoded images that all variants predict before the next ones are decoded, and for what
             is computed once for all.
         fetch: begins to copy what a device has computed to the CPU.
+        images: keeps decoded images for later runs; None if they are decoded in every run.
     """
 
     forward: Forward
@@ -107,6 +109,7 @@ class Engine:
     progress: Progress = silent
     group_bytes: int = 256 << 20
     fetch: Callable[[Tensor], Coming] = fetch
+    images: ImageCache | None = None
 
     def predict(
         self,
@@ -207,7 +210,8 @@ class Engine:
         room = max(1, self.group_bytes // batch_bytes) if variants > 1 else 1
         # Enough to keep the workers busy, however small the batches are.
         hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / size))
-        stream = decoded(dataset, preprocess, batches, size, workers=self.workers, hold=hold)
+        decode = decoded if self.images is None else self.images.decoded
+        stream = decode(dataset, preprocess, batches, size, workers=self.workers, hold=hold)
         with closing(stream):
             while group := list(islice(stream, room)):
                 yield group

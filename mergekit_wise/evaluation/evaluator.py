@@ -18,6 +18,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
 from mergekit_wise.evaluation.forward import Forward, choose_precision, place
 from mergekit_wise.evaluation.image_batches import Preprocessing, default_workers
+from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.own_modules import is_mixture, require_size, to_call, tried_transform
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Installer, Variant, checkpoint_fingerprint, weights_fingerprint
@@ -127,6 +128,8 @@ def open_evaluator(
     A transform of the user's is tried on an image of `examples`. With it, a module of the user's that gives logits is
     called itself, on its own device; it is in evaluation mode until the block ends.
     """
+    if options.cache_images and not options.cache:
+        raise UsageError("--cache-images keeps decoded images, and --no-cache keeps nothing. Leave one of them out.")
     transform = tried_transform(options, examples)
     module = to_call(options)
     if module is not None and transform is not None:
@@ -174,6 +177,7 @@ def _engine(
         options.max_bad,
         ranks,
         options.progress,
+        images=ImageCache.open(note) if options.cache_images else None,
     )
 
 

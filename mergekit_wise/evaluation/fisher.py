@@ -75,7 +75,8 @@ def fisher_information(evaluator: Evaluator, source: Checkpoint, dataset: Datase
     bad: dict[int, str] = {}
     order = np.arange(len(dataset))
     batches = [order[start : start + CHUNK] for start in range(0, len(order), CHUNK)]
-    stream = decoded(dataset, preprocess, batches, CHUNK, workers=engine.workers, hold=4 * max(1, engine.workers))
+    decode = decoded if engine.images is None else engine.images.decoded
+    stream = decode(dataset, preprocess, batches, CHUNK, workers=engine.workers, hold=4 * max(1, engine.workers))
     with closing(stream), _in_float32(device):
         for batch in stream:
             bad.update(batch.bad)

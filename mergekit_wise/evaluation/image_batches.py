@@ -35,6 +35,9 @@ from mergekit_wise.signals import blocked, unblock
 CHUNK = 16
 """Images per task of a worker."""
 
+MOST_WORKERS = 32
+"""Workers unless more are asked for: they decode as many images as any GPU computes, and each takes memory."""
+
 _FORKS = "fork" in get_all_start_methods() and sys.platform == "linux"
 """Whether workers have what this process has in memory; others are sent it."""
 
@@ -65,9 +68,9 @@ class Batch:
 
 
 def default_workers() -> int:
-    """One worker per core that this process may use, up to 8; processes that torchrun started share the cores."""
+    """One worker per core that this process may use, up to 32; processes that torchrun started share the cores."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // local_world_size(), 8))
+    return max(1, min(cores // local_world_size(), MOST_WORKERS))
 
 
 def decoded(
@@ -159,7 +162,7 @@ def _in_process(
 ) -> Generator[Batch, None, None]:
     for indices in batches:
         pixels = np.zeros((batch_size, *preprocess.shape), preprocess.dtype)
-        yield Batch(pixels, indices, _decode(dataset, preprocess, indices, pixels))
+        yield Batch(pixels, indices, decode(dataset, preprocess, indices, pixels))
 
 
 def _in_processes(
@@ -208,34 +211,29 @@ def _submit(pool: ProcessPoolExecutor, indices: Indices, slot: int) -> list[Futu
     return [pool.submit(_work, slot, start, indices[start : start + CHUNK]) for start in starts]
 
 
-def _decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
-    """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones."""
+def decode(dataset: Dataset, preprocess: Preprocessing, indices: Indices, rows: Pixels) -> tuple[Bad, ...]:
+    """Decode the images into the first of `rows` [n, C, H, W]; returns the unreadable ones, whose rows are zeros."""
     bad: list[Bad] = []
     for row, index in zip(rows, map(int, indices), strict=False):
-        row[...] = 0
         try:
-            pixels = _pixels(dataset, preprocess, index)
+            _write(dataset, preprocess, index, row)
         except SuiteError as error:
             bad.append((index, str(error)))
-            continue
+            row[...] = 0
         except (OSError, ValueError) as error:
             bad.append((index, f"{dataset.sample(index)}: cannot be {preprocess.action}: {error}"))
-            continue
-        row[...] = _corrupted(dataset, index, pixels)
+            row[...] = 0
     return tuple(bad)
 
 
-def _pixels(dataset: Dataset, preprocess: Preprocessing, index: int) -> Pixels:
+def _write(dataset: Dataset, preprocess: Preprocessing, index: int, row: Pixels) -> None:
     image = dataset.image(index)
     if dataset.is_cropped and preprocess.takes_as_stored(image):
-        return np.asarray(image).transpose(2, 0, 1)
-    return preprocess.pixels(image).numpy()
-
-
-def _corrupted(dataset: Dataset, index: int, pixels: Pixels) -> Pixels:
-    if dataset.corrupt is None:
-        return pixels
-    return dataset.corrupt(index, pixels.transpose(1, 2, 0)).transpose(2, 0, 1)
+        row[...] = np.asarray(image).transpose(2, 0, 1)
+    else:
+        preprocess.write(image, row)
+    if dataset.corrupt is not None:
+        row[...] = dataset.corrupt(index, np.ascontiguousarray(row.transpose(1, 2, 0))).transpose(2, 0, 1)
 
 
 _worker: dict[str, Any] = {}
@@ -263,4 +261,4 @@ def _end_with(parent: int) -> None:
 
 
 def _work(slot: int, start: int, indices: Indices) -> tuple[Bad, ...]:
-    return _decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][slot, start:])
+    return decode(_worker["dataset"], _worker["preprocess"], indices, _worker["memory"][slot, start:])

@@ -21,6 +21,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import Engine
 from mergekit_wise.evaluation.forward import Forward, autocast, choose_precision, is_memory_error, place
 from mergekit_wise.evaluation.image_batches import default_workers, require_few
+from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.variants import Installer, Variant
 from mergekit_wise.merging.torch_backend import open_device, send
 from mergekit_wise.models.classifier import Classifier
@@ -187,7 +188,8 @@ def open_encoders(
         note,
     )
     workers = default_workers() if options.workers is None else options.workers
-    engine = Engine(forward, options.batch_size, workers, options.max_bad, ranks, options.progress)
+    images = ImageCache.open(note) if options.cache_images else None
+    engine = Engine(forward, options.batch_size, workers, options.max_bad, ranks, options.progress, images=images)
     return TwoEncoders(model, engine, Installer(model, note), note)
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -92,6 +93,10 @@ class OwnTransform:
                 "resize and crop images to one size."
             )
         return found.float()
+
+    def write(self, image: Any, out: NDArray[np.float32]) -> None:
+        """As `pixels`, into memory of the same shape."""
+        out[...] = self.pixels(image).numpy()
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """`pixels` as they are: the function has done it."""

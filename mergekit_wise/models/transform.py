@@ -5,17 +5,19 @@ Images are resized and cropped on the CPU, in integers, and normalised on the mo
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from math import floor
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from PIL import Image
 from torch import Tensor
 
 from mergekit_wise.errors import ModelError
+from mergekit_wise.models.resampling import Resampling
 
 MAX_RESIZED = 8192
 """Pixels along a side that a configuration may resize images to."""
@@ -117,7 +119,15 @@ class Preprocess:
 
     def pixels(self, image: Image.Image) -> Tensor:
         """Resized and cropped: uint8 [3, H, W]. Raises ValueError for an image too narrow to be resized."""
-        return torch.from_numpy(np.array(_resizing(self)(image))).permute(2, 0, 1)
+        found = np.empty(self.shape, np.uint8)
+        self.write(image, found)
+        return torch.from_numpy(found)
+
+    def write(self, image: Image.Image, out: NDArray[np.uint8]) -> None:
+        """As `pixels`, into memory of the shape [3, H, W] without gaps."""
+        resampling = _resampling(self, image.size) if image.mode == "RGB" else None
+        if resampling is None or not resampling.write(image, out):
+            out[...] = np.asarray(_resizing(self)(image)).transpose(2, 0, 1)
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] on any device -> float32 of the same shape, there."""
@@ -145,6 +155,12 @@ def _pair(size: Any) -> tuple[int, int]:
 def _resizing(preprocess: Preprocess) -> Resizing:
     """The steps of the library without the last two, which convert the image to a tensor and normalise it."""
     return {"open_clip": _open_clip, "timm": _timm, "transformers": _transformers}[preprocess.library](preprocess)
+
+
+@lru_cache(4096)
+def _resampling(preprocess: Preprocess, size: tuple[int, int]) -> Resampling | None:
+    """The same steps for RGB images of this width and height; None if they do more than to resize and to crop."""
+    return Resampling.of(_resizing(preprocess), size)
 
 
 def _open_clip(preprocess: Preprocess) -> Resizing:

@@ -279,6 +279,7 @@ class Trainer:
             device=self.device_name,
             precision=request.precision,
             workers=request.workers,
+            cache_images=request.cache_images,
             max_bad=request.max_bad,
             max_pixels=request.max_pixels,
             cache=False,  # weights of an epoch do not come again

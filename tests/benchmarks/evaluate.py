@@ -19,7 +19,7 @@ BATCH_SIZE = 64
 
 
 def contests(home: Path, options: Namespace) -> Iterator[Contest]:
-    """One a precision: float32 on the CPU, where bfloat16 may be slower than it."""
+    """One in the precision of the device, float32 on the CPU, and one of what precedes the model."""
     others = peers.environment(home, "eval", peers.EVALUATORS, dependencies=False) if options.peers else None
     folder, checkpoint = prepare(home, options.model, options.images)
     device, precision = ("cuda", "bf16") if options.cuda else ("cpu", "fp32")
@@ -33,6 +33,12 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
         commands["CLIP_benchmark"] = [str(others / "bin/python"), str(RUN), "clip_benchmark", *words]
     what = f"{options.model}, {options.images} JPEGs of 500 x 375, {precision} on {device}"
     yield Contest("eval", what, commands, "wise eval", "open_clip loop", whole=False, repeat=options.repeat)
+    loaders = {
+        "wise": [sys.executable, str(RUN), "decoding", str(folder)],
+        "torchvision and open_clip": [sys.executable, str(RUN), "loading", str(folder)],
+    }
+    what = f"decoding and resizing {options.images} JPEGs of 500 x 375, one process"
+    yield Contest("eval", what, loaders, "wise", "torchvision and open_clip", whole=False, repeat=options.repeat)
 
 
 def prepare(home: Path, model: str, images: int) -> tuple[Path, Path]:

@@ -130,11 +130,39 @@ def clip_benchmark(
     report(seconds, round(found["acc1"] * images))
 
 
+def decoding(folder: str) -> None:
+    """The tool's images at the model's size, without a model."""
+    import numpy as np
+
+    from mergekit_wise.datasets.own_folders import open_folder
+    from mergekit_wise.evaluation.image_batches import decoded
+    from mergekit_wise.models.transform import Preprocess
+
+    dataset = open_folder(Path(folder, "folders"))
+    began = time.perf_counter()
+    batches = np.split(np.arange(len(dataset)), range(128, len(dataset), 128))
+    count = sum(len(batch.indices) for batch in decoded(dataset, Preprocess(), batches, 128, workers=0, hold=1))
+    report(time.perf_counter() - began, count)
+
+
+def loading(folder: str) -> None:
+    """The same by torchvision's folder and open_clip's transform, without its last step, which normalises."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import Compose, PILToTensor
+
+    steps = image_transform_v2(PreprocessCfg(), is_train=False).transforms[:-2]
+    images = ImageFolder(f"{folder}/folders", Compose([*steps, PILToTensor()]))
+    began = time.perf_counter()
+    count = sum(1 for pixels, _ in images if pixels.shape == (3, 224, 224))
+    report(time.perf_counter() - began, count)
+
+
 def report(seconds: float, correct: int) -> None:
     """In the words that ``contest.py`` reads."""
     print(f"\nseconds {seconds:.4f}\nresult {correct} right")
 
 
 if __name__ == "__main__":
-    contestants = (data, model, wise, loop, clip_benchmark)
+    contestants = (data, model, wise, loop, clip_benchmark, decoding, loading)
     {contestant.__name__: contestant for contestant in contestants}[sys.argv[1]](*sys.argv[2:])

@@ -91,6 +91,19 @@ def test_a_second_run_measures_nothing_and_says_the_same(run, predicted, tmp_pat
     assert len(read_records(tmp_path / "results.jsonl")) == 4
 
 
+def test_images_that_are_kept_give_the_same_answers(run):
+    """A note names the file that each data set is read from; with --no-cache there is none to read."""
+    first = run("one", "two", cache_images=True)
+    again = run("one", "two", cache_images=True, redo=True)
+    plain = run("one", "two", redo=True)
+    for each in (again, plain):
+        assert [(r.correct, r.total) for r in each.records] == [(r.correct, r.total) for r in first.records]
+    assert sum("read from the cache" in note for note in again.notes) == 2
+    assert not [note for note in (*first.notes, *plain.notes) if "read from the cache" in note]
+    with pytest.raises(UsageError, match="cache_images.* Leave one of them out"):
+        run("one", cache_images=True, cache=False, redo=True)
+
+
 def test_a_run_that_was_stopped_goes_on_where_it_was(run, predicted, tmp_path):
     """Complete data sets are kept, and only the others are measured."""
 
