@@ -1,7 +1,7 @@
 """Device, precision and processes: where and how gradients are computed and added up. Knows no loss."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,8 +9,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
-from mergekit_wise.evaluation.forward import DTYPES, Precision
+from mergekit_wise.evaluation.forward import DTYPES, Precision, autocast, is_memory_error
+
+_NO_DETERMINISTIC_FORM = ("does not have a deterministic implementation", "operation is not deterministic")
+"""What torch's errors say of an operation in the deterministic mode: the first of most, the second of cuBLAS."""
+
+AHEAD = 1 << 30
+"""The largest batch, in bytes, that is copied to a GPU during the step before it."""
+
+_SHAPES = 64
+"""Compiled forms of a module that torch keeps; beyond its default of 8, it would compute uncompiled, in silence."""
 
 
 @dataclass(slots=True)
@@ -22,6 +32,9 @@ class Runtime:
         precision: of the operations that autocast runs in less than float32.
         ranks: the processes that share a batch.
         micro: micro-batch size, the images per forward pass of this process.
+        compiler: compiles the trained module (``torch.compile``); None leaves it as it is.
+        note: called with a message if results may differ from run to run.
+        strict: whether an operation without a deterministic form is an error; see `deterministic`.
         scaler: scales the loss in float16, so that small gradients do not become zero.
     """
 
@@ -29,38 +42,99 @@ class Runtime:
     precision: Precision = "fp32"
     ranks: Ranks = ALONE
     micro: int = 1 << 30
+    compiler: Callable[[nn.Module], nn.Module] | None = None
+    note: Callable[[str], object] = str
+    strict: bool = True
     scaler: torch.amp.GradScaler = field(init=False)
+    _copies: "torch.cuda.Stream | None" = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Make the scaler for the precision."""
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
-    def distributed(self, module: nn.Module, *example: Tensor) -> nn.Module:
-        """Return the module, wrapped to average the gradients of all processes if there are several.
+    def prepared(self, module: nn.Module, *example: Tensor) -> nn.Module:
+        """Return the module, compiled if asked for, and wrapped to average the gradients of several processes.
 
-        ``example`` is an input of the module. Weights that the outputs do not depend on (some towers have such weights)
-        no longer require a gradient, because the processes would wait for it forever.
+        ``example`` is an input of the module. Of several processes, weights that the outputs do not depend on (some
+        towers have such weights) no longer require a gradient, because the processes would wait for it forever.
         """
-        if self.ranks.size == 1:
-            return module
-        outputs = module(*map(self.send, example))
-        torch.autograd.backward([output.sum() for output in (outputs if isinstance(outputs, tuple) else (outputs,))])
+        if self.ranks.size > 1:
+            self._find_unused(module, example)
+        compiled = module if self.compiler is None else self.compiler(module)
+        return compiled if self.ranks.size == 1 else DistributedDataParallel(compiled)
+
+    def _find_unused(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+        while True:
+            try:
+                with self.computing():
+                    outputs = module(*map(self.send, example))
+                    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                    torch.autograd.backward([output.sum() for output in outputs])
+                break
+            except RuntimeError as error:
+                if not self.tolerates(error):
+                    raise
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
-        return DistributedDataParallel(module)
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """While the block runs, passes in both directions compute in the precision, and the same numbers every time."""
+        with ExitStack() as contexts:
+            contexts.enter_context(deterministic(self.device, self.strict))
+            if self.precision == "fp32":  # not for lower ones: gradients are computed outside of torch's autocast
+                contexts.enter_context(autocast("fp32", self.device))
+            if self.compiler is not None:
+                contexts.enter_context(torch._dynamo.config.patch(recompile_limit=_SHAPES))
+            yield
+
+    def tolerates(self, error: RuntimeError) -> bool:
+        """Whether to try again, because an operation has no deterministic form: from now on, it is computed anyway."""
+        text = str(error)
+        if not self.strict or not any(sign in text for sign in _NO_DETERMINISTIC_FORM):
+            return False
+        self.strict = False
+        operation = "cuBLAS" if "CUBLAS_WORKSPACE_CONFIG" in text else text.split()[0]
+        self.note(
+            f"{operation} has no deterministic form on {self.device}: runs of the same command, and resumed ones, may "
+            "give slightly different weights"
+        )
+        return True
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which operations run in the lower precision where that is safe."""
         if self.precision == "fp32":
-            return nullcontext()
+            return nullcontext()  # `computing` sees to it, for gradients, too
         return torch.autocast(self.device.type, DTYPES[self.precision])
 
     def send(self, values: Tensor) -> Tensor:
-        """Copy values to the device."""
-        if self.device.type == "cuda":
-            values = values.pin_memory()
-        return values.to(self.device, non_blocking=True)
+        """Copy values to the device; on CUDA, without waiting for it.
+
+        Other devices would read memory that is not page-locked while it is already filled anew.
+        """
+        if self.device.type != "cuda":
+            return values.to(self.device)
+        return (values if values.is_cuda else values.pin_memory()).to(self.device, non_blocking=True)
+
+    def ahead(self, values: Tensor) -> Tensor:
+        """Begin to copy values to CUDA while it computes; whoever uses them first calls `arrived`.
+
+        What would take more than `AHEAD` bytes there is not copied yet, nor is anything for other devices.
+        """
+        if self.device.type != "cuda" or values.nbytes > AHEAD:
+            return values
+        if self._copies is None:
+            self._copies = torch.cuda.Stream(self.device)
+        with torch.cuda.stream(self._copies):
+            return self.send(values)
+
+    def arrived(self, values: Tensor) -> None:
+        """Let what CUDA computes from here on wait for values that were copied ahead."""
+        if self._copies is not None and values.is_cuda:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_stream(self._copies)
+            values.record_stream(stream)
 
     def backward(self, loss: Tensor) -> None:
         """Add up the gradients of this process's part of the loss, so that the average over processes is their sum."""
@@ -80,18 +154,56 @@ def accumulating(module: nn.Module, last: bool) -> AbstractContextManager[Any]:
 
 
 @contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """While the block runs, a GPU computes the same numbers every time, as far as torch can; a CPU always does."""
+def deterministic(device: torch.device, strict: bool = True) -> Iterator[None]:
+    """While the block runs, CUDA computes the same numbers every time; a CPU always does.
+
+    An operation without a deterministic form raises RuntimeError if `strict`. If not, it is computed anyway, and so is
+    attention, whose backward pass torch makes deterministic in the strict mode alone.
+    """
     if device.type != "cuda":
         yield
         return
+    cudnn = torch.backends.cudnn
+    memory: Any = torch.utils.deterministic  # its types lack the flag
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    flags = cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=not strict)
+    # Memory is never read before it is written here, and filling it takes time.
+    cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = True, False, False
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            yield
+        yield
     finally:
+        cudnn.deterministic, cudnn.benchmark, memory.fill_uninitialized_memory = flags
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def torch_compile(module: nn.Module) -> nn.Module:
+    """Compile a module, each shape of its input by itself.
+
+    Were several shapes compiled into one, the numbers would depend on the order in which a run met them.
+    """
+    return torch.compile(module, dynamic=False)
+
+
+def why_not_compiled(device: torch.device) -> str:
+    """Return why torch cannot compile for a device, such as a missing C++ compiler; empty if it can."""
+    try:
+        compiled = torch.compile(lambda values: values.sin() + 1)
+        compiled(torch.ones(8, device=device))
+    except Exception as error:  # of several libraries and of the compiler, of any kind
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
+
+
+@contextmanager
+def fitting(device: torch.device, what: str, advice: str) -> Iterator[None]:
+    """Raise ModelError if memory runs out in the block, which needs memory for `what`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_memory_error(error):
+            raise
+        raise ModelError(f"{device}: not enough memory for {what}. {advice}") from error
 
 
 def set_training(module: nn.Module) -> None:

@@ -136,7 +136,7 @@ def test_where_memory_runs_out_the_micro_batch_is_halved():
 
 def test_memory_for_no_image_is_an_error():
     """If one image does not fit in memory, the error names the option that helps."""
-    with pytest.raises(ModelError, match="--micro-batch"):
+    with pytest.raises(ModelError, match="micro-batch of 1.*--grad-checkpointing"):
         list(run(module=Scarce(0)).steps())
 
 
