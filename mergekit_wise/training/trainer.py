@@ -1,7 +1,7 @@
 """A fine-tuning run from its inputs to its output file: builds the parts, runs the loop, saves, logs and validates.
 
-After each epoch, when a stop is requested, and as often as ``--save-every`` says, the trainer saves the state from which
-the same command resumes.
+After each epoch, when a stop is requested, and as often as ``--save-every`` says, the trainer saves the state from
+which the same command resumes.
 """
 
 import json
