@@ -7,9 +7,11 @@ once. Imports nothing slow, because it is the first thing that a process needs.
 
 import atexit
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +26,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _MOMENT = 0.02
 """Seconds after which a destructor is over."""
+
+_GRACE = 20.0
+"""Seconds that a wait for another process may go on after a signal; schedulers kill after 30."""
+
+_AGAIN = 1.0
+"""The same after a second signal."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
@@ -117,6 +125,51 @@ def ending_waits(sentence: str) -> Iterator[None]:
         finally:
             signal.set_wakeup_fd(before)
             os.close(writing)
+
+
+@contextmanager
+def ending_stuck_waits(sentence: str, waits_at: Callable[[], object], grace: float = _GRACE) -> Iterator[None]:
+    """End the process some time after a signal, with a sentence, if the main thread still waits where it did.
+
+    Handlers stay as they are: as soon as the wait is over, the main thread runs them. Only if another process has
+    vanished without a word is it never over.
+
+    Args:
+        sentence: what is printed.
+        waits_at: where the main thread waits, to be compared; None if it does not.
+        grace: seconds; after a second signal, at most one.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def watch() -> None:
+        number, place, end = 0, None, 0.0
+        while True:
+            ready, _, _ = select.select([reading], [], [], min(grace, 0.2) if number else None)
+            if ready:
+                received = os.read(reading, 1)
+                if not received:
+                    break
+                if received[0] in SIGNALS:
+                    end = time.monotonic() + (min(grace, _AGAIN) if number else grace)
+                    number, place = received[0], waits_at()
+            elif place is None or waits_at() != place:
+                number = 0
+            elif time.monotonic() >= end:
+                os.write(2, f"error: {sentence}\n".encode())
+                os._exit(128 + number)
+        os.close(reading)
+
+    threading.Thread(target=watch, daemon=True).start()
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writing)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, require_folder
 from mergekit_wise.checkpoint.formats import planner_of
+from mergekit_wise.datasets.catalog import ROOT_VARIABLE
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation import Ranks, joined
@@ -152,7 +153,8 @@ def _trainer(
     said: Sequence[str] = (),
 ) -> Trainer:
     """The trainer of a stage; notes that an earlier stage `said` are not printed again."""
-    data = open_training_data(options)
+    places = (str(options.data), str(options.train), os.environ.get(ROOT_VARIABLE))
+    data = ranks.opened(places, lambda: open_training_data(options))
     start = _with_head(source, data.images, options) if data.captions is None else without_head(source)
     trainable = open_trainable(start, data.images, options, data.captions)
     trainer = Trainer(options, trainable, data, ranks, device, options.progress, options.note, stage)

@@ -33,7 +33,7 @@ def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
     settings = _without_alternatives(table, typed, settings)
     typed = _in_place(table, typed, settings)
     used = {name: entry for name, entry in settings.items() if name not in typed}
-    _report_settings(used.values(), [*notes, *renamed])
+    _report_settings(used.values(), [*notes, *renamed, *filter(None, [launcher.note()])])
     try:
         return _made(table, {**{name: value for name, (_, value) in used.items()}, **typed})
     except OptionError as error:

@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 
 Precision = Literal["fp32", "bf16", "fp16"]
+T = TypeVar("T")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _TRIED, _TRIES = 3, 4
@@ -45,14 +46,21 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
 
 def place(module: nn.Module, device: torch.device) -> None:
     """Move a module to a device, in the memory layout that is fast there. Raises ModelError if it is too large."""
-    try:
+    with within_memory(f"The model does not fit into the memory of {device}. Use --device cpu."):
         module.to(device)
         if device.type == "cuda" and _is_convolutional(module):  # pragma: no cover: needs a GPU
             module.to(memory_format=torch.channels_last)
+
+
+@contextmanager
+def within_memory(sentence: str) -> Iterator[None]:
+    """Raise ModelError with this sentence where memory runs out."""
+    try:
+        yield
     except RuntimeError as error:
         if not is_memory_error(error):
             raise
-        raise ModelError(f"The model does not fit into the memory of {device}. Use --device cpu.") from error
+        raise ModelError(sentence) from error
 
 
 @dataclass(slots=True)
@@ -218,13 +226,60 @@ def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for
 
 @contextmanager
 def autocast(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Compute in a precision on a device: fp32 means float32 throughout, without TF32."""
-    if precision != "fp32":
-        with torch.autocast(device.type, DTYPES[precision]):
-            yield
-    elif device.type == "cuda":  # pragma: no cover: needs a GPU
-        # By default torch rounds the factors of convolutions to 10 bits (TF32).
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-    else:
+    """Compute in a precision on a device; what remains in float32 is computed in float32 throughout.
+
+    Within another one the operations' copies of the weights in the lower precision are kept until that ends, so weights
+    must not be set before.
+    """
+    # Also switched off: a caller may have switched it on.
+    lower = DTYPES[precision] if precision != "fp32" else None
+    with whole_float32(), torch.autocast(device.type, lower, enabled=lower is not None):
         yield
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Multiply float32 numbers as they are, on every device, whatever the process allows outside of the block.
+
+    By default torch rounds the factors of convolutions to 10 bits on NVIDIA's GPUs (TF32), and where a program allows
+    it also those of other products, on CPUs to 7 bits.
+    """
+    products, convolutions = _readable(torch.get_float32_matmul_precision), _readable(_tf32_in_convolutions)
+    settings = _settings()
+    before = [each.fp32_precision for each in settings]
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    for each in settings:
+        each.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        if products is not None:
+            torch.set_float32_matmul_precision(products)
+        if convolutions is not None:
+            torch.backends.cudnn.allow_tf32 = convolutions
+        for each, value in zip(settings, before, strict=True):
+            each.fp32_precision = value
+
+
+def _settings() -> list[Any]:
+    """What torch from 2.9 on asks for each library and operation; it contradicts the two older settings if it differs.
+
+    Empty in earlier versions.
+    """
+    found = [getattr(torch.backends.cuda, "matmul", None)]
+    for library in (torch.backends.cudnn, torch.backends.mkldnn):
+        found += [getattr(library, operation, None) for operation in ("matmul", "conv", "rnn")]
+    return [each for each in found if hasattr(each, "fp32_precision")]
+
+
+def _tf32_in_convolutions() -> bool:
+    return torch.backends.cudnn.allow_tf32
+
+
+def _readable(read: Callable[[], T]) -> T | None:
+    """One of the two older settings; None where newer ones contradict it, so that torch refuses to tell it."""
+    try:
+        return read()
+    except RuntimeError:
+        return None

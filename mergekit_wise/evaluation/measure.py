@@ -4,6 +4,7 @@ Measurements that the results file already holds are reused, and the records of 
 complete, so that an interrupted run resumes where it stopped.
 """
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,9 +14,10 @@ from signal import SIGINT
 
 import numpy as np
 
+from mergekit_wise import launcher
 from mergekit_wise.analysis import Answers, LogitDisagreement, Point, calibrations, stacked
 from mergekit_wise.checkpoint import Checkpoint
-from mergekit_wise.datasets.catalog import open_suite
+from mergekit_wise.datasets.catalog import ROOT_VARIABLE, open_suite
 from mergekit_wise.datasets.dataset import Dataset, Missing, Suite
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.in_memory import with_all_classes
@@ -106,10 +108,10 @@ def measure(
     with ExitStack() as stack:
         ranks, device = stack.enter_context(joined(options.device))
         # A transform of the user's is tried on an image before the model is opened.
-        opened = None if options.transform is None else _open_suite(options)
+        opened = None if options.transform is None else _open_suite(options, ranks)
         examples = None if opened is None else opened.datasets[0]
         evaluator = stack.enter_context(open_evaluator(template, options, ranks, device, notes.append, examples))
-        suite = _with_all_classes(opened or _open_suite(options), evaluator.model)
+        suite = _with_all_classes(opened or _open_suite(options, ranks), evaluator.model)
         complete, parts = _parts(suite, options, with_companions=pair is not None and pair.analyze)
         require_transformable(parts, options)
         notes += notes_on_reuse(options)
@@ -272,16 +274,19 @@ def telling_what_is_saved(
         raise Interrupted(f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}", number) from error
 
 
-def _open_suite(options: EvaluationOptions) -> Suite:
-    suite = open_suite(
-        options.suite or "",
-        options.data,
-        reference=options.reference,
-        strict=options.strict,
-        classnames=options.classnames,
-        templates=options.templates,
-    )
-    return with_pixel_limit(suite, options.max_pixels)
+def _open_suite(options: EvaluationOptions, ranks: Ranks) -> Suite:
+    def opening() -> Suite:
+        return open_suite(
+            options.suite or "",
+            options.data,
+            reference=options.reference,
+            strict=options.strict,
+            classnames=options.classnames,
+            templates=options.templates,
+        )
+
+    places = tuple(map(str, (options.data, options.suite, options.reference, os.environ.get(ROOT_VARIABLE))))
+    return with_pixel_limit(ranks.opened(places, opening), options.max_pixels)
 
 
 def _with_all_classes(suite: Suite, model: Model) -> Suite:
@@ -338,8 +343,7 @@ def _drafts(
     options: EvaluationOptions,
 ) -> list[list[Draft]]:
     """For each data set, the draft of every variant's record."""
-    data = [fingerprint(dataset) for dataset in parts]
-    _require_same_data(evaluator.engine.ranks, data)
+    data = _fingerprints(evaluator.engine.ranks, parts)
     models = []
     for number, variant in enumerate(variants):
         options.progress("hashing weights", number, len(variants), "models")
@@ -452,13 +456,23 @@ def _role(suite: Suite, dataset: Dataset) -> Role:
     return "shift" if any(dataset is shift for shift in suite.shifts) else "companion"
 
 
-def _require_same_data(ranks: Ranks, data: Sequence[str]) -> None:
-    for rank, other in enumerate(ranks.gather(list(data))):
-        if other != data:
+def _fingerprints(ranks: Ranks, datasets: Sequence[Dataset]) -> list[str]:
+    """The fingerprint of each data set, the same in all processes. Raises SuiteError if machines hold other images.
+
+    One process of each machine looks at the files: they may be a million, on a disk of the network. Of images in memory
+    each process has its own.
+    """
+    looks = launcher.local_rank() in (0, None) or any(dataset.content is not None for dataset in datasets)
+    with ranks.agreeing():
+        own = [fingerprint(dataset) for dataset in datasets] if ranks.rank == 0 or looks else None
+    first, *others = ranks.gather(own)
+    assert first is not None
+    for rank, other in enumerate(others, 1):
+        if other not in (None, first):
             raise SuiteError(
-                f"Process {rank} finds other images than process {ranks.rank}. Give --data the same data sets on "
-                "every machine."
+                f"Process {rank} finds other images than process 0. Give --data the same data sets on every machine."
             )
+    return first
 
 
 def _append(results: Path | None, records: Sequence[Record | Analysis]) -> None:

@@ -1,54 +1,59 @@
-"""What processes on several machines must agree on before they train: the state to resume, and the folder it is in."""
+"""What processes must agree on before they train: the run itself, and the folder of checkpoints that all read."""
 
-import hashlib
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from mergekit_wise.errors import UsageError
+import torch
+
+from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation import Ranks
-from mergekit_wise.training.checkpointer import Checkpointer
+from mergekit_wise.wording import shown
 
-ADVICE = "Choose a folder on a disk that all machines share, with --state"
+_SHOWN = 3
+"""How many differences an error names."""
 
 
-def require_same_state(ranks: Ranks, checkpointer: Checkpointer) -> None:
-    """Raise UsageError, in every process, unless all of them found the same state, or none."""
+def require_same_run(ranks: Ranks, facts: Mapping[str, Any]) -> None:
+    """Raise UsageError, in every process, unless the `facts` of all are the same, and their version of torch.
+
+    Otherwise they would exchange the gradients of different models, or wait for each other forever.
+    """
+    every = ranks.gather({**facts, "torch": torch.__version__})
+    for rank, theirs in enumerate(every):
+        different = [key for key in {**every[0], **theirs} if every[0].get(key) != theirs.get(key)]
+        if different:
+            values = "; ".join(
+                f"{key}: {shown(str(every[0].get(key)))} in process 0, {shown(str(theirs.get(key)))} in process {rank}"
+                for key in different[:_SHOWN]
+            )
+            raise UsageError(
+                f"The processes were not started for the same run ({values}). Give all of them the same options, data, "
+                "checkpoint and versions."
+            )
+
+
+def require_shared(ranks: Ranks, folder: Path, purpose: str, advice: str) -> None:
+    """Raise UsageError or OutputError, in every process, unless all see the files in `folder` that the first writes.
+
+    The message says what the folder is for and what to do.
+    """
     if ranks.size == 1:
         return
-    found = ranks.gather((checkpointer.optimizer.taken, _digest(checkpointer.path)))
-    other = next((rank for rank, state in enumerate(found) if state != found[0]), None)
-    if other is not None:
-        raise UsageError(
-            f"{checkpointer.folder}: the processes found different states: process 0 {_shown(*found[0])}, process "
-            f"{other} {_shown(*found[other])}. {ADVICE}, or start over with --restart."
-        )
-
-
-def require_shared(ranks: Ranks, checkpointer: Checkpointer) -> None:
-    """Raise UsageError or OutputError, in every process, unless all see the files that the first one writes."""
-    if ranks.size == 1:
-        return
-    probe = checkpointer.folder / f"shared-{ranks.share(secrets.token_hex(8))}"
+    probe = folder / f"shared-{ranks.share(secrets.token_hex(8))}"
     with ranks.agreeing():
         if ranks.rank == 0:
-            checkpointer.make_folder()
-            probe.touch()
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                probe.touch()
+            except OSError as error:
+                raise OutputError(f"{folder}: cannot be written to: {error.strerror}. {advice}.") from error
     seen = ranks.gather(probe.exists())
     if ranks.rank == 0:
         probe.unlink(missing_ok=True)
     if not all(seen):
         raise UsageError(
-            f"{checkpointer.folder}: process {seen.index(False)} does not see this folder of process 0, which holds "
-            f"the checkpoints that --validate measures. {ADVICE}, or leave --validate out."
+            f"{folder}: process {seen.index(False)} does not see this folder of process 0, which holds {purpose}. "
+            f"{advice}."
         )
-
-
-def _digest(path: Path) -> str:
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _shown(taken: int, digest: str) -> str:
-    return f"one at step {taken:,} (SHA-256 {digest[:12]}...)" if digest else "none"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mergekit_wise.checkpoint import BY_TORCH, Checkpoint, TensorInfo, closing, open_checkpoint, write_safetensors
 from mergekit_wise.errors import CheckpointError, OutputError, UsageError
+from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.training.loop import RunningMean
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
 
@@ -91,22 +92,29 @@ class Checkpointer:
         }
         save_state(self.path, tensors | self.optimizer.moments(), facts)
 
-    def restore(self) -> RunningMean | None:
-        """Load the saved state, if there is one; returns the sums that `save` got, None if there are none.
+    def restore(self, ranks: Ranks = ALONE) -> RunningMean | None:
+        """Load the state that process 0 finds, if there is one, in every process of `ranks`.
 
-        Raises UsageError if the state belongs to another run, CheckpointError if it is damaged.
+        It is sent to the others, so these need not see the folder; what they find there does not count. Returns the
+        sums that `save` got, None if there are none.
+
+        Raises UsageError if the state belongs to another run, CheckpointError if it is damaged; in every process.
         """
-        if not self.path.exists():
+        with ranks.agreeing():
+            found = load_state(self.path) if ranks.rank == 0 and self.path.exists() else None
+        facts = ranks.share(None if found is None else found[1])
+        if facts is None:
             return None
-        tensors, facts = load_state(self.path)
-        try:
-            self._require_same(facts["run"])
-            self._load(tensors, facts)
-            return RunningMean(**facts["epoch"]) if "epoch" in facts else None  # earlier versions did not save it
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{self.path}: this training state is damaged ({error}). Start over with --restart."
-            ) from error
+        tensors = ranks.share_tensors({} if found is None else found[0])
+        with ranks.agreeing():
+            try:
+                self._require_same(facts["run"])
+                self._load(tensors, facts)
+                return RunningMean(**facts["epoch"]) if "epoch" in facts else None  # earlier versions did not save it
+            except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{self.path}: this training state is damaged ({error}). Start over with --restart."
+                ) from error
 
     @torch.no_grad()
     def _load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

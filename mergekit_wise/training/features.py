@@ -95,22 +95,22 @@ def features_of(model: Model, dataset: Dataset, head: nn.Module, cache: Path, ho
 
 def _computed(model: Model, dataset: Dataset, preprocess: Preprocess, how: Extraction) -> InMemory:
     forward = Forward(_Encoder(model.module), preprocess, how.device, how.precision, how.note)
-    rows, parts, bad = [], [], dict[int, str]()
+    features, bad = np.zeros((0, 0), np.float32), dict[int, str]()
     with how.ranks.agreeing():
-        for indices, features, unreadable in _parts(forward, dataset, how):
-            rows.append(indices)
-            parts.append(features)
+        for indices, values, unreadable in _parts(forward, dataset, how):
+            if not features.size:
+                features = np.zeros((len(dataset), values.shape[1]), np.float32)
+            features[indices] = values
             bad |= unreadable
             require_few(dataset, bad, how.max_bad)
-    together = how.ranks.gather((rows, parts, bad))
-    every_bad = {index: reason for _, _, theirs in together for index, reason in theirs.items()}
+    every_bad = {index: reason for theirs in how.ranks.gather(bad) for index, reason in theirs.items()}
     require_few(dataset, every_bad, how.max_bad)
-    columns = next(part.shape[1] for _, found, _ in together for part in found)
-    features = np.zeros((len(dataset), columns), np.float32)
-    for their_rows, their_parts, _ in together:
-        for indices, values in zip(their_rows, their_parts, strict=True):
-            features[indices] = values
-    return InMemory(torch.from_numpy(features), every_bad)
+    columns = max(how.ranks.gather(features.shape[1]))
+    if not features.size:  # fewer batches than processes
+        features = np.zeros((len(dataset), columns), np.float32)
+    # One process has the bits of a row, and the others zeros: their sum is exact, also for -0 and NaN.
+    together = how.ranks.total(features.view(np.int32)).view(np.float32)
+    return InMemory(torch.from_numpy(together), every_bad)
 
 
 def _parts(

@@ -13,11 +13,11 @@ import torch
 from torch import distributed
 
 from mergekit_wise.errors import ModelError, NonFiniteError, WiseError
-from mergekit_wise.evaluation.forward import is_memory_error
+from mergekit_wise.evaluation.forward import is_memory_error, within_memory
 from mergekit_wise.training.images import BatchOrder, Images, Indices, Part, share
 from mergekit_wise.training.objectives import Objective, Tally
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
-from mergekit_wise.training.runtime import Runtime, fitting
+from mergekit_wise.training.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,9 @@ class TrainingLoop:
 
     def _step(self, epoch: int, source: "_Coming", images: int, ends: bool) -> Step:
         step, rate = self.optimizer.taken, self.optimizer.rate
-        self.runtime.arrived(source.part.values)
         tally = self._gradients(source.part, images, self.order.seed_of(step))
-        with self.runtime.computing(), fitting(self.runtime.device, "a step of AdamW", self._advice()):
+        what = f"{self.runtime.device}: not enough memory for a step of AdamW. {self._advice()}"
+        with self.runtime.computing(), within_memory(what):
             norm = self.optimizer.norm()
             if not ends:
                 source.read()  # while a GPU still computes the gradients

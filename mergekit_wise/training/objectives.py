@@ -212,7 +212,7 @@ class Contrastive:
         ranks = self.runtime.ranks
         if ranks.size == 1:
             return features
-        parts = [torch.from_numpy(array).to(features.device) for array in ranks.gather(features.detach().cpu().numpy())]
+        parts = ranks.gather_rows(features.detach())
         parts[ranks.rank] = features
         return torch.cat(parts)
 
@@ -233,5 +233,5 @@ class Contrastive:
     def _correct(self, images: Tensor, texts: Tensor, labels: Tensor) -> Tensor:
         """Count the images whose nearest text says the same as their own: names their class, or is their caption."""
         ranks = self.runtime.ranks
-        named = torch.cat([torch.as_tensor(part) for part in ranks.gather(labels)])
+        named = torch.cat(ranks.gather_rows(labels.to(images.device))).cpu()
         return (named[(images @ texts.T).argmax(dim=1).cpu()] == labels).sum().to(images.device)

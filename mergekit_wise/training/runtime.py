@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
-from mergekit_wise.evaluation.forward import DTYPES, Precision, autocast, is_memory_error
+from mergekit_wise.evaluation.forward import DTYPES, Precision, whole_float32
+from mergekit_wise.merging.torch_backend import Sender, send
 
 _NO_DETERMINISTIC_FORM = ("does not have a deterministic implementation", "operation is not deterministic")
 """What torch's errors say of an operation in the deterministic mode: the first of most, the second of cuBLAS."""
 
 AHEAD = 1 << 30
-"""The largest batch, in bytes, that is copied to a GPU during the step before it."""
+"""The largest batch, in bytes, that is copied to the device as a whole, during the step before it."""
 
 _SHAPES = 64
 """Compiled forms of a module that torch keeps; beyond its default of 8, it would compute uncompiled, in silence."""
@@ -46,7 +46,7 @@ class Runtime:
     note: Callable[[str], object] = str
     strict: bool = True
     scaler: torch.amp.GradScaler = field(init=False)
-    _copies: "torch.cuda.Stream | None" = field(init=False, default=None)
+    _sender: Sender | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         """Make the scaler for the precision."""
@@ -80,11 +80,10 @@ class Runtime:
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """While the block runs, passes in both directions compute in the precision, and the same numbers every time."""
+        """While the block runs, passes in both directions give the same numbers every time, in float32 without TF32."""
         with ExitStack() as contexts:
             contexts.enter_context(deterministic(self.device, self.strict))
-            if self.precision == "fp32":  # not for lower ones: gradients are computed outside of torch's autocast
-                contexts.enter_context(autocast("fp32", self.device))
+            contexts.enter_context(whole_float32())
             if self.compiler is not None:
                 contexts.enter_context(torch._dynamo.config.patch(recompile_limit=_SHAPES))
             yield
@@ -105,36 +104,20 @@ class Runtime:
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context in which operations run in the lower precision where that is safe."""
         if self.precision == "fp32":
-            return nullcontext()  # `computing` sees to it, for gradients, too
+            return nullcontext()
         return torch.autocast(self.device.type, DTYPES[self.precision])
 
     def send(self, values: Tensor) -> Tensor:
-        """Copy values to the device; on CUDA, without waiting for it.
-
-        Other devices would read memory that is not page-locked while it is already filled anew.
-        """
-        if self.device.type != "cuda":
-            return values.to(self.device)
-        return (values if values.is_cuda else values.pin_memory()).to(self.device, non_blocking=True)
+        """Copy values to the device; see `torch_backend.send`."""
+        return send(values, self.device)
 
     def ahead(self, values: Tensor) -> Tensor:
-        """Begin to copy values to CUDA while it computes; whoever uses them first calls `arrived`.
-
-        What would take more than `AHEAD` bytes there is not copied yet, nor is anything for other devices.
-        """
-        if self.device.type != "cuda" or values.nbytes > AHEAD:
+        """Copy values to the device while CUDA still computes, unless they would take more than `AHEAD` bytes."""
+        if values.nbytes > AHEAD:
             return values
-        if self._copies is None:
-            self._copies = torch.cuda.Stream(self.device)
-        with torch.cuda.stream(self._copies):
-            return self.send(values)
-
-    def arrived(self, values: Tensor) -> None:
-        """Let what CUDA computes from here on wait for values that were copied ahead."""
-        if self._copies is not None and values.is_cuda:
-            stream = torch.cuda.current_stream(self.device)
-            stream.wait_stream(self._copies)
-            values.record_stream(stream)
+        if self._sender is None:
+            self._sender = Sender(self.device)
+        return self._sender(values)
 
     def backward(self, loss: Tensor) -> None:
         """Add up the gradients of this process's part of the loss, so that the average over processes is their sum."""
@@ -182,7 +165,9 @@ def torch_compile(module: nn.Module) -> nn.Module:
 
     Were several shapes compiled into one, the numbers would depend on the order in which a run met them.
     """
-    return torch.compile(module, dynamic=False)
+    compiled = torch.compile(module, dynamic=False)
+    assert isinstance(compiled, nn.Module)
+    return compiled
 
 
 def why_not_compiled(device: torch.device, compiler: Callable[[nn.Module], nn.Module] = torch_compile) -> str:
@@ -192,17 +177,6 @@ def why_not_compiled(device: torch.device, compiler: Callable[[nn.Module], nn.Mo
     except Exception as error:  # of several libraries and of the compiler, of any kind
         return str(error).strip().partition("\n")[0] or type(error).__name__
     return ""
-
-
-@contextmanager
-def fitting(device: torch.device, what: str, advice: str) -> Iterator[None]:
-    """Raise ModelError if memory runs out in the block, which needs memory for `what`."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not is_memory_error(error):
-            raise
-        raise ModelError(f"{device}: not enough memory for {what}. {advice}") from error
 
 
 def set_training(module: nn.Module) -> None:

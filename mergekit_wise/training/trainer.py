@@ -18,7 +18,7 @@ from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoi
 from mergekit_wise.checkpoint import closing as closing_checkpoint
 from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
-from mergekit_wise.evaluation.forward import Precision
+from mergekit_wise.evaluation.forward import Precision, within_memory
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
@@ -26,7 +26,7 @@ from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
-from mergekit_wise.training.agreement import require_same_state, require_shared
+from mergekit_wise.training.agreement import require_same_run, require_shared
 from mergekit_wise.training.block_checkpoints import checkpoint_blocks
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.data import TrainingData, with_training_names
@@ -37,7 +37,7 @@ from mergekit_wise.training.learning_rate import layer_factors
 from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
-from mergekit_wise.training.runtime import Runtime, fitting, set_training, torch_compile, why_not_compiled
+from mergekit_wise.training.runtime import Runtime, set_training, torch_compile, why_not_compiled
 from mergekit_wise.training.trackers import TrackedRun, Trackers, tracking
 from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
@@ -186,18 +186,24 @@ class Trainer:
     def run(self) -> Trained:
         """Take the remaining steps and write the output. Raises what `finetune` raises."""
         request, trainable = self.request, self.trainable
+        facts = self._facts()
+        require_same_run(self.ranks, {**facts, "restart": request.restart, "validate": request.validate})
         place(trainable.model.module, self.device)
         for text in trainable.notes:
             self.note(text)
         chosen = self._chosen()
         self.loop = self._loop(chosen)
         self.checkpointer = Checkpointer(
-            request.folder, self._facts(), trainable.parameters, self.loop.optimizer, self.loop.average, asdict(chosen)
+            request.folder, facts, trainable.parameters, self.loop.optimizer, self.loop.average, asdict(chosen)
         )
         mean = self._restored()
         resumed = self.loop.optimizer.taken
         if request.validate is not None:
-            require_shared(self.ranks, self.checkpointer)
+            advice = (
+                "Choose a folder on a disk that all machines share, with --state, or leave --validate out and "
+                "evaluate the checkpoints afterwards"
+            )
+            require_shared(self.ranks, request.folder, "the checkpoints that --validate measures", advice)
         with self._validator() as self.validate, self._tracking(resumed) as self.trackers:
             self.log = TrainingLog(request.log if self.first else None, resumed)
             if not resumed:
@@ -273,7 +279,8 @@ class Trainer:
         if request.grad_checkpointing and not checkpoint_blocks(trainable.module):
             self.note("--grad-checkpointing: the model has no repeated blocks, so it takes as much memory as without")
         factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
-        with fitting(self.device, "copies of the weights", "Leave --anchor and --ema out, or use --device cpu."):
+        what = f"{self.device}: not enough memory for copies of the weights. Leave --anchor and --ema out, or use --device cpu."
+        with within_memory(what):
             optimizer = OptimizerStep(trainable.parameters.items(), settings, order.total, factors, runtime.scaler)
             average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
         objective = trainable.objective(request, runtime, self.preprocess)
@@ -373,9 +380,7 @@ class Trainer:
             if self.first:
                 checkpointer.clear(keep_epochs=False)
             return RunningMean()
-        with self.ranks.agreeing():
-            sums = checkpointer.restore()
-        require_same_state(self.ranks, checkpointer)
+        sums = checkpointer.restore(self.ranks)
         taken = self.loop.optimizer.taken
         if taken:
             self.note(f"resuming at step {taken:,}/{order.total:,} from {checkpointer.folder}")

@@ -13,7 +13,9 @@ from tests.training.fakes import CONFIG
 
 def resnet():
     """open_clip's ResNet, whose batch norms keep their statistics."""
-    return CLIP(32, {"image_size": 32, "layers": (2, 2, 2, 2), "width": 8, "head_width": 16}, CONFIG["model_cfg"]["text_cfg"]).visual
+    return CLIP(
+        32, {"image_size": 32, "layers": (2, 2, 2, 2), "width": 8, "head_width": 16}, CONFIG["model_cfg"]["text_cfg"]
+    ).visual
 
 
 def transformer():
@@ -40,7 +42,9 @@ def passed(module):
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         loss = module(images).square().sum()
     loss.backward()
-    return [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None], sum(kept.values())
+    return [parameter.grad.clone() for parameter in module.parameters() if parameter.grad is not None], sum(
+        kept.values()
+    )
 
 
 @pytest.mark.parametrize(("model", "blocks"), [(transformer, 2), (resnet, 8), (vit, 3)])
