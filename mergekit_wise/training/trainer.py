@@ -279,8 +279,8 @@ class Trainer:
         if request.grad_checkpointing and not checkpoint_blocks(trainable.module):
             self.note("--grad-checkpointing: the model has no repeated blocks, so it takes as much memory as without")
         factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
-        what = f"{self.device}: not enough memory for copies of the weights. Leave --anchor and --ema out, or use --device cpu."
-        with within_memory(what):
+        memory = f"{self.device}: not enough memory for copies of the weights."
+        with within_memory(f"{memory} Leave --anchor and --ema out, or use --device cpu."):
             optimizer = OptimizerStep(trainable.parameters.items(), settings, order.total, factors, runtime.scaler)
             average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
         objective = trainable.objective(request, runtime, self.preprocess)

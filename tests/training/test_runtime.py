@@ -58,7 +58,7 @@ def test_fp32_is_float32_in_both_directions():
     [
         ("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...", "cumsum_cuda_kernel"),
         (
-            "Deterministic behavior was enabled, but this operation is not deterministic ... CUBLAS_WORKSPACE_CONFIG",
+            "This operation is not deterministic because it uses CuBLAS ... CUBLAS_WORKSPACE_CONFIG=:4096:8",
             "cuBLAS",
         ),
     ],
