@@ -175,7 +175,7 @@ def why_not_compiled(device: torch.device, compiler: Callable[[nn.Module], nn.Mo
     try:
         compiler(nn.GELU())(torch.ones(8, device=device))
     except Exception as error:  # of several libraries and of the compiler, of any kind
-        return str(error).strip().partition("\n")[0] or type(error).__name__
+        return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
     return ""
 
 

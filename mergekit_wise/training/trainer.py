@@ -241,9 +241,7 @@ class Trainer:
                 "it where a compiler is installed, or start over with --restart."
             )
         if request.precision == "auto" and precision != choose_precision("auto", self.device):
-            self.note(
-                f"precision {precision}, with which the run was begun; --precision auto would choose another here"
-            )
+            self.note(f"precision {precision}, with which the run began; --precision auto would choose another here")
         if request.compile and not compiled:
             self.note("not compiled: torch could not compile where the run began")
         if reason:
