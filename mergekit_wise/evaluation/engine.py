@@ -20,7 +20,7 @@ from mergekit_wise.analysis.answers import NUMBERS
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
-from mergekit_wise.evaluation.forward import Forward
+from mergekit_wise.evaluation.forward import Forward, autocast, even_size
 from mergekit_wise.evaluation.image_batches import CHUNK, Batch, decoded, require_few
 from mergekit_wise.evaluation.predictions import (
     Predictions,
@@ -29,10 +29,11 @@ from mergekit_wise.evaluation.predictions import (
     predict_classes,
     probability_numbers,
 )
+from mergekit_wise.merging.torch_backend import Coming, Sender, fetch
 from mergekit_wise.progress import Progress, silent
 
-_PENDING = 4
-"""Batches whose predictions are not waited for, so that a GPU has work while the next ones are sent to it."""
+_AHEAD = 2
+"""Groups whose answers are not waited for, so that a GPU has work while the next images are decoded and sent to it."""
 
 Observe = Callable[[Sequence[NDArray[np.float32]], NDArray[np.int64], NDArray[np.int64]], None]
 
@@ -71,14 +72,10 @@ class Observers:
         for each in self.ensembles:
             yield (1 - each.alpha) * logits[each.first] + each.alpha * logits[each.second]
 
-    def see(self, logits: Mapping[int, Tensor], labels: Tensor, batch: Batch) -> None:
-        """Call `observe` for one batch, without padding and unreadable images."""
-        if self.observe is None:
-            return
-        bad = {index for index, _ in batch.bad}
-        rows = [row for row, index in enumerate(batch.indices.tolist()) if index not in bad]
-        shown = [logits[number][rows].cpu().numpy() for number in self.observed]
-        self.observe(shown, labels[rows].cpu().numpy(), batch.indices[rows])
+    def see(self, logits: NDArray[np.float32], labels: NDArray[np.int64], indices: NDArray[np.int64]) -> None:
+        """Call `observe` for one batch, given the logits of the observed variants [O, n, K], unless it is empty."""
+        if self.observe is not None and len(indices):
+            self.observe(list(logits), labels, indices)
 
 
 NO_OBSERVERS = Observers()
@@ -90,14 +87,16 @@ class Engine:
 
     Attributes:
         forward: the module, whose weights variants set.
-        batch_size: images per batch. Batches have one shape, the last one padded, and are the same for any number of
-            ranks, so that every image is computed by the same kernel, in the same row.
+        batch_size: images per batch at most. The batches of a data set have one shape, the last one padded, and are the
+            same for any number of ranks, so that every image is computed by the same kernel, in the same row. They are
+            made smaller where fewer images are padded so.
         workers: image-decoding processes; 0 decodes in this process.
         max_bad: how many images of a data set may be unreadable.
         ranks: the processes that share every data set.
         progress: the progress callback.
         group_bytes: memory for decoded images that all variants predict before the next ones are decoded, and for what
             is computed once for all.
+        fetch: begins to copy what a device has computed to the CPU.
     """
 
     forward: Forward
@@ -107,6 +106,7 @@ class Engine:
     ranks: Ranks = ALONE
     progress: Progress = silent
     group_bytes: int = 256 << 20
+    fetch: Callable[[Tensor], Coming] = fetch
 
     def predict(
         self,
@@ -150,62 +150,80 @@ class Engine:
     ) -> Predictions:
         batches = self.batches(len(dataset))
         total, done = sum(map(len, batches)) * len(variants), 0
-        results = _Results.empty(len(variants) + len(observers.ensembles), len(dataset))
+        results = _Results.empty(len(variants) + len(observers.ensembles), dataset, observers)
         extra = 0 if prefix is None else prefix.image_bytes
+        device, sender = self.forward.device, Sender(self.forward.device)
         with closing(self.groups(batches, len(variants), dataset, extra)) as groups, torch.inference_mode():
             for group in groups:
                 results.bad |= {index: reason for batch in group for index, reason in batch.bad}
                 require_few(dataset, results.bad, self.max_bad)
-                sent = [_send(batch, dataset, self.forward.device) for batch in group]
+                sent = [_sent(batch, dataset, sender) for batch in group]
                 kept: list[dict[int, Tensor]] = [{} for _ in group]
+                answers: list[list[Tensor]] = [[] for _ in group]
                 logits_of = _Beginnings(self.forward, prefix)
                 for variant, set_weights in enumerate(variants):
                     # The weights of a single variant are set once.
                     if len(variants) > 1 or not done:
                         set_weights()
-                    for number, (batch, logits_by_variant) in enumerate(zip(group, kept, strict=True)):
-                        pixels, labels = sent[number]
-                        logits = logits_of(number, pixels)
-                        results.add(variant, batch.indices, class_logits(logits, columns), labels)
-                        if variant in observers.variants:
-                            logits_by_variant[variant] = logits
-                        done += len(batch.indices)
-                        self.progress(dataset.title, done, total, "images")
-                for batch, (_, labels), logits_by_variant in zip(group, sent, kept, strict=True):
-                    for number, logits in enumerate(observers.ensemble_logits(logits_by_variant), len(variants)):
-                        results.add(number, batch.indices, class_logits(logits, columns), labels)
-                    of_classes = {v: class_logits(logits, columns) for v, logits in logits_by_variant.items()}
-                    observers.see(of_classes, labels, batch)
+                    # Around the group, so that weights are rounded to a lower precision once.
+                    with autocast(self.forward.precision, device):
+                        for number, (batch, logits_by_variant) in enumerate(zip(group, kept, strict=True)):
+                            pixels, labels = sent[number]
+                            logits = logits_of(number, pixels)
+                            answers[number].append(_answers(class_logits(logits, columns), labels))
+                            if variant in observers.variants:
+                                logits_by_variant[variant] = logits
+                            done += len(batch.indices)
+                            self.progress(dataset.title, done, total, "images")
+                shown = []
+                for (_, labels), logits_by_variant, found in zip(sent, kept, answers, strict=True):
+                    found += [
+                        _answers(class_logits(logits, columns), labels)
+                        for logits in observers.ensemble_logits(logits_by_variant)
+                    ]
+                    if observers.observed:
+                        of_classes = [class_logits(logits_by_variant[v], columns) for v in observers.observed]
+                        shown.append(torch.stack(of_classes))
+                results.add(
+                    [batch.indices for batch in group],
+                    self.fetch(torch.cat([torch.stack(each) for each in answers], dim=-1)),
+                    self.fetch(torch.cat(shown, dim=1)) if shown else None,
+                )
         return results.result()
 
     def batches(self, images: int) -> list[NDArray[np.int64]]:
         """The indices of this rank's batches; batches are assigned to ranks in turns."""
-        starts = range(0, images, self.batch_size)[self.ranks.rank :: self.ranks.size]
-        return [np.arange(start, min(start + self.batch_size, images)) for start in starts]
+        size = even_size(images, self.batch_size)
+        starts = range(0, images, size)[self.ranks.rank :: self.ranks.size]
+        return [np.arange(start, min(start + size, images)) for start in starts]
 
     def groups(
         self, batches: Sequence[NDArray[np.int64]], variants: int, dataset: Dataset, extra: int
     ) -> Generator[list[Batch], None, None]:
         """Groups of batches that fit into `group_bytes`, with `extra` bytes an image; of one for a single variant."""
-        preprocess = self.forward.preprocess
-        batch_bytes = self.batch_size * (prod(preprocess.shape) * np.dtype(preprocess.dtype).itemsize + extra)
+        preprocess, size = self.forward.preprocess, even_size(len(dataset), self.batch_size)
+        batch_bytes = size * (prod(preprocess.shape) * np.dtype(preprocess.dtype).itemsize + extra)
         room = max(1, self.group_bytes // batch_bytes) if variants > 1 else 1
         # Enough to keep the workers busy, however small the batches are.
-        hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / self.batch_size))
-        stream = decoded(dataset, preprocess, batches, self.batch_size, workers=self.workers, hold=hold)
+        hold = max(min(room, len(batches)), ceil(4 * self.workers * CHUNK / size))
+        stream = decoded(dataset, preprocess, batches, size, workers=self.workers, hold=hold)
         with closing(stream):
             while group := list(islice(stream, room)):
                 yield group
 
 
-def _send(batch: Batch, dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+def _sent(batch: Batch, dataset: Dataset, sender: Sender) -> tuple[Tensor, Tensor]:
     """Pixels and labels on the device, both padded to the batch size."""
     labels = np.zeros(len(batch.pixels), np.int64)
     labels[: len(batch.indices)] = dataset.labels[batch.indices]
-    pixels = torch.from_numpy(batch.pixels)
-    if device.type == "cuda":  # pragma: no cover: needs a GPU
-        pixels = pixels.pin_memory()
-    return pixels.to(device, non_blocking=True), torch.from_numpy(labels).to(device)
+    return sender(torch.from_numpy(batch.pixels)), sender(torch.from_numpy(labels))
+
+
+def _answers(logits: Tensor, labels: Tensor) -> Tensor:
+    """What is kept of logits [B, K], int32 [2 + `NUMBERS`, B]: class, whether among the best five, bits of numbers."""
+    classes, top5 = predict_classes(logits, labels)
+    numbers = probability_numbers(logits, labels).view(torch.int32)
+    return torch.cat([torch.stack([classes, top5.int()]), numbers])
 
 
 @dataclass(slots=True)
@@ -232,37 +250,49 @@ class _Beginnings:
 
 @dataclass(slots=True)
 class _Results:
-    """Collects predictions as they come from the device."""
+    """Collects the answers of groups as they come from the device, and shows logits to the observers."""
 
+    dataset: Dataset
+    observers: Observers
     classes: NDArray[np.int32]
     top5: NDArray[np.bool_]
     numbers: NDArray[np.float32]
     bad: dict[int, str] = field(default_factory=dict)
-    pending: deque[tuple[int, NDArray[np.int64], Tensor, Tensor, Tensor]] = field(default_factory=deque)
+    coming: deque[tuple[list[NDArray[np.int64]], Coming, Coming | None]] = field(default_factory=deque)
 
     @classmethod
-    def empty(cls, variants: int, images: int) -> "_Results":
+    def empty(cls, variants: int, dataset: Dataset, observers: Observers) -> "_Results":
+        images = len(dataset)
         nothing = np.full((variants, len(NUMBERS), images), -1, np.int32).view(np.float32)
-        return cls(np.full((variants, images), -1, np.int32), np.zeros((variants, images), np.bool_), nothing)
+        classes, top5 = np.full((variants, images), -1, np.int32), np.zeros((variants, images), np.bool_)
+        return cls(dataset, observers, classes, top5, nothing)
 
-    def add(self, variant: int, indices: NDArray[np.int64], logits: Tensor, labels: Tensor) -> None:
-        found = (*predict_classes(logits, labels), probability_numbers(logits, labels))
-        self.pending.append((variant, indices, *found))
-        if len(self.pending) > _PENDING:
+    def add(self, indices: list[NDArray[np.int64]], answers: Coming, logits: Coming | None) -> None:
+        """The indices of each batch of a group, what `_answers` gives of all [V, 6, B * batches], observed logits."""
+        self.coming.append((indices, answers, logits))
+        if len(self.coming) > _AHEAD:
             self._store()
 
     def result(self) -> Predictions:
-        while self.pending:
+        while self.coming:
             self._store()
         wrong = list(self.bad)
         self.classes[:, wrong], self.top5[:, wrong], self.numbers[:, :, wrong] = -1, False, np.nan
         return Predictions(self.classes, self.top5, self.numbers, self.bad)
 
     def _store(self) -> None:
-        variant, indices, classes, top5, numbers = self.pending.popleft()
-        self.classes[variant, indices] = classes[: len(indices)].cpu().numpy()
-        self.top5[variant, indices] = top5[: len(indices)].cpu().numpy()
-        self.numbers[variant, :, indices] = numbers[:, : len(indices)].T.cpu().numpy()
+        batches, coming, coming_logits = self.coming.popleft()
+        found = coming.wait().numpy()
+        logits = None if coming_logits is None else coming_logits.wait().numpy()
+        size = found.shape[-1] // len(batches)
+        for number, indices in enumerate(batches):
+            rows = slice(number * size, number * size + len(indices))  # without padding
+            self.classes[:, indices], self.top5[:, indices] = found[:, 0, rows], found[:, 1, rows] != 0
+            self.numbers[:, :, indices] = found[:, 2:, rows].view(np.float32)
+            if logits is not None:
+                good = ~np.isin(indices, list(self.bad))
+                labels = self.dataset.labels[indices[good]]
+                self.observers.see(logits[:, rows][:, good], labels, indices[good])
 
 
 def _gathered(found: Predictions, ranks: Ranks) -> Predictions:

@@ -43,7 +43,7 @@ class Evaluator:
     _prefixes: dict[frozenset[str], ConstantPrefix | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._install = Installer(self.model)
+        self._install = Installer(self.model, self.engine.forward.note)
 
     def predict(
         self,

@@ -23,7 +23,7 @@ from mergekit_wise.checkpoint.tensors import StorageArray
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
 from mergekit_wise.evaluation.evaluator import Evaluator
-from mergekit_wise.evaluation.forward import is_memory_error
+from mergekit_wise.evaluation.forward import is_memory_error, whole_float32
 from mergekit_wise.evaluation.image_batches import CHUNK, decoded, require_few
 from mergekit_wise.evaluation.predictions import choose_columns, class_logits
 from mergekit_wise.evaluation.variants import reader
@@ -203,10 +203,11 @@ def _within_memory(compute: Callable[[], None], device: torch.device) -> None:
 
 @contextmanager
 def _in_float32(device: torch.device) -> Iterator[None]:
-    """On CUDA without the roundings of TF32, and with kernels that give the same bits every time."""
+    """Without the roundings of TF32, and on CUDA with kernels that give the same bits every time."""
     with ExitStack() as stack:
         if device.type == "cuda":  # pragma: no cover: needs a GPU
-            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+            flags = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
             stack.enter_context(flags)
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(whole_float32())
         yield

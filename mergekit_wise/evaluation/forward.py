@@ -3,10 +3,10 @@
 Knows no data set and no alpha.
 """
 
-import gc
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from mergekit_wise.errors import ModelError, UsageError
 from mergekit_wise.evaluation.constant_prefix import ConstantPrefix, constant_prefixes
 from mergekit_wise.evaluation.image_batches import Preprocessing
+from mergekit_wise.merging.torch_backend import is_memory_error as is_memory_error
+from mergekit_wise.merging.torch_backend import release
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.timm_classifier import TimmClassifier
 
@@ -24,9 +26,6 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _TRIED, _TRIES = 3, 4
 """Images of noise on which `Forward.constant_prefix` is tried, and how often."""
-
-# Messages of backends that raise no OutOfMemoryError.
-_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed", "insufficient memory")
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
@@ -74,7 +73,7 @@ class Forward:
         precision: of autocast. Weights stay in float32, and so do the heads of `Classifier` and of timm's models:
             rounded to 8 bits, many logits would be equal.
         note: called with a note when fewer images are computed at once.
-        size: the number of images computed at once; None before the first batch.
+        size: how many images are computed at once at most; None before memory has run out.
         last: the last layer of a timm model whose logits are that layer of its features, as `splits` found.
     """
 
@@ -90,8 +89,8 @@ class Forward:
     def __call__(self, pixels: Tensor) -> Tensor:
         """Logits float32 [B, C] of pixels uint8 [B, 3, H, W], or of what a transform of the user's made of images.
 
-        Every call of the module has the same shape, the last one padded, so that all images are computed by the same
-        kernel. Raises ModelError if not even one image fits into memory.
+        Every call of the module for a batch has the same shape, the last one padded, so that all its images are
+        computed by the same kernel. Raises ModelError if not even one image fits into memory.
         """
         (logits,) = self._in_parts(pixels, lambda part: [self._logits(self._images(part))])
         return logits.float()
@@ -176,17 +175,17 @@ class Forward:
         return logits
 
     def _in_parts(self, batch: Tensor, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
-        self.size = self.size or len(batch)
         while True:
+            size = even_size(len(batch), self.size or len(batch))
             try:
                 with autocast(self.precision, self.device):
-                    parts = [_padded(part, self.size, compute) for part in torch.split(batch, self.size)]
+                    parts = [_padded(part, size, compute) for part in torch.split(batch, size)]
                     return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*parts, strict=True)]
             except RuntimeError as error:
                 if not is_memory_error(error):
                     raise
             # Not in the handler, where the traceback would keep alive what filled the memory.
-            self._halve()
+            self._halve(size)
 
     def _images(self, pixels: Tensor) -> Tensor:
         images = self.preprocess.normalise(pixels)
@@ -194,29 +193,25 @@ class Forward:
             images = images.contiguous(memory_format=torch.channels_last)
         return images
 
-    def _halve(self) -> None:
-        assert self.size is not None
-        if self.size == 1:
+    def _halve(self, size: int) -> None:
+        if size == 1:
             raise ModelError(
                 f"One image does not fit into the memory of {self.device}. Use --device cpu or a lower --precision."
             )
-        self.size = (self.size + 1) // 2
+        self.size = (size + 1) // 2
         images = "1 image" if self.size == 1 else f"{self.size} images"
         self.note(f"memory ran out: computing {images} at once from here on")
-        gc.collect()
-        if self.device.type == "cuda":  # pragma: no cover: needs a GPU
-            torch.cuda.empty_cache()
+        release(self.device)
+
+
+def even_size(count: int, most: int) -> int:
+    """The size of as few parts as possible of `count` images, of at most `most` each, that waste the fewest places."""
+    return ceil(count / max(1, ceil(count / most)))
 
 
 def _padded(part: Tensor, size: int, compute: Callable[[Tensor], list[Tensor]]) -> list[Tensor]:
     padding = part.new_zeros(size - len(part), *part.shape[1:])
     return [found[: len(part)] for found in compute(torch.cat([part, padding]) if len(padding) else part)]
-
-
-def is_memory_error(error: RuntimeError) -> bool:
-    """Whether memory ran out; only CUDA has its own exception for that."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(message in text for message in _OUT_OF_MEMORY)
 
 
 def _is_convolutional(module: nn.Module) -> bool:  # pragma: no cover: asked for a GPU alone

@@ -23,10 +23,11 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.subsets import with_pixel_limit
 from mergekit_wise.errors import ModelError, UsageError
+from mergekit_wise.evaluation.forward import autocast, place, within_memory
 from mergekit_wise.evaluation.image_batches import decoded, default_workers, notes_on_bad, require_few
 from mergekit_wise.merging import KEY, Mixer, Pair, Rules, TensorPlan, make_plan
 from mergekit_wise.merging.arithmetic import Scratch, encode
-from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.merging.torch_backend import open_device, send
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT
 from mergekit_wise.models.opening import open_model
@@ -81,8 +82,9 @@ class Recalibration:
         model, device = self.model, open_device(self.device)
         steps = {step.info.name: step for step in plan}
         model.set_weights({name: (steps[name].info, mixer.whole(steps[name])) for name in self.inputs})
+        place(model.module, device)
         names, bad = recalibrate(
-            model.module.to(device),
+            model.module,
             Preprocess.of(model.preprocess),
             self.dataset,
             device=device,
@@ -159,11 +161,14 @@ def recalibrate(
     This is torch's ``update_bn``, which was made for averaged weights. Returns the names of the buffers that are set,
     and why each unreadable image is, by index. Images that `kept` holds are not decoded again.
 
-    Raises ModelError if the module has no batch norm, SuiteError if more than `max_bad` images cannot be read.
+    Raises ModelError if the module has no batch norm, or if a batch does not fit into memory, SuiteError if more than
+    `max_bad` images cannot be read.
     """
     norms = batch_norms(module)
     images = _Images(preprocess, dataset, device, batch_size, workers, max_bad, progress, kept or _Kept(0))
-    update_bn(images, module)
+    full = f"--recalibrate: a batch of {batch_size} images does not fit into the memory of {device}. Use --device cpu."
+    with within_memory(full), autocast("fp32", device):
+        update_bn(images, module)
     module.eval()
     parts = ("running_mean", "running_var", "num_batches_tracked")
     return list(chain.from_iterable([f"{name}.{part}" for part in parts] for name in norms)), images.bad
@@ -235,4 +240,4 @@ class _Images:
         self.kept.is_complete = self.kept.room >= 0
 
     def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
-        return self.preprocess.normalise(torch.from_numpy(pixels).to(self.device))
+        return self.preprocess.normalise(send(torch.from_numpy(pixels), self.device))

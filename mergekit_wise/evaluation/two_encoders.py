@@ -22,7 +22,7 @@ from mergekit_wise.evaluation.engine import Engine
 from mergekit_wise.evaluation.forward import Forward, autocast, choose_precision, is_memory_error, place
 from mergekit_wise.evaluation.image_batches import default_workers, require_few
 from mergekit_wise.evaluation.variants import Installer, Variant
-from mergekit_wise.merging.torch_backend import open_device
+from mergekit_wise.merging.torch_backend import open_device, send
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import TEXT, TOWER, read_names
@@ -129,14 +129,17 @@ class TwoEncoders:
             for group in groups:
                 bad |= {index: reason for batch in group for index, reason in batch.bad}
                 require_few(dataset, bad, self.engine.max_bad)
-                pixels = [torch.from_numpy(batch.pixels).to(self.engine.forward.device) for batch in group]
+                pixels = [send(torch.from_numpy(batch.pixels), self.engine.forward.device) for batch in group]
+                coming = []
                 for variant, features in zip(variants, found, strict=True):
                     self.install(variant)
                     for batch, image in zip(group, pixels, strict=True):
                         rows = self.engine.forward(image)[: len(batch.indices)]
-                        features[batch.indices] = _unit(rows).cpu().numpy()
+                        coming.append((features, batch.indices, self.engine.fetch(_unit(rows))))
                         done += len(batch.indices)
                         self.engine.progress(dataset.title, done, total, "images")
+                for features, indices, rows_there in coming:
+                    features[indices] = rows_there.wait().numpy()
         for features in found:
             features[list(bad)] = 0
         return found, bad
@@ -185,7 +188,7 @@ def open_encoders(
     )
     workers = default_workers() if options.workers is None else options.workers
     engine = Engine(forward, options.batch_size, workers, options.max_bad, ranks, options.progress)
-    return TwoEncoders(model, engine, Installer(model), note)
+    return TwoEncoders(model, engine, Installer(model, note), note)
 
 
 def _unit(features: Tensor) -> Tensor:

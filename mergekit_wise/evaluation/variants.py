@@ -7,10 +7,11 @@ its dtype included.
 
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -19,12 +20,30 @@ from torch import Tensor
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
+from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 from mergekit_wise.merging import Fishers, Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.rules import Side
-from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
+from mergekit_wise.merging.torch_backend import (
+    as_tensor,
+    exact_dtypes,
+    is_memory_error,
+    mix_into,
+    mixture,
+    release,
+    send,
+    torch_dtype,
+)
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
+
+_SIDES: tuple[Side, ...] = ("zeroshot", "finetuned")
+
+_NARROW = frozenset({"F16", "BF16", "F32"})
+"""Dtypes of which tensors of a float32 model are mixed many at once."""
+
+_TOGETHER = 1 << 22
+"""Elements that are mixed at once; as many are held a second time."""
 
 TensorData = tuple[TensorInfo, NDArray[np.generic]]
 """A tensor's name, dtype and shape, and its elements in its dtype's storage, flattened or not."""
@@ -34,15 +53,17 @@ TensorData = tuple[TensorInfo, NDArray[np.generic]]
 class InterpolatedWeights:
     """Sets the weights of mixtures of `pair`, whatever their rules, in a model.
 
-    What is not the same in all mixtures is mixed on the model's device from both versions, which are kept there in the
-    dtypes of the files; a tensor is copied into the model only if the mixture before had another one. `fishers` weights
-    elements; with `recalibration`, each mixture that was prepared has batch-norm statistics of its own.
+    What is not the same in all mixtures is mixed on the model's device, into the model, from both versions, which are
+    kept there in the dtypes of the files, or on the CPU if memory runs out; a tensor is set only if the mixture before
+    had another one. `fishers` weights elements; with `recalibration`, each mixture that was prepared has batch-norm
+    statistics of its own.
     """
 
     pair: Pair
     fishers: Fishers | None = None
     recalibration: Recalibration | None = None
     _model: Model | None = None
+    _home: torch.device = field(default_factory=lambda: torch.device("cpu"))
     _sides: dict[tuple[str, Side], Tensor] = field(default_factory=dict)
     _installed: dict[str, object] = field(default_factory=dict)
     _statistics: dict[Rules, Statistics] = field(default_factory=dict)
@@ -76,25 +97,62 @@ class InterpolatedWeights:
             self._digests[step] = tensor_digest(self.read(rules, name))
         return self._digests[step]
 
-    def install(self, model: Model, rules: Rules) -> None:
-        """Set the weights of `model` to a mixture."""
+    def install(self, model: Model, rules: Rules, note: Callable[[str], object] = str) -> None:
+        """Set the weights of `model` to a mixture.
+
+        `note` is called with a sentence if memory runs out on the device; from then on, it holds the model alone.
+        Raises ModelError if that does not help.
+        """
+        device = next(model.module.parameters()).device
         if self._model is not model:
             self._sides.clear()
             self._installed.clear()
-            self._model = model
+            self._model, self._home = model, device
         plan, wanted = self._plan(rules), self._wanted(rules)
-        changed = {name for name in plan if name in model.names and self._installed.get(name) != wanted[name]}
-        device = next(model.module.parameters()).device
-        estimated = self._estimated(rules)
+        changed = [name for name in plan if name in model.names and self._installed.get(name) != wanted[name]]
+        try:
+            self._set(model, rules, changed, device)
+            full = False
+        except RuntimeError as error:
+            if not is_memory_error(error):
+                raise
+            full = True
+        if full:  # not in the handler, where the traceback would keep alive what filled the memory
+            self._make_room(device, note)
+            self.install(model, rules, note)
+            return
+        self._installed.update({name: wanted[name] for name in changed})
+
+    def _set(self, model: Model, rules: Rules, changed: Sequence[str], device: torch.device) -> None:
+        """Set the tensors with these names."""
+        plan, estimated = self._plan(rules), self._estimated(rules)
+        steps = {name: self._constant(plan[name]) for name in changed if name not in estimated}
+        places = model.places()
+        together = [
+            step
+            for name, step in steps.items()
+            if name in places and _NARROW.issuperset(self._dtypes(step)) and self._is_mixed_on(device, step)
+        ]
+        for batch in _batches(together, self._dtypes):
+            targets = [places[step.info.name] for step in batch]
+            first, second = (
+                [
+                    send(self._side(step.info.name, side), device).view(to.shape)
+                    for step, to in zip(batch, targets, strict=True)
+                ]
+                for side in _SIDES
+            )
+            mix_into(targets, first, second, torch_dtype(batch[0].info.dtype), batch[0].alpha)
+        done = {step.info.name for step in together}
         model.set_weights(
             {
                 name: self.read(rules, name)
                 if name in estimated
-                else (plan[name].info, self._mixed(self._constant(plan[name]), device))
+                else (plan[name].info, self._mixed(steps[name], device))
                 for name in changed
+                if name not in done
             }
         )
-        self._installed.update({name: wanted[name] for name in changed})
 
     def forget(self) -> None:
         """Take nothing for granted of the weights that the model has now."""
@@ -138,29 +196,65 @@ class InterpolatedWeights:
             self._equal[name] = comparable and self._mixer.source(replace(step, action="choose")) == "equal"
         return self._equal[name]
 
+    def _dtypes(self, step: TensorPlan) -> tuple[str, str, str]:
+        """The names of the dtypes of both sides and of the mixture."""
+        name = step.info.name
+        return self.pair.zeroshot.info(name).dtype.name, self.pair.finetuned.info(name).dtype.name, step.info.dtype.name
+
+    def _is_mixed_on(self, device: torch.device, step: TensorPlan) -> bool:
+        """Whether a tensor is mixed on the device, where that gives the same values as on the CPU."""
+        if step.action != "mix" or not exact_dtypes(device).issuperset(self._dtypes(step)):
+            return False
+        if self.fishers is not None and step.info.name in self.fishers.zeroshot.tensors:
+            return False
+        return step.frozen_tolerance is None or self._mixer.source(step) == "mixed"
+
     def _mixed(self, step: TensorPlan, device: torch.device) -> Tensor:
         """The tensor that a plan gives, on the device if it is mixed or was before."""
-        name, out = step.info.name, step.info.dtype
+        name, out = step.info.name, torch_dtype(step.info.dtype)
         if step.action in ("zeroshot", "finetuned"):
             side: Side = "zeroshot" if step.action == "zeroshot" else "finetuned"
-            if (name, side) in self._sides and self._sides[name, side].dtype == torch_dtype(out):
+            if (name, side) in self._sides and self._sides[name, side].dtype == out:
                 return self._sides[name, side]
-        elif step.action == "mix":
-            dtypes = (self.pair.zeroshot.info(name).dtype, self.pair.finetuned.info(name).dtype, out)
-            frozen = step.frozen_tolerance is not None and self._mixer.source(step) != "mixed"
-            weighted = self.fishers is not None and name in self.fishers.zeroshot.tensors
-            if EXACT_DTYPES.issuperset(dtype.name for dtype in dtypes) and not frozen and not weighted:
-                first, second = self._side(name, "zeroshot", device), self._side(name, "finetuned", device)
-                return mixture(first, second, torch_dtype(out), step.alpha)
+        elif self._is_mixed_on(device, step):
+            return mixture(self._side(name, "zeroshot"), self._side(name, "finetuned"), out, step.alpha)
         return as_tensor(step.info, self._mixer.whole(step))
 
-    def _side(self, name: str, side: Side, device: torch.device) -> Tensor:
-        """One side's tensor, kept on the device."""
+    def _side(self, name: str, side: Side) -> Tensor:
+        """One side's tensor, kept where it is."""
         if (name, side) not in self._sides:
             checkpoint = self.pair.zeroshot if side == "zeroshot" else self.pair.finetuned
             tensor = as_tensor(checkpoint.info(name), checkpoint.read(name))
-            self._sides[name, side] = tensor.to(device)
+            self._sides[name, side] = send(tensor, self._home)
         return self._sides[name, side]
+
+    def _make_room(self, device: torch.device, note: Callable[[str], object]) -> None:
+        """Keep the two checkpoints in the memory of the CPU from now on. Raises ModelError if they are there."""
+        if self._home.type == "cpu":
+            raise ModelError(
+                f"The memory of {device} holds the model, but not a part of its next weights beside it. Use "
+                f"{'a machine with more memory' if device.type == 'cpu' else '--device cpu'}."
+            )
+        self._home = torch.device("cpu")
+        for key in list(self._sides):
+            self._sides[key] = self._sides[key].cpu()
+        note(f"the memory of {device} ran out: both checkpoints stay in the CPU's, and are sent again for each mixture")
+        release(device)
+
+
+def _batches(steps: Iterable[TensorPlan], key: Callable[[TensorPlan], object]) -> Iterator[list[TensorPlan]]:
+    """The steps in groups with the same alpha and `key`, each of few enough elements that a copy of them is no burden.
+
+    A larger tensor is a group of its own.
+    """
+    for _, alike in groupby(sorted(steps, key=lambda step: str(key(step))), lambda step: (step.alpha, key(step))):
+        batch: list[TensorPlan] = []
+        for step in alike:
+            if batch and sum(each.info.count for each in batch) + step.info.count > _TOGETHER:
+                yield batch
+                batch = []
+            batch.append(step)
+        yield batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +297,7 @@ class Installer:
     """
 
     model: Model
+    note: Callable[[str], object] = str
     _installed: Variant | None = None
 
     def __call__(self, variant: Variant) -> None:
@@ -213,7 +308,7 @@ class Installer:
         if variant.interpolated is not None:
             if before is None or before.interpolated is not variant.interpolated:
                 variant.interpolated.forget()  # what others have set since
-            variant.interpolated.install(self.model, variant.rules)
+            variant.interpolated.install(self.model, variant.rules, self.note)
         else:
             self.model.set_weights({name: variant.read(name) for name in self.model.names})
         self._installed = variant

@@ -109,6 +109,22 @@ class Model:
         if not self.holds_weights:
             fill(self.module, self.destinations, tensors)
 
+    def places(self) -> dict[str, Tensor]:
+        """The memory in the module that is to hold a tensor of the checkpoint as it is, by the checkpoint's names.
+
+        Tensors that the module holds transposed or in another dtype than float32 are left out. Writing there is setting
+        weights: what the module has computed from earlier ones is dropped. Empty if its weights must not be changed.
+        """
+        if self.holds_weights:
+            return {}
+        forget_computed(self.module)
+        state = self.module.state_dict()
+        return {
+            name: _target(state, to)
+            for name, to in self.destinations.items()
+            if not to.transposed and state[to.name].dtype == torch.float32
+        }
+
     def use_head(self, weight: Tensor) -> None:
         """Install a zero-shot head, float [C, D]. Raises ModelError if the model is a classifier of timm's."""
         if not isinstance(self.module, Classifier):
@@ -158,17 +174,25 @@ def fill(
     for name, (info, storage) in tensors.items():
         if name in destinations:
             to = destinations[name]
-            target = state[to.name].chunk(to.parts)[to.part] if to.parts > 1 else state[to.name]
+            target = _target(state, to)
             value = storage.view(info.shape) if isinstance(storage, Tensor) else as_tensor(info, storage)
+            if value.dtype == torch.float64 and value.device != target.device:  # not every device has float64
+                value = value.to(target.dtype)
             target.copy_((value.T if to.transposed else value).reshape(target.shape))
 
 
+def _target(state: Mapping[str, Tensor], to: Destination) -> Tensor:
+    """The memory of a destination in the state of a module."""
+    return state[to.name].chunk(to.parts)[to.part] if to.parts > 1 else state[to.name]
+
+
 def forget_computed(module: nn.Module) -> None:
-    """Let modules drop what they keep between forward passes that was computed from their weights.
+    """Let modules drop what they keep between forward passes that was computed from their weights; autocast as well.
 
     Some of timm's (LeViT, EfficientFormer, TinyViT, EfficientViT) keep attention biases in evaluation mode, until their
     mode is set, whatever it was.
     """
+    torch.clear_autocast_cache()
     modes = [(each, each.training) for each in module.modules()]
     module.train(module.training)
     for each, mode in modes:

@@ -121,13 +121,17 @@ class Preprocess:
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """uint8 [..., 3, H, W] on any device -> float32 of the same shape, there."""
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=pixels.device).view(3, 1, 1)
-            for values in (self.mean, self.std)
-        )
-        # A tensor, not a number: CUDA would multiply by a number's reciprocal, which rounds differently from the CPU.
-        full = torch.tensor(255.0, device=pixels.device)
+        full, mean, std = _constants(self.mean, self.std, pixels.device)
         return pixels.float().div_(full).sub_(mean).div_(std)
+
+
+@cache
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """255, the means and the deviations on a device, to which they are sent once: it would be waited for each time."""
+    with torch.inference_mode(False):  # usable in training, too
+        # 255 as a tensor: CUDA would multiply by a number's reciprocal, which rounds differently from the CPU.
+        full = torch.tensor(255.0, device=device)
+        return full, *(torch.tensor(each, dtype=torch.float32, device=device).view(3, 1, 1) for each in (mean, std))
 
 
 def _pair(size: Any) -> tuple[int, int]:
