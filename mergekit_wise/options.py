@@ -619,13 +619,13 @@ class FinetuneOptions(Options):
     grad_checkpointing: Annotated[
         bool,
         Option(
-            "Keep less in memory: compute what each block of the model makes again for its gradients. About a third "
-            "slower, with the same weights.",
+            "Recompute activations in the backward pass, block by block, to save memory. About a third slower; the "
+            "weights are the same.",
             group=ADVANCED,
         ),
     ] = False
     compile: Annotated[
-        bool, Option("Compile the model with torch.compile, which takes minutes at the start.", group=ADVANCED)
+        bool, Option("Compile the model with torch.compile, which takes minutes at the start of a run.", group=ADVANCED)
     ] = False
     lr: Annotated[
         float | None,
@@ -790,7 +790,7 @@ class FinetuneOptions(Options):
     save_every: Annotated[
         float | None,
         Option(
-            "Save the training state after so many minutes, too.",
+            "Also save the training state within an epoch, each time so many minutes have passed.",
             metavar="MINUTES",
             group=ADVANCED,
             above=0,
