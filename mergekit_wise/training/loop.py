@@ -89,7 +89,6 @@ class TrainingLoop:
         runtime: device, precision, processes and micro-batch size.
         average: moving averages of the weights, if any.
         stop_requested: checked after each step.
-        note: called with a message when the micro-batch size is reduced.
         lighter: options that would need less memory and were not given.
     """
 
@@ -100,7 +99,6 @@ class TrainingLoop:
     runtime: Runtime
     average: MovingAverage | None = None
     stop_requested: Callable[[], bool] = bool
-    note: Callable[[str], object] = str
     lighter: tuple[str, ...] = ("--grad-checkpointing",)
 
     def steps(self) -> Generator[Step, None, None]:
@@ -185,10 +183,7 @@ class TrainingLoop:
             raise ModelError(
                 f"{runtime.device}: not enough memory for a micro-batch of {runtime.micro}. {self._advice()}"
             )
-        runtime.micro = (runtime.micro + 1) // 2
-        self.note(f"out of memory: micro-batch size reduced to {runtime.micro}")
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
+        runtime.halve()
 
     def _advice(self) -> str:
         """Return what needs less memory; a saved state can be resumed with it."""

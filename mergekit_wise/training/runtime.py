@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
-from mergekit_wise.evaluation.forward import DTYPES, Precision, whole_float32
-from mergekit_wise.merging.torch_backend import Sender, send
+from mergekit_wise.evaluation.forward import DTYPES, Precision, is_memory_error, whole_float32
+from mergekit_wise.merging.torch_backend import Sender, release, send
 
 _NO_DETERMINISTIC_FORM = ("does not have a deterministic implementation", "operation is not deterministic")
 """What torch's errors say of an operation in the deterministic mode: the first of most, the second of cuBLAS."""
@@ -33,7 +33,7 @@ class Runtime:
         ranks: the processes that share a batch.
         micro: micro-batch size, the images per forward pass of this process.
         compiler: compiles the trained module (``torch.compile``); None leaves it as it is.
-        note: called with a message if results may differ from run to run.
+        note: called with a message if results may differ from run to run, and if the micro-batch is halved.
         strict: whether an operation without a deterministic form is an error; see `deterministic`.
         scaler: scales the loss in float16, so that small gradients do not become zero.
     """
@@ -59,24 +59,44 @@ class Runtime:
         towers have such weights) no longer require a gradient, because the processes would wait for it forever.
         """
         if self.ranks.size > 1:
-            self._find_unused(module, example)
+            self._try_passes(module, example)
         compiled = module if self.compiler is None else self.compiler(module)
         return compiled if self.ranks.size == 1 else DistributedDataParallel(compiled)
 
-    def _find_unused(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+    def _try_passes(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+        """Pass an example through the module in both directions; find out what needs no gradient, and what fits.
+
+        A process whose memory runs out later would let the others wait for its gradients. So a device other than the
+        CPU tries a whole micro-batch, with AdamW's moments beside it, and halves it until it fits.
+        """
         while True:
             try:
-                with self.computing():
-                    outputs = module(*map(self.send, example))
-                    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-                    torch.autograd.backward([output.sum() for output in outputs])
+                self._pass(module, example)
                 break
             except RuntimeError as error:
-                if not self.tolerates(error):
+                out_of_memory = is_memory_error(error) and self.micro > 1
+                if not out_of_memory and not self.tolerates(error):
                     raise
+            if out_of_memory:  # not in the handler, whose traceback would keep the tensors alive that filled the memory
+                self.halve()
         for parameter in module.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
+
+    def _pass(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
+        rows = 1 if self.device.type == "cpu" else self.micro
+        with self.computing():
+            _moments = [torch.empty_like(each) for each in (*module.parameters(), *module.parameters())]
+            with self.autocast():
+                outputs = module(*(self.send(each).expand(rows, *each.shape[1:]) for each in example))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            torch.autograd.backward([output.float().sum() for output in outputs])
+
+    def halve(self) -> None:
+        """Halve the micro-batch, because memory ran out."""
+        self.micro = (self.micro + 1) // 2
+        self.note(f"out of memory: micro-batch size reduced to {self.micro}")
+        release(self.device)
 
     @contextmanager
     def computing(self) -> Iterator[None]:

@@ -258,7 +258,8 @@ class Trainer:
                 f"{2 * self.ranks.size} in all."
             )
         compiler = torch_compile if chosen.compiled else None
-        runtime = Runtime(self.device, chosen.precision, self.ranks, self._micro(), compiler, self.note)
+        most = -(-order.batch_size // self.ranks.size) + 1  # of a process: batches are cut between pairs of images
+        runtime = Runtime(self.device, chosen.precision, self.ranks, min(self._micro(), most), compiler, self.note)
         settings = optimization(request, order.batch_size, order.total)
         if request.warmup is None and settings.warmup != optimization(request, 1, 1 << 30).warmup:
             self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
@@ -283,7 +284,7 @@ class Trainer:
             average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
         objective = trainable.objective(request, runtime, self.preprocess)
         lighter = () if request.grad_checkpointing or request.linear else ("--grad-checkpointing",)
-        return TrainingLoop(objective, images, order, optimizer, runtime, average, note=self.note, lighter=lighter)
+        return TrainingLoop(objective, images, order, optimizer, runtime, average, lighter=lighter)
 
     def _micro(self) -> int:
         if self.request.micro_batch is not None:

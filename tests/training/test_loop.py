@@ -21,11 +21,11 @@ def run(order=ORDER, *, micro=1 << 30, stop_requested=bool, note=str, images=IMA
     """A small classifier with dropout, and how it learns two classes that lie apart."""
     torch.manual_seed(0)
     module = module or nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-    runtime = Runtime(torch.device("cpu"), micro=micro)
+    runtime = Runtime(torch.device("cpu"), micro=micro, note=note)
     optimizer = OptimizerStep(module.named_parameters(), Optimization(order.epochs, 16, rate, warmup=2), order.total)
     objective = Supervised(module, lambda x: x - 1.5, LABELS, runtime)
     average = MovingAverage(module.named_parameters(), 0.9)
-    return TrainingLoop(objective, InMemory(images), order, optimizer, runtime, average, stop_requested, note)
+    return TrainingLoop(objective, InMemory(images), order, optimizer, runtime, average, stop_requested)
 
 
 def weights(run):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mergekit_wise.evaluation import Ranks
 from mergekit_wise.training.runtime import Runtime, deterministic, why_not_compiled
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -117,6 +118,33 @@ def test_a_compiler_that_fails_says_why():
     assert why_not_compiled(CPU, fails(RuntimeError("No C++ compiler.\nLong trace"))) == "No C++ compiler"
     assert why_not_compiled(CPU, fails(NotImplementedError())) == "NotImplementedError"
     assert why_not_compiled(CPU, lambda module: module) == ""
+
+
+class Scarce(nn.Module):
+    """Runs out of memory beyond `room` images; one of its weights is not used."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.used, self.unused, self.room, self.tried = nn.Linear(3, 2), nn.Linear(3, 2), room, []
+
+    def forward(self, images):
+        self.tried.append(len(images))
+        if len(images) > self.room:
+            raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB).")
+        return self.used(images)
+
+
+@pytest.mark.parametrize(("device", "tried"), [("meta", [9, 5, 3]), ("cpu", [1])])
+def test_several_processes_try_what_fits_before_they_wait_for_each_other(device, tried):
+    """A device halves its micro-batch until a whole one fits; the CPU tries one image. Unused weights do not learn."""
+    notes, module = [], Scarce(4).to(device)
+    runtime = Runtime(torch.device(device), ranks=Ranks(0, 2, CPU), micro=9, note=notes.append)
+    runtime._try_passes(module, (torch.zeros(1, 3),))
+    assert module.tried == tried
+    assert notes == [f"out of memory: micro-batch size reduced to {rows}" for rows in tried[1:]]
+    learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert learns == {"used.weight", "used.bias"}
+    assert all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_the_compiled_module_is_the_one_that_is_trained():
