@@ -640,6 +640,17 @@ class FinetuneOptions(Options):
             default="as large as memory allows",
         ),
     ] = None
+    grad_checkpointing: Annotated[
+        bool,
+        Option(
+            "Recompute activations in the backward pass, block by block, to save memory. About a third slower; the "
+            "weights are the same.",
+            group=ADVANCED,
+        ),
+    ] = False
+    compile: Annotated[
+        bool, Option("Compile the model with torch.compile, which takes minutes at the start of a run.", group=ADVANCED)
+    ] = False
     lr: Annotated[
         float | None,
         Option("Peak learning rate.", metavar="X", group=TRAINING, above=0, default="3e-5, or 1e-3 with --linear"),
@@ -801,6 +812,16 @@ class FinetuneOptions(Options):
             path="folder",
         ),
     ] = ABSENT
+    save_every: Annotated[
+        float | None,
+        Option(
+            "Also save the training state within an epoch, each time so many minutes have passed.",
+            metavar="MINUTES",
+            group=ADVANCED,
+            above=0,
+            default="after each epoch",
+        ),
+    ] = None
     restart: Annotated[bool, Option("Discard a saved training state and start over.", group=ADVANCED)] = False
     keep_epochs: Annotated[bool, Option("Keep the checkpoint of every epoch.", group=ADVANCED)] = False
     mmap: Mmap = True
@@ -905,7 +926,7 @@ class FinetuneOptions(Options):
         )
         found = {name: getattr(self, name) for name in names}
         # Left out where they are not used, so that a run has the record that it had before there were such options.
-        given = {name: getattr(self, name) for name in ("anchor", "shots") if getattr(self, name)}
+        given = {name: getattr(self, name) for name in ("anchor", "shots", "compile") if getattr(self, name)}
         probe = {"lp_ft": {"epochs": self.lp_epochs or self.epochs, "lr": self.lp_lr or LINEAR_RATE}}
         return (
             found | {"augment": self.augmentation, "freeze": list(self.freeze)} | given | (probe if self.lp_ft else {})
@@ -914,7 +935,9 @@ class FinetuneOptions(Options):
 
 UNUSED_BY_LINEAR: Mapping[str, tuple[Any, ...]] = {
     "augment": (None, "none"),
+    "compile": (False,),
     "freeze": ((),),
+    "grad_checkpointing": (False,),
     "layer_decay": (1.0,),
     "objective": ("cross-entropy",),
 }

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from mergekit_wise.checkpoint import BY_TORCH, TensorInfo, closing, open_checkpoint, write_safetensors
+from mergekit_wise.checkpoint import BY_TORCH, Checkpoint, TensorInfo, closing, open_checkpoint, write_safetensors
 from mergekit_wise.errors import CheckpointError, OutputError, UsageError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.training.loop import RunningMean
@@ -39,6 +39,7 @@ class Checkpointer:
         parameters: the trained parameters, by name.
         optimizer: its moments and its number of steps are part of the state.
         average: moving averages of the weights, if any.
+        chosen: what an earlier run of the same options must not choose anew, such as the precision; see `chosen_in`.
     """
 
     folder: Path
@@ -46,6 +47,7 @@ class Checkpointer:
     parameters: Mapping[str, nn.Parameter]
     optimizer: OptimizerStep
     average: MovingAverage | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -56,6 +58,20 @@ class Checkpointer:
     def state_in(folder: Path) -> Path:
         """Return the file in a folder that holds a state."""
         return folder / "state.safetensors"
+
+    @staticmethod
+    def chosen_in(folder: Path) -> dict[str, Any]:
+        """Return what the run chose whose state a folder holds; empty without a state, or with one that has no record.
+
+        Reads no tensor. Raises CheckpointError if the file is damaged or of another kind.
+        """
+        path = Checkpointer.state_in(folder)
+        if not path.exists():
+            return {}
+        checkpoint = open_checkpoint(path)
+        with closing(checkpoint):
+            chosen = _facts_in(path, checkpoint).get("chosen", {})
+        return chosen if isinstance(chosen, dict) else {}
 
     def epoch(self, number: int) -> Path:
         """Return the path of the checkpoint after `number` epochs."""
@@ -72,6 +88,7 @@ class Checkpointer:
             "step": self.optimizer.taken,
             "epoch": asdict(epoch),
             "scaler": self.optimizer.scaler.state_dict(),
+            "chosen": self.chosen,
         }
         save_state(self.path, tensors | self.optimizer.moments(), facts)
 
@@ -151,12 +168,19 @@ def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_state` wrote, onto the CPU. Raises CheckpointError if the file is damaged or of another kind."""
     checkpoint = open_checkpoint(path)
     with closing(checkpoint):
-        try:
-            facts = json.loads(checkpoint.metadata[KEY])
-        except (KeyError, ValueError, RecursionError) as error:
-            raise CheckpointError(f"{path}: not a training state. Remove it or choose another --state.") from error
+        facts = _facts_in(path, checkpoint)
         tensors = {name: as_tensor(stored.info, checkpoint.read(name)) for name, stored in checkpoint.tensors.items()}
     return tensors, facts
+
+
+def _facts_in(path: Path, checkpoint: Checkpoint) -> dict[str, Any]:
+    try:
+        facts = json.loads(checkpoint.metadata[KEY])
+    except (KeyError, ValueError, RecursionError):
+        facts = None
+    if not isinstance(facts, dict):
+        raise CheckpointError(f"{path}: not a training state. Remove it or choose another --state.")
+    return facts
 
 
 def as_stored(name: str, tensor: Tensor) -> tuple[TensorInfo, NDArray[np.generic]]:

@@ -148,7 +148,7 @@ class _Epochs:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A process's part of a batch: `values` [n, ...] on the CPU and `indices`, int64 [n], without unreadable images."""
+    """A process's part of a batch: `values` [n, ...] and `indices`, int64 [n], without unreadable images."""
 
     values: Tensor
     indices: Indices
@@ -162,7 +162,7 @@ class Images(Protocol):
         """Why each image that was found to be unreadable is left out, by index."""
 
     def parts(self, epoch: int, batches: Sequence[Indices]) -> Generator[Part, None, None]:
-        """Yield the images of each of `batches`, in order; a part is valid until the next one is requested."""
+        """Yield the images of each of `batches`, in order, with values on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)

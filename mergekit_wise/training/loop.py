@@ -6,18 +6,18 @@ computes the same numbers as one that was never interrupted.
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 import torch
 from torch import distributed
 
 from mergekit_wise.errors import ModelError, NonFiniteError, WiseError
-from mergekit_wise.evaluation.forward import is_memory_error
+from mergekit_wise.evaluation.forward import is_memory_error, within_memory
 from mergekit_wise.training.images import BatchOrder, Images, Indices, Part, share
 from mergekit_wise.training.objectives import Objective, Tally
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep
-from mergekit_wise.training.runtime import Runtime, deterministic
+from mergekit_wise.training.runtime import Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class TrainingLoop:
         runtime: device, precision, processes and micro-batch size.
         average: moving averages of the weights, if any.
         stop_requested: checked after each step.
-        note: called with a message when the micro-batch size is reduced.
+        lighter: options that would need less memory and were not given.
     """
 
     objective: Objective
@@ -99,7 +99,7 @@ class TrainingLoop:
     runtime: Runtime
     average: MovingAverage | None = None
     stop_requested: Callable[[], bool] = bool
-    note: Callable[[str], object] = str
+    lighter: tuple[str, ...] = ("--grad-checkpointing",)
 
     def steps(self) -> Generator[Step, None, None]:
         """Take the remaining steps, one per iteration; close the generator if you leave it early.
@@ -107,7 +107,7 @@ class TrainingLoop:
         Raises NonFiniteError, before any weight changes, if the loss or its gradient is not finite; ModelError if one
         image alone does not fit in memory; the errors of reading images.
         """
-        with torch.random.fork_rng(devices=_cuda_devices(self.runtime)), deterministic(self.runtime.device):
+        with torch.random.fork_rng(devices=_cuda_devices(self.runtime)):
             first, within = divmod(self.optimizer.taken, self.order.steps)
             for epoch in range(first, self.order.epochs):
                 batches = self.order.batches(epoch)[within:]
@@ -122,7 +122,7 @@ class TrainingLoop:
         ranks = self.runtime.ranks
         own = [batch[share(batch, ranks.rank, ranks.size)] for batch in batches]
         with closing(self.images.parts(epoch, own)) as parts:
-            source = _Coming(parts)
+            source = _Coming(parts, self.runtime)
             with ranks.agreeing():
                 source.read()
                 source.require_read()
@@ -136,15 +136,17 @@ class TrainingLoop:
     def _step(self, epoch: int, source: "_Coming", images: int, ends: bool) -> Step:
         step, rate = self.optimizer.taken, self.optimizer.rate
         tally = self._gradients(source.part, images, self.order.seed_of(step))
-        norm = self.optimizer.norm()
-        if not ends:
-            source.read()
-        loss, correct, count, stopped, norm_value = self._summed(tally, norm, source)
-        self._require_finite(loss, norm_value, step)
-        self.optimizer.apply()
-        self.objective.after_step()
-        if self.average is not None:
-            self.average.update()
+        what = f"{self.runtime.device}: not enough memory for a step of AdamW. {self._advice()}"
+        with self.runtime.computing(), within_memory(what):
+            norm = self.optimizer.norm()
+            if not ends:
+                source.read()  # while a GPU still computes the gradients
+            loss, correct, count, stopped, norm_value = self._summed(tally, norm, source)
+            self._require_finite(loss, norm_value, step)
+            self.optimizer.apply()
+            self.objective.after_step()
+            if self.average is not None:
+                self.average.update()
         return Step(
             step=step + 1,
             epoch=epoch,
@@ -163,40 +165,49 @@ class TrainingLoop:
             torch.manual_seed(seed)
             self.optimizer.clear()
             try:
-                return self.objective.backward(part, images, seed)
+                with self.runtime.computing():
+                    return self.objective.backward(part, images, seed)
             except RuntimeError as error:
-                if not is_memory_error(error):
+                out_of_memory = is_memory_error(error)
+                # Of several processes, the others wait for gradients that this one has not sent.
+                if not out_of_memory and (self.runtime.ranks.size > 1 or not self.runtime.tolerates(error)):
                     raise
             # Not in the handler, whose traceback would keep the tensors alive that filled the memory.
-            self._halve_micro_batch(len(part.indices))
+            if out_of_memory:
+                self._halve_micro_batch(len(part.indices))
 
     def _halve_micro_batch(self, images: int) -> None:
         runtime = self.runtime
         runtime.micro = min(runtime.micro, images)
         if runtime.micro == 1 or runtime.ranks.size > 1:
             raise ModelError(
-                f"{runtime.device}: not enough memory for a micro-batch of {runtime.micro}. "
-                "Choose a smaller --micro-batch, or --precision bf16."
+                f"{runtime.device}: not enough memory for a micro-batch of {runtime.micro}. {self._advice()}"
             )
-        runtime.micro = (runtime.micro + 1) // 2
-        self.note(f"out of memory: micro-batch size reduced to {runtime.micro}")
-        if runtime.device.type == "cuda":
-            torch.cuda.empty_cache()
+        runtime.halve()
+
+    def _advice(self) -> str:
+        """Return what needs less memory; a saved state can be resumed with it."""
+        smaller = ["a smaller --micro-batch"] if self.runtime.micro > 1 else []
+        return f"Run the command again with {' or '.join([*smaller, *self.lighter]) or '--device cpu'}."
 
     def _summed(self, tally: Tally, norm: torch.Tensor, source: "_Coming") -> tuple[float, int, int, bool, float]:
         """Return mean loss, correct images, images, whether to stop, and the norm, with one exchange and one wait.
 
-        Tells `source` whether a process could not read the images of its next step.
+        Tells `source` whether a process could not read the images of its next step. Numbers of a single process leave
+        the device in float32, because Apple's GPUs have no float64; counts up to 2^24 are exact in it.
         """
-        device = self.runtime.device
         flags = [self.stop_requested(), source.error is not None]
-        counts = torch.tensor([tally.images, *flags], dtype=torch.float64, device=device)
-        sums = torch.cat([torch.stack([tally.loss.double(), tally.correct.double()]), counts])
-        if self.runtime.ranks.size > 1:
+        own = torch.stack([tally.loss.float(), tally.correct.float(), norm.float().to(self.runtime.device)])
+        if self.runtime.ranks.size == 1:
+            loss, correct, length = own.tolist()
+            images, stops, failures = tally.images, *flags
+        else:
+            counts = own.new_tensor([tally.images, *flags], dtype=torch.float64)
+            sums = torch.cat([own[:2].double(), counts])
             distributed.all_reduce(sums)
-        loss, correct, images, stop, failed, length = torch.cat([sums, norm.double().reshape(1).to(device)]).tolist()
-        source.failed_anywhere = failed > 0
-        return loss / max(images, 1), int(correct), int(images), stop > 0, length
+            loss, correct, images, stops, failures, length = torch.cat([sums, own[2:].double()]).tolist()
+        source.failed_anywhere = failures > 0
+        return loss / max(images, 1), int(correct), int(images), stops > 0, length
 
     def _require_finite(self, loss: float, norm: float, step: int) -> None:
         # Float16 gradients overflow now and then; the scaler then skips the step and lowers the scale.
@@ -213,12 +224,14 @@ class _Coming:
 
     Attributes:
         parts: where the images are read.
+        runtime: begins to copy them to the device.
         part: those of the next step.
         error: why this process cannot read them.
         failed_anywhere: whether a process cannot.
     """
 
     parts: Generator[Part, None, None]
+    runtime: Runtime
     part: Part = field(init=False)
     error: WiseError | None = None
     failed_anywhere: bool = False
@@ -226,9 +239,11 @@ class _Coming:
     def read(self) -> None:
         """Read the images of the next step, or keep the reason why this cannot be done."""
         try:
-            self.part = next(self.parts)
+            part = next(self.parts)
         except WiseError as error:
             self.error = error
+        else:
+            self.part = replace(part, values=self.runtime.ahead(part.values))
 
     def require_read(self) -> None:
         """Raise the error of reading, if there was one."""

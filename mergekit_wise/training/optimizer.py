@@ -171,14 +171,25 @@ class OptimizerStep:
             if parameter in self._adamw.state
         }
 
+    @torch.no_grad()
     def restore(self, taken: int, moments: Mapping[str, Tensor]) -> None:
         """Continue from the `moments` saved after `taken` steps."""
         self.taken = taken
         for name, parameter in self._parameters.items():
             if f"step.{name}" in moments:
                 self._adamw.state[parameter] = {
-                    moment: moments[f"{moment}.{name}"].to(parameter.device, torch.float32) for moment in MOMENTS
+                    moment: _placed(moments[f"{moment}.{name}"], parameter) for moment in MOMENTS
                 }
+
+
+def _placed(moment: Tensor, parameter: Tensor) -> Tensor:
+    """Copy a saved moment to the device of its parameter, into the parameter's memory layout.
+
+    Fused AdamW reads a parameter and its moments in the order of memory, and files hold tensors in row-major order.
+    """
+    if moment.shape != parameter.shape:  # the number of steps, a scalar
+        return moment.to(parameter.device, torch.float32)
+    return torch.empty_like(parameter, dtype=torch.float32).copy_(moment)
 
 
 def _groups(

@@ -117,12 +117,12 @@ class Trainable:
             clamped = None if sigmoid else self.parameters.get(SCALE)
             texts = self._texts()
             _, tokens = texts(np.arange(1), 0)
-            module = runtime.distributed(self.module, image, tokens)
+            module = runtime.prepared(self.module, image, tokens)
             loss = sigmoid_loss if sigmoid else contrastive_loss
             return Contrastive(module, clamped, preprocess.normalise, texts, runtime, loss)
         example = torch.zeros(1, self.module.in_features) if isinstance(self.module, nn.Linear) else image
         normalise = torch.Tensor.float if request.linear else preprocess.normalise
-        module = runtime.distributed(self.module, example)
+        module = runtime.prepared(self.module, example)
         return Supervised(module, normalise, self.labels, runtime, request.label_smoothing, request.mixup)
 
     @property
@@ -189,7 +189,8 @@ class Trainable:
         value = values[place.name].detach()
         part = value.chunk(place.parts)[place.part] if place.parts > 1 else value
         dtype = torch.float64 if info.dtype is BY_NAME["F64"] else torch.float32
-        return as_stored(name, (part.T if place.transposed else part).reshape(info.shape).to(dtype))
+        part = (part.T if place.transposed else part).cpu()  # first: Apple's GPUs have no float64
+        return as_stored(name, part.reshape(info.shape).to(dtype))
 
     def metadata(self, facts: Mapping[str, str]) -> dict[str, str]:
         """Return the source's metadata, completed by `facts` about the fine-tuned model."""

@@ -1,6 +1,7 @@
 """A fine-tuning run from its inputs to its output file: builds the parts, runs the loop, saves, logs and validates.
 
-After each epoch, and when a stop is requested, the trainer saves the state from which the same command resumes.
+After each epoch, when a stop is requested, and as often as ``--save-every`` says, the trainer saves the state from
+which the same command resumes.
 """
 
 import json
@@ -18,6 +19,7 @@ from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoi
 from mergekit_wise.checkpoint import closing as closing_checkpoint
 from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
+from mergekit_wise.evaluation.forward import Precision, within_memory
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
@@ -26,6 +28,7 @@ from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.options import EvalOptions, FinetuneOptions
 from mergekit_wise.progress import Progress, silent
 from mergekit_wise.training.agreement import require_same_run, require_shared
+from mergekit_wise.training.block_checkpoints import checkpoint_blocks
 from mergekit_wise.training.checkpointer import Checkpointer
 from mergekit_wise.training.data import TrainingData, with_training_names
 from mergekit_wise.training.features import Extraction, features_of
@@ -35,7 +38,7 @@ from mergekit_wise.training.learning_rate import layer_factors
 from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
-from mergekit_wise.training.runtime import Runtime, set_training
+from mergekit_wise.training.runtime import Runtime, set_training, torch_compile, why_not_compiled
 from mergekit_wise.training.trackers import TrackedRun, Trackers, tracking
 from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
@@ -61,6 +64,19 @@ class Stage:
     name: str = ""
     rate: str = "--lr"
     mixed_with: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a run chooses for the machine that it begins on, and keeps wherever it is resumed.
+
+    Attributes:
+        precision: that ``--precision auto`` stands for, or the one that was asked for.
+        compiled: whether the model is compiled: ``--compile`` was given, and torch could compile.
+    """
+
+    precision: Precision
+    compiled: bool
 
 
 class Stopped(Interrupted):
@@ -176,9 +192,10 @@ class Trainer:
         place(trainable.model.module, self.device)
         for text in trainable.notes:
             self.note(text)
-        self.loop = self._loop()
+        chosen = self._chosen()
+        self.loop = self._loop(chosen)
         self.checkpointer = Checkpointer(
-            request.folder, facts, trainable.parameters, self.loop.optimizer, self.loop.average
+            request.folder, facts, trainable.parameters, self.loop.optimizer, self.loop.average, asdict(chosen)
         )
         mean = self._restored()
         resumed = self.loop.optimizer.taken
@@ -210,7 +227,29 @@ class Trainer:
 
     # The parts of a run
 
-    def _loop(self) -> TrainingLoop:
+    def _chosen(self) -> Chosen:
+        """Return what is chosen for this machine, or was chosen when the run that is resumed began."""
+        request = self.request
+        with self.ranks.agreeing():
+            earlier = {} if request.restart or not self.first else Checkpointer.chosen_in(request.folder)
+        precision = choose_precision(earlier.get("precision", request.precision), self.device)
+        compiled = request.compile and bool(earlier.get("compiled", True))
+        reason = why_not_compiled(self.device) if compiled else ""
+        precision, compiled, reason, earlier = self.ranks.share((precision, compiled, reason, earlier))
+        if reason and earlier:
+            raise UsageError(
+                f"--compile: the run began with a compiled model, and torch cannot compile here ({reason}). Resume "
+                "it where a compiler is installed, or start over with --restart."
+            )
+        if request.precision == "auto" and precision != choose_precision("auto", self.device):
+            self.note(f"precision {precision}, with which the run began; --precision auto would choose another here")
+        if request.compile and not compiled:
+            self.note("not compiled: torch could not compile where the run began")
+        if reason:
+            self.note(f"not compiled, because torch cannot compile here: {reason}")
+        return Chosen(precision, compiled and not reason)
+
+    def _loop(self, chosen: Chosen) -> TrainingLoop:
         request, trainable, count = self.request, self.trainable, len(self.dataset)
         contrastive = trainable.contrastive
         order = BatchOrder(count, min(request.batch_size, count), request.epochs, request.seed, only_full=contrastive)
@@ -219,7 +258,9 @@ class Trainer:
                 f"--batch-size {order.batch_size}: the contrastive objective needs at least 2 images per process, "
                 f"{2 * self.ranks.size} in all."
             )
-        runtime = Runtime(self.device, choose_precision(request.precision, self.device), self.ranks, self._micro())
+        compiler = torch_compile if chosen.compiled else None
+        most = -(-order.batch_size // self.ranks.size) + 1  # of a process: batches are cut between pairs of images
+        runtime = Runtime(self.device, chosen.precision, self.ranks, min(self._micro(), most), compiler, self.note)
         settings = optimization(request, order.batch_size, order.total)
         if request.warmup is None and settings.warmup != optimization(request, 1, 1 << 30).warmup:
             self.note(f"warm-up: {settings.warmup} steps, 10 % of the run's {order.total}")
@@ -235,11 +276,16 @@ class Trainer:
             )
         images = self._images(runtime)
         set_training(trainable.module)
+        if request.grad_checkpointing and not checkpoint_blocks(trainable.module):
+            self.note("--grad-checkpointing: the model has no repeated blocks, so it takes as much memory as without")
         factors = layer_factors(trainable.parameters, request.layer_decay) if request.layer_decay < 1 else {}
-        optimizer = OptimizerStep(trainable.parameters.items(), settings, order.total, factors, runtime.scaler)
-        average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
+        memory = f"{self.device}: not enough memory for copies of the weights."
+        with within_memory(f"{memory} Leave --anchor and --ema out, or use --device cpu."):
+            optimizer = OptimizerStep(trainable.parameters.items(), settings, order.total, factors, runtime.scaler)
+            average = None if request.ema is None else MovingAverage(trainable.parameters.items(), request.ema)
         objective = trainable.objective(request, runtime, self.preprocess)
-        return TrainingLoop(objective, images, order, optimizer, runtime, average, note=self.note)
+        lighter = () if request.grad_checkpointing or request.linear else ("--grad-checkpointing",)
+        return TrainingLoop(objective, images, order, optimizer, runtime, average, lighter=lighter)
 
     def _micro(self) -> int:
         if self.request.micro_batch is not None:
@@ -277,7 +323,7 @@ class Trainer:
             model=request.model,
             image_size=request.image_size,
             device=self.device_name,
-            precision=request.precision,
+            precision=self.loop.runtime.precision,
             workers=request.workers,
             cache_images=request.cache_images,
             max_bad=request.max_bad,
@@ -368,17 +414,23 @@ class Trainer:
 
     def _steps(self, request: StopRequest, mean: RunningMean) -> None:
         start = time.perf_counter() - mean.seconds
+        saved = time.monotonic()
         with closing(self.loop.steps()) as steps:
             for step in steps:
                 mean.add(step)
                 self._report(step, mean, time.perf_counter() - start)
                 if step.ends_epoch:
                     self._end_epoch(step.epoch + 1, mean, time.perf_counter() - start, request)
-                    mean, start = RunningMean(), time.perf_counter()
-                elif step.stopped:
+                    mean, start, saved = RunningMean(), time.perf_counter(), time.monotonic()
+                elif step.stopped or self._is_due(saved):
                     self._save(replace(mean, seconds=time.perf_counter() - start))
+                    saved = time.monotonic()
                 if step.stopped:
                     raise Interrupted(number=request.number)
+
+    def _is_due(self, saved: float) -> bool:
+        """Whether a state must be saved again, the last one being of that time, in seconds."""
+        return self.request.save_every is not None and time.monotonic() - saved >= 60 * self.request.save_every
 
     def _report(self, step: Step, mean: RunningMean, seconds: float) -> None:
         order = self.loop.order

@@ -35,6 +35,8 @@ from mergekit_wise.datasets.digits import open_digits, train_images
 from mergekit_wise.errors import ModelError, NonFiniteError, OutputError, SuiteError, UsageError
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.options import FinetuneOptions
+from mergekit_wise.training import trainer
+from mergekit_wise.training.checkpointer import load_state, save_state
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.loop import TrainingLoop
 from mergekit_wise.training.objectives import Supervised
@@ -165,6 +167,90 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(asked, step, zeroshot, tun
     ]
     assert timeless[0] == timeless[1]
     assert sum(line["event"] == "epoch" for line in timeless[0]) == 2
+
+
+class Killed(Exception):
+    """The end of a process, as far as a test can have it."""
+
+
+@pytest.fixture
+def killed(zeroshot, tmp_path):
+    """The output of a run that was killed after step 5, and saved its state after each step."""
+    output = tmp_path / "ft.safetensors"
+
+    def kill(what, done, total, unit):
+        if unit == "images" and done == 5 * 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(zeroshot, "digits", output, **QUICK, log=tmp_path / "log.jsonl", progress=kill, save_every=1e-9)
+    return output
+
+
+def test_a_killed_run_loses_what_followed_its_last_save(zeroshot, tuned, killed):
+    """With --save-every, it resumes within the epoch to the same bytes and log, also if with --grad-checkpointing."""
+    log = killed.with_name("log.jsonl")
+    report = finetune(zeroshot, "digits", killed, **QUICK, log=log, grad_checkpointing=True)
+    assert report.resumed == 4
+    assert killed.read_bytes() == tuned.read_bytes()
+    timeless = [
+        [{k: v for k, v in line.items() if "second" not in k} for line in entries(path)]
+        for path in (log, tuned.with_name("log.jsonl"))
+    ]
+    assert timeless[0] == timeless[1]
+
+
+def test_a_resumed_run_keeps_the_precision_that_it_began_with(zeroshot, killed):
+    """Where --precision auto is another on the machine that resumes, the first one is kept, and a note says so."""
+    path = killed.with_name("ft.training") / "state.safetensors"
+    tensors, facts = load_state(path)
+    assert facts["chosen"] == {"precision": "fp32", "compiled": False}
+    save_state(path, tensors, {**facts, "chosen": {"precision": "bf16", "compiled": False}})
+    notes = []
+
+    def kill(what, done, total, unit):
+        if unit == "images" and done == 6 * 64:
+            raise Killed
+
+    with pytest.raises(Killed):
+        finetune(zeroshot, "digits", killed, **QUICK, save_every=1e-9, progress=kill, note=notes.append)
+    assert any(note.startswith("precision bf16, with which the run began") for note in notes)
+    tensors, facts = load_state(path)
+    assert (facts["step"], facts["chosen"]["precision"]) == (5, "bf16")
+
+
+def test_a_run_that_cannot_be_compiled_says_so_and_stays_as_it_is(zeroshot, tuned, tmp_path, monkeypatch):
+    """Without a compiler the weights are those without --compile; a run that began compiled is not resumed without."""
+    monkeypatch.setattr(trainer, "why_not_compiled", lambda device: "No working C++ compiler found.")
+    output = tmp_path / "ft.safetensors"
+    report = finetune(zeroshot, "digits", output, **QUICK, compile=True)
+    assert any("not compiled" in note and "C++ compiler" in note for note in report.notes)
+    found, expected = load_file(output), load_file(tuned)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    output.with_name("ft.training").mkdir()
+    save_state(output.with_name("ft.training") / "state.safetensors", expected, {"chosen": {"compiled": True}})
+    with pytest.raises(UsageError, match="compile.*began with a compiled model.*restart"):
+        finetune(zeroshot, "digits", output, **QUICK, compile=True)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_resumes_to_the_same_bytes(zeroshot, tuned, tmp_path):
+    """Torch's own compiler: the loss is that of an ordinary run but for rounding, stopped within an epoch or not."""
+    whole, stopped = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors"
+    report = finetune(zeroshot, "digits", whole, **QUICK, compile=True)
+    assert not any("not compiled" in note for note in report.notes)
+    last, usual = entries(whole.with_name("whole.log.jsonl"))[-1], entries(tuned.with_name("log.jsonl"))[-1]
+    assert last["loss"] == pytest.approx(usual["loss"], rel=1e-2)
+
+    def interrupt(what, done, total, unit):
+        if unit == "images" and done == 12 * 64:  # so that the first batch after it is the smaller one
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Stopped):
+        finetune(zeroshot, "digits", stopped, **QUICK, compile=True, progress=interrupt)
+    torch.compiler.reset()
+    finetune(zeroshot, "digits", stopped, **QUICK, compile=True)
+    assert stopped.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.slow

@@ -57,3 +57,16 @@ def test_only_files_that_a_run_writes_are_cleared(tmp_path):
         (tmp_path / name).touch()
     Checkpointer(tmp_path, {}, {}, None).clear(keep_epochs=False)
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-best.safetensors"]
+
+
+def test_what_a_run_chose_is_read_without_its_tensors(tmp_path):
+    """A folder without a state, and a state of an earlier version, have no choices; another file is refused."""
+    path = tmp_path / "state.safetensors"
+    assert Checkpointer.chosen_in(tmp_path) == {}
+    save_state(path, {"a": torch.ones(3)}, {"step": 1})
+    assert Checkpointer.chosen_in(tmp_path) == {}
+    save_state(path, {"a": torch.ones(3)}, {"chosen": {"precision": "bf16", "compiled": False}})
+    assert Checkpointer.chosen_in(tmp_path) == {"precision": "bf16", "compiled": False}
+    save_file({"a": torch.ones(3)}, path, {"mergekit_wise_training": "[]"})
+    with pytest.raises(CheckpointError, match="not a training state"):
+        Checkpointer.chosen_in(tmp_path)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mergekit_wise.errors import ModelError, NonFiniteError
 from mergekit_wise.training.images import BatchOrder, InMemory
@@ -20,11 +21,11 @@ def run(order=ORDER, *, micro=1 << 30, stop_requested=bool, note=str, images=IMA
     """A small classifier with dropout, and how it learns two classes that lie apart."""
     torch.manual_seed(0)
     module = module or nn.Sequential(nn.Linear(6, 8), nn.Dropout(0.2), nn.Linear(8, 2))
-    runtime = Runtime(torch.device("cpu"), micro=micro)
+    runtime = Runtime(torch.device("cpu"), micro=micro, note=note)
     optimizer = OptimizerStep(module.named_parameters(), Optimization(order.epochs, 16, rate, warmup=2), order.total)
     objective = Supervised(module, lambda x: x - 1.5, LABELS, runtime)
     average = MovingAverage(module.named_parameters(), 0.9)
-    return TrainingLoop(objective, InMemory(images), order, optimizer, runtime, average, stop_requested, note)
+    return TrainingLoop(objective, InMemory(images), order, optimizer, runtime, average, stop_requested)
 
 
 def weights(run):
@@ -134,9 +135,70 @@ def test_where_memory_runs_out_the_micro_batch_is_halved():
     assert torch.equal(weights(halved), weights(small))
 
 
+def test_memory_for_no_step_of_the_optimizer_is_an_error():
+    """AdamW makes its moments at the first step; the error names what needs less, and no option given already."""
+    learning = run(micro=4)
+
+    def fails():
+        raise RuntimeError("MPS backend out of memory (MPS allocated: 9 GB).")
+
+    learning.optimizer.apply = fails
+    with pytest.raises(ModelError, match="AdamW.*a smaller --micro-batch or --grad-checkpointing"):
+        list(learning.steps())
+    learning.lighter = ()
+    with pytest.raises(ModelError, match="with a smaller --micro-batch.$"):
+        list(learning.steps())
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what makes float64 tensors, as Apple's GPUs do."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        for each in made if isinstance(made, (list, tuple)) else [made]:
+            if isinstance(each, torch.Tensor) and each.dtype == torch.float64:
+                raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it.")
+        return made
+
+
+def test_a_step_makes_no_float64():
+    """A step of one process works where there is no float64, with averages and a bound on the gradients."""
+    with pytest.raises(TypeError), NoFloat64():
+        torch.ones(1).double()
+    with NoFloat64():
+        steps = run().steps()
+        assert [next(steps).step, next(steps).step] == [1, 2]
+        steps.close()
+
+
+def test_an_operation_without_a_deterministic_form_is_computed_anyway():
+    """The step is repeated with the same random numbers, and one note says what it means for the run."""
+    notes = []
+
+    class Refused(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.refusals = nn.Sequential(nn.Linear(6, 2), nn.Dropout(0.2)), 1
+
+        def forward(self, images):
+            logits = self.inner(images)
+            if self.refusals:
+                self.refusals = 0
+                raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but ...")
+            return logits
+
+    refused, usual = run(module=Refused()), run(module=Refused())
+    usual.objective.module.load_state_dict(refused.objective.module.state_dict())
+    usual.objective.module.refusals = 0
+    refused.runtime.note = notes.append
+    assert list(refused.steps()) == list(usual.steps())
+    assert torch.equal(weights(refused), weights(usual))
+    assert len(notes) == 1
+
+
 def test_memory_for_no_image_is_an_error():
     """If one image does not fit in memory, the error names the option that helps."""
-    with pytest.raises(ModelError, match="--micro-batch"):
+    with pytest.raises(ModelError, match="micro-batch of 1.*--grad-checkpointing"):
         list(run(module=Scarce(0)).steps())
 
 

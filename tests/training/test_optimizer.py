@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mergekit_wise.training.checkpointer import load_state, save_state
 from mergekit_wise.training.learning_rate import cosine_with_warmup
 from mergekit_wise.training.optimizer import MovingAverage, Optimization, OptimizerStep
 
@@ -115,6 +116,40 @@ def test_a_restored_optimiser_goes_on_bit_for_bit():
         run(each, parameter, range(4, 10))
     assert torch.equal(whole, later)
     assert other.taken == 10
+
+
+def test_a_restored_run_of_channels_last_weights_goes_on_bit_for_bit(tmp_path):
+    """Moments and averages that went through a file have the layout of the weights, which fused AdamW relies on."""
+
+    def fresh():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3))
+        module.to(memory_format=torch.channels_last)
+        optimizer = OptimizerStep(module.named_parameters(), Optimization(1, 1, 0.05, warmup=2, anchor=1.0), total=6)
+        return module, optimizer, MovingAverage(module.named_parameters(), 0.9)
+
+    def run(module, optimizer, average, steps):
+        for step in steps:
+            images = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+            optimizer.step(module(images.contiguous(memory_format=torch.channels_last)).square().sum())
+            average.update()
+
+    run(*(whole := fresh()), range(3))
+    later = fresh()
+    averages = {f"average.{name}": tensor for name, tensor in whole[2].tensors.items()}
+    save_state(tmp_path / "state.safetensors", whole[0].state_dict() | averages | whole[1].moments(), {})
+    stored, _ = load_state(tmp_path / "state.safetensors")
+    with torch.no_grad():
+        for name, parameter in later[0].named_parameters():
+            parameter.copy_(stored[name])
+    later[1].restore(3, stored)
+    later[2].restore({name: stored[f"average.{name}"] for name in later[2].tensors})
+    for each in (whole, later):
+        run(*each, range(3, 6))
+    assert not later[0][0].weight.is_contiguous()
+    for name, parameter in whole[0].named_parameters():
+        assert torch.equal(parameter, later[0].get_parameter(name))
+        assert torch.equal(whole[2].tensors[name], later[2].tensors[name])
 
 
 def test_the_norm_is_that_before_clipping():
