@@ -1,5 +1,7 @@
 """Evaluations by an evaluator of one's own: which one the options name, what goes with it, and what it is given."""
 
+from __future__ import annotations
+
 import copy
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -7,24 +9,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import TYPE_CHECKING, Any, cast
 
 from mergekit_wise import launcher
-from mergekit_wise.api.interpolate import interpolate_
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation.command_evaluator import CommandEvaluator
-from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
-from mergekit_wise.evaluation.named_evaluators import BUILT_IN, foreign_code, named_evaluator
 from mergekit_wise.evaluation.own_evaluator import Mixture, ModelTask, TaskEvaluator, TaskResult
 from mergekit_wise.evaluation.task_results import parse_results
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.option_types import ModelInMemory, Weights, declared_options, run
 from mergekit_wise.options import EvaluationOptions, MergeOptions, SweepOptions
 from mergekit_wise.progress import silent
+
+if TYPE_CHECKING:
+    import torch
 
 UNUSED = (
     *("suite", "unlabelled", "analyze", "output_ensemble", "dynamic", "calibrate", "per_class", "per_sample", "limit"),
@@ -56,6 +56,10 @@ def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvalua
     if options.command is not None:
         _require_usable(options, "--command", ())
         return CommandEvaluator.of(options.command, version, reference)
+    # An evaluator that is no command may need torch, which takes seconds to import.
+    from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
+    from mergekit_wise.evaluation.named_evaluators import BUILT_IN, named_evaluator
+
     found, depends = options.evaluator, ""
     built_in = BUILT_IN.get(found.partition(":")[0]) if isinstance(found, str) else None
     _require_usable(options, "--evaluator", () if built_in is None else built_in.uses)
@@ -123,10 +127,14 @@ class _OfPackage(_Configured):
     origin: str
 
     def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        from mergekit_wise.evaluation.named_evaluators import foreign_code
+
         with foreign_code(self.origin):
             super().open(template, note)
 
     def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
+        from mergekit_wise.evaluation.named_evaluators import foreign_code
+
         with foreign_code(self.origin):
             return super().__call__(mixture)
 
@@ -158,7 +166,11 @@ def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]
 
 
 def _module_of(options: EvaluationOptions, model: Weights) -> Callable[[], torch.nn.Module] | None:
-    if not isinstance(model, ModelInMemory) or not isinstance(model.weights, torch.nn.Module):
+    if not isinstance(model, ModelInMemory):
+        return None
+    import torch
+
+    if not isinstance(model.weights, torch.nn.Module):
         return None
     return partial(copy.deepcopy if isinstance(options, SweepOptions) else _as_it_is, model.weights)
 
@@ -173,6 +185,8 @@ def _state(merged: MergeOptions) -> Mapping[str, torch.Tensor]:
 
 
 def _set(merged: MergeOptions, module: torch.nn.Module) -> torch.nn.Module:
+    from mergekit_wise.api.interpolate import interpolate_
+
     given: Any = type(merged)
     rules = {name: getattr(merged, name) for name in declared_options(given)}
     for name in ("zeroshot", "finetuned", "output"):

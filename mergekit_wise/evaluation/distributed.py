@@ -3,21 +3,22 @@
 A process that was started by itself has rank 0 of 1 and sends nothing.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import distributed
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergekit_wise import launcher
 from mergekit_wise.errors import WiseError
 from mergekit_wise.signals import ending_waits
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -31,12 +32,14 @@ class Ranks:
 
     rank: int
     size: int
-    device: torch.device
+    device: str
 
     def share(self, value: T) -> T:
         """The value of rank 0, in every process."""
         if self.size == 1:
             return value
+        from torch import distributed
+
         box: list[Any] = [value]
         distributed.broadcast_object_list(box, src=0)
         shared: T = box[0]
@@ -46,6 +49,8 @@ class Ranks:
         """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
+        from torch import distributed
+
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
@@ -54,6 +59,9 @@ class Ranks:
         """The elementwise maximum over all processes."""
         if self.size == 1:
             return array
+        import torch
+        from torch import distributed
+
         tensor = torch.from_numpy(array).to(self.device)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return tensor.cpu().numpy()
@@ -71,7 +79,7 @@ class Ranks:
             raise first
 
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = Ranks(0, 1, "cpu")
 
 
 @contextmanager
@@ -81,11 +89,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     if size == 1:
         yield ALONE, device
         return
+    import torch
+    from torch import distributed
+
     if device == "cuda":
         device = f"cuda:{launcher.local_rank()}"
     where = torch.device(device)
     if distributed.is_initialized():  # by a caller: torchrun's processes can form a group only once
-        yield Ranks(distributed.get_rank(), size, where), device
+        yield Ranks(distributed.get_rank(), size, device), device
         return
     if where.type == "cuda":  # pragma: no cover: needs a GPU
         torch.cuda.set_device(where)
@@ -95,12 +106,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     with ending_waits(f"Interrupted while process {launcher.rank()} was waiting for the other processes."):
         distributed.init_process_group(backend, timeout=_TIMEOUT)
     try:
-        yield Ranks(distributed.get_rank(), size, where), device
+        yield Ranks(distributed.get_rank(), size, device), device
     finally:
         distributed.destroy_process_group()
 
 
 def _share_cores() -> None:
     """Undo the single thread per process that torchrun sets if OMP_NUM_THREADS is not set."""
+    import torch
+
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // launcher.local_world_size()))

@@ -5,26 +5,31 @@ previous alpha, which would accumulate rounding errors, and has the values that 
 its dtype included.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
-from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 from mergekit_wise.merging import Fishers, Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.rules import Side
-from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 
 TensorData = tuple[TensorInfo, NDArray[np.generic]]
 """A tensor's name, dtype and shape, and its elements in its dtype's storage, flattened or not."""
@@ -140,6 +145,8 @@ class InterpolatedWeights:
 
     def _mixed(self, step: TensorPlan, device: torch.device) -> Tensor:
         """The tensor that a plan gives, on the device if it is mixed or was before."""
+        from mergekit_wise.merging.torch_backend import EXACT_DTYPES, as_tensor, mixture, torch_dtype
+
         name, out = step.info.name, step.info.dtype
         if step.action in ("zeroshot", "finetuned"):
             side: Side = "zeroshot" if step.action == "zeroshot" else "finetuned"
@@ -156,6 +163,8 @@ class InterpolatedWeights:
 
     def _side(self, name: str, side: Side, device: torch.device) -> Tensor:
         """One side's tensor, kept on the device."""
+        from mergekit_wise.merging.torch_backend import as_tensor
+
         if (name, side) not in self._sides:
             checkpoint = self.pair.zeroshot if side == "zeroshot" else self.pair.finetuned
             tensor = as_tensor(checkpoint.info(name), checkpoint.read(name))
