@@ -75,7 +75,7 @@ class Mixture:
         self._state: Mapping[str, torch.Tensor] | None = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Mixture":
+    def __enter__(self) -> Mixture:
         """The mixture; nothing is mixed yet."""
         return self
 

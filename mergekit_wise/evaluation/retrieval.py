@@ -213,7 +213,9 @@ def names_of(found: CaptionedImages) -> tuple[str, str]:
     return first, second
 
 
-USES = frozenset(("limit", "seed", "image_size", "precision", "batch_size", "workers", "max_bad", "max_pixels"))
+USES = frozenset(
+    ("model", "device", "limit", "seed", "image_size", "precision", "batch_size", "workers", "max_bad", "max_pixels")
+)
 """The names of the options that `open_retrieval` reads, besides those that any evaluation has."""
 
 

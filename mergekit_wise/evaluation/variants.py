@@ -193,7 +193,7 @@ class Variant:
     rule: str = ""
 
     @classmethod
-    def mixed(cls, model: str, weights: InterpolatedWeights, point: Point, rules: Rules, rule: str = "") -> "Variant":
+    def mixed(cls, model: str, weights: InterpolatedWeights, point: Point, rules: Rules, rule: str = "") -> Variant:
         """A mixture of a pair."""
         return cls(model, point, partial(weights.read, rules), weights, rules, rule)
 
