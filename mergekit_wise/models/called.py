@@ -81,7 +81,7 @@ def open_called(module: nn.Module, template: Checkpoint, transform: OwnTransform
         config={},
         destinations={name: Destination(f"inner.{name}") for name in names},
         has_own_head=True,
-        classes=called.classes,
+        own_classes=called.classes,
         class_names=declared_class_names(template),
         holds_weights=holds,
     )

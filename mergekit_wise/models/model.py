@@ -44,7 +44,7 @@ class Model:
             config.json would ("architecture", "pretrained_cfg"), and its source.
         destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
-        classes: the number of classes of the own head; None without one.
+        own_classes: the number of classes of the own head; None without one.
         normalize: whether features are normalised before the head is applied.
         class_names: the names of the own head's classes; None if its file does not declare them.
         create_tokenizer: creates the tokenizer; None without a text tower.
@@ -58,7 +58,7 @@ class Model:
     config: Mapping[str, Any]
     destinations: Mapping[str, Destination]
     has_own_head: bool
-    classes: int | None = None
+    own_classes: int | None = None
     normalize: bool = True
     create_tokenizer: Callable[[], Tokenizer] | None = None
     class_names: tuple[str, ...] | None = None
@@ -69,6 +69,11 @@ class Model:
     def module(self) -> Classifier | TimmClassifier | CalledModule:
         """The module, which is built when it is first asked for. Raises ModelError if the tensors do not fit."""
         return self.build()
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the own head, or else of the one that was installed; None without a head."""
+        return self.module.classes if self.own_classes is None else self.own_classes
 
     @property
     def names(self) -> dict[str, str]:

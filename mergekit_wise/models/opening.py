@@ -130,7 +130,7 @@ def _clip_model(
         config=complete.with_source(),
         destinations=destinations,
         has_own_head=not with_text,
-        classes=classes if own is None else own.info(f"{HEAD}weight").shape[0],
+        own_classes=classes if own is None else own.info(f"{HEAD}weight").shape[0],
         normalize=normalize,
         create_tokenizer=partial(_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
         class_names=None if with_text else declared_class_names(named),
@@ -157,7 +157,7 @@ def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
         config=recorded.with_source(),
         destinations=destinations,
         has_own_head=True,
-        classes=built.classes,
+        own_classes=built.classes,
         class_names=declared_class_names(checkpoint),
     )
 

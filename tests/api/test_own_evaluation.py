@@ -346,7 +346,7 @@ def test_options_that_do_not_go_together_are_refused_by_name(pair, tmp_path, mon
 @pytest.mark.parametrize("option", [{"model": "ViT-B-32"}, {"device": "cpu:0"}, {"data": "."}], ids="".join)
 @pytest.mark.parametrize("way", ["command", "function"])
 def test_an_evaluation_refuses_options_that_it_would_ignore(pair, script, way, option):
-    """The checkpoint is given as it is, and images are nowhere looked for; a data root of the environment is allowed."""
+    """The checkpoint is given as it is, and images are looked for nowhere."""
     given = {"command": script} if way == "command" else {"evaluator": score_of}
     (name,) = option
     with pytest.raises(UsageError, match=f"`{name}`"):
