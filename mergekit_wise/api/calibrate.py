@@ -23,7 +23,6 @@ from mergekit_wise.datasets.subsets import limited, with_pixel_limit
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation.distributed import ALONE
 from mergekit_wise.evaluation.evaluator import open_evaluator
-from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.temperature import Fit, fit_temperature, require_single_labels
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging import Mixer, Pair, Rules, Sink, make_plan, open_backend
@@ -118,6 +117,8 @@ def calibrate(options: CalibrateOptions) -> CalibrateReport:
             notes += [*evaluator.heads.require([dataset]), *dataset.titled_notes]
             fit = fit_temperature(evaluator, source, dataset)
             used = frozenset(evaluator.model.names)
+        from mergekit_wise.evaluation.image_batches import notes_on_bad
+
         notes += notes_on_bad(dataset, fit.bad)
         if fit.changed:
             notes.append(

@@ -1,30 +1,32 @@
 """Evaluations by an evaluator of one's own: which one the options name, what goes with it, and what it is given."""
 
+from __future__ import annotations
+
 import copy
+import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
-
-import torch
+from typing import TYPE_CHECKING, Any, cast
 
 from mergekit_wise import launcher
-from mergekit_wise.api.interpolate import interpolate_
 from mergekit_wise.api.merge import merge
 from mergekit_wise.checkpoint import Checkpoint
+from mergekit_wise.checkpoint.scratch import scratch_folder
 from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.evaluation.command_evaluator import CommandEvaluator
-from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
-from mergekit_wise.evaluation.named_evaluators import BUILT_IN, foreign_code, named_evaluator
 from mergekit_wise.evaluation.own_evaluator import Mixture, ModelTask, TaskEvaluator, TaskResult
 from mergekit_wise.evaluation.task_results import parse_results
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.option_types import ModelInMemory, Weights, declared_options, run
-from mergekit_wise.options import EvaluationOptions, MergeOptions, SweepOptions
+from mergekit_wise.options import EvalOptions, EvaluationOptions, MergeOptions, SweepOptions
 from mergekit_wise.progress import silent
+
+if TYPE_CHECKING:
+    import torch
 
 UNUSED = (
     *("suite", "unlabelled", "analyze", "output_ensemble", "dynamic", "calibrate", "per_class", "per_sample", "limit"),
@@ -37,6 +39,8 @@ PREFERENCES = ("nll", "ece", "estimated")
 """What a choice cannot be made by, for the same reason."""
 
 MIXTURE = "mixture.safetensors"
+PREFIX = ".wise-mixture-"
+"""How the name of a folder begins that holds a merged file while it is evaluated."""
 
 
 def uses_own_evaluator(options: EvaluationOptions) -> bool:
@@ -56,6 +60,10 @@ def open_own_evaluator(options: EvaluationOptions, model: Weights) -> TaskEvalua
     if options.command is not None:
         _require_usable(options, "--command", ())
         return CommandEvaluator.of(options.command, version, reference)
+    # An evaluator that is no command may need torch, which takes seconds to import.
+    from mergekit_wise.evaluation.function_evaluator import FunctionEvaluator
+    from mergekit_wise.evaluation.named_evaluators import BUILT_IN, named_evaluator
+
     found, depends = options.evaluator, ""
     built_in = BUILT_IN.get(found.partition(":")[0]) if isinstance(found, str) else None
     _require_usable(options, "--evaluator", () if built_in is None else built_in.uses)
@@ -123,10 +131,14 @@ class _OfPackage(_Configured):
     origin: str
 
     def open(self, template: Checkpoint, note: Callable[[str], object]) -> None:
+        from mergekit_wise.evaluation.named_evaluators import foreign_code
+
         with foreign_code(self.origin):
             super().open(template, note)
 
     def __call__(self, mixture: Mixture) -> Sequence[TaskResult]:
+        from mergekit_wise.evaluation.named_evaluators import foreign_code
+
         with foreign_code(self.origin):
             return super().__call__(mixture)
 
@@ -146,6 +158,17 @@ def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]
                 f"{declared[unused].flag} is about images that wise evaluates on by itself, and {name} measures in its "
                 "own way. Leave one of the two out."
             )
+    if options.data is not None and str(options.data) != os.environ.get("WISE_DATA"):
+        raise UsageError(
+            f"--data says where images are that wise evaluates on by itself, and {name} measures in its own way. Leave "
+            "one of the two out."
+        )
+    for unused, default in (("model", None), ("device", "cpu")) if isinstance(options, EvalOptions) else ():
+        if unused not in uses and getattr(options, unused) != default:
+            raise UsageError(
+                f"--{unused} has no effect on a checkpoint that is evaluated by {name}, which gets it as it is. Leave "
+                "one of the two out."
+            )
     if isinstance(options, SweepOptions) and options.prefer in PREFERENCES:
         raise UsageError(
             f"--prefer {options.prefer} is about logits, which {name} does not show. Choose another preference."
@@ -158,7 +181,11 @@ def _require_usable(options: EvaluationOptions, name: str, uses: Collection[str]
 
 
 def _module_of(options: EvaluationOptions, model: Weights) -> Callable[[], torch.nn.Module] | None:
-    if not isinstance(model, ModelInMemory) or not isinstance(model.weights, torch.nn.Module):
+    if not isinstance(model, ModelInMemory):
+        return None
+    import torch
+
+    if not isinstance(model.weights, torch.nn.Module):
         return None
     return partial(copy.deepcopy if isinstance(options, SweepOptions) else _as_it_is, model.weights)
 
@@ -173,6 +200,8 @@ def _state(merged: MergeOptions) -> Mapping[str, torch.Tensor]:
 
 
 def _set(merged: MergeOptions, module: torch.nn.Module) -> torch.nn.Module:
+    from mergekit_wise.api.interpolate import interpolate_
+
     given: Any = type(merged)
     rules = {name: getattr(merged, name) for name in declared_options(given)}
     for name in ("zeroshot", "finetuned", "output"):
@@ -189,14 +218,15 @@ def _existing(path: Path) -> Iterator[Path]:
 def _merged_file(merged: MergeOptions, results: Path | None) -> Iterator[Path]:
     """A merged file in a folder beside the results, which is removed at the end of the block."""
     parent = Path(tempfile.gettempdir()) if results is None else results.resolve().parent
-    try:
-        folder = tempfile.TemporaryDirectory(prefix=".wise-mixture-", dir=parent)
-    except OSError as error:
-        raise OutputError(
-            f"{parent}: a merged file cannot be written there ({error.strerror}). Choose another folder with --results."
-        ) from error
-    with folder as place:
-        file = Path(place, MIXTURE)
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(scratch_folder(parent, PREFIX))
+        except OSError as error:
+            raise OutputError(
+                f"{parent}: a merged file cannot be written there ({error.strerror}). Choose another folder with "
+                "--results."
+            ) from error
+        file = place / MIXTURE
         try:
             run(merge, replace(merged, output=file, progress=silent))
         except OutputError as error:

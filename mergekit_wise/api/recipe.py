@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from mergekit_wise import __version__, config
-from mergekit_wise.api.finetune import finetune
 from mergekit_wise.api.report import require_outputs, write_report
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.api.sweep import sweep
@@ -280,6 +279,8 @@ class _Recipe:
         }
 
         def train(again: bool) -> None:
+            from mergekit_wise.api.finetune import finetune  # torch, which needs seconds to be imported
+
             run(finetune, options if again else replace(options, restart=True))
 
         return Step("finetune", inputs, (self.finetuned,), train)

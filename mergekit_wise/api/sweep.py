@@ -40,7 +40,6 @@ from mergekit_wise.evaluation.measure_task import measure_task
 from mergekit_wise.evaluation.own_evaluator import Mixture, TaskEvaluator
 from mergekit_wise.evaluation.own_modules import prepared
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
-from mergekit_wise.evaluation.recalibration import open_recalibration
 from mergekit_wise.evaluation.variants import InterpolatedWeights, Variant
 from mergekit_wise.merging import Fishers, Pair, Rules, described_by, make_plan, parse_naming
 from mergekit_wise.merging.naming import KEYS
@@ -247,7 +246,11 @@ class _Sweep:
         self.pair, self.rules, self.options, self.name, self.ranks = pair, rules, options, name, ranks
         self.evaluator = evaluator
         plan = make_plan(pair, rules)
-        recalibration = None if options.recalibrate is None else open_recalibration(options, pair, plan)
+        recalibration = None
+        if options.recalibrate is not None:
+            from mergekit_wise.evaluation.recalibration import open_recalibration
+
+            recalibration = open_recalibration(options, pair, plan)
         self._weights = InterpolatedWeights(pair, fishers, recalibration)
         self.notes: tuple[str, ...] = () if recalibration is not None else tuple(notes_on_batch_norm(pair, plan))
 

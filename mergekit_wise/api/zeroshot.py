@@ -27,7 +27,6 @@ from mergekit_wise.datasets.class_names import (
     unheard,
 )
 from mergekit_wise.errors import CheckpointError, UsageError
-from mergekit_wise.merging.torch_backend import open_device
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.models.destinations import StorageArray, converted_tensors
 from mergekit_wise.models.head_names import declared_class_names
@@ -72,6 +71,8 @@ def zeroshot(options: ZeroshotOptions) -> ZeroShotReport:
     notes: list[str] = []
     names, prompts = prompts_of(options, notes.append)
     notes += notes_on_prompts(names)
+    from mergekit_wise.merging.torch_backend import open_device
+
     open_device(options.device)
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source):

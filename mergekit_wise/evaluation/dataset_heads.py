@@ -3,26 +3,27 @@
 Knows models and data sets; sets no weights of towers.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mergekit_wise.cache import Cache
 from mergekit_wise.datasets.class_names import notes_on_prompts, prompt_names
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.head_columns import HeadColumns, head_columns
-from mergekit_wise.evaluation.forward import whole_float32, within_memory
-from mergekit_wise.evaluation.predictions import choose_columns
-from mergekit_wise.merging.torch_backend import send
+from mergekit_wise.evaluation.predictions import column_table
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Setter = Callable[[], None]
-Rows = dict[tuple[str, tuple[str, ...]], Tensor]
+Rows = dict[tuple[str, tuple[str, ...]], "Tensor"]
 """Rows of zero-shot heads, float32 [D], by class name and templates."""
 
 
@@ -60,7 +61,7 @@ class Heads:
         """
         notes: list[str] = []
         for dataset in datasets:
-            choose_columns(dataset, self.outputs(dataset), self.model.class_names)
+            column_table(dataset, self.outputs(dataset), self.model.class_names)
             found = self._columns(dataset).notes if self.model.has_own_head else notes_on_prompts(dataset.classnames)
             notes += [f"{dataset.title}: {note}" for note in found]
         return tuple(notes)
@@ -73,7 +74,7 @@ class Heads:
 
     def columns(self, dataset: Dataset) -> str:
         """A digest of the outputs of the head that stand for each class; empty if each output is a class."""
-        chosen = choose_columns(dataset, self.outputs(dataset), self.model.class_names)
+        chosen = column_table(dataset, self.outputs(dataset), self.model.class_names)
         return "" if chosen is None else _digest(chosen.tolist())
 
     def _columns(self, dataset: Dataset) -> HeadColumns:
@@ -86,6 +87,11 @@ class Heads:
         return [self._with_head(*variant, dataset) for variant in zip(numbers, set_weights, strict=True)]
 
     def _with_head(self, number: int, set_weights: Setter, dataset: Dataset) -> Setter:
+        import torch
+
+        from mergekit_wise.evaluation.forward import whole_float32, within_memory
+        from mergekit_wise.merging.torch_backend import send
+
         if number not in self._towers:
             set_weights()
             self._towers[number] = self.model.text_digest()

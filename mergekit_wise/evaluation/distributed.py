@@ -1,7 +1,9 @@
 """Collective operations of the processes that torchrun started. Knows no data set and no model.
 
-A process that was started by itself has rank 0 of 1 and sends nothing.
+A process that was started by itself has rank 0 of 1, sends nothing, and imports no torch here.
 """
+
+from __future__ import annotations
 
 import os
 import pickle
@@ -13,19 +15,18 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, distributed
-from torch.distributed.rendezvous import rendezvous
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergekit_wise import launcher
 from mergekit_wise.cores import usable_cores
 from mergekit_wise.errors import UsageError, WiseError
 from mergekit_wise.signals import ending_stuck_waits, ending_waits
 from mergekit_wise.wording import listed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, distributed
 
 T = TypeVar("T")
 
@@ -47,12 +48,14 @@ class Ranks:
 
     rank: int
     size: int
-    device: torch.device
+    device: str
 
     def share(self, value: T) -> T:
         """The value of rank 0, in every process."""
         if self.size == 1:
             return value
+        from torch import distributed
+
         box: list[Any] = [value]
         distributed.broadcast_object_list(box, src=0)
         shared: T = box[0]
@@ -62,6 +65,8 @@ class Ranks:
         """The values of all processes, by rank."""
         if self.size == 1:
             return [value]
+        from torch import distributed
+
         values: list[Any] = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
@@ -95,6 +100,9 @@ class Ranks:
         """The tensors of rank 0, which are on the CPU, in every process; what the others give is ignored."""
         if self.size == 1:
             return tensors
+        import torch
+        from torch import distributed
+
         facts = self.share([(name, tensor.shape, tensor.dtype) for name, tensor in tensors.items()])
         if self.rank:
             tensors = {name: torch.empty(shape, dtype=dtype) for name, shape, dtype in facts}
@@ -107,6 +115,9 @@ class Ranks:
         """The tensors [n, ...] of all processes, by rank; n may differ."""
         if self.size == 1:
             return [rows]
+        import torch
+        from torch import distributed
+
         count = torch.tensor([len(rows)], device=rows.device)
         counts = [torch.empty_like(count) for _ in range(self.size)]
         distributed.all_gather(counts, count)
@@ -119,19 +130,23 @@ class Ranks:
 
     def maximum(self, array: NDArray[np.int32]) -> NDArray[np.int32]:
         """The elementwise maximum over all processes."""
-        return self._reduced(array, distributed.ReduceOp.MAX)
+        return self._reduced(array, "MAX")
 
     def total(self, array: NDArray[np.int32]) -> NDArray[np.int32]:
         """The elementwise sum over all processes."""
-        return self._reduced(array, distributed.ReduceOp.SUM)
+        return self._reduced(array, "SUM")
 
-    def _reduced(self, array: NDArray[np.int32], how: Any) -> NDArray[np.int32]:
+    def _reduced(self, array: NDArray[np.int32], how: str) -> NDArray[np.int32]:
         if self.size == 1:
             return array
+        import numpy as np
+        import torch
+        from torch import distributed
+
         flat = np.array(array).reshape(-1)
         for start in range(0, flat.size, _CHUNK):
             part = torch.from_numpy(flat[start : start + _CHUNK]).to(self.device)
-            distributed.all_reduce(part, how)
+            distributed.all_reduce(part, getattr(distributed.ReduceOp, how))
             flat[start : start + _CHUNK] = part.cpu().numpy()
         return flat.reshape(array.shape)
 
@@ -148,7 +163,7 @@ class Ranks:
             raise first
 
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = Ranks(0, 1, "cpu")
 
 
 @contextmanager
@@ -162,11 +177,14 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     if size == 1:
         yield ALONE, device
         return
+    import torch
+    from torch import distributed
+
     if device == "cuda":
         device = f"cuda:{own_gpu(launcher.local_rank(), torch.cuda.device_count())}"
     where = torch.device(device)
     if distributed.is_initialized():  # by a caller: torchrun's processes can form a group only once
-        yield Ranks(distributed.get_rank(), size, where), device
+        yield Ranks(distributed.get_rank(), size, device), device
         return
     if where.type == "cuda":  # pragma: no cover: needs a GPU
         torch.cuda.set_device(where)
@@ -179,7 +197,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
         distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_TIMEOUT)
     try:
         with ending_stuck_waits(f"Interrupted. Process {rank} waited for another one, in vain.", _waits_at):
-            yield Ranks(rank, size, where), device
+            yield Ranks(rank, size, device), device
     finally:
         distributed.destroy_process_group()
 
@@ -218,6 +236,9 @@ def _patience() -> timedelta:
 
 def _meet(rank: int, size: int, patience: timedelta) -> distributed.Store:
     """The store through which processes find each other, once all have come. Raises WiseError that says who has not."""
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
+
     if not rank < size:
         raise UsageError(f"RANK={rank} and WORLD_SIZE={size}: the ranks of {size} processes are 0 to {size - 1}.")
     waited = f"Process {rank} of {size} waited {patience.total_seconds() / 60:g} minutes for the others"
@@ -275,5 +296,7 @@ def _pickled(value: object) -> bytes | None:
 
 def _share_cores() -> None:
     """Undo the single thread per process that torchrun sets if OMP_NUM_THREADS is not set."""
+    import torch
+
     if os.environ.get("OMP_NUM_THREADS") == "1":
         torch.set_num_threads(max(1, usable_cores() // launcher.local_world_size()))

@@ -1,58 +1,97 @@
-"""A model on its device with its heads and its engine, opened once for every variant and every data set."""
+"""A model with its heads and its engine, opened once for every variant and every data set.
+
+What identifies a measurement is known at once. The module is built, and torch imported, when something is predicted.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
-
-import torch
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
-from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
 from mergekit_wise.evaluation.dataset_heads import Heads
 from mergekit_wise.evaluation.distributed import Ranks
-from mergekit_wise.evaluation.engine import NO_OBSERVERS, Engine, Observers
-from mergekit_wise.evaluation.forward import Forward, choose_precision, place
-from mergekit_wise.evaluation.image_batches import Preprocessing, default_workers
-from mergekit_wise.evaluation.image_cache import ImageCache
 from mergekit_wise.evaluation.own_modules import is_mixture, require_size, to_call, tried_transform
-from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.evaluation.variants import Installer, Variant, checkpoint_fingerprint, weights_fingerprint
-from mergekit_wise.merging.torch_backend import open_device
-from mergekit_wise.models.called import copied, device_of, evaluating, open_called
-from mergekit_wise.models.called_module import CalledModule
 from mergekit_wise.models.head_files import HeadReading, open_head
 from mergekit_wise.models.model import Model
-from mergekit_wise.models.opening import open_model
-from mergekit_wise.models.transform import Preprocess
+from mergekit_wise.models.opening import resolve_model
 from mergekit_wise.options import ZERO_SHOT_HEAD, ModelOptions
 from mergekit_wise.results.identity import installed_versions
 from mergekit_wise.wording import plural
 
+if TYPE_CHECKING:
+    import torch
 
-@dataclass(slots=True)
+    from mergekit_wise.evaluation.constant_prefix import ConstantPrefix
+    from mergekit_wise.evaluation.engine import Engine, Observers
+    from mergekit_wise.evaluation.forward import Precision
+    from mergekit_wise.evaluation.image_batches import Preprocessing
+    from mergekit_wise.evaluation.predictions import Predictions
+    from mergekit_wise.models.own_transform import OwnTransform
+
+
+@dataclass
 class Evaluator:
-    """Predicts with variants of a model."""
+    """Predicts with variants of a model.
+
+    Attributes:
+        model: whose module is built when it is needed.
+        heads: for each data set.
+        ranks: of the processes that compute together.
+        options: of the engine: device, precision, batch size, workers.
+        device_name: as torch names the device.
+        note: called with what is decided on the way.
+        transform: the user's own, in place of the preprocessing that the model declares.
+    """
 
     model: Model
     heads: Heads
-    engine: Engine
-    _install: Installer = field(init=False)
+    ranks: Ranks
+    options: ModelOptions
+    device_name: str
+    note: Callable[[str], None]
+    transform: OwnTransform | None = None
     _prefixes: dict[frozenset[str], ConstantPrefix | None] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self._install = Installer(self.model, self.engine.forward.note)
+    def open(self) -> None:
+        """Build the engine now, for its errors."""
+        _ = self.engine
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The model on its device, ready to compute. Raises ModelError if it does not fit, UsageError."""
+        from mergekit_wise.evaluation.engine import Engine
+        from mergekit_wise.evaluation.forward import Forward, place
+        from mergekit_wise.evaluation.image_batches import default_workers
+        from mergekit_wise.evaluation.image_cache import ImageCache
+        from mergekit_wise.models.called_module import CalledModule
+
+        options, precision = self.options, self.precision
+        if not isinstance(self.model.module, CalledModule):  # which stays where its owner put it
+            place(self.model.module, self._device)
+        return Engine(
+            Forward(self.model.module, self.preprocess, self._device, precision, self.note),
+            options.batch_size,
+            default_workers() if options.workers is None else options.workers,
+            options.max_bad,
+            self.ranks,
+            options.progress,
+            images=ImageCache.open(self.note) if options.cache_images else None,
+        )
 
     def predict(
         self,
         numbers: Sequence[int],
         variants: Sequence[Variant],
         dataset: Dataset,
-        observers: Observers = NO_OBSERVERS,
+        observers: Observers | None = None,
         *,
         sharing: bool = True,
     ) -> Predictions:
@@ -60,18 +99,23 @@ class Evaluator:
 
         With `sharing`, the first part of the forward pass is computed once for all mixtures where no weight varies.
         """
+        from mergekit_wise.evaluation.engine import NO_OBSERVERS
+
+        engine = self.engine
         setters = self.heads.setters(numbers, [partial(self._install, variant) for variant in variants], dataset)
-        return self.engine.predict(
+        return engine.predict(
             setters,
             dataset,
             self.heads.outputs(dataset),
             names=self.model.class_names,
             prefix=self._prefix(variants, setters) if sharing and len(variants) > 1 else None,
-            observers=observers,
+            observers=NO_OBSERVERS if observers is None else observers,
         )
 
     def _prefix(self, variants: Sequence[Variant], setters: Sequence[Callable[[], None]]) -> ConstantPrefix | None:
         """The part of the forward pass that is the same for all mixtures, which is said once."""
+        from mergekit_wise.models.called_module import CalledModule
+
         first, model = variants[0], self.model
         if isinstance(model.module, CalledModule):  # nothing is known of its forward pass
             return None
@@ -95,15 +139,51 @@ class Evaluator:
             "architecture": self.model.architecture,
             "preprocess": dict(self.model.preprocess),
             "head": self.heads.name,
-            "precision": self.engine.forward.precision,
+            "precision": self.precision,
             "versions": installed_versions(),
         }
+
+    @cached_property
+    def preprocess(self) -> Preprocessing:
+        """How images are prepared. Raises ModelError for what the model's library would refuse."""
+        if self.transform is not None:
+            return self.transform
+        from mergekit_wise.models.transform import Preprocess
+
+        return Preprocess.of(self.model.preprocess)
+
+    @property
+    def precision(self) -> Precision:
+        """The precision that is computed in; see `choose_precision`. Raises UsageError without the device."""
+        if self.options.precision == "auto" and not self._is_cpu:
+            from mergekit_wise.evaluation.forward import choose_precision
+
+            return choose_precision(self.options.precision, self._device)
+        return "fp32" if self.options.precision == "auto" else self.options.precision
 
     @property
     def device(self) -> str:
         """The device, for people."""
-        device = self.engine.forward.device
+        if self._is_cpu:
+            return self.device_name
+        import torch
+
+        device = self._device
         return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+    @property
+    def _is_cpu(self) -> bool:
+        return self.device_name.partition(":")[0] == "cpu"
+
+    @cached_property
+    def _device(self) -> torch.device:
+        from mergekit_wise.merging.torch_backend import open_device
+
+        return open_device(self.device_name)
+
+    @cached_property
+    def _install(self) -> Installer:
+        return Installer(self.model, self.note)
 
 
 def _on(prefix: ConstantPrefix, mixtures: int) -> str:
@@ -133,15 +213,17 @@ def open_evaluator(
     transform = tried_transform(options, examples)
     module = to_call(options)
     if module is not None and transform is not None:
+        from mergekit_wise.models.called import copied, device_of, evaluating, open_called
+
         with evaluating(module):
             own = copied(module) if is_mixture(options) else module
             with evaluating(own):
                 model = open_called(own, template, transform, holds=own is module)
-                engine = _engine(model, transform, device_of(own), options, ranks, note)
-                yield Evaluator(model, Heads(model, model.head, options.progress, note), engine)
+                heads = Heads(model, model.head, options.progress, note)
+                yield Evaluator(model, heads, ranks, options, str(device_of(own)), note, transform)
         return
     with _head_file(options) as file:
-        model = _open_model(template, options, file)
+        model = _resolved(template, options, file)
         for text in model.notes:
             note(text)
         if model.has_own_head and options.templates is not None:
@@ -152,33 +234,14 @@ def open_evaluator(
         name = model.head
         if file is not None:
             name = f"{file.path.name} {checkpoint_fingerprint(file, file.tensors)}{model.manner}"
-    place(model.module, found := open_device(device))
-    preprocess: Preprocessing = Preprocess.of(model.preprocess)
     if transform is not None:
-        require_size(transform, preprocess.size, template)
-        model, preprocess = replace(model, preprocess=transform.facts), transform
-    engine = _engine(model, preprocess, found, options, ranks, note)
+        from mergekit_wise.models.transform import Preprocess
+
+        require_size(transform, Preprocess.of(model.preprocess).size, template)
+        model = replace(model, preprocess=transform.facts)
     cache = Cache.open(note) if options.cache else None
-    yield Evaluator(model, Heads(model, name, options.progress, note, cache), engine)
-
-
-def _engine(
-    model: Model,
-    preprocess: Preprocessing,
-    device: torch.device,
-    options: ModelOptions,
-    ranks: Ranks,
-    note: Callable[[str], None],
-) -> Engine:
-    return Engine(
-        Forward(model.module, preprocess, device, choose_precision(options.precision, device), note),
-        options.batch_size,
-        default_workers() if options.workers is None else options.workers,
-        options.max_bad,
-        ranks,
-        options.progress,
-        images=ImageCache.open(note) if options.cache_images else None,
-    )
+    heads = Heads(model, name, options.progress, note, cache)
+    yield Evaluator(model, heads, ranks, options, device, note, transform)
 
 
 def needed_names(template: Checkpoint, options: ModelOptions) -> frozenset[str]:
@@ -186,11 +249,11 @@ def needed_names(template: Checkpoint, options: ModelOptions) -> frozenset[str]:
     if to_call(options) is not None:
         return frozenset(template.tensors)
     with _head_file(options) as file:
-        return frozenset(_open_model(template, options, file).names)
+        return frozenset(_resolved(template, options, file).names)
 
 
-def _open_model(template: Checkpoint, options: ModelOptions, head: Checkpoint | None) -> Model:
-    return open_model(
+def _resolved(template: Checkpoint, options: ModelOptions, head: Checkpoint | None) -> Model:
+    return resolve_model(
         template,
         options.model,
         head=head,

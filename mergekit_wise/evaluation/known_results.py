@@ -30,6 +30,11 @@ def measures_all(options: EvaluationOptions) -> bool:
     return options.redo or options.per_class is not None or options.per_sample is not None
 
 
+def may_reuse(options: EvaluationOptions) -> bool:
+    """Whether there is a results file whose measurements may be reused."""
+    return options.results is not None and options.results.is_file() and not measures_all(options)
+
+
 def known_records(
     drafts: Sequence[Sequence[Draft]], options: EvaluationOptions
 ) -> tuple[dict[Place, Record], list[Record], list[str]]:
@@ -37,7 +42,7 @@ def known_records(
 
     Also sentences that say why records of the same models on the same data sets are not used.
     """
-    if measures_all(options) or options.results is None or not options.results.is_file():
+    if options.results is None or not may_reuse(options):
         return {}, [], []
     records = read_records(options.results)
     held: dict[Key | None, dict[tuple[object, ...], Record]] = {}

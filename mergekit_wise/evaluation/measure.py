@@ -24,10 +24,8 @@ from mergekit_wise.datasets.in_memory import with_all_classes
 from mergekit_wise.datasets.subsets import Draw, companions, limited, with_pixel_limit
 from mergekit_wise.errors import Interrupted, OutputError, ResultsError, SuiteError, Unsaved, UsageError
 from mergekit_wise.evaluation.distributed import Ranks, joined
-from mergekit_wise.evaluation.engine import NO_OBSERVERS
 from mergekit_wise.evaluation.evaluator import Evaluator, open_evaluator
-from mergekit_wise.evaluation.image_batches import is_taken_as_stored, notes_on_bad
-from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, measures_all
+from mergekit_wise.evaluation.known_results import Draft, Place, known_analysis, known_records, may_reuse, measures_all
 from mergekit_wise.evaluation.own_modules import notes_on_reuse, require_transformable
 from mergekit_wise.evaluation.pair_analysis import PairAnalysis
 from mergekit_wise.evaluation.predictions import as_answers, as_details, notes_on
@@ -107,11 +105,11 @@ def measure(
     notes: list[str] = []
     with ExitStack() as stack:
         ranks, device = stack.enter_context(joined(options.device))
-        # A transform of the user's is tried on an image before the model is opened.
-        opened = None if options.transform is None else _open_suite(options, ranks)
-        examples = None if opened is None else opened.datasets[0]
+        # Before the model: a data set that is missing is told at once, and a transform is tried on an image.
+        opened = _open_suite(options, ranks)
+        examples = opened.datasets[0]
         evaluator = stack.enter_context(open_evaluator(template, options, ranks, device, notes.append, examples))
-        suite = _with_all_classes(opened or _open_suite(options, ranks), evaluator.model)
+        suite = _with_all_classes(opened, evaluator.model)
         complete, parts = _parts(suite, options, with_companions=pair is not None and pair.analyze)
         require_transformable(parts, options)
         notes += notes_on_reuse(options)
@@ -122,6 +120,8 @@ def measure(
         notes += without_labels.notes
         notes += on_classes
         notes += _notes_on_rare_classes(parts)
+        if not may_reuse(options):  # everything will be measured: a model that does not fit is told before hashing
+            evaluator.open()
         every, whole = (*parts, *without_labels.parts), (*complete, *without_labels.complete)
         every_draft = _drafts(evaluator, variants, suite, whole, every, options)
         drafts, own_drafts = every_draft[: len(parts)], every_draft[len(parts) :]
@@ -165,6 +165,8 @@ def measure(
                 if asked is not None:
                     todo |= asked.needed
                 if todo:
+                    from mergekit_wise.evaluation.image_batches import notes_on_bad
+
                     details, answers, found = _measure_dataset(
                         evaluator, dataset, variants, drafts[at], sorted(todo), asked
                     )
@@ -323,14 +325,14 @@ def _measure_dataset(
 ) -> tuple[list[Detail], Answers, Analysis | None]:
     """One pass over a data set by the variants with the numbers `todo`."""
     began, seen = time.perf_counter(), LogitDisagreement()
-    observers = NO_OBSERVERS if pair is None else pair.observers(todo, seen)
+    observers = None if pair is None else pair.observers(todo, seen)
     found = evaluator.predict(todo, [variants[number] for number in todo], dataset, observers)
     seconds = round((time.perf_counter() - began) / len(todo), 3)
     details = as_details(dataset, found, [drafts[number] for number in todo], seconds)
     answers = as_answers(dataset, found, drafts[0]["role"])
     if pair is None:
         return details, answers, None
-    seen_by_all = sum(evaluator.engine.ranks.gather(seen), LogitDisagreement())
+    seen_by_all = sum(evaluator.ranks.gather(seen), LogitDisagreement())
     return details, answers, pair.result(dataset, todo, drafts, found, seen_by_all)
 
 
@@ -343,7 +345,7 @@ def _drafts(
     options: EvaluationOptions,
 ) -> list[list[Draft]]:
     """For each data set, the draft of every variant's record."""
-    data = _fingerprints(evaluator.engine.ranks, parts)
+    data = _fingerprints(evaluator.ranks, parts)
     models = []
     for number, variant in enumerate(variants):
         options.progress("hashing weights", number, len(variants), "models")
@@ -351,7 +353,6 @@ def _drafts(
     pair = _pair(evaluator, variants)
     options.progress("hashing weights", len(variants), len(variants), "models")
     drafts: list[list[Draft]] = []
-    preprocess = evaluator.engine.forward.preprocess
     for dataset, whole, digest in zip(parts, complete, data, strict=True):
         drawn = dataset is not whole
         facts = {
@@ -374,7 +375,7 @@ def _drafts(
             "same_images": dataset.same_images,
             "max_pixels": options.max_pixels,
         }
-        stored = {"stored_crops": True} if is_taken_as_stored(dataset, preprocess) else {}
+        stored = {"stored_crops": True} if _is_taken_as_stored(dataset, evaluator) else {}
         drafts.append(
             [
                 model
@@ -387,6 +388,15 @@ def _drafts(
             ]
         )
     return drafts
+
+
+def _is_taken_as_stored(dataset: Dataset, evaluator: Evaluator) -> bool:
+    """Whether images are neither resized nor cropped; see `image_batches.is_taken_as_stored`."""
+    if not dataset.is_cropped:
+        return False
+    from mergekit_wise.evaluation.image_batches import is_taken_as_stored
+
+    return is_taken_as_stored(dataset, evaluator.preprocess)
 
 
 def _notes_on_crops(parts: Sequence[Dataset], drafts: Sequence[Sequence[Draft]]) -> Iterator[str]:

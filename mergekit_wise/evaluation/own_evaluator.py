@@ -3,20 +3,24 @@
 Knows no image, no model's architecture and no command: an evaluator builds and runs whatever it needs.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.evaluation.variants import Variant
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Mixture:
         self._state: Mapping[str, torch.Tensor] | None = None
         self._stack = ExitStack()
 
-    def __enter__(self) -> "Mixture":
+    def __enter__(self) -> Mixture:
         """The mixture; nothing is mixed yet."""
         return self
 

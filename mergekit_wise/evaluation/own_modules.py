@@ -1,18 +1,21 @@
 """What the options say of a user's own transform, and of a module that is called as it is."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, TypeVar
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError, UsageError
-from mergekit_wise.models.called import module_to_call
 from mergekit_wise.models.in_memory import require_evaluable
-from mergekit_wise.models.own_transform import OwnTransform
 from mergekit_wise.options import EvalOptions, ModelOptions, PredictOptions, SweepOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mergekit_wise.models.own_transform import OwnTransform
 
 O = TypeVar("O", EvalOptions, SweepOptions, PredictOptions)  # noqa: E741
 
@@ -30,6 +33,8 @@ def prepared(options: O) -> O:
         for source in _sources(options):
             require_evaluable(source, options.model)
         return options
+    from mergekit_wise.models.own_transform import OwnTransform
+
     options = replace(options, transform=OwnTransform.of(options.transform))
     if to_call(options) is not None:
         for name in _OF_WEIGHTS:
@@ -48,7 +53,11 @@ def prepared(options: O) -> O:
 
 def to_call(options: ModelOptions) -> nn.Module | None:
     """The module that is called itself; None if the model is made of weights."""
-    return None if options.transform is None else module_to_call(*_sources(options))
+    if options.transform is None:
+        return None
+    from mergekit_wise.models.called import module_to_call
+
+    return module_to_call(*_sources(options))
 
 
 def is_mixture(options: ModelOptions) -> bool:
@@ -63,6 +72,8 @@ def tried_transform(options: ModelOptions, examples: Dataset | None) -> OwnTrans
     """
     if options.transform is None:
         return None
+    from mergekit_wise.models.own_transform import OwnTransform
+
     transform = OwnTransform.of(options.transform)
     assert examples is not None
     for index in range(len(examples)):
@@ -100,6 +111,10 @@ def require_size(transform: OwnTransform, size: tuple[int, int], template: Check
 
 def notes_on_reuse(options: ModelOptions) -> Iterator[str]:
     """Says that results with a transform are not reused where its text does not say what it does."""
+    if options.transform is None:
+        return
+    from mergekit_wise.models.own_transform import OwnTransform
+
     transform = options.transform
     results = None if isinstance(options, PredictOptions) else options.results
     if isinstance(transform, OwnTransform) and not transform.is_lasting and results is not None:

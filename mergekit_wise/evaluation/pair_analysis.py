@@ -1,10 +1,12 @@
 """What a sweep measures besides accuracies: how its two models differ, and their output-space ensembles."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,9 +15,11 @@ from mergekit_wise.analysis.disagreement import LogitDisagreement, disagreement
 from mergekit_wise.analysis.metrics import score
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import UsageError
-from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
 from mergekit_wise.evaluation.predictions import Predictions
 from mergekit_wise.results import ENSEMBLE, Analysis, setting_of
+
+if TYPE_CHECKING:
+    from mergekit_wise.evaluation.engine import Observers
 
 MIDDLE = 0.5
 """Alpha of the mixture that overrides and agreement are about (the paper, section 5)."""
@@ -57,6 +61,8 @@ class PairAnalysis:
 
     def observers(self, todo: Sequence[int], seen: LogitDisagreement) -> Observers:
         """Observers of one pass by the variants with the numbers `todo`, which add what they see to `seen`."""
+        from mergekit_wise.evaluation.engine import Observers, OutputEnsemble
+
         rows = self._rows(todo)
         ensembles = [OutputEnsemble(rows[0.0], rows[1.0], alpha) for alpha in self._ensemble_alphas]
         if not self.analyze:

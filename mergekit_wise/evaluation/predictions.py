@@ -1,14 +1,14 @@
 """From logits to predicted classes, and from these to records. Knows no images and no models."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, nan
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mergekit_wise.analysis.answers import Answers, part_of_metric
 from mergekit_wise.analysis.calibration import calibrations
@@ -18,6 +18,9 @@ from mergekit_wise.datasets.head_columns import head_columns
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.results import Detail, Record
 from mergekit_wise.wording import plural
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _TOP = 5
 
@@ -51,6 +54,14 @@ class Predictions:
 
 
 def choose_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None = None) -> Tensor | None:
+    """`column_table` as a tensor."""
+    import torch
+
+    table = column_table(dataset, outputs, names)
+    return None if table is None else torch.from_numpy(table)
+
+
+def column_table(dataset: Dataset, outputs: int, names: Sequence[str] | None = None) -> NDArray[np.int64] | None:
     """The columns of a head with `outputs` for each class of a data set: int64 [K, M], -1 where a class has fewer.
 
     `names` are those of the head's classes, if it knows them; see `head_columns`. None if each output is a class.
@@ -62,7 +73,7 @@ def choose_columns(dataset: Dataset, outputs: int, names: Sequence[str] | None =
         return None
     widest = max(map(len, columns))
     rows = [(*several, *[-1] * (widest - len(several))) for several in columns]
-    return torch.tensor(rows, dtype=torch.int64)
+    return np.array(rows, np.int64)
 
 
 def class_logits(logits: Tensor, columns: Tensor | None) -> Tensor:
@@ -82,6 +93,8 @@ def predict_classes(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         logits: float [B, K].
         labels: int64 [B].
     """
+    import torch
+
     own = logits.gather(1, labels[:, None])
     lower = torch.arange(logits.shape[1], device=logits.device) < labels[:, None]
     before = (logits > own).sum(dim=1) + ((logits == own) & lower).sum(dim=1)
@@ -94,6 +107,8 @@ def probability_numbers(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns float32 [4, B], none below +0; NaN for rows that hold NaN or inf.
     """
+    import torch
+
     logarithms = logits.log_softmax(dim=1)
     probabilities = logarithms.exp()
     own = labels[:, None]

@@ -214,7 +214,19 @@ def names_of(found: CaptionedImages) -> tuple[str, str]:
 
 
 USES = frozenset(
-    ("limit", "seed", "image_size", "precision", "batch_size", "workers", "cache_images", "max_bad", "max_pixels")
+    (
+        "model",
+        "device",
+        "limit",
+        "seed",
+        "image_size",
+        "precision",
+        "batch_size",
+        "workers",
+        "cache_images",
+        "max_bad",
+        "max_pixels",
+    )
 )
 """The names of the options that `open_retrieval` reads, besides those that any evaluation has."""
 

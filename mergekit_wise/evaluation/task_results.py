@@ -6,7 +6,6 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mergekit_wise.errors import SuiteError
@@ -151,9 +150,12 @@ def _items(given: Any, who: str) -> NDArray[np.float64]:
     """Scores of items, float64 [N]."""
     if isinstance(given, str | bytes | Mapping):
         raise SuiteError(f'{who}: "items" is {_described(given)}; expected a list of numbers.')
-    if isinstance(given, torch.Tensor):  # also on a device, with a gradient, or of a type that NumPy has not
-        given = given.detach().cpu()
-        given = given.double() if given.is_floating_point() else given
+    if not isinstance(given, list | tuple | np.ndarray):  # a command prints lists, and needs no torch
+        import torch
+
+        if isinstance(given, torch.Tensor):  # also on a device, with a gradient, or of a type that NumPy has not
+            given = given.detach().cpu()
+            given = given.double() if given.is_floating_point() else given
     try:
         items = np.asarray(given)
     except (ValueError, TypeError, OverflowError, RuntimeError):

@@ -16,7 +16,6 @@ from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.checkpoint.tensors import StorageArray
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError, SuiteError
-from mergekit_wise.evaluation.engine import Observers
 from mergekit_wise.evaluation.evaluator import Evaluator
 from mergekit_wise.evaluation.predictions import Predictions, as_answers
 from mergekit_wise.evaluation.variants import Variant, reader
@@ -83,6 +82,8 @@ def fit_temperature(evaluator: Evaluator, source: Checkpoint, dataset: Dataset) 
     """
     require_single_labels(dataset)
     seen, variant = Seen(), Variant(source.path.name, None, reader(source))
+    from mergekit_wise.evaluation.engine import Observers
+
     found = evaluator.predict([0], [variant], dataset, Observers((), (0,), seen.update))
     names = _scaled_names(evaluator, source)
     if found.unsound[0]:

@@ -15,7 +15,6 @@ from mergekit_wise.datasets.subsets import Draw, limited, with_pixel_limit
 from mergekit_wise.datasets.unlabelled import open_each_unlabelled, with_classes_of
 from mergekit_wise.errors import UsageError
 from mergekit_wise.evaluation.evaluator import Evaluator
-from mergekit_wise.evaluation.image_batches import notes_on_bad
 from mergekit_wise.evaluation.known_results import Draft
 from mergekit_wise.evaluation.predictions import as_answers
 from mergekit_wise.evaluation.variants import Variant
@@ -128,6 +127,8 @@ def answers_without_labels(
             answered[number] = found.of_models([row])
             if store is not None:
                 store.save_unlabelled(key_of(drafts[number]), answered[number])
+        from mergekit_wise.evaluation.image_batches import notes_on_bad
+
         notes += notes_on_bad(dataset, predicted.bad)
     answers = stacked([answered[number] for number in range(len(variants))])
     if unsound := int((answers.classes < 0).any(axis=0).sum()):

@@ -5,37 +5,33 @@ previous alpha, which would accumulate rounding errors, and has the values that 
 its dtype included.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mergekit_wise.analysis import Point
 from mergekit_wise.checkpoint import Checkpoint, TensorInfo
 from mergekit_wise.cores import usable_cores
 from mergekit_wise.errors import ModelError
-from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 from mergekit_wise.merging import Fishers, Mixer, Pair, Rules, TensorPlan, make_plan, open_backend
 from mergekit_wise.merging.rules import Side
-from mergekit_wise.merging.torch_backend import (
-    as_tensor,
-    exact_dtypes,
-    is_memory_error,
-    mix_into,
-    mixture,
-    release,
-    send,
-    torch_dtype,
-)
 from mergekit_wise.models.model import Model
 from mergekit_wise.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from mergekit_wise.evaluation.recalibration import Recalibration, Statistics
 
 _SIDES: tuple[Side, ...] = ("zeroshot", "finetuned")
 
@@ -63,7 +59,7 @@ class InterpolatedWeights:
     fishers: Fishers | None = None
     recalibration: Recalibration | None = None
     _model: Model | None = None
-    _home: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    _home: torch.device | None = None
     _sides: dict[tuple[str, Side], Tensor] = field(default_factory=dict)
     _installed: dict[str, object] = field(default_factory=dict)
     _statistics: dict[Rules, Statistics] = field(default_factory=dict)
@@ -103,6 +99,8 @@ class InterpolatedWeights:
         `note` is called with a sentence if memory runs out on the device; from then on, it holds the model alone.
         Raises ModelError if that does not help.
         """
+        from mergekit_wise.merging.torch_backend import is_memory_error
+
         device = next(model.module.parameters()).device
         if self._model is not model:
             self._sides.clear()
@@ -125,6 +123,8 @@ class InterpolatedWeights:
 
     def _set(self, model: Model, rules: Rules, changed: Sequence[str], device: torch.device) -> None:
         """Set the tensors with these names."""
+        from mergekit_wise.merging.torch_backend import mix_into, send, torch_dtype
+
         plan, estimated = self._plan(rules), self._estimated(rules)
         steps = {name: self._constant(plan[name]) for name in changed if name not in estimated}
         places = model.places()
@@ -203,6 +203,8 @@ class InterpolatedWeights:
 
     def _is_mixed_on(self, device: torch.device, step: TensorPlan) -> bool:
         """Whether a tensor is mixed on the device, where that gives the same values as on the CPU."""
+        from mergekit_wise.merging.torch_backend import exact_dtypes
+
         if step.action != "mix" or not exact_dtypes(device).issuperset(self._dtypes(step)):
             return False
         if self.fishers is not None and step.info.name in self.fishers.zeroshot.tensors:
@@ -211,6 +213,8 @@ class InterpolatedWeights:
 
     def _mixed(self, step: TensorPlan, device: torch.device) -> Tensor:
         """The tensor that a plan gives, on the device if it is mixed or was before."""
+        from mergekit_wise.merging.torch_backend import as_tensor, mixture, torch_dtype
+
         name, out = step.info.name, torch_dtype(step.info.dtype)
         if step.action in ("zeroshot", "finetuned"):
             side: Side = "zeroshot" if step.action == "zeroshot" else "finetuned"
@@ -222,15 +226,22 @@ class InterpolatedWeights:
 
     def _side(self, name: str, side: Side) -> Tensor:
         """One side's tensor, kept where it is."""
+        from mergekit_wise.merging.torch_backend import as_tensor, send
+
         if (name, side) not in self._sides:
             checkpoint = self.pair.zeroshot if side == "zeroshot" else self.pair.finetuned
             tensor = as_tensor(checkpoint.info(name), checkpoint.read(name))
+            assert self._home is not None  # since the first `install`
             self._sides[name, side] = send(tensor, self._home)
         return self._sides[name, side]
 
     def _make_room(self, device: torch.device, note: Callable[[str], object]) -> None:
         """Keep the two checkpoints in the memory of the CPU from now on. Raises ModelError if they are there."""
-        if self._home.type == "cpu":
+        import torch
+
+        from mergekit_wise.merging.torch_backend import release
+
+        if self._home is None or self._home.type == "cpu":
             raise ModelError(
                 f"The memory of {device} holds the model, but not a part of its next weights beside it. Use "
                 f"{'a machine with more memory' if device.type == 'cpu' else '--device cpu'}."
@@ -277,7 +288,7 @@ class Variant:
     rule: str = ""
 
     @classmethod
-    def mixed(cls, model: str, weights: InterpolatedWeights, point: Point, rules: Rules, rule: str = "") -> "Variant":
+    def mixed(cls, model: str, weights: InterpolatedWeights, point: Point, rules: Rules, rule: str = "") -> Variant:
         """A mixture of a pair."""
         return cls(model, point, partial(weights.read, rules), weights, rules, rule)
 

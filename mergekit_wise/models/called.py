@@ -73,14 +73,15 @@ def open_called(module: nn.Module, template: Checkpoint, transform: OwnTransform
             f"{template.path}: the module that is called has other tensors than the mixture, such as "
             f"{listed(differing, 3)}. Give two modules of one class."
         )
-    called = CalledModule(module, _count_of_logits(module, transform.shape, str(template.path)))
+    called = CalledModule(module, _count_of_logits(module, transform.shape, str(template.path))).eval()
     return Model(
-        module=called.eval(),
+        build=lambda: called,
         preprocess=transform.facts,
         architecture=f"{_identity(module)} (from the module, which is called as it is)",
         config={},
         destinations={name: Destination(f"inner.{name}") for name in names},
         has_own_head=True,
+        own_classes=called.classes,
         class_names=declared_class_names(template),
         holds_weights=holds,
     )

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mergekit_wise.checkpoint import BY_NAME, Checkpoint, TensorInfo, closing
 from mergekit_wise.checkpoint.derived import InMemory
 from mergekit_wise.errors import CheckpointError, ModelError
-from mergekit_wise.merging.torch_backend import as_tensor
+from mergekit_wise.merging.arithmetic import Scratch, decode
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, normalizes
 from mergekit_wise.models.names import HEAD
 from mergekit_wise.models.source import open_source
@@ -181,8 +181,7 @@ def _require_counted(path: Path, classes: NDArray[np.generic]) -> None:
 
 def _float32(file: Checkpoint, name: str) -> NDArray[np.float32]:
     info = file.info(name)
-    values: NDArray[np.float32] = as_tensor(info, file.read(name)).float().numpy().reshape(info.shape)
-    return values
+    return np.array(decode(file.read(name).reshape(-1), info.dtype, np.float32, Scratch(), 0)).reshape(info.shape)
 
 
 def _is(name: str, ending: str) -> bool:

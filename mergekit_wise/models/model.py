@@ -1,30 +1,33 @@
 """A checkpoint as a module with a head, whose weights are set in place under the checkpoint's names.
 
-Knows no file, no data set, and not how the architecture was found.
+The module is built when it is first needed, and torch is imported with it: what identifies a measurement is known
+without. Knows no file, no data set, and not how the architecture was found.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from mergekit_wise.cache import Cache
-from mergekit_wise.checkpoint import TensorInfo
 from mergekit_wise.datasets.class_names import prompt_names
 from mergekit_wise.errors import ModelError
-from mergekit_wise.merging.torch_backend import as_tensor
-from mergekit_wise.models.called_module import CalledModule
-from mergekit_wise.models.classifier import Classifier
-from mergekit_wise.models.destinations import Destination
-from mergekit_wise.models.kept_heads import find_head, head_key, keep_head, text_digest, text_settings
-from mergekit_wise.models.timm_classifier import TimmClassifier
-from mergekit_wise.models.zero_shot_head import Prompts, Tokenizer, encode_texts, zero_shot_head
 from mergekit_wise.progress import Progress, silent
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from mergekit_wise.cache import Cache
+    from mergekit_wise.checkpoint import TensorInfo
+    from mergekit_wise.models.called_module import CalledModule
+    from mergekit_wise.models.classifier import Classifier
+    from mergekit_wise.models.destinations import Destination
+    from mergekit_wise.models.timm_classifier import TimmClassifier
+    from mergekit_wise.models.zero_shot_head import Prompts, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -32,9 +35,10 @@ class Model:
     """A module with what is needed to use it.
 
     Attributes:
-        module: images float [B, 3, H, W], normalised -> logits [B, C]. ``module.encode(images)`` gives the features
-            [B, D] that the head is applied to; those of a CLIP have length 1. In evaluation mode; its weights are
-            arbitrary until they are set.
+        build: gives the module, the same one at every call, for which the first call builds it: images float
+            [B, 3, H, W], normalised -> logits [B, C]. ``module.encode(images)`` gives the features [B, D] that the head
+            is applied to; those of a CLIP have length 1. In evaluation mode; its weights are arbitrary until they are
+            set. Raises ModelError if the tensors do not fit.
         preprocess: open_clip's ``preprocess_cfg`` (size, mean, std, interpolation, resize_mode, fill_color); of a timm
             model also ``crop_pct``, the share of the resized image's shorter side that is kept.
         architecture: its name and the source of that, for records.
@@ -42,23 +46,37 @@ class Model:
             config.json would ("architecture", "pretrained_cfg"), and its source.
         destinations: the checkpoint's names of all tensors that evaluation needs, and where they go in the module.
         has_own_head: whether the head comes from a checkpoint.
+        own_classes: the number of classes of the own head; None without one.
+        normalize: whether features are normalised before the head is applied.
         class_names: the names of the own head's classes; None if its file does not declare them.
         create_tokenizer: creates the tokenizer; None without a text tower.
         notes: how a head from a file was read.
         holds_weights: whether the weights to evaluate are in the module already, which must not be changed.
     """
 
-    module: Classifier | TimmClassifier | CalledModule
+    build: Callable[[], Classifier | TimmClassifier | CalledModule]
     preprocess: Mapping[str, Any]
     architecture: str
     config: Mapping[str, Any]
     destinations: Mapping[str, Destination]
     has_own_head: bool
+    own_classes: int | None = None
+    normalize: bool = True
     create_tokenizer: Callable[[], Tokenizer] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     holds_weights: bool = False
     _prompts: dict[tuple[tuple[str, ...], tuple[str, ...]], Prompts] = field(default_factory=dict, repr=False)
+
+    @property
+    def module(self) -> Classifier | TimmClassifier | CalledModule:
+        """The module, which is built when it is first asked for. Raises ModelError if the tensors do not fit."""
+        return self.build()
+
+    @property
+    def classes(self) -> int | None:
+        """The number of classes of the own head, or else of the one that was installed; None without a head."""
+        return self.module.classes if self.own_classes is None else self.own_classes
 
     @property
     def names(self) -> dict[str, str]:
@@ -71,13 +89,13 @@ class Model:
         return self.create_tokenizer is not None
 
     @property
-    def classes(self) -> int | None:
-        """The number of classes of the head; None without a head."""
-        return self.module.classes
-
-    @property
     def head_names(self) -> frozenset[str]:
         """The module's names of the tensors of its last layer, if that is a linear layer."""
+        from torch import nn
+
+        from mergekit_wise.models.called_module import CalledModule
+        from mergekit_wise.models.classifier import Classifier
+
         module = self.module
         if isinstance(module, CalledModule):
             return frozenset()
@@ -93,8 +111,7 @@ class Model:
     @property
     def manner(self) -> str:
         """A remark for people if the head is applied to features that are not normalised; else empty."""
-        raw = isinstance(self.module, Classifier) and not self.module.normalize
-        return ", features not normalised" if raw else ""
+        return "" if self.normalize else ", features not normalised"
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -118,6 +135,8 @@ class Model:
         Tensors that the module holds transposed or in another dtype than float32 are left out. Writing there is setting
         weights: what the module has computed from earlier ones is dropped. Empty if its weights must not be changed.
         """
+        import torch
+
         if self.holds_weights:
             return {}
         forget_computed(self.module)
@@ -130,12 +149,16 @@ class Model:
 
     def use_head(self, weight: Tensor) -> None:
         """Install a zero-shot head, float [C, D]. Raises ModelError if the model is a classifier of timm's."""
+        from mergekit_wise.models.classifier import Classifier
+
         if not isinstance(self.module, Classifier):
             raise ModelError(f"{self.architecture}: has its own classifier, which cannot be replaced.")
         self.module.use_head(weight)
 
     def text_digest(self) -> str:
         """A digest of the weights that zero-shot heads depend on. Raises ModelError without a text tower."""
+        from mergekit_wise.models.kept_heads import text_digest
+
         return text_digest(*self._text())
 
     def zeroshot_head(
@@ -154,6 +177,9 @@ class Model:
         otherwise; `digest` is the `text_digest` if that is known already. Raises ModelError without a text tower, or if
         two classes with different names have the same prompts once these are cut off.
         """
+        from mergekit_wise.models.kept_heads import find_head, keep_head, text_digest
+        from mergekit_wise.models.zero_shot_head import encode_texts, zero_shot_head
+
         tower, scale = self._text()
         prompts = self._prompts_of(tuple(prompt_names(classnames)), tuple(templates))
         key = "" if cache is None else self._head_key(digest or text_digest(tower, scale), prompts, scale.device)
@@ -179,6 +205,8 @@ class Model:
     def _text(self) -> tuple[nn.Module, Tensor]:
         if not self.has_text_tower:
             raise ModelError(f"{self.architecture}: has no text tower to make a head from class names.")
+        from mergekit_wise.models.classifier import Classifier
+
         assert isinstance(self.module, Classifier)
         tower, scale = self.module.text, self.module.logit_scale
         assert tower is not None
@@ -186,32 +214,40 @@ class Model:
         return tower, scale
 
     def _prompts_of(self, names: tuple[str, ...], templates: tuple[str, ...]) -> Prompts:
+        from mergekit_wise.models.zero_shot_head import Prompts
+
         if (names, templates) not in self._prompts:
             self._prompts[names, templates] = Prompts(self.tokenizer, names, templates)
         return self._prompts[names, templates]
 
     def _head_key(self, weights: str, prompts: Prompts, device: torch.device) -> str:
+        from mergekit_wise.models.kept_heads import head_key, text_settings
+
         label, text_cfg = self.architecture.partition(" (")[0], text_settings(self.config["model_cfg"])
         return head_key(label, text_cfg, weights, prompts, device)
 
 
-@torch.no_grad()
 def fill(
     module: nn.Module,
     destinations: Mapping[str, Destination],
     tensors: Mapping[str, tuple[TensorInfo, NDArray[np.generic] | Tensor]],
 ) -> None:
     """Copy tensors to their destinations in the module. See `Model.set_weights`."""
+    import torch
+
+    from mergekit_wise.merging.torch_backend import as_tensor
+
     forget_computed(module)
     state = module.state_dict()
-    for name, (info, storage) in tensors.items():
-        if name in destinations:
-            to = destinations[name]
-            target = _target(state, to)
-            value = storage.view(info.shape) if isinstance(storage, Tensor) else as_tensor(info, storage)
-            if value.dtype == torch.float64 and value.device != target.device:  # not every device has float64
-                value = value.to(target.dtype)
-            target.copy_((value.T if to.transposed else value).reshape(target.shape))
+    with torch.no_grad():
+        for name, (info, storage) in tensors.items():
+            if name in destinations:
+                to = destinations[name]
+                target = _target(state, to)
+                value = storage.view(info.shape) if isinstance(storage, torch.Tensor) else as_tensor(info, storage)
+                if value.dtype == torch.float64 and value.device != target.device:  # not every device has float64
+                    value = value.to(target.dtype)
+                target.copy_((value.T if to.transposed else value).reshape(target.shape))
 
 
 def _target(state: Mapping[str, Tensor], to: Destination) -> Tensor:
@@ -225,6 +261,8 @@ def forget_computed(module: nn.Module) -> None:
     Some of timm's (LeViT, EfficientFormer, TinyViT, EfficientViT) keep attention biases in evaluation mode, until their
     mode is set, whatever it was.
     """
+    import torch
+
     torch.clear_autocast_cache()
     modes = [(each, each.training) for each in module.modules()]
     module.train(module.training)

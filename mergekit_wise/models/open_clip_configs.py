@@ -33,6 +33,9 @@ _PREPROCESS_DEFAULTS: Config = {
 }
 """Those of open_clip's PreprocessCfg, and of the entries that `Preprocess.of` adds; the size is the model's."""
 
+OWN_KEYS = ("library", "resize")
+"""Entries of ``preprocess_cfg`` that open_clip does not know; it ignores them."""
+
 # The defaults of CLIPVisionCfg and CLIPTextCfg that are not empty.
 VISION_DEFAULTS = {
     "layers": 12,
@@ -136,6 +139,15 @@ def ignored_settings(preprocess_cfg: Config) -> list[str]:
     """Entries of a ``preprocess_cfg`` that open_clip does not know and ignores, in their order."""
     known = {*_PREPROCESS_DEFAULTS, "size"}
     return sorted(key for key, value in preprocess_cfg.items() if key not in known and value is not None)
+
+
+def complete_preprocessing(preprocess_cfg: Config, image_size: Any) -> dict[str, Any]:
+    """``preprocess_cfg`` with open_clip's defaults filled in, and the size of the tower's images."""
+    defaults = {key: value for key, value in _PREPROCESS_DEFAULTS.items() if key not in OWN_KEYS}
+    defaults |= {key: tuple(defaults[key]) for key in ("mean", "std")}
+    known = (*defaults, *OWN_KEYS)
+    given = {key: preprocess_cfg[key] for key in known if preprocess_cfg.get(key) is not None}
+    return {"size": image_size, **defaults, **given}
 
 
 def preprocess_differences(first: Config, second: Config) -> list[tuple[str, Any, Any]]:

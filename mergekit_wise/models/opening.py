@@ -1,34 +1,29 @@
-"""Builds a model for a checkpoint: a module that fits its configuration, checked tensor by tensor.
+"""Resolves a checkpoint to a model: what its module is, where its tensors go, and how its images are prepared.
 
-Knows no data set, and sets no weights but those of a head from its own file. Which model a checkpoint holds is asked in
-`resolved_config`.
+Headers and small files decide; the module is built when it is first needed (`Model.module`), so that what was measured
+before is recognized without torch. Knows no data set. Which model a checkpoint holds is asked in `resolve_config`.
 """
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from functools import partial
-from typing import Any
-
-import torch
-from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.errors import ModelError
 from mergekit_wise.models.architecture import ResolvedConfig, normalizes, resolve_config, weights_folder
 from mergekit_wise.models.bounds import require_plausible
-from mergekit_wise.models.classifier import Classifier
-from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.head_files import AS_DECLARED, HeadReading, read_head
 from mergekit_wise.models.head_names import declared_class_names
 from mergekit_wise.models.huggingface import CLASSIFIER
-from mergekit_wise.models.model import Model, fill
+from mergekit_wise.models.model import Model
 from mergekit_wise.models.names import BIAS, HEAD, SCALE, TEXT, TOWER, Reading, read_names
-from mergekit_wise.models.open_clip_configs import name_of
-from mergekit_wise.models.timm_classifier import build_timm, recorded_settings
-from mergekit_wise.models.towers import build_text, build_visual, text_shapes, visual_shapes
-from mergekit_wise.models.transform import OWN_KEYS
-from mergekit_wise.models.zero_shot_head import create_tokenizer
+from mergekit_wise.models.open_clip_configs import complete_preprocessing, name_of
+
+if TYPE_CHECKING:
+    from mergekit_wise.models.classifier import Classifier
+    from mergekit_wise.models.zero_shot_head import Tokenizer
 
 Shape = tuple[int, ...]
 
@@ -42,7 +37,22 @@ def open_model(
     own_head: bool = True,
     image_size: int | None = None,
 ) -> Model:
-    """A module for the checkpoint, on the CPU, with uninitialised weights: `resolve_config`, then `load`.
+    """A module for the checkpoint, built on the CPU, with uninitialised weights; see `resolve_model`."""
+    found = resolve_model(checkpoint, model, head=head, reading=reading, own_head=own_head, image_size=image_size)
+    found.build()
+    return found
+
+
+def resolve_model(
+    checkpoint: Checkpoint,
+    model: str | None = None,
+    *,
+    head: Checkpoint | None = None,
+    reading: HeadReading = AS_DECLARED,
+    own_head: bool = True,
+    image_size: int | None = None,
+) -> Model:
+    """The model for the checkpoint, whose module is not built yet unless it is timm's, which alone knows its settings.
 
     Args:
         checkpoint: of any layout that `read_names` knows, or of a timm classifier.
@@ -53,25 +63,11 @@ def open_model(
         image_size: pixels along a side of the model's images, as for `resolve_config`.
 
     Raises:
-        ModelError: `resolve_config` or `load` raises it.
+        ModelError: `resolve_config` raises it, or there is neither a head nor a text tower to make one with. That the
+            tensors do not fit is raised when the module is built.
     """
     with_text = head is None and not (own_head and f"{HEAD}weight" in read_names(checkpoint).shapes)
     resolved = resolve_config(checkpoint, model, with_text=with_text, image_size=image_size)
-    return load(checkpoint, resolved, head=head, reading=reading, own_head=own_head)
-
-
-def load(
-    checkpoint: Checkpoint,
-    resolved: ResolvedConfig,
-    *,
-    head: Checkpoint | None = None,
-    reading: HeadReading = AS_DECLARED,
-    own_head: bool = True,
-) -> Model:
-    """A module that is built from a configuration for the checkpoint; see `open_model` for the arguments.
-
-    Raises ModelError if the tensors do not fit, or there is neither a head nor a text tower to make one with.
-    """
     if resolved.is_timm:
         if head is not None or not own_head:
             raise ModelError(
@@ -92,14 +88,19 @@ def load(
             "with. Use a checkpoint that was saved with a head, or give the file of a head with --head; training can "
             "start from --new-head."
         )
-    model = _clip_model(checkpoint, names, resolved, classes, with_text)
-    return model if head is None else _with_head(model, head, reading)
+    return _clip_model(checkpoint, names, resolved, classes, head, reading)
 
 
 def _clip_model(
-    checkpoint: Checkpoint, reading: Reading, resolved: ResolvedConfig, classes: int | None, with_text: bool
+    checkpoint: Checkpoint,
+    reading: Reading,
+    resolved: ResolvedConfig,
+    classes: int | None,
+    head: Checkpoint | None,
+    how: HeadReading,
 ) -> Model:
     cfg, where = resolved.config["model_cfg"], str(checkpoint.path)
+    with_text = classes is None and head is None
     wanted = (TOWER, *((HEAD,) if classes is not None else ()), *((TEXT, SCALE, BIAS) if with_text else ()))
     destinations = {name: to for name, to in reading.destinations.items() if to.name.startswith(wanted)}
     found = {to.name: reading.shapes[to.name] for to in destinations.values()}
@@ -107,61 +108,64 @@ def _clip_model(
         require_plausible({**cfg["vision_cfg"], "embed_dim": cfg["embed_dim"]}, _part(found, TOWER), where)
         if with_text:
             require_plausible(cfg["text_cfg"], _part(found, TEXT), where)
-    # Checked before memory is allocated: a wrong name may be that of a model with billions of parameters.
-    tower = {TOWER + name: shape for name, shape in visual_shapes(cfg).items()}
-    found_tower = _part(found, TOWER)
-    _require_fit(checkpoint, tower, destinations, found_tower)
-    if with_text and not cfg["text_cfg"].get("hf_model_name"):
-        wanted_text = {TEXT + name: shape for name, shape in text_shapes(cfg).items()}
-        _require_fit(checkpoint, wanted_text, destinations, _part(found, TEXT))
-    text = build_text(cfg) if with_text else None
+    own = None if head is None else read_head(head, cfg["embed_dim"], how)
     normalize = reading.layout != CLASSIFIER and (classes is None or normalizes(checkpoint, HEAD))
-    module = Classifier(build_visual(cfg), cfg["embed_dim"], classes, text, normalize=normalize)
-    if BIAS in found:
-        module.logit_bias = torch.nn.Parameter(torch.zeros(()))
-    if classes is not None and f"{HEAD}bias" not in found:
-        module.use_head(torch.zeros(classes, cfg["embed_dim"]))  # sets the bias to zero
-        found[f"{HEAD}bias"] = (classes,)
-    _require_fit(checkpoint, _shapes(module), destinations, found)
-    _require_image_size(checkpoint, module.visual, cfg["vision_cfg"].get("image_size"))
-    preprocess = _complete(resolved.config["preprocess_cfg"], cfg["vision_cfg"].get("image_size", 224))
+    normalize = normalize and (own is None or normalizes(own, HEAD))
+    preprocess = complete_preprocessing(resolved.config["preprocess_cfg"], cfg["vision_cfg"].get("image_size", 224))
     complete = replace(resolved, config={"model_cfg": cfg, "preprocess_cfg": preprocess})
+
+    @cache
+    def build() -> "Classifier":
+        from mergekit_wise.models.building import build_clip
+
+        return build_clip(
+            checkpoint, cfg, destinations, found, classes, with_text=with_text, normalize=normalize, head=own
+        )
+
+    named = checkpoint if head is None else head
     return Model(
-        module=module.eval(),
+        build=build,
         preprocess=preprocess,
         architecture=f"{resolved.name(reading)} (from {resolved.source})",
         config=complete.with_source(),
         destinations=destinations,
-        has_own_head=classes is not None,
-        create_tokenizer=partial(create_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
-        class_names=None if classes is None else declared_class_names(checkpoint),
+        has_own_head=not with_text,
+        own_classes=classes if own is None else own.info(f"{HEAD}weight").shape[0],
+        normalize=normalize,
+        create_tokenizer=partial(_tokenizer, cfg, weights_folder(checkpoint)) if with_text else None,
+        class_names=None if with_text else declared_class_names(named),
+        notes=() if own is None else own.notes,
     )
 
 
 def _timm_model(checkpoint: Checkpoint, resolved: ResolvedConfig) -> Model:
+    from mergekit_wise.models.building import require_fit, require_image_size, shapes_of
+    from mergekit_wise.models.timm_classifier import build_timm, recorded_settings
+
     name, settings = resolved.config["architecture"], resolved.config["pretrained_cfg"]
     module, preprocess, destinations, remark = build_timm(checkpoint, name, settings)
     found = {to.name: checkpoint.info(tensor).shape for tensor, to in destinations.items()}
-    _require_fit(checkpoint, _shapes(module), destinations, found)
-    _require_image_size(checkpoint, module, preprocess["size"][0])
+    require_fit(checkpoint, shapes_of(module), destinations, found)
+    require_image_size(checkpoint, module, preprocess["size"][0])
     architecture = f"{resolved.name(read_names(checkpoint))} (from {resolved.source}{remark})"
     recorded = replace(resolved, config={"architecture": name, "pretrained_cfg": recorded_settings(module)})
+    built = module.eval()
     return Model(
-        module=module.eval(),
+        build=lambda: built,
         preprocess=preprocess,
         architecture=architecture,
         config=recorded.with_source(),
         destinations=destinations,
         has_own_head=True,
+        own_classes=built.classes,
         class_names=declared_class_names(checkpoint),
     )
 
 
-def _complete(preprocess_cfg: Mapping[str, Any], image_size: Any) -> dict[str, Any]:
-    """``preprocess_cfg`` with open_clip's defaults filled in, and the size of the tower's images."""
-    filled: dict[str, Any] = merge_preprocess_dict(asdict(PreprocessCfg()), dict(preprocess_cfg))
-    own = {key: preprocess_cfg[key] for key in OWN_KEYS if preprocess_cfg.get(key) is not None}
-    return filled | own | {"size": image_size}
+def _tokenizer(model_cfg: Mapping[str, Any], folder: Path | None) -> "Tokenizer":
+    from mergekit_wise.models.zero_shot_head import create_tokenizer
+
+    return create_tokenizer(model_cfg, folder)
 
 
 def _classes(checkpoint: Checkpoint, reading: Reading) -> int | None:
@@ -177,59 +181,5 @@ def has_text_tower(reading: Reading) -> bool:
     return SCALE in reading.shapes and any(name.startswith("transformer.") for name in reading.part(TEXT))
 
 
-def _with_head(model: Model, file: Checkpoint, reading: HeadReading) -> Model:
-    """The model with the head from a file, which stays the same whatever weights are set."""
-    assert isinstance(model.module, Classifier)
-    head = read_head(file, model.config["model_cfg"]["embed_dim"], reading)
-    model.use_head(torch.zeros(head.info(f"{HEAD}weight").shape))
-    model.module.normalize &= normalizes(head, HEAD)
-    tensors = {name: (head.info(name), head.read(name)) for name in head.tensors}
-    fill(model.module, {name: Destination(name) for name in tensors}, tensors)
-    return replace(model, has_own_head=True, class_names=declared_class_names(file), notes=head.notes)
-
-
-def _require_image_size(checkpoint: Checkpoint, module: torch.nn.Module, size: Any) -> None:
-    """Raise ModelError if a tower of timm's takes images of one size alone, and that is another one."""
-    for part in module.modules():
-        own = getattr(part, "img_size", None) if getattr(part, "strict_img_size", False) else None
-        if isinstance(own, tuple) and isinstance(size, int) and own[0] != size:
-            raise ModelError(
-                f"{checkpoint.path}: its model takes images of {own[0]} pixels alone, not of {size}. Give "
-                f"--image-size {own[0]}."
-            )
-
-
 def _part(shapes: Mapping[str, Shape], prefix: str) -> dict[str, Shape]:
     return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
-
-
-def _shapes(module: torch.nn.Module) -> dict[str, Shape]:
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
-def _require_fit(
-    checkpoint: Checkpoint,
-    wanted: Mapping[str, Shape],
-    destinations: Mapping[str, Destination],
-    found: Mapping[str, Shape],
-) -> None:
-    """Raise ModelError unless all tensors that are wanted are found, complete and in their shapes, and no others."""
-    parts = Counter(to.name for to in destinations.values())
-    incomplete = {to.name for to in destinations.values() if parts[to.name] != to.parts}
-    wrong = sorted(incomplete | {name for name in {*wanted, *found} if wanted.get(name) != found.get(name)})
-    if wrong:
-        raise ModelError(
-            f"{checkpoint.path}: does not fit the architecture in {len(wrong)} tensor{'s' * (len(wrong) > 1)}, the "
-            f"first being {wrong[0]}, {_misfit(wanted.get(wrong[0]), found.get(wrong[0]))}. "
-            "Name another one with --model."
-        )
-
-
-def _misfit(wanted: Shape | None, found: Shape | None) -> str:
-    if wanted is None:
-        return "which the architecture does not have"
-    if found is None:
-        return "which the checkpoint does not hold"
-    if wanted == found:
-        return "of which the checkpoint holds only a part"
-    return f"expected in the shape {list(wanted)}, found in {list(found)}"

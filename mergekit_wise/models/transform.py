@@ -22,9 +22,6 @@ from mergekit_wise.models.resampling import Resampling
 MAX_RESIZED = 8192
 """Pixels along a side that a configuration may resize images to."""
 
-OWN_KEYS = ("library", "resize")
-"""Entries of ``preprocess_cfg`` that open_clip does not know; it ignores them."""
-
 Resizing = Callable[[Image.Image], Image.Image]
 
 
@@ -62,7 +59,7 @@ class Preprocess:
     def of(cls, preprocess_cfg: Mapping[str, Any]) -> "Preprocess":
         """From the ``preprocess_cfg`` of an open_clip_config.json; missing entries have open_clip's defaults.
 
-        It may also hold the entries of `OWN_KEYS`, and timm's ``crop_pct``, which makes it timm's. Other entries that
+        It may also hold ``library`` and ``resize``, and timm's ``crop_pct``, which makes it timm's. Other entries that
         open_clip does not know are ignored, as open_clip does. Raises ModelError for what the library would refuse.
         """
         try:

@@ -343,6 +343,33 @@ def test_options_that_do_not_go_together_are_refused_by_name(pair, tmp_path, mon
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("option", [{"model": "ViT-B-32"}, {"device": "cpu:0"}, {"data": "."}], ids="".join)
+@pytest.mark.parametrize("way", ["command", "function"])
+def test_an_evaluation_refuses_options_that_it_would_ignore(pair, script, way, option):
+    """The checkpoint is given as it is, and images are looked for nowhere."""
+    given = {"command": script} if way == "command" else {"evaluator": score_of}
+    (name,) = option
+    with pytest.raises(UsageError, match=f"`{name}`"):
+        evaluate(pair[0], **given, **option)
+    assert not Path("results.jsonl").exists()
+
+
+def test_a_data_root_of_the_environment_is_no_mistake(pair, script, wise, monkeypatch):
+    """WISE_DATA is set for all commands, whatever they evaluate."""
+    monkeypatch.setenv("WISE_DATA", "data")
+    result = wise("eval", pair[1], "--command", script)
+    assert result.exit_code == 0, result.output
+
+
+def test_merged_files_of_killed_runs_are_removed_by_the_next(pair, script):
+    """A sweep looks beside its results for folders that no process has locked."""
+    abandoned = Path(".wise-mixture-1-0123abcd")
+    abandoned.mkdir()
+    (abandoned / "mixture.safetensors").write_bytes(b"half")
+    assert sweep(*pair, command=script, alphas=(0.5,), results="r.jsonl").added == 3
+    assert not list(Path().glob(".wise-mixture-*"))
+
+
 def test_torchrun_is_refused(pair, monkeypatch, tmp_path):
     """Every process would evaluate every mixture."""
     monkeypatch.chdir(tmp_path)
