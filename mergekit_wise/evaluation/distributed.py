@@ -26,7 +26,7 @@ from mergekit_wise.wording import listed
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from torch import Tensor, distributed
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -234,7 +234,7 @@ def _patience() -> timedelta:
     return timedelta(minutes=minutes)
 
 
-def _meet(rank: int, size: int, patience: timedelta) -> distributed.Store:
+def _meet(rank: int, size: int, patience: timedelta) -> Any:
     """The store through which processes find each other, once all have come. Raises WiseError that says who has not."""
     from torch import distributed
     from torch.distributed.rendezvous import rendezvous

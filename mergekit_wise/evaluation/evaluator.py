@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint
@@ -155,11 +155,13 @@ class Evaluator:
     @property
     def precision(self) -> Precision:
         """The precision that is computed in; see `choose_precision`. Raises UsageError without the device."""
-        if self.options.precision == "auto" and not self._is_cpu:
-            from mergekit_wise.evaluation.forward import choose_precision
+        if self.options.precision != "auto":
+            return cast("Precision", self.options.precision)
+        if self._is_cpu:
+            return "fp32"  # as `choose_precision` says, without torch
+        from mergekit_wise.evaluation.forward import choose_precision
 
-            return choose_precision(self.options.precision, self._device)
-        return "fp32" if self.options.precision == "auto" else self.options.precision
+        return choose_precision("auto", self._device)
 
     @property
     def device(self) -> str:

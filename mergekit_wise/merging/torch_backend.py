@@ -7,7 +7,7 @@ another's is on its way to the device and a third's on its way back. This module
 import gc
 import math
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -73,9 +73,9 @@ def mixture(x: torch.Tensor, y: torch.Tensor, out: torch.dtype, alpha: float) ->
 
 
 def mix_into(
-    targets: Sequence[torch.Tensor],
-    xs: Sequence[torch.Tensor],
-    ys: Sequence[torch.Tensor],
+    targets: list[torch.Tensor],
+    xs: list[torch.Tensor],
+    ys: list[torch.Tensor],
     out: torch.dtype,
     alpha: float,
 ) -> None:
@@ -218,7 +218,7 @@ def fetch(values: torch.Tensor) -> Coming:
         return Coming(values.cpu(), None)
     copy = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)  # pragma: no cover: needs a GPU
     copy.copy_(values, non_blocking=True)  # pragma: no cover: needs a GPU
-    arrival = torch.cuda.Event()  # pragma: no cover: needs a GPU
+    arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]  # pragma: no cover: needs a GPU
     arrival.record()  # pragma: no cover: needs a GPU
     return Coming(copy, arrival)  # pragma: no cover: needs a GPU
 

@@ -181,7 +181,8 @@ def _require_counted(path: Path, classes: NDArray[np.generic]) -> None:
 
 def _float32(file: Checkpoint, name: str) -> NDArray[np.float32]:
     info = file.info(name)
-    return np.array(decode(file.read(name).reshape(-1), info.dtype, np.float32, Scratch(), 0)).reshape(info.shape)
+    numbers = decode(file.read(name).reshape(-1), info.dtype, np.float32, Scratch(), 0)
+    return np.array(numbers, np.float32).reshape(info.shape)
 
 
 def _is(name: str, ending: str) -> bool:

@@ -96,4 +96,6 @@ def _version(library: str) -> str:
 
 def text_settings(model_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """The part of open_clip's ``model_cfg`` that decides what the text tower computes."""
-    return json.loads(json.dumps({key: value for key, value in model_cfg.items() if key != "vision_cfg"}, default=str))
+    text = {key: value for key, value in model_cfg.items() if key != "vision_cfg"}
+    found: dict[str, Any] = json.loads(json.dumps(text, default=str))
+    return found

@@ -160,8 +160,8 @@ class Prompts:
         progress("prompts of the zero-shot head", total, total, "prompts")
         tokens = torch.cat(rows)
         seen: dict[bytes, str] = {}
-        for name, rows in zip(self._classnames, torch.split(tokens, self.templates), strict=True):
-            other = seen.setdefault(hashlib.sha256(rows.numpy().tobytes()).digest(), name)
+        for name, own in zip(self._classnames, torch.split(tokens, self.templates), strict=True):
+            other = seen.setdefault(hashlib.sha256(own.numpy().tobytes()).digest(), name)
             if other != name:
                 why = "which are cut off where its context ends" if counting.cut else "whose tokens they share"
                 raise ModelError(
