@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mergekit_wise.datasets.dataset import Dataset, Entry
+from mergekit_wise.datasets.fingerprint import file_identity
 from mergekit_wise.datasets.folders import class_folders
 from mergekit_wise.datasets.layouts import (
     Found,
@@ -137,7 +138,12 @@ class ArrayImages:
 
     def image(self, index: int) -> Image.Image:
         """Image `index` in RGB."""
-        return Image.fromarray(np.ascontiguousarray(_opened(self.read, self.path)[index]))
+        return Image.fromarray(np.ascontiguousarray(self.array[index]))
+
+    @property
+    def array(self) -> Array:
+        """All images; those of the file as it is now."""
+        return _opened(self.read, self.path, file_identity(self.path))
 
     def sample(self, index: int) -> str:
         """The file and the index of the image in it, separated by a colon."""
@@ -170,13 +176,14 @@ def _open_npy_dict(path: Path, classes: int) -> Found:
 
 
 @lru_cache(maxsize=4)
-def _opened(read: Reader, path: Path) -> Array:
+def _opened(read: Reader, path: Path, identity: tuple[int, ...]) -> Array:
+    """The array of a file; of one that was replaced, which has another `identity`, the new one."""
     return read(path)
 
 
 def _found(images: ArrayImages, labels: object, classes: int) -> Found:
     checked = _labels(labels, images.path)
-    count = len(_opened(images.read, images.path))
+    count = len(images.array)
     if count != len(checked) or not count:
         raise SuiteError(
             f"{images.path}: expected a label for each image, found {count:,} images and {len(checked):,} labels. "

@@ -1,8 +1,14 @@
 """The fingerprint of a data set: a digest that is the same on every machine and decodes no file."""
 
 import hashlib
+import io
+import os
+import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
@@ -62,7 +68,38 @@ def _probed(dataset: Dataset) -> Iterator[bytes]:
             raise SuiteError(f"{path}: cannot be read: {error.strerror}.") from error
 
 
-def files_identity(dataset: Dataset) -> str | None:
+def images_identity(dataset: Dataset) -> str | None:
+    """The SHA-256 of all that the decoded images depend on; None if nothing says that a later run would get the same.
+
+    Those are images that are in no file of this machine, that are changed at random, or that code of others opens,
+    which may do something else after an update.
+    """
+    if dataset.corrupt is not None or dataset.is_transformed:
+        return None
+    try:
+        files = _files_identity(dataset)
+        # Says all that the function depends on: places in tars, borders that are cropped, limits.
+        _OwnCode(function := io.BytesIO()).dump(dataset.image)
+    except (OSError, pickle.PicklingError, TypeError, AttributeError):
+        return None
+    if files is None:
+        return None
+    return hashlib.sha256(f"{files} {hashlib.sha256(function.getvalue()).hexdigest()}".encode()).hexdigest()
+
+
+class _OwnCode(pickle.Pickler):
+    """Writes functions and objects of this package and of what comes with Python; refuses all others."""
+
+    KNOWN = frozenset((*sys.stdlib_module_names, "mergekit_wise", "numpy"))
+
+    def reducer_override(self, value: Any) -> Any:
+        """Called for each function, class and object; refuses by raising PicklingError."""
+        if isinstance(value, type | FunctionType) and value.__module__.partition(".")[0] not in self.KNOWN:
+            raise pickle.PicklingError(f"{value.__module__}.{value.__qualname__}")
+        return NotImplemented
+
+
+def _files_identity(dataset: Dataset) -> str | None:
     """The SHA-256 of the names and identities of the images' files; None if an image is in no file.
 
     A file that was written in the meantime has another change time (ctime), which programs cannot set, whatever its
@@ -77,16 +114,24 @@ def files_identity(dataset: Dataset) -> str | None:
         if place is None:
             return None
         if place != last:  # samples in a tar file are consecutive
-            stat = place.stat()
-            facts = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            digest.update(f"{facts}\n".encode())
+            digest.update(f"{file_identity(place)}\n".encode())
         last = place
     return digest.hexdigest()
 
 
+def file_identity(path: Path | str) -> tuple[int, ...]:
+    """What is another for a file that was written or replaced; empty without a file."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
 def _file_of(sample: str) -> Path | None:
-    """The file that a sample is, or is in; None if there is none."""
-    for candidate in (sample, sample.rpartition(":")[0]):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
+    """The file that a sample is, or is in, under a name or a number, or two of them; None if there is none."""
+    while sample:
+        if os.path.isfile(sample):
+            return Path(sample)
+        sample = sample.rpartition(":")[0]
     return None

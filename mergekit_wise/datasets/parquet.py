@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mergekit_wise.datasets.decoding import decode
+from mergekit_wise.datasets.fingerprint import file_identity
 from mergekit_wise.datasets.layouts import Found
 from mergekit_wise.datasets.splits import choose_part, role_in, role_of
 from mergekit_wise.errors import SuiteError
@@ -51,7 +52,7 @@ class ParquetImages:
     def image(self, index: int) -> Image.Image:
         """Image `index` in RGB. Raises SuiteError, naming the file and the row, if it cannot be read or decoded."""
         path = self.paths[int(self.file[index])]
-        cell = _group(path, self.column, int(self.group[index]))[int(self.row[index])].as_py()
+        cell = _group(_opened(path), self.column, int(self.group[index]))[int(self.row[index])].as_py()
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise SuiteError(
@@ -223,14 +224,20 @@ def _errors(path: str) -> Iterator[None]:
         raise SuiteError(f"{path}: is damaged or of another format: {error}. Download it again.") from error
 
 
-@lru_cache(maxsize=8)
 def _opened(path: str) -> _File:
+    """A file as it is now."""
+    return _opened_once(path, file_identity(path))
+
+
+@lru_cache(maxsize=8)
+def _opened_once(path: str, identity: tuple[int, ...]) -> _File:
+    """A file that was replaced has another `identity`, and is opened again."""
     return _File(path)
 
 
 @lru_cache(maxsize=2)
-def _group(path: str, column: str, group: int) -> Any:
-    return _opened(path).column(column, group)
+def _group(file: _File, column: str, group: int) -> Any:
+    return file.column(column, group)
 
 
 def _features(file: Path, where: Path) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from PIL import Image
 
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.decoding import decode
+from mergekit_wise.datasets.fingerprint import file_identity
 from mergekit_wise.datasets.splits import choose_part, part_folder, part_names, role_in, role_of, usable
 from mergekit_wise.datasets.tar_index import Member
 from mergekit_wise.datasets.tar_samples import Contents, Sample, read_images, read_samples
@@ -50,10 +51,16 @@ class Shards:
     object is deleted. A pickled copy opens its own descriptors.
     """
 
-    def __init__(self, paths: tuple[str, ...], max_descriptors: int = _MAX_DESCRIPTORS) -> None:
-        """No file is opened before it is read."""
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        max_descriptors: int = _MAX_DESCRIPTORS,
+        identities: tuple[tuple[int, ...], ...] | None = None,
+    ) -> None:
+        """No file is opened before it is read; `identities` are those of the files when they were listed, now."""
         self.paths = paths
         self.max_descriptors = max_descriptors
+        self.identities = tuple(map(file_identity, paths)) if identities is None else identities
         self._descriptors: dict[int, int] = {}
         weakref.finalize(self, _close, self._descriptors)
 
@@ -79,7 +86,7 @@ class Shards:
                 os.close(descriptor)
 
     def __reduce__(self) -> Any:
-        return Shards, (self.paths, self.max_descriptors)
+        return Shards, (self.paths, self.max_descriptors, self.identities)
 
 
 def _close(descriptors: dict[int, int]) -> None:

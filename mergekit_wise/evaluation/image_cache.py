@@ -14,7 +14,6 @@ read before, are decoded again. Knows no model.
 
 import hashlib
 import json
-import pickle
 import struct
 import zlib
 from collections import deque
@@ -33,7 +32,7 @@ from numpy.typing import NDArray
 from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.fingerprint import files_identity
+from mergekit_wise.datasets.fingerprint import images_identity
 from mergekit_wise.evaluation.image_batches import Bad, Batch, Indices, Preprocessing, decode, decoded
 from mergekit_wise.models.transform import Preprocess
 from mergekit_wise.wording import plural
@@ -100,11 +99,12 @@ class ImageCache:
         """A digest of what the pixels of any image depend on; None for images that cannot be kept, which is said."""
         at = id(dataset)
         if at not in self._keys or self._keys[at][0] is not dataset:
-            self._keys[at] = (dataset, _images_identity(dataset))
+            self._keys[at] = (dataset, images_identity(dataset))
         identity = self._keys[at][1]
         if identity is None or not isinstance(preprocess, Preprocess):
-            why = "are changed or made while they are read" if identity is None else "are transformed by a function"
-            self._note_once(f"{dataset.title}: decoded images are not kept in the cache, because they {why}")
+            why = "nothing says that later runs would get the same ones"
+            why = why if identity is None else "they are transformed by a function"
+            self._note_once(f"{dataset.title}: decoded images are not kept in the cache, because {why}")
             return None
         versions = {"mergekit_wise": __version__, **{name: version(name) for name in LIBRARIES}}
         facts = [identity, {**asdict(preprocess), "is_cropped": dataset.is_cropped}, versions]
@@ -138,7 +138,7 @@ class ImageCache:
                 for batch in source:
                     writer.add(batch)
                     yield batch
-            if _images_identity(dataset) == self._keys[id(dataset)][1]:  # else files were written in the meantime
+            if images_identity(dataset) == self._keys[id(dataset)][1]:  # else files were written in the meantime
                 writer.finish()
         finally:
             writer.give_up()
@@ -147,21 +147,6 @@ class ImageCache:
         if sentence not in self._noted:
             self._noted.add(sentence)
             self.note(sentence)
-
-
-def _images_identity(dataset: Dataset) -> str | None:
-    """A digest of the images and of how they are decoded; None if they are no files, or changed at random."""
-    if dataset.corrupt is not None or dataset.is_transformed:
-        return None
-    try:
-        files = files_identity(dataset)
-        # Says all that the function depends on: places in tars, borders that are cropped, limits.
-        function = pickle.dumps(dataset.image)
-    except (OSError, pickle.PicklingError, TypeError, AttributeError):
-        return None
-    if files is None:
-        return None
-    return hashlib.sha256(f"{files} {hashlib.sha256(function).hexdigest()}".encode()).hexdigest()
 
 
 @dataclass(slots=True)

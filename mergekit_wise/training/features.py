@@ -21,6 +21,8 @@ from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
 from mergekit_wise.checkpoint.checked_array import read_checked, write_checked
 from mergekit_wise.datasets.dataset import Dataset
+from mergekit_wise.datasets.fingerprint import images_identity
+from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.forward import Precision
 from mergekit_wise.evaluation.image_batches import decoded, require_few
@@ -152,37 +154,21 @@ def _digest_of_weights(module: nn.Module, head: nn.Module) -> str:
 
 
 def digest_of_images(dataset: Dataset) -> str:
-    """Return the SHA-256 of the identities of the images' files; of the pixels of images that are not in files.
+    """Return the `images_identity`; where that is not known, the SHA-256 of the pixels and of the data set's name.
 
-    A file that was written in the meantime has another change time (ctime), which programs cannot set, whatever its
-    size and modification time. A copy of the images has another digest, so its features are computed again.
+    A copy of the images has another digest, so its features are computed again.
     """
-    digest = hashlib.sha256()
-    last: Path | None = None
+    known = images_identity(dataset)
+    if known is not None:
+        return known
+    digest = hashlib.sha256(dataset.name.encode("utf-8", "surrogateescape"))  # which says how images are changed
     for index in range(len(dataset)):
-        sample = dataset.sample(index)
-        digest.update(f"{sample}\0".encode("utf-8", "surrogateescape"))
-        place = _file_of(sample)
-        if place is None:
+        try:
             image = np.asarray(dataset.image(index))
             digest.update(f"{image.shape}".encode() + image.tobytes())
-        elif place != last:  # samples in a tar file are consecutive
-            digest.update(_identity(place))
-        last = place
+        except SuiteError as error:
+            digest.update(str(error).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-def _file_of(sample: str) -> Path | None:
-    """Return the file that a sample is, or is in; None if there is none."""
-    for candidate in (sample, sample.rpartition(":")[0]):
-        if candidate and Path(candidate).is_file():
-            return Path(candidate)
-    return None
-
-
-def _identity(path: Path) -> bytes:
-    stat = path.stat()
-    return f"{stat.st_dev} {stat.st_ino} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}\n".encode()
 
 
 def _read(path: Path, count: int) -> InMemory | None:

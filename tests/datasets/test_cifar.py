@@ -139,6 +139,17 @@ def test_cifar_10_1_is_two_arrays(tmp_path, pixels, labels, version, expected):
     assert (dataset.title, dataset.expected, dataset.classnames) == (f"CIFAR-10.1 v{version}", expected, CLASSNAMES)
 
 
+def test_a_file_that_was_replaced_is_read_again(tmp_path, pixels, labels):
+    """Also in the same process, as in a notebook, and if its name and size stay the same."""
+    folder = tmp_path / "CIFAR-10.1"
+    folder.mkdir()
+    np.save(folder / "cifar10.1_v6_labels.npy", labels.astype(np.int32))
+    for version in (pixels, 255 - pixels):
+        np.save(tmp_path / "new.npy", version)
+        (tmp_path / "new.npy").replace(folder / "cifar10.1_v6_data.npy")
+        assert_holds(FIND["cifar10.1"](tmp_path), version, labels)
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4])
 @pytest.mark.parametrize("kind", [list, np.asarray])
 def test_cifar_10_2_is_a_dictionary_in_an_npy_file(tmp_path, pixels, labels, protocol, kind):

@@ -51,6 +51,16 @@ def test_rows_are_images_with_the_classes_of_the_schema(tmp_path):
     assert all(dataset.size(index) > 0 for index in range(5))
 
 
+def test_a_file_that_was_replaced_is_read_again(tmp_path):
+    """Also in the same process, as in a notebook: it holds other images under the same name."""
+    for first in (0, 7):
+        write(tmp_path / f"{first}", test=[table([0, 1], ["ant", "bee"], first=first)])
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (made,) = (tmp_path / f"{first}" / "data").iterdir()
+        made.replace(tmp_path / "x" / "test.parquet")
+        assert reds(open_folder(tmp_path / "x")) == [first, first + 1]
+
+
 def test_one_group_of_rows_is_read_at_a_time(tmp_path, monkeypatch):
     """An image of a large file needs the rows of its group alone."""
     dataset = open_folder(write(tmp_path / "x", test=[table(list(range(6)), list("abcdef"))]))

@@ -1,7 +1,10 @@
 """Decoded images that are kept on disk are those that would be decoded, or they are decoded again."""
 
+import io
 import os
+import tarfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +14,9 @@ from mergekit_wise.cache import Cache
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.folders import FolderImages
 from mergekit_wise.datasets.subsets import image_within
+from mergekit_wise.datasets.webdataset import open_tar
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.evaluation import image_batches
 from mergekit_wise.evaluation.image_batches import decoded
 from mergekit_wise.evaluation.image_cache import ImageCache
 from tests.evaluation.fakes import PREPROCESS, noise
@@ -73,26 +78,14 @@ def test_a_second_run_has_the_pixels_of_the_first(images, tmp_path, workers):
     assert len(second.stored) == 1
 
 
-class Logged:
-    """A function of images that notes in a file which ones it was asked for."""
-
-    def __init__(self, image, path):
-        self.image, self.path = image, path
-
-    def __call__(self, index):
-        with open(self.path, "a") as file:
-            file.write(f"{index} ")
-        return self.image(index)
-
-
-def test_images_that_are_kept_are_not_decoded(images, tmp_path):
+def test_images_that_are_kept_are_not_decoded(images, tmp_path, monkeypatch):
     """Only those that could not be read are tried again."""
-    logged = replace(images, image=Logged(images.image, tmp_path / "log"))
-    Run(tmp_path / "cache", logged)
-    assert (tmp_path / "log").read_text().split() == [str(index) for index in range(COUNT)]
-    (tmp_path / "log").unlink()
-    Run(tmp_path / "cache", logged)
-    assert (tmp_path / "log").read_text().split() == ["3"]
+    seen, write = [], image_batches._write
+    monkeypatch.setattr(image_batches, "_write", lambda *given: seen.append(given[2]) or write(*given))
+    Run(tmp_path / "cache", images)
+    assert seen == list(range(COUNT))
+    Run(tmp_path / "cache", images)
+    assert seen == [*range(COUNT), 3]
 
 
 def test_pixels_that_the_disk_damaged_are_decoded_again(images, tmp_path):
@@ -130,6 +123,13 @@ def test_a_file_whose_end_is_damaged_is_not_used(images, tmp_path, change):
     assert path.read_bytes() == content
 
 
+def test_images_in_rows_of_files_are_kept(images, tmp_path):
+    """As those of parquet files, whose samples are called after a file and two numbers."""
+    rows = replace(images, sample=lambda index: f"{images.sample(index)}:0:{index}")
+    Run(tmp_path / "cache", rows)
+    assert reads_cache(Run(tmp_path / "cache", rows))
+
+
 def test_images_that_changed_are_decoded(images, tmp_path):
     """Even if their size and modification time are as before."""
     first = Run(tmp_path / "cache", images)
@@ -143,13 +143,45 @@ def test_images_that_changed_are_decoded(images, tmp_path):
     assert not np.array_equal(first.pixels[5], second.pixels[5])
 
 
+def bitmaps(path, seed):
+    """A tar of uncompressed images, whose sizes and places are the same for every seed, and their labels."""
+    with tarfile.open(path, "w") as tar:
+        for index in range(3):
+            noise().image(index + seed).save(content := io.BytesIO(), "BMP")
+            for name, data in ((f"{index}.bmp", content.getvalue()), (f"{index}.cls", b"0")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+def test_a_tar_that_was_replaced_after_it_was_listed_leaves_nothing_stale(tmp_path):
+    """The run that has listed the first tar may read that one; a later run reads the other one."""
+    path = tmp_path / "some.tar"
+
+    def opened():
+        images = open_tar(path).images
+        labels = np.zeros(3, np.int64)
+        return Dataset("some", "Some", ("a",), labels, images.image, sample=images.sample, size=images.size)
+
+    bitmaps(path, 0)
+    before = opened()
+    bitmaps(tmp_path / "new.tar", 10)
+    (tmp_path / "new.tar").replace(path)
+    Run(tmp_path / "cache", before)
+    after = Run(tmp_path / "cache", opened())
+    wanted = [PREPROCESS.pixels(noise().image(index + 10)).numpy() for index in range(3)]
+    assert np.array_equal([after.pixels[index] for index in range(3)], wanted)
+    assert not reads_cache(after)
+    assert reads_cache(Run(tmp_path / "cache", opened()))
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda data: (data, replace(PREPROCESS, interpolation="bilinear")),
         lambda data: (replace(data, is_cropped=True), PREPROCESS),
         lambda data: (replace(data, image=FolderImages(*fields_of(data), border=1).image), PREPROCESS),
-        lambda data: (replace(data, image=Limited(data.image)), PREPROCESS),
+        lambda data: (replace(data, image=partial(image_within, data.image, 10)), PREPROCESS),
     ],
     ids=["interpolation", "is_cropped", "border", "limit"],
 )
@@ -165,14 +197,6 @@ def test_other_preprocessing_or_decoding_is_another_entry(images, tmp_path, chan
 def fields_of(dataset):
     files = dataset.image.__self__
     return files.root, files.paths
-
-
-class Limited:
-    def __init__(self, image):
-        self.image = image
-
-    def __call__(self, index):
-        return image_within(self.image, 10, index)
 
 
 def test_a_part_of_the_images_is_an_entry_of_its_own(images, tmp_path):
@@ -205,6 +229,16 @@ def test_images_that_change_during_a_run_are_not_kept(images, tmp_path):
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
+class Others:
+    """Opens images as the data set of another package does, whose next version may do it in another way."""
+
+    def __init__(self, image):
+        self.image = image
+
+    def __call__(self, index):
+        return self.image(index)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -212,8 +246,9 @@ def test_images_that_change_during_a_run_are_not_kept(images, tmp_path):
         {"is_transformed": True},
         {"sample": str},
         {"image": lambda index: index},
+        {"image": Others(Image.open)},
     ],
-    ids=lambda change: next(iter(change)),
+    ids=["corrupt", "is_transformed", "sample", "image", "code of others"],
 )
 def test_images_without_a_lasting_identity_are_not_kept(images, tmp_path, change):
     """Images that are made, changed at random or opened by a function that cannot be written down; a note says it."""
