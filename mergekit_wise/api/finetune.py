@@ -98,6 +98,11 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     for path in filter(None, (output, options.log)):
         require_folder(path)
     planner_of(output)
+    if options.cache_images and options.validate is None:
+        raise UsageError(
+            "--cache-images keeps the images that --validate measures, and nothing is validated. Add --validate, or "
+            "leave it out."
+        )
     require_trackers(options.track)
     # Deterministic matrix products on CUDA need this; it is read when the first one is computed.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

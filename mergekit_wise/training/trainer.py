@@ -328,7 +328,6 @@ class Trainer:
             cache_images=request.cache_images,
             max_bad=request.max_bad,
             max_pixels=request.max_pixels,
-            cache=False,  # weights of an epoch do not come again
             progress=self.progress,
         )
         source = self.stage.mixed_with or self.trainable.named_source

@@ -72,7 +72,7 @@ class Validator:
             variants = [
                 Variant("", Point.of_alpha(alpha), partial(interpolated.read, Rules(alpha))) for alpha in ALPHAS
             ]
-            self.evaluator.heads.built.clear()  # heads of an earlier epoch's text tower
+            self.evaluator.heads.forget()  # those of an earlier epoch's text tower
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.evaluator.predict(range(len(variants)), variants, dataset)
@@ -99,6 +99,7 @@ def open_validator(
     Raises SuiteError, ModelError.
     """
     with open_evaluator(zeroshot, options, ranks, device, note) as evaluator:
+        evaluator.heads = replace(evaluator.heads, cache=None)  # weights of an epoch do not come again
         suite = open_suite(options.suite or "", options.data, use="validate")
         suite = with_pixel_limit(suite, options.max_pixels)
         reference = None if suite.reference is None else named(suite.reference)

@@ -15,6 +15,7 @@ class Fake:
 
     def __init__(self):
         self.tower, self.built, self.used = "", [], []
+        self.module = torch.nn.Linear(1, 1)
 
     def text_digest(self):
         return self.tower
@@ -47,3 +48,17 @@ def test_mixtures_with_one_text_tower_share_its_head():
             assert model.used.pop() == [[len(tower), ord(name)] for name in names]
     assert model.built == [("a", ("x", "y", "z")), ("bb", ("x", "y", "z"))]
     assert notes == ["prompts are cut off"]
+
+
+def test_weights_that_come_under_the_same_numbers_have_heads_of_their_own():
+    """Once the heads are forgotten, two variants with one text tower may be followed by two with towers that differ."""
+    model = Fake()
+    heads = Heads(model, "zero-shot", silent)
+    dataset = SimpleNamespace(classnames=("x",), templates=("{}",))
+    for towers in (["a", "a"], ["bb", "ccc"]):
+        heads.forget()
+        for tower, set_both in zip(
+            towers, heads.setters([0, 1], [setting(model, tower) for tower in towers], dataset), strict=True
+        ):
+            set_both()
+            assert model.used.pop() == [[len(tower), ord("x")]]

@@ -10,6 +10,7 @@ from mergekit_wise.evaluation.distributed import ALONE
 from mergekit_wise.models.source import open_source
 from mergekit_wise.options import EvalOptions
 from mergekit_wise.training.validation import open_validator
+from tests.small_models import noise
 from tests.training.fakes import CONFIG, save_tiny
 
 
@@ -33,3 +34,19 @@ def test_every_epoch_has_a_head_of_its_own(tmp_path):
         counts = [(record.correct, record.total) for record in swept]
         assert [*validation.merged.shifts, *validation.finetuned.shifts] == counts
     assert found[0] != found[1]
+
+
+def test_validation_keeps_decoded_images_and_no_heads(tmp_path, monkeypatch):
+    """With --cache-images a later run reads the images; the heads of an epoch would never be read again."""
+    monkeypatch.setenv("WISE_CACHE", str(tmp_path / "cache"))
+    images = noise(tmp_path) / "shift"
+    path = both_towers(tmp_path / "0.safetensors", 0)
+    found, notes = [], []
+    for _ in range(2):
+        source = open_source(path)
+        options = EvalOptions("", str(images), batch_size=64, workers=0, cache_images=True)
+        with closing(source), open_validator(source, options, ALONE, "cpu", notes.append) as validate:
+            found.append(validate(path))
+    assert found[0] == found[1]
+    assert sum("read from the cache" in note for note in notes) == 1
+    assert [each.name for each in (tmp_path / "cache").iterdir()] == ["images"]
