@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mergekit_wise.checkpoint.writing import SUFFIX, free_bytes, locked, writing_file
-from mergekit_wise.errors import OutputError
+from mergekit_wise.errors import OutputError, UsageError
 from mergekit_wise.wording import parse_size
 
 KINDS = ("heads", "images", "features", "listings")
@@ -42,11 +42,24 @@ _LABEL = 80
 
 
 def cache_folder() -> Path:
-    """``$WISE_CACHE``, else ``$XDG_CACHE_HOME/mergekit_wise``, else ``~/.cache/mergekit_wise``."""
+    """``$WISE_CACHE``, else ``$XDG_CACHE_HOME/mergekit_wise``, else ``~/.cache/mergekit_wise``.
+
+    A user without a home folder, as in some containers, has one beside temporary files. Raises UsageError if
+    ``$WISE_CACHE`` names the home folder of an unknown user.
+    """
     if own := os.environ.get(FOLDER_VARIABLE):
-        return Path(own).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path("~/.cache").expanduser()) / "mergekit_wise"
+        try:
+            return Path(own).expanduser()
+        except RuntimeError:
+            raise UsageError(f"{FOLDER_VARIABLE}={own}: there is no such home folder. Give a whole path.") from None
+    if home := os.environ.get("XDG_CACHE_HOME"):
+        return Path(home) / "mergekit_wise"
+    try:
+        return Path("~/.cache").expanduser() / "mergekit_wise"
+    except RuntimeError:
+        from tempfile import gettempdir
+
+        return Path(gettempdir(), f"mergekit_wise-{os.getuid()}")
 
 
 def key_of(label: str, facts: object) -> str:
@@ -206,7 +219,7 @@ class Cache:
 
     def _limit_beside(self, used: int) -> int:
         """The limit where entries take `used` bytes of the disk: half of these and of what is free, or less."""
-        existing = next((path for path in (self.folder, *self.folder.parents) if path.is_dir()), self.folder)
+        existing = next((path for path in (self.folder, *self.folder.parents) if os.path.isdir(path)), self.folder)
         free = free_bytes(existing)
         return self._limit if free is None else min(self._limit, (used + free) // 2)
 

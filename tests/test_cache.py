@@ -206,6 +206,35 @@ def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / ".cache" / "mergekit_wise"
 
 
+def test_a_user_without_a_home_folder_has_a_cache(monkeypatch, tmp_path):
+    """As in containers under any number; it is beside temporary files. A home that WISE_CACHE names must exist."""
+    for name in ("HOME", "XDG_CACHE_HOME", "WISE_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", {}.__getitem__)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache_folder() == tmp_path / f"mergekit_wise-{os.getuid()}"
+    monkeypatch.setenv("WISE_CACHE", "~nobody-of-this-name/cache")
+    with pytest.raises(UsageError, match="WISE_CACHE=~nobody-of-this-name/cache"):
+        cache_folder()
+
+
+def test_a_folder_that_may_not_be_entered_ends_no_run(tmp_path, monkeypatch):
+    """As the home folder of another user: its limit is asked for before anything is stored."""
+    locked = tmp_path / "home"
+    locked.mkdir()
+
+    def refusing(path, **kwargs):
+        if Path(os.fsdecode(path)).is_relative_to(locked / "cache"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return stat(path, **kwargs)
+
+    stat = os.stat
+    monkeypatch.setattr("os.stat", refusing)
+    cache = Cache(locked / "cache" / "own", 1000)
+    assert cache.make_room(10)
+    assert cache.entries() == []
+
+
 def test_the_limit_follows_the_environment(monkeypatch, tmp_path):
     """WISE_CACHE_LIMIT is a size with a unit; anything else is an error that names it."""
     monkeypatch.setenv("WISE_CACHE", str(tmp_path))

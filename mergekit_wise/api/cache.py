@@ -1,5 +1,6 @@
 """What is kept for later runs in the user's cache: a list of it, and its removal."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.cache import KINDS, Cache, Entry
+from mergekit_wise.errors import OutputError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import CacheClearOptions, CacheLsOptions
 from mergekit_wise.wording import plural
@@ -67,9 +69,16 @@ def clear_cache(options: CacheClearOptions) -> CacheCleared:
     """Remove what is kept for later runs, of one kind or all, unless another run uses it at this moment.
 
     Raises:
+        OutputError: entries are in a folder that cannot be written.
         UsageError: ``WISE_CACHE_LIMIT`` is not a size.
     """
     cache = Cache.open()
     kinds = KINDS if options.kind is None else (options.kind,)
     removed, in_use = cache.clear(kinds, options.older_than or 0)
+    fixed = [entry for entry in in_use if not os.access(cache.folder / entry.kind, os.W_OK)]
+    if fixed:
+        raise OutputError(
+            f"{cache.folder / fixed[0].kind}: cannot be written, so {plural(len(fixed), 'entry')} there cannot be "
+            "removed. Make the folder writable, or set WISE_CACHE to another one."
+        )
     return CacheCleared(cache.folder, tuple(removed), tuple(in_use))

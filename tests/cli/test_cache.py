@@ -1,5 +1,6 @@
 """`wise cache` lists and removes what is kept for later runs."""
 
+import errno
 import json
 import os
 
@@ -42,6 +43,20 @@ def test_clearing_says_what_was_freed(cache, wise):
     assert json.loads(wise("cache", "clear", "--json").stdout)["removed"] == 1
     assert "removed 0 entries, 0 bytes freed" in wise("cache", "clear").stdout
     assert "0 entries" in wise("cache", "ls").stdout
+
+
+def test_what_cannot_be_removed_is_an_error(cache, wise, monkeypatch):
+    """On a read-only disk nothing is in use by other runs, and nothing is removed."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("pathlib.Path.unlink", refuse)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    done = wise("cache", "clear", "heads")
+    assert done.exit_code == 1
+    assert "2 entries there cannot be removed" in done.stderr.replace("\n", " ")
+    assert len(cache.entries()) == 3
 
 
 def test_an_unknown_kind_is_an_error(wise):
