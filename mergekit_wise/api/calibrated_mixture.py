@@ -10,7 +10,7 @@ from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.models.merge_command import command_line, merge_command
 from mergekit_wise.options import CalibrateOptions, MergeOptions, SweepOptions
 
-_UNNEEDED = ("mmap", "progress", "batch_size", "workers", "cache_images")
+_UNNEEDED = ("mmap", "progress", "batch_size", "workers", "cache_images", "cache")
 _BEFORE = ("merged", "wise-ft", "mixture")
 
 
@@ -44,6 +44,7 @@ def calibration_of(options: SweepOptions) -> CalibrateOptions | None:
         cache_images=options.cache_images,
         max_bad=options.max_bad,
         max_pixels=options.max_pixels,
+        cache=options.cache,
         mmap=options.mmap,
         progress=options.progress,
     )

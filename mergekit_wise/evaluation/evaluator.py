@@ -210,8 +210,7 @@ def open_evaluator(
     A transform of the user's is tried on an image of `examples`. With it, a module of the user's that gives logits is
     called itself, on its own device; it is in evaluation mode until the block ends.
     """
-    if options.cache_images and not options.cache:
-        raise UsageError("--cache-images keeps decoded images, and --no-cache keeps nothing. Leave one of them out.")
+    require_cache(options)
     transform = tried_transform(options, examples)
     module = to_call(options)
     if module is not None and transform is not None:
@@ -244,6 +243,12 @@ def open_evaluator(
     cache = Cache.open(note) if options.cache else None
     heads = Heads(model, name, options.progress, note, cache)
     yield Evaluator(model, heads, ranks, options, device, note, transform)
+
+
+def require_cache(options: ModelOptions) -> None:
+    """Raise UsageError if images are to be kept, and nothing is."""
+    if options.cache_images and not options.cache:
+        raise UsageError("--cache-images keeps decoded images, and --no-cache keeps nothing. Leave one of them out.")
 
 
 def needed_names(template: Checkpoint, options: ModelOptions) -> frozenset[str]:

@@ -19,6 +19,7 @@ from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.engine import Engine
+from mergekit_wise.evaluation.evaluator import require_cache
 from mergekit_wise.evaluation.forward import Forward, autocast, choose_precision, is_memory_error, place
 from mergekit_wise.evaluation.image_batches import default_workers, require_few
 from mergekit_wise.evaluation.image_cache import ImageCache
@@ -171,7 +172,8 @@ class TwoEncoders:
 def open_encoders(
     template: Checkpoint, options: EvaluationOptions, ranks: Ranks, device: str, note: Callable[[str], None]
 ) -> TwoEncoders:
-    """The encoders of checkpoints like `template`. Raises ModelError unless it has both."""
+    """The encoders of checkpoints like `template`. Raises ModelError unless it has both, UsageError."""
+    require_cache(options)
     if not has_text_tower(read_names(template)):
         raise ModelError(
             f"{template.path.name}: has no text encoder, and retrieval compares the features of images and texts. Give "

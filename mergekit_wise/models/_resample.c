@@ -2,8 +2,9 @@
    [3, H, W].
 
    The method is that of Pillow's `Image.resize`: weights in float64, rounded to 22 bits after the point; the columns and
-   the rows one after the other, in the order that the caller says, rounded to 8 bits in between. Sums of whole numbers do not depend on the order, so vectors give the same
-   bytes. Compiled with -ffp-contract=off: a fused multiply-add would round weights differently. */
+   the rows one after the other, in the order that the caller says, rounded to 8 bits in between. Sums of whole numbers
+   do not depend on the order, so vectors give the same bytes. Compiled with -ffp-contract=off: a fused multiply-add would
+   round weights differently. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000

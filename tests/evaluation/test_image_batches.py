@@ -126,7 +126,16 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     alone = default_workers()
     assert 1 <= alone <= min(32, os.cpu_count())
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))
+    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.setenv(name, str(os.cpu_count()))
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    assert default_workers() == 1
+
+
+def test_a_container_has_a_worker_for_each_core_of_its_share(monkeypatch):
+    """The machine's other cores are not the container's."""
+    monkeypatch.setattr("mergekit_wise.cores.cpu_quota", lambda: 1.0)
     assert default_workers() == 1
 
 

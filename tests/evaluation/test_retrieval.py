@@ -223,6 +223,12 @@ def test_a_checkpoint_without_a_text_encoder_is_refused(home):
         retrieval(home, towerless)
 
 
+def test_keeping_images_and_keeping_nothing_is_refused(home):
+    """--cache-images with --no-cache, as in other evaluations."""
+    with pytest.raises(UsageError, match="--cache-images .* --no-cache"):
+        retrieval(home, open_checkpoint(home / "0.safetensors"), cache_images=True, cache=False)
+
+
 def test_a_checkpoint_by_itself_is_measured(home):
     """It is a variant without a pair."""
     template, (mixture, _) = mixtures(home, (1.0, 0.5))
