@@ -87,7 +87,7 @@ class Heads:
         return [self._with_head(*variant, dataset) for variant in zip(numbers, set_weights, strict=True)]
 
     def forget(self) -> None:
-        """Take nothing for granted of the variants: those that come next have other weights under the same numbers."""
+        """Take nothing for granted of the variants, whose numbers will stand for others."""
         self.built.clear()
         self._towers.clear()
 

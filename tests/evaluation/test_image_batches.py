@@ -126,10 +126,14 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     alone = default_workers()
     assert 1 <= alone <= min(32, os.cpu_count())
-    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
-        monkeypatch.setenv(name, str(os.cpu_count()))
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    cores = str(os.cpu_count())
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": cores,
+        "MASTER_ADDR": "localhost",
+        "LOCAL_WORLD_SIZE": cores,
+    }.items():
+        monkeypatch.setenv(name, value)
     assert default_workers() == 1
 
 
