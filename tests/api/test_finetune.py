@@ -488,7 +488,7 @@ def test_an_interrupted_validation_is_completed_on_resuming(zeroshot, tuned, tmp
 
 def test_keeping_the_images_of_no_validation_is_refused(tmp_path):
     """Those of training are not kept, which the message says by naming whose are."""
-    with pytest.raises(UsageError, match="--cache-images keeps the images that --validate measures"):
+    with pytest.raises(UsageError, match="`cache_images` keeps the images that `validate` measures"):
         finetune("none.safetensors", "digits", tmp_path / "o.safetensors", cache_images=True)
 
 
