@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
+from mergekit_wise.datasets.addresses import is_address
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import files_identity
 from mergekit_wise.evaluation.image_batches import Bad, Batch, Indices, Preprocessing, decode, decoded
@@ -103,7 +104,10 @@ class ImageCache:
             self._keys[at] = (dataset, _images_identity(dataset))
         identity = self._keys[at][1]
         if identity is None or not isinstance(preprocess, Preprocess):
-            why = "are changed or made while they are read" if identity is None else "are transformed by a function"
+            why = "are transformed by a function"
+            if identity is None:
+                on_server = is_address(dataset.sample(0))
+                why = "are read from a server" if on_server else "are changed or made while they are read"
             self._note_once(f"{dataset.title}: decoded images are not kept in the cache, because they {why}")
             return None
         versions = {"mergekit_wise": __version__, **{name: version(name) for name in LIBRARIES}}
