@@ -78,12 +78,12 @@ def addresses(pattern: str) -> tuple[str, ...]:
     count = functools.reduce(lambda total, span: total * len(span), spans, 1)
     if count > MAX_FILES:
         raise SuiteError(f"{shown(pattern)}: stands for {count:,} files; at most {MAX_FILES:,} are read.")
-    found = tuple(
+    every = tuple(
         texts[0] + "".join(number + text for number, text in zip(numbers, texts[2::2], strict=True))
         for numbers in product(*map(_texts, spans))
     )
-    _require_plain_host(found[0])
-    return found
+    _require_plain_host(every[0])
+    return every
 
 
 def _require_plain_host(address: str) -> None:

@@ -1037,7 +1037,7 @@ def test_processes_of_other_stages_refuse_each_other(zeroshot, tmp_path):
     """One with --lp-ft and one without would wait for each other at different places."""
     running = start(2, OTHER_STAGES, zeroshot, tmp_path / "ft.safetensors", *free_ports(1))
     try:
-        assert [process.wait(60) for process in running] == [7, 7]
+        assert [process.wait(300) for process in running] == [7, 7]
     finally:
         for process in running:
             process.kill()
