@@ -19,6 +19,7 @@ NEAR = 4
 OTHERS = {
     "pip": {"--force-reinstall", "--upgrade"},
     "hf download": {"--local-dir", "--repo-type"},
+    "torchrun": {"--master-port", "--nproc-per-node"},
     "WILDS' download script": {"--datasets", "--root"},
     "what a flag's negation begins with": {"--no"},
 }

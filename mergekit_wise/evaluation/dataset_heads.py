@@ -86,6 +86,11 @@ class Heads:
             return list(set_weights)
         return [self._with_head(*variant, dataset) for variant in zip(numbers, set_weights, strict=True)]
 
+    def forget(self) -> None:
+        """Take nothing for granted of the variants, whose numbers will stand for others."""
+        self.built.clear()
+        self._towers.clear()
+
     def _with_head(self, number: int, set_weights: Setter, dataset: Dataset) -> Setter:
         import torch
 

@@ -262,6 +262,9 @@ def _meet(rank: int, size: int, patience: timedelta) -> Any:
                 f"Process {rank} of {size} lost the connection to process 0, which has probably ended. Look at its "
                 "messages."
             ) from error
+        # Process 0 holds the store, unless torchrun does, and is there even if it waits for others to enter its name.
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+            there[0] = True
         missing = listed((number for number, found in enumerate(there) if not found), 8)
         raise WiseError(f"{waited}. Missing: {missing}. {advice}") from error
 

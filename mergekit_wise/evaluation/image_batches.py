@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mergekit_wise.cores import usable_cores
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.launcher import local_world_size
@@ -69,8 +70,7 @@ class Batch:
 
 def default_workers() -> int:
     """One worker per core that this process may use, up to 32; processes that torchrun started share the cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores // local_world_size(), MOST_WORKERS))
+    return max(1, min(usable_cores() // local_world_size(), MOST_WORKERS))
 
 
 def decoded(

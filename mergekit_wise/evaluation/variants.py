@@ -131,7 +131,7 @@ class InterpolatedWeights:
         together = [
             step
             for name, step in steps.items()
-            if name in places and _NARROW.issuperset(self._dtypes(step)) and self._is_mixed_on(device, step)
+            if name in places and self._is_mixed_on(device, step) and _NARROW.issuperset(self._dtypes(step))
         ]
         for batch in _batches(together, self._dtypes):
             targets = [places[step.info.name] for step in batch]

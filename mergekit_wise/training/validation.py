@@ -72,7 +72,7 @@ class Validator:
             variants = [
                 Variant("", Point.of_alpha(alpha), partial(interpolated.read, Rules(alpha))) for alpha in ALPHAS
             ]
-            self.evaluator.heads.built.clear()  # heads of an earlier epoch's text tower
+            self.evaluator.heads.forget()  # the text towers of an earlier epoch
             records: list[Record] = []
             for dataset in self.suite.datasets:
                 found = self.evaluator.predict(range(len(variants)), variants, dataset)

@@ -170,7 +170,9 @@ def test_a_long_probe_fits_as_a_logistic_regression_does(zeroshot, cache, tmp_pa
     """Its mean NLL is between those of scikit-learn's regressions with little and with almost no regularisation."""
     stages = {"lp_ft": True, "lp_epochs": 100, "lp_lr": 3, "new_head": True, "weight_decay": 0, "clip": 0}
     report = finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK, **stages, cache=cache)
-    (features,) = [each for path in cache.iterdir() if len(each := load_file(path)["features"]) == 797]
+    (features,) = [
+        each for path in cache.rglob("*") if path.is_file() and len(each := load_file(path)["values"]) == 797
+    ]
     head, labels = load_file(report.probe), torch.from_numpy(train_images().labels)
     logits = features.double() @ head["classification_head.weight"].double().T + head["classification_head.bias"]
     found = torch.nn.functional.cross_entropy(logits, labels).item()

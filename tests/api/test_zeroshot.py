@@ -148,7 +148,7 @@ def test_imagenets_classes_have_open_clips_names_and_openais_prompts(options, te
     def head(encode, tokens, templates, scale, progress):
         return torch.zeros(len(tokens) // templates, 16), None
 
-    monkeypatch.setattr("mergekit_wise.models.model.zero_shot_head", head)
+    monkeypatch.setattr("mergekit_wise.models.zero_shot_head.zero_shot_head", head)
     monkeypatch.setattr(Prompts, "tokens", lambda self, *_: texts.extend(self.texts) or torch.zeros(len(self.texts), 1))
     monkeypatch.setattr(Prompts, "note", lambda self: "")
     zeroshot(source, tmp_path / "zs", **options, cache=False)

@@ -126,7 +126,14 @@ def test_processes_share_the_cores(monkeypatch):
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     alone = default_workers()
     assert 1 <= alone <= min(32, os.cpu_count())
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(os.cpu_count()))
+    cores = str(os.cpu_count())
+    for name, value in {
+        "RANK": "0",
+        "WORLD_SIZE": cores,
+        "MASTER_ADDR": "localhost",
+        "LOCAL_WORLD_SIZE": cores,
+    }.items():
+        monkeypatch.setenv(name, value)
     assert default_workers() == 1
 
 

@@ -9,9 +9,8 @@ from torch.utils._pytree import tree_leaves
 
 from mergekit_wise.checkpoint import open_checkpoint
 from mergekit_wise.errors import ModelError
-from mergekit_wise.evaluation import variants
 from mergekit_wise.evaluation.variants import InterpolatedWeights
-from mergekit_wise.merging import Pair, Rules
+from mergekit_wise.merging import Pair, Rules, torch_backend
 from mergekit_wise.models.classifier import Classifier
 from mergekit_wise.models.destinations import Destination
 from mergekit_wise.models.model import Model
@@ -34,7 +33,7 @@ def pair_of(folder, dtype=torch.float32):
 def model_on(device):
     """A linear layer and a linear head."""
     module = Classifier(nn.Sequential(nn.Linear(5, 6)), 6, 4).to(device)
-    return Model(module, {}, "", {}, {name: Destination(name) for name in NAMES}, has_own_head=True)
+    return Model(lambda: module, {}, "", {}, {name: Destination(name) for name in NAMES}, has_own_head=True)
 
 
 class Watch(TorchDispatchMode):
@@ -68,14 +67,14 @@ def test_both_checkpoints_stay_on_the_device_and_are_sent_once(tmp_path):
 def test_where_memory_runs_out_the_device_keeps_the_model_alone(tmp_path, monkeypatch):
     """That is noted once; each mixture is then sent to it."""
     weights, model, notes = InterpolatedWeights(pair_of(tmp_path)), model_on("meta"), []
-    mix, failures = variants.mix_into, [torch.OutOfMemoryError("CUDA out of memory.")]
+    mix, failures = torch_backend.mix_into, [torch.OutOfMemoryError("CUDA out of memory.")]
 
     def full_once(*args):
         if failures:
             raise failures.pop()
         mix(*args)
 
-    monkeypatch.setattr(variants, "mix_into", full_once)
+    monkeypatch.setattr(torch_backend, "mix_into", full_once)
     weights.install(model, Rules(0.3), notes.append)
     for alpha in (0.6, 0.9):
         with Watch() as watch:
@@ -93,14 +92,14 @@ def test_memory_that_does_not_suffice_for_the_model_alone_is_an_error(device, tm
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     weights, model = InterpolatedWeights(pair_of(tmp_path)), model_on(device)
-    monkeypatch.setattr(variants, "mix_into", full)
+    monkeypatch.setattr(torch_backend, "mix_into", full)
     with pytest.raises(ModelError, match=f"The memory of {device} .* Use "):
         weights.install(model, Rules(0.3))
 
     def wrong(*_):
         raise RuntimeError("shapes")
 
-    monkeypatch.setattr(variants, "mix_into", wrong)
+    monkeypatch.setattr(torch_backend, "mix_into", wrong)
     with pytest.raises(RuntimeError, match="shapes"):
         weights.install(model, Rules(0.3))
 

@@ -23,7 +23,7 @@ def test_no_tower_is_built_from_numbers_that_its_tensors_exclude(section, name, 
     state = build(small).state_dict()
     small[section][name] = value
     if section == "text_cfg":
-        monkeypatch.setattr("mergekit_wise.models.opening.visual_shapes", lambda _: pytest.fail("built"))
+        monkeypatch.setattr("mergekit_wise.models.building.visual_shapes", lambda _: pytest.fail("built"))
     with pytest.raises(ModelError, match=f"asks for {name} = "):
         open_model(save(state, {"model_cfg": small, "preprocess_cfg": {}}))
 
