@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mergekit_wise import __version__
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint import Checkpoint, closing, refuse_overwriting, require_folder
 from mergekit_wise.checkpoint.formats import planner_of
@@ -19,6 +20,7 @@ from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.report.table import Table, percent
+from mergekit_wise.training.agreement import require_same_run
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.trackers import require_trackers
 from mergekit_wise.training.trainable import open_trainable
@@ -109,6 +111,8 @@ def finetune(options: FinetuneOptions) -> FinetuneReport:
     source = open_source(options.checkpoint, mmap=options.mmap)
     with closing(source), joined(options.device) as (ranks, device):
         refuse_overwriting(output, tuple(file.path for file in source.files))
+        # First of all: what is exchanged from here on depends on the options and on the version.
+        require_same_run(ranks, {"version": __version__, **options.settings(), "restart": options.restart})
         if probe is not None:
             return _probe_first(source, probe, options.after_probe, ranks, device)
         trainer = _trainer(source, options, ranks, device, Stage())

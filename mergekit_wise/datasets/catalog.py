@@ -30,13 +30,14 @@ from mergekit_wise.datasets import (
     wilds,
     wilds_binary,
 )
+from mergekit_wise.datasets.addresses import is_address, shown
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
 from mergekit_wise.datasets.custom import open_path, read_toml
 from mergekit_wise.datasets.dataset import Dataset, Entry, Missing, Suite
 from mergekit_wise.datasets.given import DatasetInMemory
 from mergekit_wise.datasets.in_memory import open_labelled
 from mergekit_wise.datasets.known_places import known_at, recognised, with_own_name
-from mergekit_wise.datasets.own_folders import is_address, open_remote
+from mergekit_wise.datasets.own_folders import open_remote
 from mergekit_wise.datasets.plugins import Plugins, is_name, load_plugins
 from mergekit_wise.datasets.subsets import in_order_of, with_names
 from mergekit_wise.datasets.suite_file import SEPARATOR, SuiteFile, is_suite, parse_suite, read_suite
@@ -167,7 +168,7 @@ def open_suite(
     opened = {key: _open(entry, root, part) for key, entry in selection.entries.items()}
     missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
-        raise SuiteError(_not_found(names, missing, root))
+        raise SuiteError(_not_found(suite_name(names), missing, root))
     notes: list[str] = []
     new_classnames = None if classnames is None else read_classnames(classnames, notes.append)
     new_templates = None if templates is None else read_templates(templates, notes.append)
@@ -210,12 +211,21 @@ def find_entries(names: str) -> tuple[Mapping[str, Entry], tuple[SuiteFile, ...]
 
 
 def suite_name(names: str, reference: str | Path | None = None) -> str:
-    """The name that records have for a suite: of a suite's file, the file's name without its ending."""
-    parts = [part.strip() for part in names.split(",")]
+    """The name that records have for a suite: of a suite's file, the file's name without its ending.
+
+    Addresses are without what may be secret.
+    """
+    parts = [_public(part.strip()) for part in names.split(",")]
     name = ",".join(file.name if (file := _own_suite(part)) else part for part in parts)
     if reference is None:
         return name
-    return f"{name} (reference {reference})" if name else str(reference)
+    other = _public(str(reference))
+    return f"{name} (reference {other})" if name else other
+
+
+def _public(name: str) -> str:
+    """What may be shown of a name that may be an address."""
+    return shown(name) if is_address(name) else name
 
 
 def data_root(root: Path | None) -> Path | None:
@@ -468,10 +478,11 @@ def _require_unique_names(datasets: Mapping[str, Dataset]) -> None:
     for key, dataset in datasets.items():
         if key_of.setdefault(dataset.name, key) != key:
             raise SuiteError(
-                f"{key}: its name {dataset.name!r} is already that of {key_of[dataset.name]}. "
+                f"{_public(key)}: its name {dataset.name!r} is already that of {_public(key_of[dataset.name])}. "
                 "Describe it in a TOML file with another name; the data set is named after that file."
             )
         if titled.setdefault(dataset.title, key) != key:
             raise SuiteError(
-                f"{key}: its title {dataset.title!r} is already that of {titled[dataset.title]}. Choose another title."
+                f"{_public(key)}: its title {dataset.title!r} is already that of {_public(titled[dataset.title])}. "
+                "Choose another title."
             )

@@ -33,10 +33,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeGuard
 
+from mergekit_wise.datasets.addresses import is_address
 from mergekit_wise.datasets.annotations import with_groups, with_labels
 from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_classnames, read_templates
 from mergekit_wise.datasets.dataset import Dataset, Entry, Metric
-from mergekit_wise.datasets.own_folders import Description, Numbers, is_address, open_folder, open_remote
+from mergekit_wise.datasets.own_folders import Description, Numbers, open_folder, open_remote
 from mergekit_wise.datasets.web_pages import refuse_web_page
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import did_you_mean

@@ -5,7 +5,6 @@ catalogue names, except that folders may have the ids, the numbers or the names 
 """
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,11 +108,6 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     notes = (*notes, *_notes_beside_parts(root))
     dataset = _from_place(place, description, part)
     return replace(dataset, notes=(*notes, *dataset.notes))
-
-
-def is_address(name: str) -> bool:
-    """Whether a name is an address such as ``https://host/0.tar``, of whatever protocol."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name) is not None
 
 
 def open_remote(address: str, description: Description | None = None) -> Dataset:

@@ -1,7 +1,8 @@
 """Files on web servers, on the Hugging Face hub and in object stores, read by ranges. Knows no tar and no image.
 
 Only the protocols in `PROTOCOLS` are followed: an address never leads to a local file, nor to a library that would
-unpack or run what it finds. Every read checks that the file is still the one that was listed.
+unpack or run what it finds. Every read checks that the file is still the one that was listed; of an object store, the
+first read of each process does.
 """
 
 import functools
@@ -9,6 +10,7 @@ import http.client
 import importlib
 import os
 import re
+import string
 import time
 import urllib.error
 import urllib.parse
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+from mergekit_wise.datasets.addresses import shown
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.wording import listed, plural
 
@@ -37,7 +40,8 @@ _SECONDS = 60
 """How long a server may be silent."""
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+_NUMERIC_HOST = re.compile(r"(?<=://)\[[0-9A-Fa-f:.]+\]")
 
 
 class Range(NamedTuple):
@@ -59,11 +63,12 @@ class Absent(SuiteError):
 def addresses(pattern: str) -> tuple[str, ...]:
     """The addresses that a pattern stands for: ``{000..012}`` is every number in between, with as many digits.
 
-    Raises SuiteError if the protocol is not one of `PROTOCOLS`, or if the braces hold anything else.
+    Raises SuiteError if the protocol is not one of `PROTOCOLS`, if the braces hold anything else, or if it is no
+    address that may be asked for.
     """
-    protocol = pattern.partition("://")[0].lower()
-    if protocol not in PROTOCOLS or "::" in pattern:
-        found = "a chain of protocols" if "::" in pattern else f"the protocol {protocol!r}"
+    protocol, chained = pattern.partition("://")[0].lower(), "::" in _NUMERIC_HOST.sub("", pattern)
+    if protocol not in PROTOCOLS or chained:
+        found = "a chain of protocols" if chained else f"the protocol {protocol!r}"
         raise SuiteError(
             f"{shown(pattern)}: has {found}. Data sets are read from {listed(f'{each}://' for each in PROTOCOLS)} "
             "addresses, or from local paths."
@@ -73,10 +78,28 @@ def addresses(pattern: str) -> tuple[str, ...]:
     count = functools.reduce(lambda total, span: total * len(span), spans, 1)
     if count > MAX_FILES:
         raise SuiteError(f"{shown(pattern)}: stands for {count:,} files; at most {MAX_FILES:,} are read.")
-    return tuple(
+    every = tuple(
         texts[0] + "".join(number + text for number, text in zip(numbers, texts[2::2], strict=True))
         for numbers in product(*map(_texts, spans))
     )
+    _require_plain_host(every[0])
+    return every
+
+
+def _require_plain_host(address: str) -> None:
+    """Raise SuiteError for a host that cannot be one, or that follows a user's name and password."""
+    try:
+        parts = urllib.parse.urlsplit(address)
+        named = parts.netloc
+        if not named.encode("idna") or parts.port == 0:
+            raise ValueError
+    except ValueError as error:
+        raise SuiteError(f"{shown(address)}: this is no valid address. Look at its host and its port.") from error
+    if "@" in named:
+        raise SuiteError(
+            f"{shown(address)}: an address may hold no user name and no password. Give a signed address, or download "
+            "the files and give their folder."
+        )
 
 
 class _Span(NamedTuple):
@@ -100,13 +123,6 @@ def _span(text: str, pattern: str) -> _Span:
 
 def _texts(span: _Span) -> Iterator[str]:
     return (str(number).zfill(span.digits) for number in range(span.first, span.last + 1))
-
-
-def shown(address: str) -> str:
-    """An address for messages and records: without a query, which may hold a signature, and without a password."""
-    parts = urllib.parse.urlsplit(address)
-    place = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{place}{parts.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +210,7 @@ def _from_web(address: str, start: int, stop: int) -> Range:
                     "read one by one. Download the files and give their folder."
                 )
             found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            if found is None or int(found[1]) != start:
+            if found is None or int(found[1]) != start or int(found[3]) <= start:
                 raise SuiteError(f"{shown(address)}: the server answers with another range than is asked for.")
             size = int(found[3])
             version = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
@@ -203,8 +219,12 @@ def _from_web(address: str, start: int, stop: int) -> Range:
     except urllib.error.HTTPError as error:
         error.close()
         raise _refusal(address, error) from error
+    except http.client.InvalidURL as error:  # its text holds the whole address
+        raise SuiteError(f"{shown(address)}: this is no valid address, or leads to none.") from error
     except (OSError, http.client.HTTPException) as error:
         raise _NotNow(getattr(error, "reason", None) or error) from error
+    except ValueError as error:  # of a redirection to what is no address
+        raise SuiteError(f"{shown(address)}: this is no valid address, or leads to none.") from error
     if len(data) != wanted:
         raise _NotNow(f"the connection was cut after {len(data):,} of {wanted:,} bytes")
     return Range(data, size, version.removeprefix("W/"))
@@ -228,7 +248,7 @@ def _refusal(address: str, error: urllib.error.HTTPError) -> Exception:
 def _request(address: str) -> urllib.request.Request:
     """The request for an address; those on the hub carry the user's token, which no redirection gets."""
     if not address.lower().startswith("hf://"):
-        return urllib.request.Request(address)
+        return urllib.request.Request(_in_ascii(address))
     from huggingface_hub import constants, get_token
 
     found = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address, re.IGNORECASE)
@@ -236,12 +256,25 @@ def _request(address: str) -> urllib.request.Request:
         raise SuiteError(
             f"{address}: expected a file of a data set on the hub, as in hf://datasets/OWNER/NAME/test/0.tar."
         )
-    name, revision, path = found[1], found[2] or "main", urllib.parse.quote(found[3])
+    if constants.HF_HUB_OFFLINE:
+        raise SuiteError(
+            f"{address}: HF_HUB_OFFLINE is set, so nothing is read from the hub. Unset it, or download the files and "
+            "give their folder."
+        )
+    name, revision, path = (urllib.parse.quote(part) for part in (found[1], found[2] or "main", found[3]))
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     request = urllib.request.Request(f"{endpoint}/datasets/{name}/resolve/{revision}/{path}")
     if token := get_token():
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     return request
+
+
+def _in_ascii(address: str) -> str:
+    """An address as requests have it: escapes in place of blanks and of letters beyond ASCII."""
+    parts = urllib.parse.urlsplit(address)
+    path, query = (urllib.parse.quote(text, safe=string.punctuation) for text in (parts.path, parts.query))
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode("ascii")
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
 
 
 def _from_store(address: str, start: int, stop: int) -> Range:

@@ -7,18 +7,19 @@ headers are read once. Images are not kept. Knows no model.
 import io
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
 from mergekit_wise.cache import Cache, key_of
 from mergekit_wise.checkpoint.bounded_json import parse_json
+from mergekit_wise.datasets.addresses import shown
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
-from mergekit_wise.datasets.remote import MAX_FILES, Absent, RemoteFile, addresses, shown
+from mergekit_wise.datasets.remote import MAX_FILES, Absent, RemoteFile, addresses
 from mergekit_wise.datasets.splits import role_of
 from mergekit_wise.datasets.tar_index import Member, members_in
 from mergekit_wise.datasets.tar_samples import LABELS, read_samples
-from mergekit_wise.datasets.webdataset import TarSet, tar_set
+from mergekit_wise.datasets.webdataset import COMPRESSED, TarSet, tar_set
 from mergekit_wise.datasets.word_lists import parse_words
 from mergekit_wise.errors import SuiteError
 
@@ -129,7 +130,18 @@ def name_of(pattern: str) -> str:
 def _tars(pattern: str) -> tuple[str, ...]:
     """The addresses of the tars."""
     found = addresses(pattern)
+    if shown(found[0]).endswith(COMPRESSED):
+        raise SuiteError(
+            f"{shown(pattern)}: compressed tars cannot be read at an offset. Download and unpack them, and give their "
+            "folder."
+        )
     if all(address.partition("?")[0].endswith(".tar") for address in found):
+        if len(set(map(shown, found))) < len(found):
+            raise SuiteError(
+                f"{shown(pattern)}: the addresses of its {len(found):,} tars differ after the question mark only, "
+                "which results do not hold, so that images could not be told apart. Download the tars and give their "
+                "folder."
+            )
         return found
     if len(found) > 1 or "?" in pattern:
         raise SuiteError(f"{shown(pattern)}: expected addresses that end in .tar, found {shown(found[0])}.")
@@ -177,7 +189,7 @@ class _Listings:
     """Lists tars, or finds what an earlier run listed."""
 
     def __init__(self, note: Callable[[str], object]) -> None:
-        self.note = note
+        self.note, self.cache = note, Cache.open(note)
         self.stopping = threading.Event()
 
     def of_all(self, files: Sequence[RemoteFile]) -> list[Listing]:
@@ -190,7 +202,7 @@ class _Listings:
 
     def _of(self, file: RemoteFile) -> Listing:
         name = shown(file.address)
-        cache, key = Cache.open(self.note), key_of(name, [_FORMAT, name, file.size, file.version])
+        cache, key = self.cache, key_of(name, [_FORMAT, name, file.size, file.version])
         path = cache.find(_KIND, key) if file.version else None
         found = None if path is None else _listing(path.read_bytes(), file.size)
         if found is None:
@@ -256,10 +268,32 @@ def _listing(content: bytes, size: int) -> Listing | None:
     return Listing(members, labels) if sound else None
 
 
-def _in_threads(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """The results in the order of the items; the first error ends the work."""
-    pool = ThreadPoolExecutor(_THREADS)
+def _in_threads(work: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """The results in the order of the items; the first error ends the work.
+
+    When the process ends, it does not wait for threads that a silent server keeps waiting.
+    """
+    todo: list[tuple[Future[R], T]] = [(Future(), item) for item in items]
+    waiting = iter(todo)
+    lock = threading.Lock()
+
+    def run() -> None:
+        while True:
+            with lock:
+                found = next(waiting, None)
+            if found is None:
+                return
+            future, item = found
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work(item))
+                except BaseException as error:
+                    future.set_exception(error)
+
+    for _ in range(min(_THREADS, len(todo))):
+        threading.Thread(target=run, daemon=True).start()
     try:
-        return list(pool.map(work, items))
+        return [future.result() for future, _ in todo]
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for future, _ in todo:
+            future.cancel()

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
+from mergekit_wise.datasets.addresses import is_address
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import images_identity
 from mergekit_wise.evaluation.image_batches import Bad, Batch, Indices, Preprocessing, decode, decoded
@@ -102,8 +103,10 @@ class ImageCache:
             self._keys[at] = (dataset, images_identity(dataset))
         identity = self._keys[at][1]
         if identity is None or not isinstance(preprocess, Preprocess):
-            why = "nothing says that later runs would get the same ones"
-            why = why if identity is None else "they are transformed by a function"
+            why = "they are transformed by a function"
+            if identity is None:
+                on_server = is_address(dataset.sample(0))
+                why = "they are on a server" if on_server else "nothing says that later runs would get the same ones"
             self._note_once(f"{dataset.title}: decoded images are not kept in the cache, because {why}")
             return None
         versions = {"mergekit_wise": __version__, **{name: version(name) for name in LIBRARIES}}

@@ -18,8 +18,11 @@ class TrainingLog:
     def __init__(self, path: Path | None, taken: int) -> None:
         self._path = path
         if path is not None:
-            kept = [entry for entry in _entries(path) if taken and entry.get("step", 0) <= taken]
-            self._write("w", "".join(map(_line, kept)))
+            kept = "".join(_line(entry) for entry in _entries(path) if taken and entry.get("step", 0) <= taken)
+            if kept and _text(path).startswith(kept):
+                self._write("a", "", len(kept.encode()))  # a kill at this moment loses no line
+            else:
+                self._write("w", kept)
 
     def add(self, event: str, **facts: Any) -> None:
         """Append a line. A number that is not finite becomes null: JSON has no other way to write it."""
@@ -32,11 +35,13 @@ class TrainingLog:
             return False
         return any(e.get("event") == "validation" and e.get("epoch") == epoch for e in _entries(self._path))
 
-    def _write(self, mode: str, text: str) -> None:
+    def _write(self, mode: str, text: str, size: int | None = None) -> None:
         assert self._path is not None
         try:
             with self._path.open(mode, encoding="utf-8") as file:
                 file.write(text)
+                if size is not None:
+                    file.truncate(size)
         except OSError as error:
             raise OutputError(
                 f"{self._path}: cannot write the log: {error.strerror}. Choose another file with --log."
@@ -53,14 +58,19 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
+def _text(path: Path) -> str:
+    """Read a file; empty if there is none, or no text in it."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 def _entries(path: Path) -> list[Mapping[str, Any]]:
     """Read the lines of a file, without an incomplete last line that a killed run left."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
     entries = []
-    for line in lines:
+    for line in _text(path).splitlines():
         try:
             entry = json.loads(line)
         except ValueError:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
 from mergekit_wise.evaluation.forward import DTYPES, Precision, is_memory_error, whole_float32
 from mergekit_wise.merging.torch_backend import Sender, release, send
@@ -74,7 +75,12 @@ class Runtime:
                 self._pass(module, example)
                 break
             except RuntimeError as error:
-                out_of_memory = is_memory_error(error) and self.micro > 1
+                out_of_memory = is_memory_error(error)
+                if out_of_memory and self.micro == 1:
+                    raise ModelError(
+                        f"{self.device}: not enough memory to train on a single image at a time. Give "
+                        "--grad-checkpointing, or --device cpu."
+                    ) from error
                 if not out_of_memory and not self.tolerates(error):
                     raise
             if out_of_memory:  # not in the handler, whose traceback would keep the tensors alive that filled the memory
@@ -132,12 +138,20 @@ class Runtime:
         return send(values, self.device)
 
     def ahead(self, values: Tensor) -> Tensor:
-        """Copy values to the device while CUDA still computes, unless they would take more than `AHEAD` bytes."""
+        """Copy values to the device while CUDA still computes, unless they take more than `AHEAD` bytes or its memory.
+
+        Those that stay here are sent in micro-batches.
+        """
         if values.nbytes > AHEAD:
             return values
         if self._sender is None:
             self._sender = Sender(self.device)
-        return self._sender(values)
+        try:
+            return self._sender(values)
+        except RuntimeError as error:
+            if not is_memory_error(error):
+                raise
+        return values
 
     def backward(self, loss: Tensor) -> None:
         """Add up the gradients of this process's part of the loss, so that the average over processes is their sum."""

@@ -17,7 +17,7 @@ from mergekit_wise import __version__
 from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from mergekit_wise.checkpoint import closing as closing_checkpoint
-from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, UsageError
+from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, SuiteError, UsageError
 from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
 from mergekit_wise.evaluation.forward import Precision, within_memory
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
@@ -232,7 +232,7 @@ class Trainer:
         request = self.request
         with self.ranks.agreeing():
             earlier = {} if request.restart or not self.first else Checkpointer.chosen_in(request.folder)
-        precision = choose_precision(earlier.get("precision", request.precision), self.device)
+            precision = choose_precision(earlier.get("precision", request.precision), self.device)
         compiled = request.compile and bool(earlier.get("compiled", True))
         reason = why_not_compiled(self.device) if compiled else ""
         precision, compiled, reason, earlier = self.ranks.share((precision, compiled, reason, earlier))
@@ -398,6 +398,10 @@ class Trainer:
                 self._steps(request, mean)
         except NonFiniteError as error:
             raise NonFiniteError(f"{error} {self._advice()}") from error
+        except SuiteError as error:  # where all processes of a job get a signal, those that decode images end with it
+            if not self.loop.stop_requested():
+                raise
+            raise Stopped(self._how_to_resume(), request.number) from error
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
             raise Stopped(self._how_to_resume(), number) from error
@@ -417,6 +421,8 @@ class Trainer:
         with closing(self.loop.steps()) as steps:
             for step in steps:
                 mean.add(step)
+                if step.stopped:  # perhaps at the request of another process, which all of them follow
+                    request.requested = True
                 self._report(step, mean, time.perf_counter() - start)
                 if step.ends_epoch:
                     self._end_epoch(step.epoch + 1, mean, time.perf_counter() - start, request)

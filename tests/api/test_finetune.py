@@ -38,6 +38,7 @@ from mergekit_wise.options import FinetuneOptions
 from mergekit_wise.training import trainer
 from mergekit_wise.training.checkpointer import load_state, save_state
 from mergekit_wise.training.data import open_training_data
+from mergekit_wise.training.images import InMemory
 from mergekit_wise.training.loop import TrainingLoop
 from mergekit_wise.training.objectives import Supervised
 from mergekit_wise.training.optimizer import optimization
@@ -490,6 +491,36 @@ def test_keeping_the_images_of_no_validation_is_refused(tmp_path):
     """Those of training are not kept, which the message says by naming whose are."""
     with pytest.raises(UsageError, match="`cache_images` keeps the images that `validate` measures"):
         finetune("none.safetensors", "digits", tmp_path / "o.safetensors", cache_images=True)
+
+
+def test_a_stop_that_another_process_asks_for_ends_all_before_validation(zeroshot, tmp_path, monkeypatch):
+    """Otherwise the others would wait in the validation for the process that was stopped."""
+    output, log, summed = tmp_path / "ft.safetensors", tmp_path / "log.jsonl", TrainingLoop._summed
+
+    def stopped(loop, *rest):
+        loss, correct, images, stops, norm = summed(loop, *rest)
+        return loss, correct, images, stops or loop.optimizer.taken == 12, norm
+
+    monkeypatch.setattr(TrainingLoop, "_summed", stopped)
+    with pytest.raises(Stopped, match="step 13/26"):
+        finetune(zeroshot, "digits", output, **QUICK, validate="digits-small", log=log)
+    assert [line["event"] for line in entries(log)][-1] == "epoch"
+
+
+def test_images_that_a_signal_leaves_undecoded_are_no_damage(zeroshot, tmp_path, monkeypatch):
+    """A scheduler signals all processes of a job, and those that decode end at once: the run was stopped."""
+    parts = InMemory.parts
+
+    def ending(images, epoch, batches):
+        if epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise SuiteError("an image-decoding process was killed")
+        yield from parts(images, epoch, batches)
+
+    monkeypatch.setattr(InMemory, "parts", ending)
+    with pytest.raises(Stopped, match=r"step 13/26\. State saved") as caught:
+        finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **QUICK)
+    assert caught.value.number == signal.SIGTERM
 
 
 @pytest.fixture(scope="module")
@@ -991,6 +1022,31 @@ def without_key_bias(name, tensor):
         return tensor
     query, _, value = tensor.chunk(3)
     return torch.cat([query, value])
+
+
+OTHER_STAGES = """
+import os, sys
+from mergekit_wise.api.finetune import finetune
+from mergekit_wise.errors import UsageError
+
+source, output, port = sys.argv[1:]
+os.environ["MASTER_PORT"] = port
+try:
+    finetune(source, "digits", output, epochs=1, workers=0, lp_ft=os.environ["RANK"] == "0")
+except UsageError as error:
+    sys.exit(7 if "lp_ft" in str(error) else str(error))
+"""
+
+
+@pytest.mark.slow
+def test_processes_of_other_stages_refuse_each_other(zeroshot, tmp_path):
+    """One with --lp-ft and one without would wait for each other at different places."""
+    running = start(2, OTHER_STAGES, zeroshot, tmp_path / "ft.safetensors", *free_ports(1))
+    try:
+        assert [process.wait(300) for process in running] == [7, 7]
+    finally:
+        for process in running:
+            process.kill()
 
 
 TWO_EPOCHS = """

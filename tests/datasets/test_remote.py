@@ -4,6 +4,7 @@ import io
 import pickle
 import re
 import tarfile
+import threading
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.datasets import remote
+from mergekit_wise.datasets.addresses import is_address
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.fingerprint import fingerprint
-from mergekit_wise.datasets.own_folders import is_address, open_folder, open_remote
+from mergekit_wise.datasets.own_folders import open_folder, open_remote
 from mergekit_wise.datasets.remote import addresses
-from mergekit_wise.datasets.remote_tars import RemoteShards
+from mergekit_wise.datasets.remote_tars import RemoteShards, _in_threads
 from mergekit_wise.errors import SuiteError
 from tests.hub_server import Replies, serving
 
@@ -53,6 +55,8 @@ class Handler(Replies):
         first, last = map(int, re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers["Range"]).groups())
         part = data[first : last + 1]
         headers = {"Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(data)}"}
+        if isinstance(does, str) and does.startswith("bytes "):
+            headers["Content-Range"] = does
         headers |= {"ETag": disk.tag} if disk.tag else {}
         return self.reply(206, part, headers, cut=len(part) // 2 if does == "cut" else None)
 
@@ -136,6 +140,16 @@ def test_names_and_toml_files_may_be_addresses(disk, tmp_path):
     assert len(open_suite(address, use="train").shifts[0]) == 40
 
 
+def test_no_record_and_no_error_of_a_suite_holds_a_signature(disk):
+    """The suite has the address in its name, without the query, also as the reference and where names collide."""
+    one = f"{disk.url}/insects/test/{{0..1}}.tar?key=secret"
+    assert open_suite(one).name == f"{disk.url}/insects/test/{{0..1}}.tar"
+    assert "secret" not in open_suite(one, reference=f"{disk.url}/insects/test/{{0..1}}.tar?key=secret").name
+    with pytest.raises(SuiteError, match="is already that of") as caught:
+        open_suite(f"{one},{disk.url}/insects/test/0.tar?key=secret")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("does", [503, 429, "cut"])
 def test_a_failure_that_passes_is_tried_again(does, disk):
     """A busy server and a cut connection are asked again; if it does not pass, the error says so."""
@@ -155,6 +169,10 @@ def test_a_failure_that_passes_is_tried_again(does, disk):
         ("ignore", "ignores the range"),
         ("to ftp://127.0.0.1/0.tar", "leads to ftp"),
         ("to file:///etc/passwd", "HTTP 302"),
+        ("to http://[::1", "no valid address"),
+        ("to http://me:secret@127.0.0.1/0.tar", "no valid address"),
+        (f"bytes 0-0/{'9' * 5000}", "another range"),
+        ("bytes 0-0/0", "another range"),
     ],
 )
 def test_what_a_server_refuses_is_a_sentence(does, says, disk):
@@ -212,6 +230,74 @@ def test_no_other_protocol_is_followed(address):
     assert is_address(address)
     with pytest.raises(SuiteError, match="Data sets are read from"):
         open_suite(address)
+
+
+def test_an_address_may_have_blanks_and_letters_of_any_language(disk, tmp_path):
+    """They are sent as escapes, and escapes stay as they are; nothing of the query is shown."""
+    for shard in (0, 1):
+        disk.files[f"m%C3%BCcken%20hier/test/{shard}.tar"] = disk.files[f"insects/test/{shard}.tar"]
+    for folder in ("mücken hier", "m%C3%BCcken hier"):
+        dataset = open_remote(f"{disk.url}/{folder}/test/{{0..1}}.tar?key=a secret ü")
+        assert len(dataset) == 40
+        assert "secret" not in dataset.sample(0) + dataset.location
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://me:secret@host/0.tar",
+        "https://secret@host/{0..1}.tar",
+        "https://[::1/0.tar?secret",
+        "https://host:port/0.tar?secret",
+        "https:///0.tar?secret",
+        f"https://{'a' * 64}.org/0.tar?secret",
+        "https://host/get.tar?secret={0..3}",
+        "https://host/{0..3}.tar.gz?secret",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_before_anything_is_asked(address, monkeypatch):
+    """Passwords, hosts that are none, compressed tars, tars whose images would have one name; no secret is shown."""
+    monkeypatch.setattr(remote, "_opener", None)
+    with pytest.raises(SuiteError) as caught:
+        open_remote(address)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_host_may_be_a_number():
+    """An IPv6 address has colons, and is no chain of protocols."""
+    assert addresses("http://[::1]:8000/0.tar") == ("http://[::1]:8000/0.tar",)
+
+
+def test_the_hub_is_not_asked_offline(monkeypatch):
+    """HF_HUB_OFFLINE, which huggingface_hub reads when it is imported, counts for addresses, too."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SuiteError, match="HF_HUB_OFFLINE"):
+        open_remote("hf://datasets/me/insects/test/0.tar")
+
+
+def test_a_cache_that_cannot_be_written_is_said_once(disk, tmp_path, monkeypatch):
+    """However many tars are listed."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("WISE_CACHE", str(tmp_path / "file"))
+    dataset = open_remote(f"{disk.url}/insects/test/{{0..1}}.tar")
+    assert sum("kept for later runs" in note for note in dataset.notes) == 1
+
+
+def test_no_thread_that_waits_for_a_server_keeps_the_process():
+    """The first error ends the work, though another thread still waits; the end of the process does not wait for it."""
+    end = threading.Event()
+    waiting = []
+
+    def work(number):
+        if number == 0:
+            raise SuiteError("no")
+        waiting.append(threading.current_thread())
+        end.wait(30)
+
+    with pytest.raises(SuiteError, match="no"):
+        _in_threads(work, range(3))
+    assert all(thread.daemon for thread in waiting)
+    end.set()
 
 
 def test_braces_are_numbers():

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation import Ranks
 from mergekit_wise.training.runtime import Runtime, deterministic, why_not_compiled
 
@@ -89,6 +90,20 @@ def test_only_page_locked_memory_is_copied_without_waiting(device, calls):
     assert values.calls == calls
 
 
+def test_a_batch_that_does_not_fit_beside_the_step_stays_on_the_cpu():
+    """It is then sent in micro-batches; any other error is not kept back."""
+
+    def fail(values):
+        raise errors.pop()
+
+    errors = [RuntimeError("device-side assert"), torch.OutOfMemoryError("CUDA out of memory")]
+    runtime, values = Runtime(CPU), torch.zeros(2)
+    runtime._sender = fail
+    assert runtime.ahead(values) is values
+    with pytest.raises(RuntimeError, match="assert"):
+        runtime.ahead(values)
+
+
 class Recorded:
     """Values that record how they are copied."""
 
@@ -145,6 +160,15 @@ def test_several_processes_try_what_fits_before_they_wait_for_each_other(device,
     learns = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     assert learns == {"used.weight", "used.bias"}
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_device_without_memory_for_one_image_is_an_error():
+    """The smallest micro-batch is tried, and a sentence says what needs less."""
+    module = Scarce(0).to("meta")
+    runtime = Runtime(torch.device("meta"), ranks=Ranks(0, 2, CPU), micro=3)
+    with pytest.raises(ModelError, match="--grad-checkpointing"):
+        runtime._try_passes(module, (torch.zeros(1, 3),))
+    assert module.tried == [3, 2, 1]
 
 
 def test_the_compiled_module_is_the_one_that_is_trained():
