@@ -12,7 +12,7 @@ from mergekit_wise.cli.about import print_devices, print_versions
 from mergekit_wise.cli.cache import cache, clear, ls
 from mergekit_wise.cli.calibrate import calibrate
 from mergekit_wise.cli.card import card
-from mergekit_wise.cli.command import Group, fit, help_width, register
+from mergekit_wise.cli.command import Group, help_width, register
 from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
@@ -58,15 +58,6 @@ class _Group(Group):
             if param.name == "show_completion":
                 param.hidden = True
         return params
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        fit(formatter)
-        super().format_help(ctx, formatter)
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List every command with its whole sentence; click would cut it at the end of the line."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -5,12 +5,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from mergekit_wise.cli.command import Group
 from mergekit_wise.wording import plural
 
 if TYPE_CHECKING:
     from mergekit_wise.options import CacheClearOptions, CacheLsOptions
 
-cache = typer.Typer(help="List or remove what is kept for later runs.", no_args_is_help=True, rich_markup_mode=None)
+cache = typer.Typer(
+    cls=Group, help="List or remove what is kept for later runs.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @cache.callback()

@@ -107,6 +107,16 @@ class Group(TyperGroup):
         """The parameters with ``--help``; none of their values is converted."""
         return [*map(unconverted, super().get_params(ctx))]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Put long names on a line of their own, where it is narrow."""
+        fit(formatter)
+        super().format_help(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """List every command with its whole sentence; click would cut it at the end of the line."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.help or "") for name, command in self.commands.items()])
+
 
 def unconverted(parameter: Any) -> Any:
     """Let a parameter of Typer's leave its value as it was typed: classes of options convert their values themselves.

@@ -9,8 +9,10 @@ from importlib import metadata
 
 import pytest
 import torch
+import typer
 
 from mergekit_wise import __version__
+from mergekit_wise.cli.app import app
 
 BREAK = """
 import sys
@@ -180,3 +182,11 @@ def test_zsh_gets_the_same_values(line, found, tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **asked}
     )
     assert f'"{found}"' in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("group", ["data", "cache"])
+def test_a_group_lists_its_commands_with_their_whole_sentences(group, wise):
+    """The help of a group cuts nothing off, as that of `wise` itself does not."""
+    shown = " ".join(wise(group, "--help").stdout.split())
+    for command in typer.main.get_command(app).commands[group].commands.values():
+        assert command.help in shown
