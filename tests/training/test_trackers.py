@@ -8,6 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
+from tensorboard.summary.writer.event_file_writer import AtomicCounter
 
 from mergekit_wise.api.finetune import Stopped, finetune
 from mergekit_wise.errors import UsageError
@@ -86,8 +88,10 @@ def test_tensorboard_shows_the_log(tmp_path):
     assert [step for step, _ in shown["validation/alpha_0.5/Small"]] == [4, 8]
 
 
-def test_points_of_steps_that_are_taken_again_are_hidden(tmp_path):
+def test_points_of_steps_that_are_taken_again_are_hidden(tmp_path, monkeypatch):
     """A killed run may have written more than its saved state knows."""
+    # TensorBoard reads files in the order of their names: of one second, a tenth would be read before a ninth.
+    monkeypatch.setattr(event_file_writer, "_global_uid", AtomicCounter(0))
     run = TrackedRun("ft", tmp_path, tmp_path, {}, 0, str)
     killed = TensorBoard(run)
     for step in range(1, 6):
