@@ -106,24 +106,15 @@ def ending_waits(sentence: str) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
 
-    def watch() -> None:
+    def watch(reading: int) -> None:
         for number in iter(lambda: os.read(reading, 1), b""):
             if number[0] in SIGNALS:
                 os.write(2, f"error: {sentence}\n".encode())
                 os._exit(128 + number[0])
-        os.close(reading)
 
-    threading.Thread(target=watch, daemon=True).start()
-    with handled_by(lambda number, frame: None):
-        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        try:
-            yield
-        finally:
-            signal.set_wakeup_fd(before)
-            os.close(writing)
+    with handled_by(lambda number, frame: None), _watched_by(watch):
+        yield
 
 
 @contextmanager
@@ -143,10 +134,7 @@ def ending_stuck_waits(sentence: str, waits_at: Callable[[], object], grace: flo
         return
     import select
 
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-
-    def watch() -> None:
+    def watch(reading: int) -> None:
         number, place, end = 0, None, 0.0
         while True:
             ready, _, _ = select.select([reading], [], [], min(grace, 0.2) if number else None)
@@ -162,9 +150,22 @@ def ending_stuck_waits(sentence: str, waits_at: Callable[[], object], grace: flo
             elif time.monotonic() >= end:
                 os.write(2, f"error: {sentence}\n".encode())
                 os._exit(128 + number)
+
+    with _watched_by(watch):
+        yield
+
+
+@contextmanager
+def _watched_by(watch: Callable[[int], None]) -> Iterator[None]:
+    """Run `watch` in a thread; its pipe gets the numbers of signals while the block runs, and is closed afterwards."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+
+    def run() -> None:
+        watch(reading)
         os.close(reading)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=run, daemon=True).start()
     before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
     try:
         yield

@@ -260,7 +260,7 @@ class _Recipe:
         options = ZeroshotOptions(**values, progress=self.options.progress)
         inputs = {
             "checkpoint": _digest_of_checkpoint(options.checkpoint),
-            "options": _without(given, "checkpoint", "output", "classes", "templates", "device", "data"),
+            "options": _without(given, "checkpoint", "output", "classes", "templates", "device", "data", "cache"),
             "classes": prompts_of(options)[0],
             "templates": prompts_of(options)[1] if options.dataset else _templates(options.templates),
             "version": __version__,
@@ -300,7 +300,8 @@ class _Recipe:
             "alphas": [(axis.name, axis.values) for axis in swept_axes(options)],
             "suite": [options.suite, *(_measured_by(dataset, dataset is suite.reference) for dataset in sets)],
             "options": _without(
-                self.steps["sweep"], "alphas", "suite", "results", "data", "device", "batch_size", "workers"
+                self.steps["sweep"],
+                *("alphas", "suite", "results", "data", "device", "batch_size", "workers", "cache", "cache_images"),
             ),
             "version": __version__,
             "libraries": comparable("versions", installed_versions()),

@@ -6,14 +6,13 @@ Where the file system has no locks, nothing is removed.
 
 import os
 import re
-import secrets
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mergekit_wise.checkpoint.writing import locked, uninterrupted
+from mergekit_wise.checkpoint.writing import locked, new_folder, owned, uninterrupted
 
 
 @contextmanager
@@ -24,7 +23,9 @@ def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """
     remove_abandoned_folders(parent, prefix)
     with uninterrupted():
-        folder, descriptor = _owned(parent, prefix)
+        folder, descriptor = owned(
+            lambda: parent / f"{prefix}{os.getpid()}-{os.urandom(4).hex()}", lambda path: new_folder(path, 0o700)
+        )
     try:
         yield folder
     finally:
@@ -45,28 +46,3 @@ def remove_abandoned_folders(parent: Path, prefix: str) -> None:
             if folder.is_dir() and not folder.is_symlink():
                 with suppress(OSError), locked(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _owned(parent: Path, prefix: str) -> tuple[Path, int | None]:
-    """Create a folder and lock it, again if another run took it for an abandoned one in between."""
-    while True:
-        folder = parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
-        folder.mkdir(mode=0o700)
-        if sys.platform == "win32":
-            return folder, None
-        import fcntl
-
-        try:
-            descriptor = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
-        except OSError:  # no locks here: nobody takes it for an abandoned one
-            return folder, descriptor
-        else:
-            if folder.exists():
-                return folder, descriptor
-        os.close(descriptor)

@@ -105,12 +105,7 @@ def writing_folder(output: Path, copies: Mapping[str, Path]) -> Iterator[Path]:
     def create(partial: Path, target: Path) -> int | None:
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise OutputError(f"{output}: already exists, and only an empty folder can be replaced. Give another name.")
-        while True:
-            partial.mkdir()
-            if sys.platform == "win32":
-                return None
-            with suppress(FileNotFoundError):  # another run took it for an abandoned one
-                return os.open(partial, os.O_RDONLY)
+        return new_folder(partial)
 
     with _replacing(output, create) as (partial, _, _):
         for name, source in copies.items():
@@ -233,7 +228,7 @@ def _replacing(output: Path, create: Create) -> Iterator[tuple[Path, Path, int]]
         _refuse_hub_link(output, target)
         remove_abandoned(target)
         with uninterrupted():
-            partial, descriptor = _owned(target, create)
+            partial, descriptor = owned(lambda: partial_name(target), lambda path: create(path, target))
         yield partial, target, -1 if descriptor is None else descriptor
         with uninterrupted():
             if sys.platform == "win32" and descriptor is not None:  # where an open file cannot be renamed
@@ -254,12 +249,28 @@ def _new_file(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
-def _owned(target: Path, create: Create) -> tuple[Path, int | None]:
-    """Create a partial file or folder and lock it, again if another run took it for an abandoned one in between."""
+def new_folder(path: Path, mode: int = 0o777) -> int | None:
+    """Create a folder and open it for its lock, again if another run took it for an abandoned one in between.
+
+    None on Windows, which has no such locks.
+    """
     while True:
-        partial = partial_name(target)
+        path.mkdir(mode=mode)
+        if sys.platform == "win32":
+            return None
+        with suppress(FileNotFoundError):
+            return os.open(path, os.O_RDONLY)
+
+
+def owned(name: Callable[[], Path], create: Callable[[Path], int | None]) -> tuple[Path, int | None]:
+    """Create a file or folder under a new name and lock it, again if another run took it for an abandoned one.
+
+    `create` returns its descriptor, if it can be locked.
+    """
+    while True:
+        partial = name()
         try:
-            descriptor = create(partial, target)
+            descriptor = create(partial)
             if descriptor is None:
                 return partial, None
             try:

@@ -44,7 +44,7 @@ _KIND = "listings"
 
 
 class Listing(NamedTuple):
-    """The members of a tar, and the content of those that may be labels, by offset."""
+    """The members of a tar, and, by its offset, the content of each that may hold a label."""
 
     members: tuple[Member, ...]
     labels: dict[int, bytes]

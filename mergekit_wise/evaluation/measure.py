@@ -105,7 +105,7 @@ def measure(
     notes: list[str] = []
     with ExitStack() as stack:
         ranks, device = stack.enter_context(joined(options.device))
-        # Before the model: a data set that is missing is told at once, and a transform is tried on an image.
+        # Opened before the model, so that a missing data set is reported at once, and a transform can be tried.
         opened = _open_suite(options, ranks)
         examples = opened.datasets[0]
         evaluator = stack.enter_context(open_evaluator(template, options, ranks, device, notes.append, examples))
@@ -120,7 +120,7 @@ def measure(
         notes += without_labels.notes
         notes += on_classes
         notes += _notes_on_rare_classes(parts)
-        if not may_reuse(options):  # everything will be measured: a model that does not fit is told before hashing
+        if not may_reuse(options):  # everything will be measured: report a model that does not fit before hashing
             evaluator.open()
         every, whole = (*parts, *without_labels.parts), (*complete, *without_labels.complete)
         every_draft = _drafts(evaluator, variants, suite, whole, every, options)

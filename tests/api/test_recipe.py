@@ -79,6 +79,9 @@ def test_only_steps_whose_inputs_changed_run_again(home, monkeypatch):
     assert [c.alpha for c in first.sweep.candidates] == [0.0, 0.5, 1.0]
     assert len(read_records(out / "results.jsonl")) == 6
 
+    # What a cache saves changes no number.
+    edit(home, "limit = 40", "limit = 40\ncache = false")
+    edit(home, "[zeroshot]", "[zeroshot]\ncache = false")
     again = recipe(home / "recipe.toml")
     assert again.done == ()
     assert again.sweep.candidates == first.sweep.candidates

@@ -144,7 +144,7 @@ ALONE_BY = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "host"}
 
 @pytest.mark.parametrize("missing", ALONE_BY)
 def test_variables_of_a_scheduler_are_no_run(missing, monkeypatch):
-    """Without its number, the number of processes and an address, a process is alone, and is told so if it matters."""
+    """Without its number, the number of processes and an address, a process is alone; a note says so if it matters."""
     for name, value in ALONE_BY.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")

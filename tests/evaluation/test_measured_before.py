@@ -1,4 +1,4 @@
-"""What was measured before is found again without building a model, and mistakes are told before one is built."""
+"""Results in the file are found again without building a model, and mistakes are reported before one is built."""
 
 import json
 import subprocess
