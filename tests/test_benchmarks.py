@@ -30,7 +30,10 @@ def test_a_contest_has_medians_sums_and_failures(bench):
         "broken": [*python, "raise ValueError('no such | file')"],
     }
     sums = {"three halves": {"half": 3}}
-    what = contest.Contest("eval", "a model", commands, "wise", "three halves", whole=False, repeat=2, sums=sums)
+    rivals = ("broken", "three halves")
+    what = contest.Contest(
+        "eval", "a model", commands, "wise", "three halves", whole=False, repeat=2, sums=sums, rivals=rivals
+    )
     runs = contest.race(what)
     assert runs["wise"].inner == 2.0
     assert runs["wise"].wall > 0.005
@@ -43,7 +46,9 @@ def test_a_contest_has_medians_sums_and_failures(bench):
     assert "failed: ValueError: no such / file" in lines[2]
     assert {line.count("|") for line in (*lines, *tables.HEADER.splitlines())} == {12}
     shown = "\n".join(tables.summary([(what, runs)]))
-    assert "`wise`: 2.00 s | broken: fails; three halves: 1.50 × |" in shown
+    assert "`wise`: 2.00 s | broken fails; 1.5 × faster than three halves |" in shown
+    assert tables._times(0.8) == "0.80 × as fast"
+    assert [tables._times(ratio) for ratio in (1.0, 12.3)] == ["as fast", "12 × faster"]
 
 
 def test_the_readme_gets_ratios_of_whole_processes(bench):
@@ -58,10 +63,10 @@ def test_the_readme_gets_ratios_of_whole_processes(bench):
         for what, ours, more in (("float32", 1.0, {"mergekit-pytorch": run(8.0)}), ("bfloat16", 2.0, {}))
     ]
     assert list(tables.summary(pairs))[:4] == [
-        "| merging two checkpoints | `wise merge` | `cp` of one file | mergekit |",
+        "| Merging two checkpoints | `wise merge` | than mergekit | for scale: `cp` of one file |",
         "|---|--:|--:|--:|",
-        "| float32 | **1.00 s**, 1.00 GB | 0.5 ×, 1.00 GB | 8.0 ×, 1.00 GB |",
-        "| bfloat16 | **2.00 s**, 1.00 GB | 0.2 ×, 1.00 GB |  |",
+        "| float32 | **1.00 s**, 1.00 GB | 8.0 × faster, 1.00 GB | 0.50 s |",
+        "| bfloat16 | **2.00 s**, 1.00 GB |  | 0.50 s |",
     ]
 
 

@@ -7,6 +7,7 @@ takes 40 GB of disk and the better part of an hour; do nothing else on the machi
 
 import argparse
 import os
+import pickle
 import platform
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,7 +51,7 @@ def facts(home: Path, options: argparse.Namespace) -> str:
         f"{', '.join(filter(None, machine))}, load {options.load:.2f} at the start; "
         f"Linux {platform.release()}, Python {platform.python_version()}; "
         f"{', '.join(versions)}. Whole processes with their inputs in the page cache; times are medians, memory the "
-        f"largest, of {options.repeat} runs by turns (memory against size: one); 1 MB is 10^6 bytes."
+        f"largest, of {options.repeat} {'run' if options.repeat == 1 else 'runs by turns'} (memory against size: one); 1 MB is 10^6 bytes."
     )
 
 
@@ -88,11 +90,14 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1000, metavar="N", help="to evaluate")
     parser.add_argument("--sweep-images", type=int, default=256, metavar="N", help="to sweep over")
     parser.add_argument("--write", action="store_true", help="into docs/benchmarks.md and the README")
+    parser.add_argument("--again", action="store_true", help="run nothing: the tables of the last run in --folder")
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"no such section: {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if options.write and options.sections:
         parser.error("--write is for a run of all sections")
+    if options.again and options.folder is None:
+        parser.error("--again needs --folder")
     options.load, options.cuda = os.getloadavg()[0], cuda()
     return options
 
@@ -100,21 +105,34 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Make the data, run, print."""
     options = parsed()
-    results: list[tuple[Contest, Mapping[str, Run]]] = []
     with work_folder(options.folder) as home:
-        print(tables.HEADER, flush=True)
-        for section in options.sections or SECTIONS:
-            for contest in SECTIONS[section](home, options):
-                print(f"{section}: {contest.what}", file=sys.stderr)
-                results.append((contest, race(contest)))
-                print(*tables.rows(*results[-1]), sep="\n", flush=True)
-        shutil.rmtree(home / "out", ignore_errors=True)
-        about = facts(home, options)
+        kept = home / "results.pickle"
+        if options.again:
+            results, about = pickle.loads(kept.read_bytes())
+        else:
+            results, about = run(home, options), facts(home, options)
+            kept.write_bytes(pickle.dumps((results, about)))
+    table = [tables.HEADER, *(row for result in results for row in tables.rows(*result))]
+    if options.again:
+        print(*table, sep="\n")
     print(f"\n{about}\n", *tables.summary(results), sep="\n")
     if options.write:
-        table = [tables.HEADER, *(row for result in results for row in tables.rows(*result))]
         tables.write_between(ROOT / "docs" / "benchmarks.md", [about, "", *table])
         tables.write_between(ROOT / "README.md", [*tables.summary(results), "", about])
+
+
+def run(home: Path, options: argparse.Namespace) -> list[tuple[Contest, Mapping[str, Run]]]:
+    """Each section's contests, whose rows are printed as soon as they are known."""
+    results: list[tuple[Contest, Mapping[str, Run]]] = []
+    print(tables.HEADER, flush=True)
+    for section in options.sections or SECTIONS:
+        for contest in SECTIONS[section](home, options):
+            print(f"{section}: {contest.what}", file=sys.stderr)
+            runs = race(contest)
+            results.append((replace(contest, commands={}, settle=str), runs))  # without what belongs to this run alone
+            print(*tables.rows(*results[-1]), sep="\n", flush=True)
+    shutil.rmtree(home / "out", ignore_errors=True)
+    return results
 
 
 if __name__ == "__main__":

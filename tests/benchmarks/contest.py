@@ -45,7 +45,8 @@ class Contest:
 
     `ours` is the one that the others are compared with, by the seconds of whole processes, or by those that the work
     itself took where processes start in ways that no user meets. `scale` is what everybody knows the duration of, `cp`
-    for one. `settle` runs before each run, `sums` are rows made of others: how often each counts.
+    for one. `settle` runs before each run, `sums` are rows made of others: how often each counts. `rivals` are those
+    that the README compares with; without any, it does not show the contest.
     """
 
     section: str
@@ -57,6 +58,7 @@ class Contest:
     repeat: int = 3
     settle: Callable[[], None] = lambda: None
     sums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    rivals: Sequence[str] = ()
 
 
 @dataclass(slots=True)

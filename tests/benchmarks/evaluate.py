@@ -32,13 +32,23 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     if others is not None:
         commands["CLIP_benchmark"] = [str(others / "bin/python"), str(RUN), "clip_benchmark", *words]
     what = f"{options.model}, {options.images} JPEGs of 500 x 375, {precision} on {device}"
-    yield Contest("eval", what, commands, "wise eval", "open_clip loop", whole=False, repeat=options.repeat)
+    rivals = [name for name in commands if name != "wise eval"]
+    timed = {"whole": False, "repeat": options.repeat}
+    yield Contest("eval", what, commands, "wise eval", "open_clip loop", **timed, rivals=rivals)
+    cached = ["env", f"XDG_CACHE_HOME={home / 'cache'}", sys.executable, str(RUN)]
+    subprocess.run([*cached, "again", *words], check=True, stdout=subprocess.DEVNULL)
+    commands = {
+        "wise eval --cache-images": [*cached, "again", *words],
+        "the first run": [sys.executable, str(RUN), "first", *words],
+    }
+    what = f"{options.model}, {options.images} JPEGs, 10 classes in 80 templates, again with what is cached"
+    yield Contest("eval", what, commands, "wise eval --cache-images", **timed, rivals=("the first run",))
     loaders = {
         "wise": [sys.executable, str(RUN), "decoding", str(folder)],
         "torchvision and open_clip": [sys.executable, str(RUN), "loading", str(folder)],
     }
     what = f"decoding and resizing {options.images} JPEGs of 500 x 375, one process"
-    yield Contest("eval", what, loaders, "wise", "torchvision and open_clip", whole=False, repeat=options.repeat)
+    yield Contest("eval", what, loaders, "wise", "torchvision and open_clip", **timed, rivals=[*loaders][1:])
 
 
 def prepare(home: Path, model: str, images: int) -> tuple[Path, Path]:

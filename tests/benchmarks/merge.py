@@ -24,6 +24,7 @@ IN_PYTHON = {
     "load both, mix, save_file": "everything",
 }
 OURS = "wise merge"
+RIVALS = ("load both, mix, save_file", "mergekit-pytorch", "sd-mecha")
 SIZES = (0.4, 1.6, 6.0, 20.0)
 """Of sparse files, in GB."""
 EVERYTHING_TIMES = 4
@@ -44,7 +45,7 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
         what = f"{dtype} {'.pt' if form == 'pt' else form}, {pair[0].stat().st_size / 1e9:.2f} GB"
         what += ", half of it equal" if half else ""
         settle = partial(bring_to_rest, pair, out)
-        yield Contest("merge", what, commands, OURS, "cp", repeat=options.repeat, settle=settle)
+        yield Contest("merge", what, commands, OURS, "cp", repeat=options.repeat, settle=settle, rivals=RIVALS)
         shutil.rmtree(out, ignore_errors=True)
         if not options.folder:  # room for the next
             for path in pair:
@@ -110,10 +111,11 @@ def memory_contests(home: Path, options: Namespace) -> Iterator[Contest]:
             return
         pair = make_sparse_pair(home, size)
         every = contestants(pair, out)
-        names = [OURS, "load both, mix, save_file"] if size * EVERYTHING_TIMES < available_memory() else [OURS]
+        names = [OURS, RIVALS[0]] if size * EVERYTHING_TIMES < available_memory() else [OURS]
         commands = {name: every[name] for name in names}
         settle = partial(bring_to_rest, pair, out, cached=False)
-        yield Contest("memory", f"float32, {gigabytes:g} GB, sparse", commands, OURS, repeat=1, settle=settle)
+        what = f"merge, float32, {gigabytes:g} GB, sparse"
+        yield Contest("memory", what, commands, OURS, repeat=1, settle=settle, rivals=names[1:])
         for path in pair:
             path.unlink()
         shutil.rmtree(out, ignore_errors=True)

@@ -21,7 +21,8 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     }
     if others is not None:
         commands["mergekit-pytorch --help"] = [str(others / "bin/mergekit-pytorch"), "--help"]
-    yield Contest("start-up", "help", commands, "wise --help", "python, nothing", repeat=options.repeat)
+    rivals = ("mergekit-pytorch --help",)
+    yield Contest("start-up", "help", commands, "wise --help", "python, nothing", repeat=options.repeat, rivals=rivals)
 
     pair, out = make_pair(home, "float32", "safetensors", 0.001), home / "out"
     commands = {
@@ -32,5 +33,6 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     if others is not None:
         commands |= other_tools(pair, out, others)
     bring_to_rest(pair, out)
-    what = f"a pair of {pair[0].stat().st_size / 1e6:.1f} MB"
-    yield Contest("start-up", what, commands, "wise merge", "cp", repeat=options.repeat)
+    what = f"merge, a pair of {pair[0].stat().st_size / 1e6:.1f} MB"
+    rivals = [name for name in commands if name not in ("wise merge", "cp")]
+    yield Contest("start-up", what, commands, "wise merge", "cp", repeat=options.repeat, rivals=rivals)

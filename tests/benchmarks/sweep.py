@@ -37,13 +37,16 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     what = f"{options.model}, 11 alphas, {options.sweep_images} images, {precision} on {device}"
     bound = "one decoding and 11 forward passes"
     sums = {bound: {"one decoding": 1, "one forward pass": 11}}
-    yield Contest("sweep", what, commands, "wise sweep", bound, whole=False, repeat=options.repeat, sums=sums)
+    timed = {"whole": False, "repeat": options.repeat}
+    yield Contest(
+        "sweep", what, commands, "wise sweep", bound, **timed, sums=sums, rivals=("11 × wise merge, wise eval",)
+    )
     commands = {"wise sweep": command("linear"), "one wise eval": command("one")}
     what = f"{what}, heads differ alone"
-    yield Contest("sweep", what, commands, "wise sweep", "one wise eval", whole=False, repeat=options.repeat)
+    yield Contest("sweep", what, commands, "wise sweep", "one wise eval", **timed)
     halves = f"{what.rpartition(', ')[0]}, lower half frozen"
     commands = {"wise sweep": command("frozen"), "of ends that differ everywhere": command("whole")}
-    yield Contest("sweep", halves, commands, "wise sweep", whole=False, repeat=options.repeat)
+    yield Contest("sweep", halves, commands, "wise sweep", **timed, rivals=("of ends that differ everywhere",))
     words[2] = str(_with_many_classes(folder / "folders", home / f"many-{options.sweep_images}"))
     commands = {
         "wise sweep": command("many"),
@@ -51,7 +54,7 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
         "wise sweep --analyze": command("analyzed"),
     }
     classes = f"{what.rpartition(', ')[0]}, 1,000 classes"
-    yield Contest("sweep", classes, commands, "wise sweep", whole=False, repeat=options.repeat)
+    yield Contest("sweep", classes, commands, "wise sweep", **timed)
 
 
 def _with_many_classes(source: Path, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import open_clip
 import torch
 from safetensors.torch import save_file
 
@@ -41,8 +42,6 @@ def ends(folder: str, model: str) -> None:
 
     And one whose lower half is frozen, and the first two with heads of 1,000 classes.
     """
-    import open_clip
-
     config = {"model_cfg": open_clip.get_model_config(model), "preprocess_cfg": {"size": 224}}
     Path(folder).mkdir()
     towers = []
@@ -84,8 +83,6 @@ def decoding(folder: str, model: str, images: str, batch_size: str, *_: str) -> 
 
 def forward(folder: str, model: str, images: str, batch_size: str, precision: str, device: str) -> None:
     """All images once through the tower and a head, from pixels that lie on the device."""
-    import open_clip
-
     tower = create_clip(open_clip.get_model_config(model)).visual.eval().to(device)
     head = torch.nn.Linear(tower.output_dim, CLASSES).to(device)
     pixels = torch.zeros(int(batch_size), 3, 224, 224, device=device)

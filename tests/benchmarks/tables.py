@@ -15,11 +15,11 @@ ENGINE = "wise, from Python"
 """The contestant whose work alone counts in the README, without the start of its process."""
 MERGERS = {
     "wise merge": "`wise merge`",
-    ENGINE: "its engine alone",
-    "cp": "`cp` of one file",
-    "load both, mix, save_file": "load both, mix, `save_file`",
-    "mergekit-pytorch": "mergekit",
-    "sd-mecha": "sd-mecha",
+    "load both, mix, save_file": "than: load both, mix, `save_file`",
+    "mergekit-pytorch": "than mergekit",
+    "sd-mecha": "than sd-mecha",
+    ENGINE: "for scale: without start-up",
+    "cp": "for scale: `cp` of one file",
 }
 Results = Sequence[tuple[Contest, Mapping[str, Run]]]
 
@@ -46,11 +46,11 @@ def rows(contest: Contest, runs: Mapping[str, Run]) -> Iterator[str]:
 
 
 def summary(results: Results) -> Iterator[str]:
-    """Lines for the README: merging as a table of its own, everything else a line each."""
+    """Lines for the README: merging as a table of its own, everything else that has rivals a row each."""
     merging = [(contest, runs) for contest, runs in results if contest.section == "merge"]
     if merging:
         shown = [name for name in MERGERS if any(name in runs for _, runs in merging)]
-        yield "| merging two checkpoints | " + " | ".join(MERGERS[name] for name in shown) + " |"
+        yield "| Merging two checkpoints | " + " | ".join(MERGERS[name] for name in shown) + " |"
         yield "|---|" + "--:|" * len(shown)
         for contest, runs in merging:
             ours = runs[contest.ours]
@@ -58,32 +58,43 @@ def summary(results: Results) -> Iterator[str]:
         yield ""
     rest = [(contest, runs) for contest, runs in results if contest.section != "merge"]
     if rest:
-        yield "| | | beside |"
+        yield "| Job | time | compared with |"
         yield "|---|---|---|"
         for contest, runs in rest:
-            ours, parts = runs[contest.ours], {part for total in contest.sums.values() for part in total}
-            others = {name: run for name, run in runs.items() if name != contest.ours and name not in parts}
-            beside = [_beside(contest, name, run, ours) for name, run in others.items()]
-            memory = f", {ours.resident / 1e9:.2f} GB of memory" if contest.section == "memory" else ""
-            taken = f"`{contest.ours}`: {seconds(contest, ours):.2f} s{memory}"
-            yield f"| {contest.section}: {contest.what} | {taken} | {'; '.join(beside)} |"
+            ours = runs[contest.ours]
+            others = [_compared(contest, name, runs[name], ours) for name in contest.rivals if name in runs]
+            if others or contest.section == "memory":
+                memory = f", {ours.resident / 1e9:.2f} GB" if contest.section == "memory" else ""
+                row = f"{contest.section}: {contest.what} | `{contest.ours}`: {seconds(contest, ours):.2f} s{memory}"
+                yield f"| {row} | {'; '.join(others)} |"
 
 
 def _merged(name: str, run: Run | None, ours: Run) -> str:
+    """Seconds of the tool and of `cp`, else how many times faster the tool is; and the largest memory."""
     if run is None:
         return ""
     if run.failure:
         return "fails"
-    memory = "" if run.resident < 10 * MB else f", {run.resident / 1e9:.2f} GB"
-    taken = run.inner if name == ENGINE and run.inner is not None else run.wall
-    return f"**{taken:.2f} s**{memory}" if run is ours else f"{taken / ours.wall:.1f} ×{memory}"
+    if name in ("cp", ENGINE):
+        return f"{run.wall if run.inner is None else run.inner:.2f} s"
+    memory = f", {run.resident / 1e9:.2f} GB"
+    return f"**{run.wall:.2f} s**{memory}" if run is ours else f"{_times(run.wall / ours.wall)}{memory}"
 
 
-def _beside(contest: Contest, name: str, run: Run, ours: Run) -> str:
+def _compared(contest: Contest, name: str, run: Run, ours: Run) -> str:
     if run.failure:
-        return f"{name}: fails"
-    memory = f", {run.resident / 1e9:.2f} GB" if contest.section == "memory" else ""
-    return f"{name}: {seconds(contest, run) / seconds(contest, ours):.2f} ×{memory}"
+        return f"{name} fails"
+    memory = f" ({run.resident / 1e9:.2f} GB)" if contest.section == "memory" else ""
+    ratio = _times(seconds(contest, run) / seconds(contest, ours))
+    return f"{ratio} {'than' if ratio.endswith('faster') else 'as'} {name}{memory}"
+
+
+def _times(ratio: float) -> str:
+    """How many times faster, of the other's seconds over ours; 5 % are noise."""
+    shown = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
+    if ratio >= 1.05:
+        return f"{shown} × faster"
+    return "as fast" if ratio > 0.95 else f"{ratio:.2f} × as fast"
 
 
 def write_between(path: Path, lines: Iterable[str]) -> None:
