@@ -47,11 +47,12 @@ def facts(home: Path, options: argparse.Namespace) -> str:
             folder = home / f"peers-{name}"
             versions += peers.versions(folder if folder.exists() else None, packages)
     machine = [f"{os.cpu_count()} cores ({processor()})", f"{memory:.0f} GiB of memory", options.cuda]
+    turns = "1 run" if options.repeat == 1 else f"{options.repeat} runs by turns"
     return (
         f"{', '.join(filter(None, machine))}, load {options.load:.2f} at the start; "
         f"Linux {platform.release()}, Python {platform.python_version()}; "
         f"{', '.join(versions)}. Whole processes with their inputs in the page cache; times are medians, memory the "
-        f"largest, of {options.repeat} {'run' if options.repeat == 1 else 'runs by turns'} (memory against size: one); 1 MB is 10^6 bytes."
+        f"largest, of {turns} (memory against size: one); 1 MB is 10^6 bytes."
     )
 
 
