@@ -1,0 +1,62 @@
+"""The commands that the README begins with, typed as they stand there, in a folder as it describes."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from timm.data import ImageNetInfo
+
+from tests.small_models import CONFIG
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+WNIDS = ImageNetInfo("imagenet-1k").label_names()
+CLASSES = {
+    "imagenet/val": WNIDS[:3],
+    "imagenetv2-matched-frequency-format-val": ("0", "1"),
+    "imagenet-r": ("n01443537",),  # goldfish
+    "sketch": WNIDS[3:4],
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The two checkpoints as `torch.save` writes them, the configuration, and images of ImageNet and three shifts."""
+    import open_clip
+
+    torch.manual_seed(0)
+    tower = {f"visual.{key}": t for key, t in open_clip.CLIP(**CONFIG["model_cfg"]).visual.state_dict().items()}
+    for name, moved in (("zs", 0.0), ("ft", 0.1)):
+        state = {key: tensor + moved * torch.randn_like(tensor) for key, tensor in tower.items()}
+        torch.save({**state, "classification_head.weight": torch.randn(1000, 16)}, tmp_path / f"{name}.pt")
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(CONFIG))
+    for place, names in CLASSES.items():
+        for shade, name in enumerate(names):
+            path = tmp_path / "data" / place / name / "0.jpg"
+            path.parent.mkdir(parents=True)
+            Image.new("RGB", (40, 40), (60 * shade, 80, 120)).save(path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WISE_DATA", raising=False)
+    (toml,) = re.findall(r"^```toml\n(# wise\.toml\n.*?)^```", README, re.M | re.S)
+    (tmp_path / "wise.toml").write_text(toml)
+    return tmp_path
+
+
+def test_the_three_commands_work_in_a_folder_with_two_files_and_a_configuration(folder, wise):
+    """Merge writes the file, sweep tables every alpha on all data sets found, and eval measures the merged file."""
+    (block,) = [text for text in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) if "sweep --alphas" in text]
+    merge, sweep, evaluate = (line.removeprefix("wise ").split() for line in block.splitlines())
+    done = wise(*merge)
+    assert done.exit_code == 0, done.stderr
+    assert (folder / "out.safetensors").exists()
+    done = wise(*sweep)
+    assert done.exit_code == 0, done.stderr
+    rows = [line.split()[0] for line in done.stdout.splitlines() if re.match(r"[01](\.\d)? ", line)]
+    assert rows[:11] == ["0", *(f"0.{tenth}" for tenth in range(1, 10)), "1"]
+    assert all(title in done.stdout for title in ("V2", "Sketch"))
+    done = wise(*evaluate)
+    assert done.exit_code == 0, done.stderr
+    assert "objectnet" in done.stderr.lower()  # what was not found is named
+    assert "V2" in done.stdout
