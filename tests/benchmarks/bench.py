@@ -111,8 +111,11 @@ def main() -> None:
         if options.again:
             results, about = pickle.loads(kept.read_bytes())
         else:
-            results, about = run(home, options), facts(home, options)
-            kept.write_bytes(pickle.dumps((results, about)))
+            results = []
+            for result in run(home, options):
+                results.append(result)
+                about = facts(home, options)  # which names the peers that there are by now
+                kept.write_bytes(pickle.dumps((results, about)))
     table = [tables.HEADER, *(row for result in results for row in tables.rows(*result))]
     if options.again:
         print(*table, sep="\n")
@@ -122,18 +125,19 @@ def main() -> None:
         tables.write_between(ROOT / "README.md", [*tables.summary(results), "", about])
 
 
-def run(home: Path, options: argparse.Namespace) -> list[tuple[Contest, Mapping[str, Run]]]:
+def run(home: Path, options: argparse.Namespace) -> Iterator[tuple[Contest, Mapping[str, Run]]]:
     """Each section's contests, whose rows are printed as soon as they are known."""
-    results: list[tuple[Contest, Mapping[str, Run]]] = []
     print(tables.HEADER, flush=True)
     for section in options.sections or SECTIONS:
         for contest in SECTIONS[section](home, options):
             print(f"{section}: {contest.what}", file=sys.stderr)
-            runs = race(contest)
-            results.append((replace(contest, commands={}, settle=str), runs))  # without what belongs to this run alone
-            print(*tables.rows(*results[-1]), sep="\n", flush=True)
+            result = (
+                replace(contest, commands={}, settle=str),
+                race(contest),
+            )  # without what belongs to this run alone
+            print(*tables.rows(*result), sep="\n", flush=True)
+            yield result
     shutil.rmtree(home / "out", ignore_errors=True)
-    return results
 
 
 if __name__ == "__main__":

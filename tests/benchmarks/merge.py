@@ -18,7 +18,6 @@ RUN = Path(__file__).with_name("merge_run.py")
 DTYPES = ("float32", "bfloat16", "float16")
 FORMATS = ("safetensors", "pt")
 IN_PYTHON = {
-    "wise, imports only": "imports",
     "wise, from Python": "wise",
     "torch: map, mix, write": "loop",
     "load both, mix, save_file": "everything",

@@ -45,8 +45,8 @@ def contests(home: Path, options: Namespace) -> Iterator[Contest]:
     what = f"{what}, heads differ alone"
     yield Contest("sweep", what, commands, "wise sweep", "one wise eval", **timed)
     halves = f"{what.rpartition(', ')[0]}, lower half frozen"
-    commands = {"wise sweep": command("frozen"), "of ends that differ everywhere": command("whole")}
-    yield Contest("sweep", halves, commands, "wise sweep", **timed, rivals=("of ends that differ everywhere",))
+    commands = {"wise sweep": command("frozen"), "the same, nothing frozen": command("whole")}
+    yield Contest("sweep", halves, commands, "wise sweep", **timed, rivals=("the same, nothing frozen",))
     words[2] = str(_with_many_classes(folder / "folders", home / f"many-{options.sweep_images}"))
     commands = {
         "wise sweep": command("many"),
