@@ -67,9 +67,7 @@ class Runtime:
         what = "not enough memory for the gradients that processes exchange, which take as much as the trained weights"
         advice = "Leave --anchor and --ema out, train fewer tensors (--freeze), or use --device cpu."
         with within_memory(f"{self.device}: {what}. {advice}"):
-            # Buffers do not change. Processes with different numbers of micro-batches would exchange them at different
-            # places, each waiting for the other.
-            return DistributedDataParallel(compiled, broadcast_buffers=False)
+            return DistributedDataParallel(compiled)
 
     def _try_passes(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
         """Pass an example through the module in both directions; find out what needs no gradient, and what fits.

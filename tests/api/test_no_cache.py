@@ -69,7 +69,7 @@ def comparing(address, cache):
 
 
 def averaging(address, cache):
-    greedy(SoupOptions(("zs", "a", "b"), OUTPUT, how="greedy", select_on=address, cache=cache))
+    greedy(SoupOptions("zs", ("a", "b"), OUTPUT, how="greedy", select_on=address, cache=cache))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarf
 
 def content(number, name):
     """The bytes of file `number`; their count differs from file to file, and one file is empty."""
-    return b"" if name == "empty.txt" else bytes([number]) * (300 * number + 1)
+    return b"" if name == "empty.txt" else bytes([number % 256]) * (300 * (number % 256) + 1)
 
 
 def pack(form, mtime=0, names=NAMES):
