@@ -9,17 +9,17 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SUITE := -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+SUITE := -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test coverage docs bench dist clean
 
 demo: $(VENV)/.demo
 	$(BIN)/wise demo wise-demo
 
+# The tests run the type checker, too, beside others (tests/test_api.py): alone, it would leave all cores but one idle.
 test: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/python $(SUITE)
 
 # By its whole path: tests start processes in other folders, which write beside it.

@@ -21,6 +21,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,26 +41,48 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,199}")
 _LABEL = 80
 """Characters of a key that people read."""
 
+_keeps: ContextVar[bool] = ContextVar("keeps", default=True)
+
 
 def cache_folder() -> Path:
     """``$WISE_CACHE``, else ``$XDG_CACHE_HOME/mergekit_wise``, else ``~/.cache/mergekit_wise``.
 
-    A user without a home folder, as in some containers, has one beside temporary files. Raises UsageError if
-    ``$WISE_CACHE`` names the home folder of an unknown user.
+    A relative ``$XDG_CACHE_HOME`` is ignored, as the XDG specification demands: every working folder would have a cache
+    of its own. A user without a home folder, as in some containers, has one beside temporary files. Raises UsageError
+    if ``$WISE_CACHE`` names the home folder of an unknown user.
     """
     if own := os.environ.get(FOLDER_VARIABLE):
         try:
             return Path(own).expanduser()
         except RuntimeError:
             raise UsageError(f"{FOLDER_VARIABLE}={own}: there is no such home folder. Give a whole path.") from None
-    if home := os.environ.get("XDG_CACHE_HOME"):
-        return Path(home) / "mergekit_wise"
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if home.is_absolute():
+        return home / "mergekit_wise"
     try:
         return Path("~/.cache").expanduser() / "mergekit_wise"
     except RuntimeError:
         from tempfile import gettempdir
 
         return Path(gettempdir(), f"mergekit_wise-{os.getuid()}")
+
+
+@contextmanager
+def keeping(keep: bool) -> Iterator[None]:
+    """Unless `keep`, `is_keeping` is false while the block runs, in this thread.
+
+    For what opens data sets: the functions of a data set's entry, which other packages write, too, get a folder alone.
+    """
+    token = _keeps.set(keep and _keeps.get())
+    try:
+        yield
+    finally:
+        _keeps.reset(token)
+
+
+def is_keeping() -> bool:
+    """Whether entries may be read and stored; see `keeping`."""
+    return _keeps.get()
 
 
 def key_of(label: str, facts: object) -> str:
@@ -145,7 +168,8 @@ class Cache:
     def storing(self, kind: str, key: str) -> Iterator[Path]:
         """A file to write, which becomes an entry when the block ends, in place of an earlier one.
 
-        If the block raises an exception, there is no entry. An OSError or OutputError, as of a full disk, then ends the
+        If the block raises an exception, there is no entry; nor if other entries cannot make room for it, which are
+        then left alone. An OSError or OutputError, as of a full disk, then ends the
         block, not the run; so a block does nothing but write. Whoever writes between other work enters this context in
         an ExitStack and leaves it with ``stack.__exit__(*sys.exc_info())`` where writing fails.
         """
@@ -159,16 +183,21 @@ class Cache:
                     self._cannot_store(_reason(error))
                     partial = Path(os.devnull, key)  # where writing fails
                 yield partial
-            self.make_room(0, keep=(kind, key))
+                if not self._make_room(partial.stat().st_size, written=True, replaced=(kind, key)):
+                    raise OutputError(f"{key}: there is no room for it.")  # said already
         except (OSError, OutputError) as error:
             self._cannot_store(_reason(error))
 
-    def make_room(self, size: int, keep: tuple[str, str] | None = None) -> bool:
-        """Remove entries until another of `size` bytes fits; say whether it does. An entry `keep` goes last."""
-        entries = sorted(self.entries(), key=lambda entry: ((entry.kind, entry.key) == keep, entry.used))
-        total = sum(entry.size for entry in entries)
-        limit = self._limit_beside(total)
-        for entry in entries if size <= limit else []:
+    def make_room(self, size: int) -> bool:
+        """Remove entries until another of `size` bytes fits; say whether it does. None is removed if it never will."""
+        return self._make_room(size)
+
+    def _make_room(self, size: int, *, written: bool = False, replaced: tuple[str, str] | None = None) -> bool:
+        """See `make_room`; the new entry may be `written` to the disk already, and one is `replaced` by it."""
+        others = [entry for entry in self.entries() if (entry.kind, entry.key) != replaced]
+        total = sum(entry.size for entry in others)
+        limit = self._limit_beside(total + size if written else total)
+        for entry in sorted(others, key=lambda entry: entry.used) if size <= limit else []:
             if total + size > limit and self.remove(entry):
                 total -= entry.size
         if total + size > limit:

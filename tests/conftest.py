@@ -28,11 +28,30 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items):
-    """Run all tests of the demo in one process, and first, because nothing else takes as long."""
-    for item in items:
-        if "demo_home" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("demo"))
-    items.sort(key=lambda item: "demo_home" not in item.fixturenames)
+    """Divide the tests among several processes so that none does what another has done, and all end together.
+
+    Tests that share a fixture run in one process, because every other one would make it again. Groups of tests that
+    take long come first, that of the demo before all others, and single short tests last: they fill what time is left.
+    """
+    groups = {item: _group(item) for item in items}
+    slow = {groups[item] or item.nodeid for item in items if item.get_closest_marker("slow")}
+    for item, group in groups.items():
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+    def place(item):
+        group = groups[item]
+        return group != "demo", (group or item.nodeid) not in slow, not group
+
+    items.sort(key=place)
+
+
+def _group(item):
+    """The name of the tests that share a fixture with this one: the demo, or one of its module; empty without any."""
+    if "demo_home" in item.fixturenames:
+        return "demo"
+    scopes = {found[-1].scope for found in item._fixtureinfo.name2fixturedefs.values()}
+    return item.module.__name__ if "module" in scopes else ""
 
 
 @pytest.fixture(scope="session", autouse=True)

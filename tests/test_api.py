@@ -1,16 +1,16 @@
-"""The Python API, used as a user would, under the strict type checker: see `test_this_file_passes_the_type_checker`."""
+"""The Python API, used as a user would, under the strict type checker: see `errors`."""
 
 import inspect
 import pydoc
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typer
-from mypy import api
 from typer.core import TyperGroup
 
 import mergekit_wise
@@ -214,25 +214,46 @@ number: int = mergekit_wise.suites().to_dict()  # assignment
 """
 
 
-def test_a_users_script_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """What mypy finds in the package, in this file and in two scripts, by the name of the file.
+
+    All in one run, as most of its time is spent on the libraries that they import. It is strict because pyproject.toml
+    says so, and reads what an earlier run with the same options found.
+    """
+    scripts = tmp_path_factory.mktemp("scripts")
+    (scripts / "right.py").write_text(SCRIPT)
+    (scripts / "wrong.py").write_text(WRONG)
+    checked = ["mergekit_wise", __file__, str(scripts / "right.py"), str(scripts / "wrong.py")]
+    command = [sys.executable, "-m", "mypy", "--no-error-summary", *checked]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    assert done.returncode == 1, done.stderr
+    found: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        found.setdefault(Path(line.partition(":")[0]).name, []).append(line)
+    return found
+
+
+def test_the_type_checker_is_strict() -> None:
+    """Mypy is asked for every strict check, of the package and of those who use it."""
+    settings = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert settings["strict"] is True
+    assert settings["files"] == ["mergekit_wise"]
+    assert all(set(each) == {"module", "ignore_missing_imports"} for each in settings["overrides"])
+
+
+@pytest.mark.slow
+def test_the_package_and_this_file_pass_the_type_checker(errors: dict[str, list[str]]) -> None:
+    """Mypy accepts the package, every file of it, and this one, which uses it."""
+    assert set(errors) == {"wrong.py"}, errors
+
+
+@pytest.mark.slow
+def test_a_users_script_is_checked(errors: dict[str, list[str]]) -> None:
     """Mypy accepts a correct script, and refuses each wrong line of another one and no other line."""
-    right, wrong = tmp_path / "right.py", tmp_path / "wrong.py"
-    right.write_text(SCRIPT)
-    wrong.write_text(WRONG)
-    monkeypatch.chdir(Path(__file__).parent.parent)  # with the cache of the test below
-    report, errors, _ = api.run(["--strict", "--follow-imports=silent", str(right), str(wrong)])
-    assert not errors
-    assert "right.py" not in report
-    lines = [line for line in report.splitlines() if "wrong.py:" in line and " error: " in line]
-    found = {int(line.split(":")[1]): line for line in lines}
+    assert "right.py" not in errors, errors
+    found = {int(line.split(":")[1]): line for line in errors["wrong.py"] if " error: " in line}
     for number, line in enumerate(WRONG.splitlines(), 1):
         code = line.partition("  # ")[2]
-        assert (number in found) == bool(code), report
-        assert not code or f"[{code}]" in found[number], report
-
-
-def test_this_file_passes_the_type_checker() -> None:
-    """Mypy accepts this file in strict mode, against the installed package."""
-    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", __file__]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
-    assert done.returncode == 0, done.stdout
+        assert (number in found) == bool(code), errors
+        assert not code or f"[{code}]" in found[number], errors

@@ -92,7 +92,7 @@ def test_the_least_recently_used_entries_make_room(folder):
 
 
 def test_an_entry_larger_than_the_limit_is_not_kept(folder):
-    """It removes no other entry where its size is known before, and is noted in any case."""
+    """It removes no other entry, whether its size is known before or when it is written, and is noted."""
     notes = []
     cache = Cache(folder, 100, notes.append)
     store(cache, "a", bytes(90))
@@ -101,8 +101,20 @@ def test_an_entry_larger_than_the_limit_is_not_kept(folder):
     assert cache.make_room(10)
     assert keys(cache) == ["a"]
     store(cache, "b", bytes(101))
-    assert keys(cache) == []
+    assert keys(cache) == ["a"]
+    assert [path.name for path in (folder / "heads").iterdir()] == ["a"]
     assert "its limit is 100 bytes" in notes[0]
+
+
+def test_an_entry_makes_room_for_its_successor(folder):
+    """What replaces an entry may take its room, so that no other is removed; one that is too large leaves it alone."""
+    cache = Cache(folder, 100)
+    store(cache, "other", bytes(40), used=1)
+    store(cache, "a", bytes(50))
+    store(cache, "a", bytes(60))
+    assert [(entry.key, entry.size) for entry in cache.entries()] == [("a", 60), ("other", 40)]
+    store(cache, "a", bytes(101))
+    assert [(entry.key, entry.size) for entry in cache.entries()] == [("a", 60), ("other", 40)]
 
 
 def test_no_more_than_half_of_what_the_disk_has_free_is_taken(folder, monkeypatch):
@@ -113,6 +125,9 @@ def test_no_more_than_half_of_what_the_disk_has_free_is_taken(folder, monkeypatc
     assert cache.limit == 40
     assert not cache.make_room(41)
     assert keys(cache) == ["a"]
+    monkeypatch.setattr("mergekit_wise.cache.free_bytes", lambda _: 20)  # ten bytes of which are now in a file
+    store(cache, "b", bytes(10))
+    assert keys(cache) == ["b"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="open files cannot be removed there anyway")
@@ -195,13 +210,19 @@ def test_the_cache_is_private_and_trusts_no_links(folder, tmp_path):
 
 
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
-    """WISE_CACHE comes first, then XDG_CACHE_HOME, then the home folder; empty variables count as none."""
+    """WISE_CACHE comes first, then XDG_CACHE_HOME, then the home folder; empty variables count as none.
+
+    By the XDG specification, so does a relative path in XDG_CACHE_HOME.
+    """
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("WISE_CACHE", "~/own")
     assert cache_folder() == tmp_path / "own"
     monkeypatch.setenv("WISE_CACHE", "")
     assert cache_folder() == Path("/xdg/mergekit_wise")
+    for relative in ("cache", "./cache", ""):
+        monkeypatch.setenv("XDG_CACHE_HOME", relative)
+        assert cache_folder() == tmp_path / ".cache" / "mergekit_wise"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == tmp_path / ".cache" / "mergekit_wise"
 

@@ -139,7 +139,12 @@ def calibration_dataset(options: CalibrateOptions) -> Dataset:
 def dataset_of(options: CalibrateOptions | FisherOptions) -> Dataset:
     """The one data set that ``--on`` names, or the reference of a suite. Raises SuiteError, UsageError."""
     suite = open_suite(
-        options.on, options.data, strict=True, classnames=options.classnames, templates=options.templates
+        options.on,
+        options.data,
+        strict=True,
+        classnames=options.classnames,
+        templates=options.templates,
+        keep=options.cache,
     )
     suite = with_pixel_limit(suite, options.max_pixels)
     datasets = suite.datasets if suite.reference is None else (suite.reference,)

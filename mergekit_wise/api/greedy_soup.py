@@ -44,7 +44,7 @@ class Ingredient:
 def greedy(options: SoupOptions) -> tuple[SoupSource, tuple[Ingredient, ...], tuple[str, ...]]:
     """The soup of the members that greedy adds, what it tried, and notes (Wortsman et al., Recipe 1)."""
     try:
-        suite = open_suite("", options.data, reference=options.select_on, strict=True)
+        suite = open_suite("", options.data, reference=options.select_on, strict=True, keep=options.cache)
     except SuiteError as error:
         raise SuiteError(f"--select-on: {str(error).removeprefix('--reference: ')}") from error
     require_outside([options.output], suite.datasets)

@@ -287,11 +287,12 @@ class _Recipe:
 
     def _sweep(self, keep: Callable[[SweepReport], None]) -> Step:
         options = self._sweep_options()
-        suite = open_suite(options.suite or "", options.data, reference=options.reference)
+        opening = partial(open_suite, root=options.data, keep=options.cache)
+        suite = opening(options.suite or "", reference=options.reference)
         sets = suite.datasets
         if options.select_on and options.select_on not in [dataset.name for dataset in sets]:
-            sets += open_suite(options.select_on, options.data).datasets
-        recalibrated = options.recalibrate and open_suite(options.recalibrate, options.data, use="recalibrate").datasets
+            sets += opening(options.select_on).datasets
+        recalibrated = options.recalibrate and opening(options.recalibrate, use="recalibrate").datasets
         inputs = {
             "checkpoints": [
                 _digest_of_checkpoint(source) for source in (self.zeroshot, self.finetuned, *(options.fisher or ()))

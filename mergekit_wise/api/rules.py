@@ -143,7 +143,13 @@ def rules(options: RulesOptions) -> RulesReport:
         raise UsageError("Name what to evaluate on with --suite ('wise suites' lists the suites).")
     if options.plot is not None:
         require_drawable(options.plot)
-        suite = open_suite(options.suite or "", options.data, reference=options.reference, strict=options.strict)
+        suite = open_suite(
+            options.suite or "",
+            options.data,
+            reference=options.reference,
+            strict=options.strict,
+            keep=options.cache,
+        )
         if suite.reference is None or not suite.shifts:
             raise OutputError(f"--plot {options.plot}: the plot needs a reference and a shift. Name one --reference.")
         require_outside([options.plot], suite.datasets)

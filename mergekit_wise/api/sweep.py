@@ -411,7 +411,7 @@ def _require_set(name: str, options: SweepOptions) -> None:
     if name in [dataset.name for dataset in _suite(options).datasets]:
         return
     try:
-        held_out = open_suite(name, options.data, strict=True).datasets
+        held_out = open_suite(name, options.data, strict=True, keep=options.cache).datasets
     except SuiteError as error:
         raise SuiteError(f"--select-on {name}: {error}") from error
     if len(held_out) > 1:
@@ -420,4 +420,6 @@ def _require_set(name: str, options: SweepOptions) -> None:
 
 
 def _suite(options: SweepOptions) -> Suite:
-    return open_suite(options.suite or "", options.data, reference=options.reference, strict=options.strict)
+    return open_suite(
+        options.suite or "", options.data, reference=options.reference, strict=options.strict, keep=options.cache
+    )

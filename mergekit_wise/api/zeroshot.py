@@ -91,7 +91,9 @@ def prompts_of(options: ZeroshotOptions, note: Note = unheard) -> tuple[tuple[st
         flag = given[0].replace("_", "-")
         raise UsageError(f"--classes and --{flag} both say what the classes are. Give only one of the two.")
     # The reference is what a model is fine-tuned for.
-    dataset = None if options.dataset is None else open_suite(options.dataset, options.data).datasets[0]
+    dataset = None
+    if options.dataset is not None:
+        dataset = open_suite(options.dataset, options.data, keep=options.cache).datasets[0]
     for sentence in () if dataset is None else dataset.titled_notes:
         note(sentence)
     if options.head_of is not None:

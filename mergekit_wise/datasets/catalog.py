@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from mergekit_wise.cache import keeping
 from mergekit_wise.datasets import (
     cifar,
     clip_benchmark,
@@ -129,6 +130,7 @@ def open_suite(
     strict: bool = False,
     classnames: str | Path | Sequence[str] | None = None,
     templates: str | Path | Sequence[str] | None = None,
+    keep: bool = True,
 ) -> Suite:
     """Open a suite or a data set by name, a user's own one by path, or several of these.
 
@@ -146,6 +148,7 @@ def open_suite(
         strict: whether a missing data set is an error.
         classnames: replace the class names of every data set; see `read_classnames`.
         templates: replace the templates of every data set; see `read_templates`.
+        keep: whether listings of tars at addresses may be read from the cache and stored in it.
 
     Raises:
         SuiteError: a name is unknown, no data set is found, or one is damaged.
@@ -158,14 +161,15 @@ def open_suite(
         if reference is not None:
             raise SuiteError(f"{names}: its reference is {rest}; leave out --reference.")
         return synthetic_suite(
-            open_suite(rest, root, use=use, strict=strict, classnames=classnames, templates=templates)
+            open_suite(rest, root, use=use, strict=strict, classnames=classnames, templates=templates, keep=keep)
         )
     root = data_root(root)
     if reference is not None and not isinstance(reference, DatasetInMemory):
         reference = str(reference)
     selection = _select(names, use, reference)
     part = "train" if use in _LEARNING else "test"
-    opened = {key: _open(entry, root, part) for key, entry in selection.entries.items()}
+    with keeping(keep):
+        opened = {key: _open(entry, root, part) for key, entry in selection.entries.items()}
     missing = tuple(_missing(selection.entries[key], root) for key, dataset in opened.items() if dataset is None)
     if missing and (strict or len(missing) == len(opened)):
         raise SuiteError(_not_found(suite_name(names), missing, root))

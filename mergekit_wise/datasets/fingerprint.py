@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from mergekit_wise.datasets.addresses import is_address, shown
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.errors import SuiteError
 
@@ -85,6 +86,33 @@ def images_identity(dataset: Dataset) -> str | None:
     if files is None:
         return None
     return hashlib.sha256(f"{files} {hashlib.sha256(function.getvalue()).hexdigest()}".encode()).hexdigest()
+
+
+def served_identity(dataset: Dataset) -> str | None:
+    """The SHA-256 of all that decoded images on servers depend on; None if others do, or a server says no version.
+
+    No image is read: the files are those of the same address, size and version.
+    """
+    from mergekit_wise.datasets.remote import RemoteFile  # brings all of urllib
+
+    if dataset.corrupt is not None or dataset.is_transformed:
+        return None
+    if not all(is_address(dataset.sample(index)) for index in range(len(dataset))):
+        return None
+
+    class OnServers(_OwnCode):
+        def reducer_override(self, value: Any) -> Any:
+            if isinstance(value, RemoteFile):
+                if not value.version:
+                    raise pickle.PicklingError("the server says neither ETag nor Last-Modified")
+                return tuple, ((shown(value.address), value.size, value.version),)
+            return super().reducer_override(value)
+
+    try:
+        OnServers(function := io.BytesIO()).dump(dataset.image)
+    except (pickle.PicklingError, TypeError, AttributeError):
+        return None
+    return hashlib.sha256(function.getvalue()).hexdigest()
 
 
 class _OwnCode(pickle.Pickler):

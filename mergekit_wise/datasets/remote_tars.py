@@ -1,7 +1,8 @@
 """Tars on a server as a data set: listed once, by reading each from its beginning to its end, then read by ranges.
 
 A listing is kept in the user's cache (`cache`), by the address, the size and the version of the file, so that the
-headers are read once. Images are not kept. Knows no model.
+headers are read once. Where nothing is to be kept (``--no-cache``), neither are listings. Images never are. Knows no
+model.
 """
 
 import io
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
-from mergekit_wise.cache import Cache, key_of
+from mergekit_wise.cache import Cache, is_keeping, key_of
 from mergekit_wise.checkpoint.bounded_json import parse_json
 from mergekit_wise.datasets.addresses import shown
 from mergekit_wise.datasets.class_names import read_classnames, read_templates
@@ -189,7 +190,7 @@ class _Listings:
     """Lists tars, or finds what an earlier run listed."""
 
     def __init__(self, note: Callable[[str], object]) -> None:
-        self.note, self.cache = note, Cache.open(note)
+        self.note, self.cache = note, Cache.open(note) if is_keeping() else None
         self.stopping = threading.Event()
 
     def of_all(self, files: Sequence[RemoteFile]) -> list[Listing]:
@@ -197,19 +198,20 @@ class _Listings:
             return _in_threads(self._of, files)
         finally:
             self.stopping.set()
-            if any(not file.version for file in files):
+            if self.cache is not None and any(not file.version for file in files):
                 self.note("the server says neither ETag nor Last-Modified, so the tars are listed again in every run")
 
     def _of(self, file: RemoteFile) -> Listing:
         name = shown(file.address)
-        cache, key = self.cache, key_of(name, [_FORMAT, name, file.size, file.version])
-        path = cache.find(_KIND, key) if file.version else None
+        if self.cache is None or not file.version:
+            return self._list(file, name)
+        key = key_of(name, [_FORMAT, name, file.size, file.version])
+        path = self.cache.find(_KIND, key)
         found = None if path is None else _listing(path.read_bytes(), file.size)
         if found is None:
             found = self._list(file, name)
-            if file.version:
-                with cache.storing(_KIND, key) as target:
-                    target.write_bytes(_as_bytes(found))
+            with self.cache.storing(_KIND, key) as target:
+                target.write_bytes(_as_bytes(found))
         return found
 
     def _list(self, file: RemoteFile, name: str) -> Listing:

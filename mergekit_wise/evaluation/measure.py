@@ -285,6 +285,7 @@ def _open_suite(options: EvaluationOptions, ranks: Ranks) -> Suite:
             strict=options.strict,
             classnames=options.classnames,
             templates=options.templates,
+            keep=options.cache,
         )
 
     places = tuple(map(str, (options.data, options.suite, options.reference, os.environ.get(ROOT_VARIABLE))))

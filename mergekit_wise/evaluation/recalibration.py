@@ -122,7 +122,8 @@ def open_recalibration(options: MergeOptions | SweepOptions, pair: Pair, plan: S
     these images.
     """
     names = options.recalibrate or ""
-    suite = open_suite(names, options.data, use="recalibrate", strict=True)
+    keep = options.cache if isinstance(options, SweepOptions) else True
+    suite = open_suite(names, options.data, use="recalibrate", strict=True, keep=keep)
     suite = with_pixel_limit(suite, options.max_pixels)
     datasets = [dataset for dataset in (suite.reference, *suite.shifts) if dataset is not None]
     if len(datasets) > 1 and suite.reference is None:

@@ -21,7 +21,7 @@ from mergekit_wise import __version__
 from mergekit_wise.cache import Cache, key_of
 from mergekit_wise.checkpoint.checked_array import read_checked, write_checked
 from mergekit_wise.datasets.dataset import Dataset
-from mergekit_wise.datasets.fingerprint import images_identity
+from mergekit_wise.datasets.fingerprint import images_identity, served_identity
 from mergekit_wise.errors import SuiteError
 from mergekit_wise.evaluation import Forward, Ranks
 from mergekit_wise.evaluation.forward import Precision
@@ -154,11 +154,11 @@ def _digest_of_weights(module: nn.Module, head: nn.Module) -> str:
 
 
 def digest_of_images(dataset: Dataset) -> str:
-    """Return the `images_identity`; where that is not known, the SHA-256 of the pixels and of the data set's name.
+    """Return the identity of the images' files; where it is unknown, the SHA-256 of pixels and of the data set's name.
 
     A copy of the images has another digest, so its features are computed again.
     """
-    known = images_identity(dataset)
+    known = images_identity(dataset) or served_identity(dataset)
     if known is not None:
         return known
     digest = hashlib.sha256(dataset.name.encode("utf-8", "surrogateescape"))  # which says how images are changed

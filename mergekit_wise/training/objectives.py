@@ -178,9 +178,13 @@ class Contrastive:
 
     def backward(self, part: Part, images: int, seed: int) -> Tally:
         """Add up the gradients of a process's part of a batch of `images`; `seed` chooses each image's text."""
+        slices = self.runtime.rows(len(part.indices))
+        # Processes exchange something in a pass with a graph, too: before the features in all of them, or after these.
+        whole = all(count == 1 for count in self.runtime.ranks.gather(len(slices)))
+        if not slices:
+            return self._without_images(part, seed)
         labels, tokens = self.texts(part.indices, seed)
-        slices = self.runtime.rows(len(labels))
-        outputs = [self._features(part, tokens, rows, seed, keep=len(slices) == 1) for rows in slices]
+        outputs = [self._features(part, tokens, rows, seed, keep=whole) for rows in slices]
         own = [torch.cat([output[side].detach() for output in outputs]).requires_grad_() for side in (0, 1)]
         scalars = [scalar.detach().requires_grad_() for scalar in outputs[0][2:]]
         everyone = [self._gathered(features) for features in own]
@@ -189,10 +193,30 @@ class Contrastive:
         for rows in slices:
             last = rows is slices[-1]
             with accumulating(self.module, last):
-                output = outputs[0] if len(slices) == 1 else self._features(part, tokens, rows, seed, keep=True)
+                output = outputs[0] if whole else self._features(part, tokens, rows, seed, keep=True)
                 self._backpropagate(output, gradients, rows, last)
         correct = self._correct(own[0], everyone[1], labels)
         return Tally.none(self.runtime.device).plus(loss * len(labels), correct, len(labels))
+
+    def _without_images(self, part: Part, seed: int) -> Tally:
+        """Take part in a step of which this process has no readable image: in all that the processes exchange.
+
+        Its own features are those of no image, so they have no gradient; that of the scalars is everyone's.
+        """
+        runtime, (_, tokens) = self.runtime, self.texts(np.zeros(1, np.int64), seed)
+        blank = Part(part.values.new_zeros(1, *part.values.shape[1:]), part.indices)
+        output = self._features(blank, tokens, slice(0, 1), seed, keep=False)
+        everyone = [self._gathered(output[side][:0]) for side in (0, 1)]
+        scalars = [scalar.detach().requires_grad_() for scalar in output[2:]]
+        of_scalars = [torch.zeros_like(scalar) for scalar in scalars]
+        if len(everyone[0]):  # the loss of no image is not a number
+            loss = runtime.scaler.scale(self.loss(*everyone, *scalars))
+            of_scalars = list(torch.autograd.grad(loss, scalars))
+        output = self._features(blank, tokens, slice(0, 1), seed, keep=True)
+        gradients = (torch.zeros_like(output[0]), torch.zeros_like(output[1]), *of_scalars)
+        self._backpropagate(output, gradients, slice(0, 1), last=True)
+        runtime.ranks.gather_rows(torch.zeros(0, dtype=torch.int64, device=runtime.device))  # as `_correct` does
+        return Tally.none(runtime.device)
 
     def after_step(self) -> None:
         """Clamp the logit scale, unless the model's is not clamped."""

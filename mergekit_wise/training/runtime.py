@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mergekit_wise.errors import ModelError
 from mergekit_wise.evaluation.distributed import ALONE, Ranks
-from mergekit_wise.evaluation.forward import DTYPES, Precision, is_memory_error, whole_float32
+from mergekit_wise.evaluation.forward import DTYPES, Precision, is_memory_error, whole_float32, within_memory
 from mergekit_wise.merging.torch_backend import Sender, release, send
 
 _NO_DETERMINISTIC_FORM = ("does not have a deterministic implementation", "operation is not deterministic")
@@ -62,7 +62,12 @@ class Runtime:
         if self.ranks.size > 1:
             self._try_passes(module, example)
         compiled = module if self.compiler is None else self.compiler(module)
-        return compiled if self.ranks.size == 1 else DistributedDataParallel(compiled)
+        if self.ranks.size == 1:
+            return compiled
+        what = "not enough memory for the gradients that processes exchange, which take as much as the trained weights"
+        advice = "Leave --anchor and --ema out, train fewer tensors (--freeze), or use --device cpu."
+        with within_memory(f"{self.device}: {what}. {advice}"):
+            return DistributedDataParallel(compiled)
 
     def _try_passes(self, module: nn.Module, example: tuple[Tensor, ...]) -> None:
         """Pass an example through the module in both directions; find out what needs no gradient, and what fits.

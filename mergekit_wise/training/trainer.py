@@ -18,8 +18,8 @@ from mergekit_wise.cache import Cache
 from mergekit_wise.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from mergekit_wise.checkpoint import closing as closing_checkpoint
 from mergekit_wise.errors import CheckpointError, Interrupted, NonFiniteError, SuiteError, UsageError
-from mergekit_wise.evaluation import Ranks, choose_precision, default_workers, place
-from mergekit_wise.evaluation.forward import Precision, within_memory
+from mergekit_wise.evaluation import Ranks, default_workers, place
+from mergekit_wise.evaluation.forward import within_memory
 from mergekit_wise.evaluation.image_batches import notes_on_bad, require_few
 from mergekit_wise.evaluation.variants import checkpoint_fingerprint
 from mergekit_wise.merging.torch_backend import open_device
@@ -38,7 +38,8 @@ from mergekit_wise.training.learning_rate import layer_factors
 from mergekit_wise.training.log import TrainingLog
 from mergekit_wise.training.loop import RunningMean, Step, TrainingLoop
 from mergekit_wise.training.optimizer import MovingAverage, OptimizerStep, optimization
-from mergekit_wise.training.runtime import Runtime, set_training, torch_compile, why_not_compiled
+from mergekit_wise.training.resuming import Chosen, choose, how_to_resume, restored
+from mergekit_wise.training.runtime import Runtime, set_training, torch_compile
 from mergekit_wise.training.trackers import TrackedRun, Trackers, tracking
 from mergekit_wise.training.trainable import Trainable
 from mergekit_wise.training.validation import Validation, open_validator
@@ -64,19 +65,6 @@ class Stage:
     name: str = ""
     rate: str = "--lr"
     mixed_with: Checkpoint | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """What a run chooses for the machine that it begins on, and keeps wherever it is resumed.
-
-    Attributes:
-        precision: that ``--precision auto`` stands for, or the one that was asked for.
-        compiled: whether the model is compiled: ``--compile`` was given, and torch could compile.
-    """
-
-    precision: Precision
-    compiled: bool
 
 
 class Stopped(Interrupted):
@@ -192,12 +180,12 @@ class Trainer:
         place(trainable.model.module, self.device)
         for text in trainable.notes:
             self.note(text)
-        chosen = self._chosen()
+        chosen = choose(request, self.ranks, self.device, self.note)
         self.loop = self._loop(chosen)
         self.checkpointer = Checkpointer(
             request.folder, facts, trainable.parameters, self.loop.optimizer, self.loop.average, asdict(chosen)
         )
-        mean = self._restored()
+        mean = restored(self.checkpointer, self.loop, self.ranks, self.note, restart=request.restart)
         resumed = self.loop.optimizer.taken
         if request.validate is not None:
             advice = (
@@ -226,28 +214,6 @@ class Trainer:
         )
 
     # The parts of a run
-
-    def _chosen(self) -> Chosen:
-        """Return what is chosen for this machine, or was chosen when the run that is resumed began."""
-        request = self.request
-        with self.ranks.agreeing():
-            earlier = {} if request.restart or not self.first else Checkpointer.chosen_in(request.folder)
-            precision = choose_precision(earlier.get("precision", request.precision), self.device)
-        compiled = request.compile and bool(earlier.get("compiled", True))
-        reason = why_not_compiled(self.device) if compiled else ""
-        precision, compiled, reason, earlier = self.ranks.share((precision, compiled, reason, earlier))
-        if reason and earlier:
-            raise UsageError(
-                f"--compile: the run began with a compiled model, and torch cannot compile here ({reason}). Resume "
-                "it where a compiler is installed, or start over with --restart."
-            )
-        if request.precision == "auto" and precision != choose_precision("auto", self.device):
-            self.note(f"precision {precision}, with which the run began; --precision auto would choose another here")
-        if request.compile and not compiled:
-            self.note("not compiled: torch could not compile where the run began")
-        if reason:
-            self.note(f"not compiled, because torch cannot compile here: {reason}")
-        return Chosen(precision, compiled and not reason)
 
     def _loop(self, chosen: Chosen) -> TrainingLoop:
         request, trainable, count = self.request, self.trainable, len(self.dataset)
@@ -375,21 +341,6 @@ class Trainer:
 
     # The course of a run
 
-    def _restored(self) -> RunningMean:
-        """Load the state of an earlier run, or remove it; returns the sums of the epoch that it was stopped in."""
-        checkpointer, order = self.checkpointer, self.loop.order
-        if self.request.restart:
-            if self.first:
-                checkpointer.clear(keep_epochs=False)
-            return RunningMean()
-        sums = checkpointer.restore(self.ranks)
-        taken = self.loop.optimizer.taken
-        if taken:
-            self.note(f"resuming at step {taken:,}/{order.total:,} from {checkpointer.folder}")
-        if sums is None and taken % order.steps:
-            self.note(f"the loss and accuracy of epoch {taken // order.steps + 1} are those after step {taken:,} only")
-        return RunningMean() if sums is None else sums
-
     def _train(self, mean: RunningMean) -> None:
         try:
             with deferred() as request:
@@ -401,10 +352,10 @@ class Trainer:
         except SuiteError as error:  # where all processes of a job get a signal, those that decode images end with it
             if not self.loop.stop_requested():
                 raise
-            raise Stopped(self._how_to_resume(), request.number) from error
+            raise Stopped(how_to_resume(self.checkpointer, self.loop), request.number) from error
         except KeyboardInterrupt as error:
             number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            raise Stopped(self._how_to_resume(), number) from error
+            raise Stopped(how_to_resume(self.checkpointer, self.loop), number) from error
 
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""
@@ -514,9 +465,3 @@ class Trainer:
         checkpoint = self.checkpointer.epoch(self.loop.optimizer.taken // self.loop.order.steps)
         last = f"The last good checkpoint is {checkpoint}." if checkpoint.exists() else "No epoch was finished before."
         return f"{last} Start over (--restart) with a lower {self.stage.rate}, a longer --warmup or --precision fp32."
-
-    def _how_to_resume(self) -> str:
-        stopped = f"Stopped at step {self.loop.optimizer.taken:,}/{self.loop.order.total:,}."
-        if not self.checkpointer.path.exists():
-            return f"{stopped} No state was saved."
-        return f"{stopped} State saved in {self.checkpointer.folder}; run the same command to resume."

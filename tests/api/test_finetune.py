@@ -35,7 +35,7 @@ from mergekit_wise.datasets.digits import open_digits, train_images
 from mergekit_wise.errors import ModelError, NonFiniteError, OutputError, SuiteError, UsageError
 from mergekit_wise.models.opening import open_model
 from mergekit_wise.options import FinetuneOptions
-from mergekit_wise.training import trainer
+from mergekit_wise.training import resuming
 from mergekit_wise.training.checkpointer import load_state, save_state
 from mergekit_wise.training.data import open_training_data
 from mergekit_wise.training.images import InMemory
@@ -222,7 +222,7 @@ def test_a_resumed_run_keeps_the_precision_that_it_began_with(zeroshot, killed):
 
 def test_a_run_that_cannot_be_compiled_says_so_and_stays_as_it_is(zeroshot, tuned, tmp_path, monkeypatch):
     """Without a compiler the weights are those without --compile; a run that began compiled is not resumed without."""
-    monkeypatch.setattr(trainer, "why_not_compiled", lambda device: "No working C++ compiler found.")
+    monkeypatch.setattr(resuming, "why_not_compiled", lambda device: "No working C++ compiler found.")
     output = tmp_path / "ft.safetensors"
     report = finetune(zeroshot, "digits", output, **QUICK, compile=True)
     assert any("not compiled" in note and "C++ compiler" in note for note in report.notes)
@@ -235,12 +235,17 @@ def test_a_run_that_cannot_be_compiled_says_so_and_stays_as_it_is(zeroshot, tune
 
 
 @pytest.mark.slow
-def test_a_compiled_run_resumes_to_the_same_bytes(zeroshot, tuned, tmp_path):
-    """Torch's own compiler: the loss is that of an ordinary run but for rounding, stopped within an epoch or not."""
+def test_a_compiled_run_resumes_to_the_same_bytes(tmp_path):
+    """Torch's own compiler: the loss is that of an ordinary run but for rounding, stopped within an epoch or not.
+
+    The model has a single layer, because the compiler takes its time for each.
+    """
+    zeroshot = save_tiny(tmp_path / "zs.safetensors", layers=1)
     whole, stopped, log = tmp_path / "whole.safetensors", tmp_path / "stopped.safetensors", tmp_path / "log.jsonl"
+    finetune(zeroshot, "digits", tmp_path / "usual.safetensors", **QUICK, log=tmp_path / "usual.jsonl")
     report = finetune(zeroshot, "digits", whole, **QUICK, compile=True, log=log)
     assert not any("not compiled" in note for note in report.notes)
-    last, usual = entries(log)[-1], entries(tuned.with_name("log.jsonl"))[-1]
+    last, usual = entries(log)[-1], entries(tmp_path / "usual.jsonl")[-1]
     assert last["loss"] == pytest.approx(usual["loss"], rel=1e-2)
 
     def interrupt(what, done, total, unit):
@@ -971,8 +976,8 @@ def free_ports(count):
         return [str(each.getsockname()[1]) for each in sockets]
 
 
-def start(count, code, *arguments):
-    """Start `count` processes that run `code` together, as torchrun does."""
+def start(count, code, *arguments, **options):
+    """Start `count` processes that run `code` together, as torchrun does; `options` are those of Popen."""
     env = {
         **os.environ,
         "WORLD_SIZE": str(count),
@@ -982,7 +987,10 @@ def start(count, code, *arguments):
     }
     return [
         subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], cwd=ROOT, env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            [sys.executable, "-c", code, *arguments],
+            cwd=ROOT,
+            env={**env, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **options,
         )
         for rank in range(count)
     ]
@@ -1022,6 +1030,58 @@ def without_key_bias(name, tensor):
         return tensor
     query, _, value = tensor.chunk(3)
     return torch.cat([query, value])
+
+
+UNEVEN = """
+import os, sys
+from pathlib import Path
+import torch
+from mergekit_wise.api.finetune import finetune
+from mergekit_wise.errors import ModelError
+from mergekit_wise.training.objectives import Contrastive
+
+source, folder, *ports = sys.argv[1:]
+options = {"epochs": 3, "batch_size": 6, "workers": 0, "augment": "none", "objective": "contrastive", "micro_batch": 2}
+for port, name in zip(ports, ("whole", "broken")):
+    os.environ["MASTER_PORT"] = port
+    finetune(source, f"{folder}/{name}.csv", f"{folder}/{name}.safetensors", max_bad=5, **options)
+
+os.environ["MASTER_PORT"] = ports[2]
+if os.environ["RANK"] == "1":
+    def fails(*arguments, **how):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    Contrastive._features = fails
+try:
+    finetune(source, f"{folder}/whole.csv", f"{folder}/memory.safetensors", **options)
+except ModelError as error:
+    print(error)
+except RuntimeError as error:
+    print("lost" if "gloo" in str(error) else error)
+"""
+
+
+@pytest.mark.slow
+def test_processes_with_different_shares_of_a_batch_wait_for_each_other(tmp_path):
+    """With one micro-batch or two, and with no readable image at all; where memory runs out, a sentence says so."""
+    source = save_tiny(tmp_path / "zs.safetensors", text=True)
+    for name, bad in (("whole", 0), ("broken", 5)):
+        (tmp_path / name).mkdir()
+        rows = [f"{name}/{index}.png,text {index % 3}" for index in range(6)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["path,caption", *rows, ""]))
+        for index, pixels in enumerate(train_images().pixels[:6]):
+            Image.fromarray(pixels).save(tmp_path / name / f"{index}.png")
+        for index in range(bad):
+            (tmp_path / name / f"{index}.png").write_bytes(b"no image")
+    running = start(2, UNEVEN, source, tmp_path, *free_ports(3), stdout=subprocess.PIPE)
+    try:
+        first, second = (process.communicate(timeout=300)[0] for process in running)
+    finally:
+        for process in running:
+            process.kill()
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == {"zs", "whole", "broken"}
+    assert first == b"lost\n"
+    assert second.startswith(b"cpu: not enough memory for a micro-batch of 2. Run the command again with a smaller")
+    assert b"`micro_batch`" in second
 
 
 OTHER_STAGES = """

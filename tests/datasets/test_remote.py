@@ -18,7 +18,9 @@ from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.own_folders import open_folder, open_remote
 from mergekit_wise.datasets.remote import addresses
 from mergekit_wise.datasets.remote_tars import RemoteShards, _in_threads
+from mergekit_wise.datasets.subsets import few_shot
 from mergekit_wise.errors import SuiteError
+from mergekit_wise.training.features import digest_of_images
 from tests.hub_server import Replies, serving
 
 CLASSES = ("bee", "wasp", "fly")
@@ -127,6 +129,24 @@ def test_listing_and_reading_in_order_take_few_requests(disk):
     for index in range(len(dataset)):
         dataset.image(index)
     assert sum(path.endswith(".tar") for path, *_ in disk.asked) <= 20
+
+
+def test_images_on_servers_are_recognised_without_being_read(disk):
+    """Cached features of them are found by the files' sizes and versions; without versions, every image is read."""
+    address = f"{disk.url}/insects/test/{{0..1}}.tar"
+    dataset = open_remote(address)
+    disk.asked.clear()
+    known = digest_of_images(dataset)
+    assert not disk.asked
+    assert digest_of_images(open_remote(f"{address}?signature=other")) == known
+    assert digest_of_images(few_shot(dataset, 2, 0)) != known
+    disk.tag = '"2"'
+    assert digest_of_images(open_remote(address)) != known
+    disk.tag = ""
+    dataset = open_remote(address)
+    disk.asked.clear()
+    digest_of_images(dataset)
+    assert sum(path.endswith(".tar") for path, *_ in disk.asked) > 2
 
 
 def test_names_and_toml_files_may_be_addresses(disk, tmp_path):

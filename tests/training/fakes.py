@@ -23,20 +23,28 @@ CONFIG = {
 PREPROCESS = Preprocess(size=(8, 8), mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
-def tiny_state(seed=0, classes=10):
+def tiny_config(layers=2):
+    """`CONFIG` with as many layers in the image tower."""
+    model = CONFIG["model_cfg"]
+    return {**CONFIG, "model_cfg": {**model, "vision_cfg": {**model["vision_cfg"], "layers": layers}}}
+
+
+def tiny_state(seed=0, classes=10, layers=2):
     """An untrained CLIP as open_clip names its tensors, and a head for it."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        state = {name: tensor.contiguous() for name, tensor in CLIP(**CONFIG["model_cfg"]).state_dict().items()}
+        state = {
+            name: tensor.contiguous() for name, tensor in CLIP(**tiny_config(layers)["model_cfg"]).state_dict().items()
+        }
         head = torch.nn.functional.normalize(torch.randn(classes, 32), dim=-1) * state["logit_scale"].exp()
     return {**state, "classification_head.weight": head, "classification_head.bias": torch.zeros(classes)}
 
 
-def save_tiny(path: Path, *, text=False, classes=10, seed=0) -> Path:
+def save_tiny(path: Path, *, text=False, classes=10, seed=0, layers=2) -> Path:
     """A checkpoint of it: image tower and head, as wise zeroshot writes them; with ``text`` both towers too."""
-    state = tiny_state(seed, classes)
+    state = tiny_state(seed, classes, layers)
     kept = {name: t for name, t in state.items() if text or name.startswith(("visual.", "classification_head."))}
-    save_file(kept, path, {"format": "pt", "open_clip_config": json.dumps(CONFIG)})
+    save_file(kept, path, {"format": "pt", "open_clip_config": json.dumps(tiny_config(layers))})
     return path
 
 

@@ -191,6 +191,16 @@ def test_the_temperature_stops_where_clips_does():
     assert module.towers.logit_scale.exp().item() == pytest.approx(100, rel=1e-5)
 
 
+def test_a_batch_without_readable_images_has_no_gradient():
+    """Every gradient is zero, as that of cross-entropy is then, and the sums are those of no images."""
+    for module, loss in ((Both(), contrastive_loss), (Sigmoid(), sigmoid_loss)):
+        objective = captioned(module)
+        objective.loss = loss
+        tally = objective.backward(Part(torch.zeros(0, 12), np.zeros(0, np.int64)), 10, 3)
+        assert (tally.images, tally.loss.item(), tally.correct.item()) == (0, 0, 0)
+        assert all(not parameter.grad.any() for parameter in module.parameters())
+
+
 class Sigmoid(Both):
     """The towers of a sigmoid model, which has a bias."""
 

@@ -171,6 +171,18 @@ def test_a_device_without_memory_for_one_image_is_an_error():
     assert module.tried == [3, 2, 1]
 
 
+def test_memory_for_no_copy_of_the_gradients_is_an_error(monkeypatch):
+    """Processes keep the gradients that they exchange; where these do not fit, a sentence says what needs less."""
+
+    def fails(module, **options):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("mergekit_wise.training.runtime.DistributedDataParallel", fails)
+    runtime = Runtime(CPU, ranks=Ranks(0, 2, "cpu"))
+    with pytest.raises(ModelError, match="gradients that processes exchange.*--anchor.*--freeze"):
+        runtime.prepared(nn.Linear(3, 2), torch.zeros(1, 3))
+
+
 def test_the_compiled_module_is_the_one_that_is_trained():
     """A runtime with a compiler gives the objective what the compiler made, and computes within its limits."""
     runtime, before = Runtime(CPU, compiler=lambda module: nn.Sequential(module)), torch._dynamo.config.recompile_limit
