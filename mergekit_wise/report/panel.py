@@ -180,7 +180,8 @@ def _wanted(axes: Any, plot: Plot) -> Iterator[tuple[Trace, Mark, Place, float]]
         for number, (mark, place) in enumerate(zip(trace.mixtures, places, strict=True)):
             if not trace.role(mark):
                 every.append((trace, mark, place, outward(places, number)))
-    every.sort(key=lambda each: (not is_ringed(each[0], each[1]), each[1].alpha != DEFAULT))
+    # Then round numbers, so that a curve of many alphas has 0.1, 0.2 ... rather than 0.01, 0.07 ...
+    every.sort(key=lambda each: (not is_ringed(each[0], each[1]), each[1].alpha != DEFAULT, len(f"{each[1].alpha:g}")))
     for trace, mark, place, direction in every:
         if all((place[0] - x) ** 2 + (place[1] - y) ** 2 >= CLEARANCE**2 for x, y in taken):
             taken.append(place)

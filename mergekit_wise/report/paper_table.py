@@ -19,11 +19,14 @@ from mergekit_wise.results import At
 TEXT_WIDTH = 340.0
 """Points of the text of LaTeX's article at 10 points, 345, less a little: in all common styles, it is wider."""
 
-CHARACTER, SPACE, NUMBER = 4.9, 8.0, 22.0
+CHARACTER, SPACE, NUMBER = 4.5, 8.0, 22.0
 """Points, at LaTeX's font of 9 points: of a character, between two columns, and of a bold number."""
 
-HEAD = 11
+HEAD = 9
 """Characters of a line of a column's head, where it can be broken."""
+
+IMAGENET, SHORT = "ImageNet", "IN"
+"""How the heads call ImageNet and its shifts, as in the paper."""
 
 METHOD = "WiSE-FT"
 RECOMMENDED = "†"
@@ -179,7 +182,7 @@ def _head(column: Column) -> str:
 
 def _head_lines(column: Column) -> list[str]:
     """The title of a column in short lines, broken at spaces, behind hyphens, and within very long words."""
-    title = "Avg. shifts" if column.name == SHIFTS else heading(column)
+    title = "Avg. shifts" if column.name == SHIFTS else re.sub(rf"\b{IMAGENET}\b", SHORT, heading(column))
     lines = [""]
     for word in re.findall(rf"[^\s\-_/]{{1,{HEAD + 5}}}[\-_/]*\s*|[\-_/]{{1,{HEAD}}}\s*", title) or [title]:
         if lines[-1] and len((lines[-1] + word).rstrip()) > HEAD:
@@ -204,6 +207,8 @@ def _caption(summary: Summary, columns: Sequence[Column], lines: Sequence[_Line]
         sentences.append("The best of each column is bold.")
     if any(line.name.endswith(RECOMMENDED) for line in lines):
         sentences.append(f"{RECOMMENDED}: the recommended mixture.")
+    if any(SHORT in _head(column) for column in columns if IMAGENET in column.title):
+        sentences.append(f"{SHORT}: {IMAGENET}.")
     widest = max((line.widest for line in lines if not math.isnan(line.widest)), default=math.nan)
     if not math.isnan(widest):
         sentences.append(f"95 % intervals are at most ± {math.ceil(1000 * widest) / 10:.1f} points.")
