@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from mergekit_wise.analysis.point import DEFAULT
 from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve, Images
@@ -144,9 +145,10 @@ def _parts(columns: Sequence[Column], names: float) -> list[list[int]]:
         parts[-1].append(number)
     if len(parts) == 1:
         return parts
-    size = math.ceil(len(columns) / len(parts))  # of similar length, if that fits
-    even = [list(range(start, min(start + size, len(columns)))) for start in range(0, len(columns), size)]
-    return even if all(sum(widths[each] for each in part) <= room for part in even) else parts
+    each, more = divmod(len(columns), len(parts))  # of similar length, if that fits
+    ends = list(accumulate(each + (place < more) for place in range(len(parts))))
+    even = [list(range(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
+    return even if all(sum(widths[number] for number in part) <= room for part in even) else parts
 
 
 def _tabular(comparison: Comparison, part: Sequence[int], columns: Sequence[Column], lines: Sequence[_Line]) -> str:
