@@ -4,6 +4,7 @@ Knows plots; it is drawn outside of the axes, so that it covers nothing.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 from mergekit_wise.report.figure_style import GREY, Style
@@ -18,7 +19,7 @@ HANDLE, GAP = 2.0, 1.6
 """Widths, in parts of the font's size, of an entry's sample, and of the space between two columns."""
 
 GUIDES = {
-    "baseline": "baseline (effective robustness 0)",
+    "baseline": "baseline models",
     "diagonal": "y = x",
     "line": "straight line between the two models",
     "outputs": "output-space ensemble",
@@ -30,14 +31,19 @@ GUIDES = {
 Entry = tuple[str, Any]
 
 
+def legend_height(plots: Sequence[Plot], width: float, style: Style) -> float:
+    """The height, in inches, of the legend below plots in a figure of this width in inches."""
+    texts, columns = _arranged(list(dict(_entries(plots, style))), width, style)
+    lines = [1 + text.count("\n") for text in texts]
+    each, more = divmod(len(lines), columns)
+    highest = each + (more > 0) + max(lines) - 1 if columns > 1 else sum(lines)
+    return (highest * 1.35 * style.text + style.text) / POINTS
+
+
 def draw_legend(figure: Any, plots: Sequence[Plot], style: Style) -> None:
     """Put the legend of the plots below all axes, in as many columns as fit."""
-    room = figure.get_figwidth() * POINTS - 2 * style.text
     entries = dict(_entries(plots, style))
-    sample = (HANDLE + 0.8) * style.text
-    texts = [wrapped(text, room - sample, style.text, most=2) for text in entries]
-    widest = max(text_width(line, style.text) for text in texts for line in text.splitlines())
-    columns = max(1, min(len(texts), int((room + GAP * style.text) / (sample + widest + GAP * style.text))))
+    texts, columns = _arranged(list(entries), figure.get_figwidth(), style)
     figure.legend(
         list(entries.values()),
         list(map(literal, texts)),
@@ -52,6 +58,25 @@ def draw_legend(figure: Any, plots: Sequence[Plot], style: Style) -> None:
         borderpad=0.2,
         borderaxespad=0.2,
     )
+
+
+def _arranged(texts: Sequence[str], width: float, style: Style) -> tuple[list[str], int]:
+    """The texts of the entries, fitted into a figure of a width in inches, and the number of columns."""
+    room, sample = width * POINTS - 2 * style.text, (HANDLE + 0.8) * style.text
+    fitted = [wrapped(text, room - sample, style.text, most=2) for text in texts]
+    widths = [sample + max(text_width(line, style.text) for line in text.splitlines()) for text in fitted]
+    return fitted, _columns(widths, room, GAP * style.text)
+
+
+def _columns(widths: Sequence[float], room: float, gap: float) -> int:
+    """In how many columns entries of these widths fit, as matplotlib distributes them: longer columns come first."""
+    for columns in range(len(widths), 1, -1):
+        each, more = divmod(len(widths), columns)
+        ends = list(accumulate(each + (place < more) for place in range(columns)))
+        parts = [widths[start:end] for start, end in pairwise([0, *ends])]
+        if sum(map(max, parts)) + gap * (columns - 1) <= room:
+            return columns
+    return 1
 
 
 def _entries(plots: Sequence[Plot], style: Style) -> Iterator[Entry]:
@@ -69,7 +94,7 @@ def _entries(plots: Sequence[Plot], style: Style) -> Iterator[Entry]:
         look = role_style(plot, trace, "", style) if not trace.mixtures else trace_style(plot, trace, style)
         text = trace.name
         if alone and not of_one:
-            text = f"merged models, labelled with {trace.symbol}" if has_alphas else "merged models"
+            text = f"merged models, with {trace.symbol}" if has_alphas else "merged models"
         yield text, Line2D([], [], **look)
     for alpha, role in ENDPOINTS.items():
         for plot, trace in traces.values():

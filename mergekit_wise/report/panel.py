@@ -20,6 +20,9 @@ POINTS = 72
 CLEARANCE = 9.0
 """Least distance, in points, between two points of a curve that both get a text."""
 
+HEIGHT = 1.05
+"""Height of a line of text, in parts of its font's size."""
+
 DASHES: dict[str, Any] = {"outputs": ":", "per-image": "-.", "diagonal": (0, (1, 2)), "baseline": (0, (6, 2))}
 """The dashes of lines to compare with, by kind; those of all other kinds are equal."""
 
@@ -99,7 +102,7 @@ def label_alphas(axes: Any, plot: Plot, style: Style) -> None:
     wanted = list(_wanted(axes, plot))
     if not wanted:
         return
-    height = 0.75 * style.alphas
+    height = HEIGHT * style.alphas
     labels = [
         Label(place, text_width(text, style.alphas), height, direction, radius)
         for place, text, direction, radius in (
@@ -119,7 +122,7 @@ def label_alphas(axes: Any, plot: Plot, style: Style) -> None:
                 xytext=(middle[0] - place[0], middle[1] - place[1]),
                 textcoords="offset points",
                 ha="center",
-                va="center_baseline",
+                va="center",
                 fontsize=style.alphas,
                 color=_colour(plot, trace),
                 zorder=7,

@@ -25,8 +25,8 @@ INCHES: dict[Width, float] = {"column": 3.25, "text": 6.75}
 MOST: dict[Width, int] = {"column": 8, "text": 20}
 """How many small panels fit on a page."""
 
-ROW, LEGEND = 1.35, 0.6
-"""Inches: the height of a row, and of the legend with the labels of the axes."""
+ROW, NAMES = 1.35, 0.1
+"""Inches: the height of a row, and what the labels of the axes need besides."""
 
 
 def paper_figure(summary: Summary, width: Width) -> tuple["Figure", tuple[str, ...]] | None:
@@ -45,10 +45,11 @@ def paper_figure(summary: Summary, width: Width) -> tuple["Figure", tuple[str, .
         left = ", ".join(plot.title for plot in plots[len(shown) :])
         notes = (f"The figure has room for {plural(len(shown), 'panel')} and leaves out {left}.{wider}",)
     places, rows = _places(len(shown), width)
-    size = INCHES[width], round(rows * ROW + LEGEND, 2)
     with drawing():
+        from mergekit_wise.report.figure_legend import legend_height
         from mergekit_wise.report.plot_figure import panels_figure
 
+        size = INCHES[width], round(rows * ROW + NAMES + legend_height(shown, INCHES[width], PANEL), 2)
         return panels_figure(shown, size, places, PANEL), notes
 
 

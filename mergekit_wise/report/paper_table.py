@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from mergekit_wise.analysis.point import DEFAULT
 from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve, Images
@@ -147,7 +147,7 @@ def _parts(columns: Sequence[Column], names: float) -> list[list[int]]:
         return parts
     each, more = divmod(len(columns), len(parts))  # of similar length, if that fits
     ends = list(accumulate(each + (place < more) for place in range(len(parts))))
-    even = [list(range(start, end)) for start, end in zip([0, *ends], ends, strict=False)]
+    even = [list(range(start, end)) for start, end in pairwise([0, *ends])]
     return even if all(sum(widths[number] for number in part) <= room for part in even) else parts
 
 
