@@ -75,7 +75,7 @@ def paper_table(summary: Summary) -> str:
     body = "\n\n\\medskip\n".join(parts)
     return (
         "% Needs \\usepackage{booktabs}.\n"
-        "\\begin{table}[t]\n\\centering\n\\small\n\\setlength{\\tabcolsep}{4pt}\n"
+        "\\begin{table}[t]\n\\centering\n\\small\n\\setlength{\\tabcolsep}{4pt}\n\\setlength{\\belowcaptionskip}{4pt}\n"
         f"\\caption{{{_caption(summary, columns, lines)}}}\n"
         f"\\label{{tab:wise-{_slug(comparison.suite)}}}\n"
         f"{body}\n\\end{{table}}\n"

@@ -59,13 +59,13 @@ def test_a_figure_and_a_table_for_papers_are_written(results, tmp_path, width, i
 
 
 def test_a_figure_needs_one_suite_and_something_to_draw(results, tmp_path):
-    """Both errors name --figure and what to do, and nothing is written."""
+    """Both errors name the option and what to do, and nothing is written."""
     outputs = {"output": tmp_path / "r.html", "figure": tmp_path / "f.svg"}
     single = tmp_path / "single.jsonl"
     append_records(single, [Record("a", "0", None, "other", "q", "Q", "reference", 1, 2)])
-    with pytest.raises(UsageError, match=r"--figure .*found digits, other.*--suite"):
+    with pytest.raises(UsageError, match=r"`figure` .*found digits, other.*`suite`"):
         report([results, single], **outputs)
-    with pytest.raises(UsageError, match=r"--figure .*nothing to draw"):
+    with pytest.raises(UsageError, match=r"`figure` .*nothing to draw"):
         report([single], **outputs)
     assert not any(path.exists() for path in outputs.values())
 
