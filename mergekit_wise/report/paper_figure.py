@@ -39,7 +39,7 @@ def paper_figure(summary: Summary, width: Width) -> tuple["Figure", tuple[str, .
     if not plots:
         return None
     shown = [with_diagonal(plot) for plot in plots[: 1 + MOST[width]]]
-    notes = ()
+    notes: tuple[str, ...] = ()
     if len(plots) > len(shown):
         wider = " --width text has room for more." if width == "column" else ""
         left = ", ".join(plot.title for plot in plots[len(shown) :])

@@ -39,7 +39,7 @@ def text_width(text: str, size: float) -> float:
 
     if not text:
         return 0.0
-    width, _, _ = TextToPath().get_text_width_height_descent(  # type: ignore[no-untyped-call]
+    width, _, _ = TextToPath().get_text_width_height_descent(
         text.replace("$", "S"), FontProperties(size=size), ismath=False
     )
     return float(width)
