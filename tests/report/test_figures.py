@@ -83,6 +83,22 @@ def test_the_picture_of_a_sweep_is_the_first_one_of_the_report(suffix, tmp_path,
     assert (tmp_path / f"sweep.{suffix}").read_bytes() == content
 
 
+def test_the_picture_of_a_grid_is_its_map(tmp_path, lines):
+    """Two parameters have no curve: the picture is a map with both names, and a frame around the recommended cell."""
+    entries = [
+        {**each, "alpha": None, "point": [["depth-first", a], ["depth-last", b]]}
+        for a in (0.0, 0.5)
+        for b in (0.0, 1.0)
+        for each in lines.sweep(((a + b) / 2,), ("imagenet", "imagenet-v2"))
+    ]
+    found = read_records(lines.write(tmp_path / "r.jsonl", entries))
+    chosen = Recommendation(Point((("depth-first", 0.5), ("depth-last", 1.0))), "of a test", "")
+    draw_sweep(found, chosen, tmp_path / "x.svg")
+    assert {"depth-first", "depth-last"} <= set(texts_of(tmp_path / "x.svg"))
+    (axes, _) = sweep_figure(found, chosen).axes
+    assert len(axes.patches) == 2
+
+
 def texts_of(path):
     """The texts of an SVG, which matplotlib names beside the glyphs that it draws."""
     return re.findall(r"<!-- (.*?) -->", path.read_text())
