@@ -1506,6 +1506,32 @@ class ReportOptions(Options):
     latex: Annotated[
         OptionalPath, Option("Write the tables in LaTeX.", metavar="FILE", group=OUTPUT, path="output")
     ] = ABSENT
+    figure: Annotated[
+        OptionalPath,
+        Option(
+            "Write one figure for papers, a panel per shift: .pdf, .svg or .png.",
+            metavar="FILE",
+            group=OUTPUT,
+            path="output",
+        ),
+    ] = ABSENT
+    width: Annotated[
+        str,
+        Option(
+            "Width of --figure: one column (3.25 inches) or the whole text (6.75 inches).",
+            group=OUTPUT,
+            choices=("column", "text"),
+        ),
+    ] = "column"
+    table: Annotated[
+        OptionalPath,
+        Option(
+            "Write a compact LaTeX table for papers: both models, alpha 0.5 and the recommended mixture.",
+            metavar="FILE",
+            group=OUTPUT,
+            path="output",
+        ),
+    ] = ABSENT
     baseline: Annotated[
         OptionalPath,
         Option(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mergekit_wise.analysis.point import Point
     from mergekit_wise.analysis.robustness import (
         BASELINES,
+        IMAGENET_BASELINES,
+        AverageBaseline,
         Axis,
         Baseline,
         Line,
@@ -35,12 +37,14 @@ __all__ = [
     "BASELINES",
     "CALIBRATION",
     "CROSS_FITS",
+    "IMAGENET_BASELINES",
     "NUMBERS",
     "PREFERENCES",
     "UNMEASURED",
     "WARNING",
     "Accuracies",
     "Answers",
+    "AverageBaseline",
     "Axis",
     "Baseline",
     "Bins",
@@ -89,6 +93,8 @@ _NAMES = {
     "point": ("Point",),
     "robustness": (
         "BASELINES",
+        "IMAGENET_BASELINES",
+        "AverageBaseline",
         "Axis",
         "Baseline",
         "Line",

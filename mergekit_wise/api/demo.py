@@ -23,7 +23,7 @@ from mergekit_wise.errors import CheckpointError, OutputError, Unsaved
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
-from mergekit_wise.report.figures import draw_scatter
+from mergekit_wise.report.figures import draw_sweep
 from mergekit_wise.report.table import Table
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def demo(options: DemoOptions) -> DemoReport:
     if "finetune" not in done.done:
         reused += (finetuned,)
     try:
-        draw_scatter(done.sweep.candidates, done.sweep.recommendation.point, plot)
+        draw_sweep(done.sweep.records, done.sweep.recommendation, plot)
     except OutputError as error:
         raise Unsaved(str(error), done.sweep) from error
     return DemoReport(zeroshot, finetuned, results, plot, page, file, reused, done.sweep)

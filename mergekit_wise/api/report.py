@@ -15,11 +15,13 @@ from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.figures import Format, draw_plots
+from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
-from mergekit_wise.report.plots import Plot, alpha_plots, difference_plots, scatter_plots
+from mergekit_wise.report.paper_plots import every_plot
+from mergekit_wise.report.paper_table import paper_table
+from mergekit_wise.report.plots import Plot
 from mergekit_wise.report.summary import Summary, summarize
 from mergekit_wise.report.table import Table
 from mergekit_wise.report.warnings import warnings
@@ -32,7 +34,7 @@ class ReportFiles(ResultObject):
     """The files that were written, and the notes that are also on the page.
 
     Attributes:
-        files: the page, then the exported tables.
+        files: the page, then the exported tables, then the figure.
         folders: the number of plots written to each folder.
         notes: lines that were skipped, and warnings about records that cannot be compared.
     """
@@ -64,11 +66,12 @@ def write_report(options: ReportOptions) -> ReportFiles:
 
     Raises:
         ResultsError: a file cannot be read, or no file holds a record.
-        UsageError: no record belongs to the suite, or two outputs are the same file.
+        UsageError: no record belongs to the suite, two outputs are the same file, or `figure` has nothing to draw, or
+            several suites.
         OutputError: an output cannot be written, or would replace a results file.
     """
     paths = files_of(options.results)
-    exports = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex}
+    exports = {"csv": options.csv, "markdown": options.markdown, "latex": options.latex, "table": options.table}
     wanted = {name: path for name, path in exports.items() if path is not None}
     kinds: dict[Format, Path | None] = {"png": options.png, "svg": options.svg, "pdf": options.pdf}
     folders = {kind: path for kind, path in kinds.items() if path is not None}
@@ -82,21 +85,31 @@ def write_report(options: ReportOptions) -> ReportFiles:
     tables = [
         table for summary in summaries for table in (results_table(summary), *difference_tables(summary.comparison))
     ]
-    texts = {"csv": as_csv(comparisons), "markdown": as_markdown(tables), "latex": as_latex(tables)}
-    files = {
-        output: render_page(summaries, notes, reading.estimations),
-        **{path: texts[name] for name, path in wanted.items()},
+    texts = {
+        "csv": as_csv(comparisons),
+        "markdown": as_markdown(tables),
+        "latex": as_latex(tables),
+        "table": "\n".join(map(paper_table, summaries)),
     }
+    files = {
+        output: render_page(summaries, notes, reading.estimations).encode(),
+        **{path: texts[name].encode() for name, path in wanted.items()},
+    }
+    if options.figure is not None:
+        files[options.figure], left_out = _figure(summaries, options)
+        notes += left_out
     plots = _plots(summaries, folders)
-    for path, content in ({path: text.encode() for path, text in files.items()} | plots).items():
+    for path, content in (files | plots).items():
         _write(path, content)
     return ReportFiles(tuple(files), Counter(path.parent for path in plots), notes)
 
 
 def require_outputs(options: ReportOptions) -> None:
     """Raise OutputError, before any work is done, if an output cannot be written."""
-    for path in filter(None, (Path(options.output), options.csv, options.markdown, options.latex)):
+    for path in filter(None, (Path(options.output), options.csv, options.markdown, options.latex, options.table)):
         require_output(path)
+    if options.figure is not None:
+        require_drawable(options.figure)
     for folder in filter(None, (options.png, options.svg, options.pdf)):
         require_output_folder(folder)
 
@@ -122,11 +135,27 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     return Reading(measurements, findings, reading.notes, estimations, choices)
 
 
+def _figure(summaries: Sequence[Summary], options: ReportOptions) -> tuple[bytes, tuple[str, ...]]:
+    """The content of the figure for papers, and notes on what it leaves out."""
+    from mergekit_wise.report.paper_figure import paper_figure
+
+    if len(summaries) > 1:
+        suites = ", ".join(summary.comparison.suite for summary in summaries)
+        raise UsageError(f"--figure {options.figure}: it shows one suite, found {suites}. Choose one with --suite.")
+    drawn = paper_figure(summaries[0], options.width)  # type: ignore[arg-type]  # checked by ReportOptions
+    if drawn is None:
+        raise UsageError(
+            f"--figure {options.figure}: the results hold nothing to draw, neither a reference with a shift nor two "
+            "mixtures. Leave --figure out."
+        )
+    figure, left_out = drawn
+    return figure_content(figure, Path(str(options.figure))), left_out
+
+
 def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
     plots: list[Plot | HeatMap] = []
     for summary in summaries:
-        for plots_of in (scatter_plots, alpha_plots, difference_plots):
-            plots += plots_of(summary.comparison)
+        plots += every_plot(summary)
         plots += heat_maps(summary)
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()

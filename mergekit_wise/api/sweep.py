@@ -58,7 +58,7 @@ from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
-from mergekit_wise.report.figures import draw_grid, draw_scatter, require_drawable
+from mergekit_wise.report.figures import draw_sweep, require_drawable
 from mergekit_wise.results import Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 
@@ -213,8 +213,7 @@ def sweep(options: SweepOptions) -> SweepReport:
             raise Unsaved(str(error), report) from error
     if options.plot is not None and saves:
         try:
-            draw = draw_grid if len(axes) > 1 else draw_scatter
-            draw(candidates, report.recommendation.point, options.plot)
+            draw_sweep(report.records, report.recommendation, options.plot)
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report

@@ -12,8 +12,7 @@ from mergekit_wise.api.calibrate import CalibrateReport
 from mergekit_wise.api.estimation import WithoutLabels, estimates_entry
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.datasets.dataset import Missing
-from mergekit_wise.errors import ResultsError
-from mergekit_wise.report.figures import has_both, sweep_figure
+from mergekit_wise.report.figures import sweep_figure
 from mergekit_wise.report.frames import record_rows
 from mergekit_wise.report.table import Table, percent
 from mergekit_wise.report.terminal_tables import loss_table, loss_title, sweep_table, sweep_title
@@ -75,9 +74,7 @@ class SweepReport(ResultObject):
 
         It is not shown, and pyplot does not know of it. Raises ResultsError if no reference or no shift was measured.
         """
-        if len(self.recommendation.point.names) < 2 and not has_both(self.candidates[0]):
-            raise ResultsError("The plot needs a reference and a shift, and one of the two was not measured.")
-        return sweep_figure(self.candidates, self.recommendation.point)
+        return sweep_figure(self.records, self.recommendation)
 
     def _summary(self) -> str:
         chosen = next(each for each in self.candidates if each.point == self.recommendation.point)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_wise.analysis.contrast import Contrast
 from mergekit_wise.report.contrast_tables import Compared
-from mergekit_wise.report.figures import COLOURS, GREY, drawing
+from mergekit_wise.report.figure_style import COLOURS, GREY
+from mergekit_wise.report.figures import drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

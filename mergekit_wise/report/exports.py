@@ -77,10 +77,10 @@ def _latex(table: Table) -> str:
     rows = list(_rows(table.body, _latex_cell))
     summary = list(_rows(table.summary, _latex_cell))
     lines = [
-        f"% {_escaped_latex(table.title)}. {_escaped_latex(table.caption)}",
+        f"% {escaped_latex(table.title)}. {escaped_latex(table.caption)}",
         f"\\begin{{tabular}}{{{'l' * table.names}{'r' * (len(table.columns) - table.names)}}}",
         "\\toprule",
-        f"{' & '.join(map(_escaped_latex, table.columns))} \\\\",
+        f"{' & '.join(map(escaped_latex, table.columns))} \\\\",
         "\\midrule",
         *(f"{' & '.join(row)} \\\\" for row in rows),
         *(["\\midrule"] if summary else []),
@@ -92,7 +92,7 @@ def _latex(table: Table) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    return _with_note(cell, _escaped_latex, r"\textbf{{{}}}", r"{} {{\scriptsize ({})}}")
+    return _with_note(cell, escaped_latex, r"\textbf{{{}}}", r"{} {{\scriptsize ({})}}")
 
 
 TEX = {
@@ -101,17 +101,24 @@ TEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",  # else an argument of the end of the line before
+    "*": "{*}",
     "α": r"$\alpha$",
     "ρ": r"$\rho$",
+    "†": r"\dag{}",
     "–": "--",
     "−": "$-$",
+    "±": r"$\pm$",
     "…": r"\ldots{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 
 
-def _escaped_latex(text: str) -> str:
-    return "".join(TEX.get(character, character) for character in text)
+def escaped_latex(text: str) -> str:
+    """A text that LaTeX shows as it is; several hyphens do not become a dash."""
+    parts = re.split("-(?=-)", text)
+    return "-{}".join("".join(TEX.get(character, character) for character in part) for part in parts)
 
 
 def _rows(rows: Sequence[Row], write: Callable[[Cell], str]) -> Iterable[list[str]]:

@@ -4,12 +4,16 @@ from typing import TYPE_CHECKING, Any
 
 from mergekit_wise.report.heat_map import NUMBERED, HeatMap
 from mergekit_wise.report.table import percent
+from mergekit_wise.report.text_fitting import literal, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 POINTS = 72
 """Points per inch."""
+
+TEXT = 9.0
+"""Points of the size of texts."""
 
 
 def heat_figure(drawn: HeatMap, size: tuple[float, float]) -> "Figure":
@@ -33,9 +37,10 @@ def heat_figure(drawn: HeatMap, size: tuple[float, float]) -> "Figure":
     for values, axis, space in ((xs, axes.xaxis, room[0] / 26), (ys, axes.yaxis, room[1] / 12)):
         step = max(1, round(1 / space + 0.49))
         axis.set_ticks(range(0, len(values), step), [f"{value:g}" for value in values[::step]])
-    axes.set_xlabel(drawn.x_label.replace("$", r"\$"))
-    axes.set_ylabel(drawn.y_label.replace("$", r"\$"))
-    axes.set_title(drawn.title.replace("$", r"\$"), fontsize=10)
+    across, up = (0.7 * inches * POINTS for inches in size)
+    axes.set_xlabel(literal(wrapped(drawn.x_label, across, TEXT)), fontsize=TEXT)
+    axes.set_ylabel(literal(wrapped(drawn.y_label, up, TEXT)), fontsize=TEXT)
+    axes.set_title(literal(wrapped(drawn.title, across, TEXT)), fontsize=TEXT)
     figure.colorbar(image, ax=axes)
     return figure
 

@@ -1,6 +1,6 @@
 """Which plots a report has, and what is where in each: the same for the page and for papers.
 
-Knows comparisons and candidates; knows nothing of SVG and matplotlib.
+Knows comparisons; knows nothing of SVG and matplotlib.
 """
 
 import math
@@ -9,27 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mergekit_wise.analysis import Candidate, Difference, Estimate, Line
-from mergekit_wise.analysis.point import ALPHA, DEFAULT, TOLERANCE
+from mergekit_wise.analysis import Difference, Estimate
+from mergekit_wise.analysis.point import DEFAULT, TOLERANCE
+from mergekit_wise.report.baselines import baseline_points, drawn_against
 from mergekit_wise.report.choices import differences_of
 from mergekit_wise.report.comparison import SHIFTS, SYMBOLS, Column, Comparison, Curve
 from mergekit_wise.report.per_image import per_image_level
 from mergekit_wise.report.scale import (
     Scale,
     alpha_scale,
-    expit,
     linear_scale,
-    logit,
     logit_scale,
     number_scale,
     signed_scale,
 )
-from mergekit_wise.report.summary import baseline_of
 from mergekit_wise.report.table import ENDPOINTS
 from mergekit_wise.results import At
-
-BASELINE_SEGMENTS = 12
-"""Line segments that a baseline is drawn in."""
 
 Interval = tuple[float, float]
 
@@ -55,7 +50,8 @@ class Mark:
 class Trace:
     """The marks of one curve by ascending alpha; `index` is the curve's place in the comparison.
 
-    `has_ends` says whether the marks at 0 and 1 are the two models, and `symbol` what was swept.
+    `has_ends` says whether the marks at 0 and 1 are the two models, and `symbol` what was swept. `ringed` is the value
+    of a mixture that figures for papers put a ring around, with what the ring means.
     """
 
     index: int
@@ -63,6 +59,7 @@ class Trace:
     marks: tuple[Mark, ...]
     has_ends: bool = True
     symbol: str = "α"
+    ringed: tuple[At, str] | None = None
 
     @property
     def mixtures(self) -> tuple[Mark, ...]:
@@ -87,10 +84,10 @@ class Guide:
 
     Kinds: "line" is straight between the zero-shot and the fine-tuned model; "outputs" is the output-space ensemble;
     "level" is a model of unknown alpha, or no difference; "per-image" is an alpha for each image; "baseline" is the
-    accuracy expected of models without robustness interventions.
+    accuracy expected of models without robustness interventions; "diagonal" is y = x, in figures for papers alone.
     """
 
-    kind: Literal["line", "outputs", "level", "per-image", "baseline"]
+    kind: Literal["line", "outputs", "level", "per-image", "baseline", "diagonal"]
     index: int | None
     points: tuple[tuple[float, float], ...]
 
@@ -146,26 +143,6 @@ def scatter_plots(comparison: Comparison) -> tuple[Plot, ...]:
     columns = [c for c in comparison.columns if c.name == SHIFTS] + [c for c in comparison.columns if c.role == "shift"]
     found = (_against(comparison, reference, column) for column in columns)
     return tuple(plot for plot in found if plot is not None)
-
-
-def candidates_plot(candidates: Sequence[Candidate]) -> Plot:
-    """The average of the shifts against the reference for one sweep; the candidates have both."""
-    results = [(c.point.numbers[0], c.measured[0], c.shift_average) for c in candidates]
-    marks = tuple(_mark(alpha, x, y) for alpha, x, y in results)
-    (name,) = candidates[0].point.names
-    shifts = len(candidates[0].shifts)
-    return Plot(
-        kind="scatter",
-        name="sweep",
-        title="Interpolating zero-shot and fine-tuned weights",
-        column=Column(SHIFTS, "Average of the shifts", "average", "", {}),
-        x_label="Result on the reference (%)",
-        y_label=f"Average of {shifts} shifts (%)" if shifts > 1 else "Result on the shift (%)",
-        x=logit_scale(x for mark in marks for x in (mark.x, *(mark.x_interval or ()))),
-        y=logit_scale(y for mark in marks for y in (mark.y, *(mark.y_interval or ()))),
-        traces=(Trace(0, "mixtures", marks, has_ends=name == ALPHA, symbol=SYMBOLS.get(name, name)),),
-        guides=(),
-    )
 
 
 def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
@@ -244,33 +221,26 @@ def _guides(index: int, curve: Curve, column: Column, marks: Sequence[Mark]) -> 
 
 
 def _against(comparison: Comparison, reference: Column, shift: Column) -> Plot | None:
-    traces = [_trace(i, curve, _marks(curve, reference, shift)) for i, curve in enumerate(comparison.curves)]
+    across, line = drawn_against(comparison, reference, shift)
+    traces = [_trace(i, curve, _marks(curve, across, shift)) for i, curve in enumerate(comparison.curves)]
     shown = [mark for trace in traces for mark in trace.marks]
     if not shown:
         return None
     x = logit_scale(x for mark in shown for x in (mark.x, *(mark.x_interval or ())))
-    line = baseline_of(comparison, shift)
-    guides = () if line is None else (_baseline_guide(line, x),)
+    guides = () if line is None else (Guide("baseline", None, baseline_points(line, x)),)
     heights = [y for mark in shown for y in (mark.y, *(mark.y_interval or ()))]
     return Plot(
         kind="scatter",
         name=f"{_slug(comparison.suite)}-scatter-{_slug(shift.name)}",
         title=shift.title,
         column=shift,
-        x_label=f"{reference.title} (%)",
+        x_label=f"{across.title} (%)",
         y_label=f"{shift.title} (%)",
         x=x,
         y=logit_scale([*heights, *(y for guide in guides for _, y in guide.points)]),
         traces=tuple(trace for trace in traces if trace.marks),
         guides=guides,
     )
-
-
-def _baseline_guide(line: Line, x: Scale) -> Guide:
-    """The baseline over the whole of an axis."""
-    a, b = logit(x.low), logit(x.high)
-    shares = [expit(a + (b - a) * step / BASELINE_SEGMENTS) for step in range(BASELINE_SEGMENTS + 1)]
-    return Guide("baseline", None, tuple((share, float(line.expected(share))) for share in shares))
 
 
 def _marks(curve: Curve, reference: Column, shift: Column) -> tuple[Mark, ...]:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING
 
 from mergekit_wise.analysis import Calibration
 from mergekit_wise.report.calibration_plots import means_of
-from mergekit_wise.report.figures import COLOURS, GREY, drawing
+from mergekit_wise.report.figure_style import COLOURS, GREY
+from mergekit_wise.report.figures import drawing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mergekit_wise.analysis import Estimate
-from mergekit_wise.report.figures import COLOURS, GREY, drawing, require_drawable, save_figure
+from mergekit_wise.report.figure_style import COLOURS, GREY
+from mergekit_wise.report.figures import drawing, require_drawable, save_figure
 from mergekit_wise.report.rules_table import Result
 
 if TYPE_CHECKING:

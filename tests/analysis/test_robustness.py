@@ -7,7 +7,16 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from mergekit_wise.analysis import BASELINES, Baseline, Estimate, effective_robustness, from_axis, to_axis
+from mergekit_wise.analysis import (
+    BASELINES,
+    IMAGENET_BASELINES,
+    AverageBaseline,
+    Baseline,
+    Estimate,
+    effective_robustness,
+    from_axis,
+    to_axis,
+)
 
 
 def counts(share, total):
@@ -100,6 +109,32 @@ def test_the_interval_at_a_bend_holds_both_pieces():
     assert low < line.split < high
     assert rho.low == pytest.approx(0.5 - float(line.expected(high)), abs=1e-3)
     assert rho.high == pytest.approx(0.5 - float(line.expected(low)), abs=1e-3)
+
+
+# Per cent on ImageNet, V2, Sketch, R, ObjectNet and A of standard models in imagenet-testbed.
+TESTBED = {
+    "resnet18": (69.76, 57.31, 20.23, 33.06, 26.74, 1.15),
+    "resnet101": (77.37, 65.45, 26.97, 39.31, 38.38, 4.72),
+    "nasnetalarge": (82.51, 72.29, 32.87, 45.2, 47.09, 23.21),
+}
+
+
+def test_the_average_of_lines_is_near_the_average_of_models():
+    """The average of five shifts of models that were trained on ImageNet alone is within 1.5 points of the line."""
+    names = ("imagenet-v2", "imagenet-sketch", "imagenet-r", "objectnet", "imagenet-a")
+    line = AverageBaseline(tuple(IMAGENET_BASELINES[name] for name in names))
+    for x, *shifts in TESTBED.values():
+        assert float(line.expected(x / 100)) == pytest.approx(np.mean(shifts) / 100, abs=0.015)
+    assert line.bends == (0.7613,)
+    assert line.fitted == (0.5652, 0.8473)
+
+
+def test_lines_over_all_of_imagenet_are_those_of_the_shifts_where_these_have_all_classes():
+    """ImageNet-V2 and Sketch have ImageNet's classes; the others' lines are over ImageNet here."""
+    for name in ("imagenet-v2", "imagenet-sketch"):
+        assert IMAGENET_BASELINES[name] is BASELINES[name]
+    assert IMAGENET_BASELINES.keys() == BASELINES.keys()
+    assert {line.reference for line in IMAGENET_BASELINES.values()} == {"ImageNet"}
 
 
 def test_the_interval_is_made_of_both_accuracies():

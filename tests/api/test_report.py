@@ -47,6 +47,29 @@ def test_every_requested_file_is_written(results, tmp_path):
     assert found.notes == ()
 
 
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.25), ("text", 6.75)])
+def test_a_figure_and_a_table_for_papers_are_written(results, tmp_path, width, inches):
+    """`figure` is one PDF as wide as asked for, `table` a LaTeX table of the same suite."""
+    paths = tmp_path / "r.html", tmp_path / "t.tex", tmp_path / "f.pdf"
+    found = report([results], output=paths[0], table=paths[1], figure=paths[2], width=width)
+    assert found.files == paths
+    assert "\\label{tab:wise-digits}" in paths[1].read_text()
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", paths[2].read_bytes())
+    assert float(box[1]) == pytest.approx(72 * inches)
+
+
+def test_a_figure_needs_one_suite_and_something_to_draw(results, tmp_path):
+    """Both errors name the option and what to do, and nothing is written."""
+    outputs = {"output": tmp_path / "r.html", "figure": tmp_path / "f.svg"}
+    single = tmp_path / "single.jsonl"
+    append_records(single, [Record("a", "0", None, "other", "q", "Q", "reference", 1, 2)])
+    with pytest.raises(UsageError, match=r"`figure` .*found digits, other.*`suite`"):
+        report([results, single], **outputs)
+    with pytest.raises(UsageError, match=r"`figure` .*nothing to draw"):
+        report([single], **outputs)
+    assert not any(path.exists() for path in outputs.values())
+
+
 def test_a_suite_can_be_drawn_alone(results, tmp_path):
     """With --suite nothing of the other suites is on the page."""
     append_records(results, [Record("a + b", "0", 0.0, "other", "q", "QQQ", "reference", 1, 2)])
@@ -117,7 +140,7 @@ def test_an_output_that_cannot_be_written_is_an_error(results, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "results.jsonl"]
 
 
-@pytest.mark.parametrize("option", ["output", "csv", "markdown", "latex", "png", "svg", "pdf"])
+@pytest.mark.parametrize("option", ["output", "csv", "markdown", "latex", "table", "figure", "png", "svg", "pdf"])
 def test_every_output_is_checked_before_anything_is_written(option, results, tmp_path):
     """A folder in place of a file, a file in place of a folder, or a missing folder: nothing else is written."""
     (tmp_path / "file").write_text("kept")

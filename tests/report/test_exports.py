@@ -81,7 +81,7 @@ def test_names_cannot_do_harm(build, lines):
     comparisons, tables = build([*content, *lines.sweep([0, 1], ("imagenet",), suite=HOSTILE, model="other")])
     latex = as_latex(tables)
     assert r"\input" not in latex
-    assert r"=A|\_b\_ \& 100\% \$x\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{}input" in latex
+    assert r"=A\textbar{}\_b\_ \& 100\% \$x\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{}input" in latex
     markdown = as_markdown(tables)
     assert not re.search(r"(?<!\\)[<`]", markdown)
     assert r"\<script\>" in markdown
