@@ -1492,7 +1492,7 @@ class ReportOptions(Options):
     label: Annotated[
         Texts,
         Option(
-            "Name to show for zeroshot, finetuned, a checkpoint, data set or suite, as in zeroshot=CLIP. May be repeated.",
+            "Name to show for zeroshot, finetuned, a checkpoint, data set or suite: zeroshot=CLIP. May be repeated.",
             metavar="NAME=TEXT",
             group=DATA,
         ),
