@@ -49,11 +49,11 @@ def contrast(one, other):
 
 
 def palettes():
-    """For each block of colours of the style sheet the colours of curves, and those that they are drawn on."""
+    """For each block of colours of the style sheet those of curves, those that they are drawn on, and that of links."""
     style = Path(mergekit_wise.report.__file__).with_name("page.css").read_text(encoding="utf-8")
-    for block in re.findall(r"\{([^{}]*--c0[^{}]*)\}", style):
+    for block in re.findall(r"\{([^{}]*--c0: #[^{}]*)\}", style):
         named = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{3,6});", block))
-        yield [named[f"c{number}"] for number in range(8)], (named["card"], named["paper"])
+        yield [named[f"c{number}"] for number in range(8)], (named["card"], named["paper"]), named["focus"]
 
 
 @pytest.mark.parametrize("sight", SEEN)
@@ -61,7 +61,7 @@ def test_colours_of_curves_can_be_told_apart(sight):
     """On light and dark pages and in print, any two of the eight colours differ noticeably."""
     found = list(palettes())
     assert len(found) == 3
-    for colours, _ in found:
+    for colours, *_ in found:
         for one, other in combinations(colours, 2):
             apart = math.dist(perceived(one, SEEN[sight]), perceived(other, SEEN[sight]))
             assert apart > 0.06, (one, other)
@@ -69,6 +69,6 @@ def test_colours_of_curves_can_be_told_apart(sight):
 
 def test_colours_of_curves_stand_out():
     """Every colour has a contrast of 3 to 1 with what it is drawn on, and that of links one of 4.5."""
-    for colours, grounds in palettes():
+    for colours, grounds, link in palettes():
         assert min(contrast(colour, ground) for colour in colours for ground in grounds) >= 3
-        assert min(contrast(colours[0], ground) for ground in grounds) >= 4.5
+        assert min(contrast(link, ground) for ground in grounds) >= 4.5
