@@ -182,7 +182,7 @@ def test_one_chart_has_all_data_sets(opened):
     chart = page.locator("svg.overview")
     assert chart.locator("[data-points] > .line").count() == 5
     names = chart.locator("text.end")
-    assert sorted(names.all_inner_texts()) == sorted([*(each[1] for each in made.SETS), "Average of 3 shifts"])
+    assert sorted(names.all_text_contents()) == sorted([*(each[1] for each in made.SETS), "Average of 3 shifts"])
     heights = sorted(float(name.get_attribute("y")) for name in names.all())
     assert all(after - before >= 13.9 for before, after in pairwise(heights))
     styles = chart.locator("[data-points]").evaluate_all(
@@ -299,7 +299,7 @@ def test_a_phone_never_scrolls_the_page_sideways(opened, page):
     page.set_viewport_size({"width": 360, "height": 800})
     width = "document.documentElement.scrollWidth"
     assert page.evaluate(width) == 360
-    for head in (page.locator(".bar .menu summary").first, page.locator("figcaption .menu summary").first):
+    for head in (page.locator("section > .bar summary").first, page.locator("figcaption .menu summary").first):
         head.click()
         assert page.evaluate(width) == 360
         box = page.locator(".menu[open] .choices").bounding_box()
