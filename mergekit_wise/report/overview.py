@@ -11,6 +11,10 @@ from mergekit_wise.report.comparison import SHIFTS, Column, Comparison, Curve
 from mergekit_wise.report.page_tables import heading
 from mergekit_wise.report.plots import Mark, Trace, marks_along
 from mergekit_wise.report.scale import Scale, alpha_scale, linear_scale, number_scale
+from mergekit_wise.report.svg import colour
+
+DASHES = 4
+"""Patterns of lines, one after the other for every four data sets: solid, dashed, dotted, both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,10 @@ class Overview:
     def traces(self) -> tuple[Trace, ...]:
         """All lines, the average last."""
         return (*self.lines, *([] if self.average is None else [self.average]))
+
+    def style(self, trace: Trace) -> str:
+        """The CSS classes of a line: its colour and its dashes; the average is thick."""
+        return "average" if trace is self.average else f"{colour(trace.index)} dashes{trace.index // 4 % DASHES}"
 
 
 def overviews(comparison: Comparison) -> tuple[Overview, ...]:

@@ -6,7 +6,6 @@ from html import escape
 from mergekit_wise.report.overview import Overview
 from mergekit_wise.report.plots import Trace
 from mergekit_wise.report.svg import (
-    COLOURS,
     SYMBOLS,
     Frame,
     Place,
@@ -30,9 +29,6 @@ LABEL = 14
 MAX_NAME = 27
 """Characters of a name that are shown."""
 
-DASHES = 4
-"""Patterns of lines, one after the other for every four data sets: solid, dashed, dotted, both."""
-
 
 def draw_overview(drawn: Overview, ident: str, stops: Sequence[float], start: int) -> str:
     """The chart as an ``svg`` element; `stops` are the alphas of the slider, which starts at stop number `start`."""
@@ -43,19 +39,12 @@ def draw_overview(drawn: Overview, ident: str, stops: Sequence[float], start: in
             heading_of(ident, f"{drawn.title} along {swept}", _description(drawn), (WIDTH, HEIGHT), "alpha overview"),
             axes(frame, drawn.x_label, drawn.y_label),
             cursor(frame, stops, start),
-            *(_line(frame, trace, style(drawn, trace)) for trace in drawn.traces),
+            *(_line(frame, trace, drawn.style(trace)) for trace in drawn.traces),
             *_names(frame, drawn),
-            *(moving_point(frame, trace.mixtures, style(drawn, trace), stops, start) for trace in drawn.traces),
+            *(moving_point(frame, trace.mixtures, drawn.style(trace), stops, start) for trace in drawn.traces),
             "</svg>",
         )
     )
-
-
-def style(drawn: Overview, trace: Trace) -> str:
-    """The CSS classes of a line: its colour and its dashes; the average is thick."""
-    if trace is drawn.average:
-        return "average"
-    return f"c{trace.index % COLOURS} dashes{trace.index // 4 % DASHES}"
 
 
 def _description(drawn: Overview) -> str:
@@ -94,7 +83,7 @@ def _names(frame: Frame, drawn: Overview) -> Iterator[str]:
     for (place, trace), at in zip(ends, _spread([place for place, _ in ends], frame), strict=True):
         name = trace.name if len(trace.name) <= MAX_NAME else f"{trace.name[: MAX_NAME - 1]}…"
         yield (
-            f'<g class="{style(drawn, trace)}"><path class="leader" d="{line([place, (left - 4, at)])}"/>'
+            f'<g class="{drawn.style(trace)}"><path class="leader" d="{line([place, (left - 4, at)])}"/>'
             f'<path class="line" d="M{left} {number(at)}h16"/></g>'
             f'<text class="end" x="{left + 21}" y="{number(at)}">{escape(name)}</text>'
         )

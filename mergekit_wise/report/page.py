@@ -99,7 +99,7 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "measure": comparison.measure,
         "swept": listed(dict.fromkeys("alpha" if c.symbol == "α" else c.symbol for _, c in swept)),
         "overviews": [
-            (drawn.title, Markup(draw_overview(drawn, f"{ident}o{index}", slider.stops, slider.start)))
+            (drawn, Markup(draw_overview(drawn, f"{ident}o{index}", slider.stops, slider.start)))
             for index, drawn in enumerate(overviews(comparison))
         ],
         "heat_maps": [
