@@ -113,7 +113,7 @@ def in_command(text: str) -> str:
     named = [_ABSOLUTE.sub(lambda found: short[found[0]], word) for word in words]
     # A file may be called like an option, or like what joins two commands.
     parts = (
-        f"./{new}" if new != old and (new.startswith("-") or new == "&&") else new
+        f"./{new}" if new != old and (new.startswith("-") > old.startswith("-") or new == "&&") else new
         for old, new in zip(words, named, strict=True)
     )
     return " ".join(part if part == "&&" else shlex.quote(part) for part in parts)
