@@ -1,6 +1,6 @@
 """Results under the names that ``--label`` gives to models, data sets and suites. Knows what results files hold."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis.point import ALPHA
@@ -125,20 +125,20 @@ def _require_known(reading: Reading, labels: Mapping[str, str]) -> None:
     """Raise UsageError for a label of something that the results do not have."""
     rows = reading.measurements
     pairs = any(row.swept == (ALPHA,) and row.alpha is not None for row in rows)
-    by_kind: Mapping[str, Callable[[], list[str]]] = {
-        "models": lambda: [part for row in rows for part in (row.model, *row.model.split(JOINED))],
-        "data sets": lambda: [name for row in rows for name in (row.dataset, row.title)],
-        "suites": lambda: [row.suite for row in rows],
-        "results files": lambda: [row.source for row in rows],
+    names = {
+        "models": [part for row in rows for part in (row.model, *row.model.split(JOINED))],
+        "data sets": [row.dataset for row in rows],
+        "suites": [row.suite for row in rows],
+        "results files": [row.source for row in rows],
     }
-    known = {kind: list(dict.fromkeys(names())) for kind, names in by_kind.items()}
-    every = [*(ENDS if pairs else ()), *(name for names in known.values() for name in names)]
+    titles = [row.title for row in rows]
+    every = dict.fromkeys([*(ENDS if pairs else ()), *(name for kind in names.values() for name in kind), *titles])
     for name in labels:
         if name in every:
             continue
         if name in ENDS:
             raise UsageError(f"--label {name}=...: the results hold no sweep of alpha, so there is no such model.")
-        there = "; ".join(f"{kind} {listed(names)}" for kind, names in known.items())
+        there = "; ".join(f"{kind} {listed(dict.fromkeys(found))}" for kind, found in names.items())
         raise UsageError(
             f"--label {name}={labels[name]}: the results have no such name.{did_you_mean(name, every)} "
             f"A label can be for zeroshot, finetuned, and: {there}."
