@@ -27,6 +27,7 @@ from mergekit_wise.option_types import (
     OptionalPath,
     OptionalSuite,
     OptionalWeights,
+    OptionError,
     Options,
     Pair,
     Paths,
@@ -55,6 +56,9 @@ MAX_SEED = 2**63 - 1
 
 ZERO_SHOT_HEAD = "zero-shot"
 """The value of ``--head`` for a head made from class names, even where the checkpoint has a head."""
+
+MAX_LABEL = 80
+"""Characters of a text of ``--label``."""
 
 HEAD_FEATURES = ("normalized", "raw")
 HEAD_ROWS = ("classes", "features")
@@ -1485,6 +1489,14 @@ class ReportOptions(Options):
         ),
     ] = "report.html"
     suite: Annotated[str | None, Option("Include only this suite.", metavar="NAME", group=DATA)] = None
+    label: Annotated[
+        Texts,
+        Option(
+            "Name to show for zeroshot, finetuned, a checkpoint, data set or suite: zeroshot=CLIP. May be repeated.",
+            metavar="NAME=TEXT",
+            group=DATA,
+        ),
+    ] = EMPTY
     png: Annotated[
         OptionalPath,
         Option("Write each plot as PNG into this folder.", metavar="DIR", group=OUTPUT, path="folder"),
@@ -1544,6 +1556,27 @@ class ReportOptions(Options):
     axis: Annotated[
         str, Option("Axis scale for the effective-robustness fit.", group=DATA, choices=("logit", "probit"))
     ] = "logit"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a label that is no name with a text, and for two that cannot both be meant."""
+        Options.__post_init__(self)
+        texts: dict[str, str] = {}
+        for label in self.label:
+            name, _, text = (part.strip() for part in label.partition("="))
+            if not name or not text:
+                raise OptionError("label", label, "expected NAME=TEXT, such as zeroshot=CLIP.")
+            if not text.isprintable() or len(text) > MAX_LABEL:
+                raise OptionError("label", label, f"expected a text of at most {MAX_LABEL} printable characters.")
+            if name in texts:
+                raise UsageError(f"--label: {name} has two labels, {texts[name]!r} and {text!r}. Leave one out.")
+            if text in texts.values():
+                raise UsageError(f"--label: two names have the label {text!r}. Choose different ones.")
+            texts[name] = text
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The texts to show, by the names that they are shown for."""
+        return {name.strip(): text.strip() for name, _, text in (label.partition("=") for label in self.label)}
 
 
 @options_class(frozen=True)

@@ -22,8 +22,9 @@ from mergekit_wise.option_types import ModelInMemory, takes
 from mergekit_wise.options import CardOptions, PushOptions
 from mergekit_wise.progress import Progress
 from mergekit_wise.report.card_origin import making_of
-from mergekit_wise.report.card_results import CardResults, results_of, without_folders
+from mergekit_wise.report.card_results import CardResults, results_of
 from mergekit_wise.report.figures import draw_marked
+from mergekit_wise.report.folders import without_folders
 from mergekit_wise.report.model_card import CardFacts, is_unedited, render_card, unmeasured_sentence
 from mergekit_wise.results import read_results
 from mergekit_wise.wording import plural

@@ -17,8 +17,8 @@ from mergekit_wise.models.hub_layout import HubLayout, configuration_files, hub_
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import PushOptions
-from mergekit_wise.report.card_results import without_folders
 from mergekit_wise.report.comparison import compare
+from mergekit_wise.report.folders import without_folders
 from mergekit_wise.report.model_card import is_unedited
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.summary import summarize

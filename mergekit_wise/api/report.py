@@ -16,7 +16,9 @@ from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable
+from mergekit_wise.report.folders import distinct, without_folders
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
+from mergekit_wise.report.labels import labelled
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
 from mergekit_wise.report.paper_plots import every_plot
@@ -66,8 +68,8 @@ def write_report(options: ReportOptions) -> ReportFiles:
 
     Raises:
         ResultsError: a file cannot be read, or no file holds a record.
-        UsageError: no record belongs to the suite, two outputs are the same file, or `figure` has nothing to draw, or
-            several suites.
+        UsageError: no record belongs to the suite, a label is for a name that the results do not have, two outputs
+            are the same file, or `figure` has nothing to draw, or several suites.
         OutputError: an output cannot be written, or would replace a results file.
     """
     paths = files_of(options.results)
@@ -77,9 +79,10 @@ def write_report(options: ReportOptions) -> ReportFiles:
     folders = {kind: path for kind, path in kinds.items() if path is not None}
     output = Path(options.output)
     require_outputs(options)
-    reading = _of_suite(read_results(paths), options.suite)
+    found = labelled(without_folders(_of_suite(read_results(paths), options.suite)), options.labels)
+    reading = found.reading
     baselines = {} if options.baseline is None else _read_baselines(options.baseline, options.axis)
-    comparisons = compare(reading, baselines)
+    comparisons = compare(reading, baselines, found.ends)
     summaries = [summarize(comparison) for comparison in comparisons]
     notes = (*reading.notes, *warnings(reading, comparisons))
     tables = [
@@ -125,13 +128,14 @@ def _read_baselines(path: Path, axis: str) -> dict[str, Baseline]:
 def _of_suite(reading: Reading, suite: str | None) -> Reading:
     if suite is None:
         return reading
-    measurements = tuple(row for row in reading.measurements if row.suite == suite)
-    if not measurements:
-        there = ", ".join(dict.fromkeys(row.suite for row in reading.measurements))
-        raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {there}.")
-    findings = tuple(finding for finding in reading.findings if finding.suite == suite)
-    estimations = tuple(estimation for estimation in reading.estimations if estimation.suite == suite)
-    choices = tuple(choice for choice in reading.choices if choice.suite == suite)
+    names = distinct(row.suite for row in reading.measurements)
+    named = {name for name, shown in names.items() if suite in (name, shown)}
+    if not named:
+        raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {', '.join(names)}.")
+    measurements = tuple(row for row in reading.measurements if row.suite in named)
+    findings = tuple(finding for finding in reading.findings if finding.suite in named)
+    estimations = tuple(estimation for estimation in reading.estimations if estimation.suite in named)
+    choices = tuple(choice for choice in reading.choices if choice.suite in named)
     return Reading(measurements, findings, reading.notes, estimations, choices)
 
 

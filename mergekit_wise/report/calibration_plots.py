@@ -11,7 +11,8 @@ from mergekit_wise.analysis.calibration import averaged, pooled
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.scale import Scale, alpha_scale, linear_scale
 from mergekit_wise.report.summary import Summary
-from mergekit_wise.report.table import ENDPOINTS
+from mergekit_wise.report.table import percent
+from mergekit_wise.results import At
 
 REFERENCE, SHIFTS = "reference", "shift"
 PARTS = {REFERENCE: "reference", SHIFTS: "shifts"}
@@ -41,6 +42,13 @@ class Diagram:
     lines: tuple[Line, ...]
     diagonal: bool = False
 
+    def text(self, x: float, y: float) -> str:
+        """A point in words: alpha with its ECE or NLL, or a confidence with the share of right answers."""
+        if self.diagonal:
+            return f"confidence {percent(x)} %, right {percent(y)} %"
+        value = f"{percent(y)} %" if "%" in self.y_label else f"{y:.3f} nats"
+        return f"α = {x:g}: {self.title} {value}"
+
 
 def calibration_diagrams(summary: Summary) -> tuple[Diagram, ...]:
     """ECE and NLL along alpha, then the reliability diagrams of each curve that was swept; none without calibration."""
@@ -69,14 +77,14 @@ def _along_alpha(comparison: Comparison, name: str) -> Iterable[Line]:
     several = len(comparison.curves) > 1
     for index, curve in enumerate(comparison.curves):
         for role, part in PARTS.items():
-            values = [(alpha, _average(comparison, curve, alpha, role, name)) for alpha in curve.mixtures]
+            values = [(alpha, average_of(comparison, curve, alpha, role, name)) for alpha in curve.mixtures]
             points = tuple((alpha, value) for alpha, value in values if value is not None)
             if len(points) > 1:
                 what = "reference" if role == REFERENCE else "average of the shifts"
                 yield Line(index, f"{curve.name}, {what}" if several else what, points, dashed=part == "shifts")
 
 
-def _average(comparison: Comparison, curve: Curve, alpha: float, role: str, name: str) -> float | None:
+def average_of(comparison: Comparison, curve: Curve, alpha: At, role: str, name: str) -> float | None:
     """A calibration number, averaged over the data sets of a role; None if one of them lacks it."""
     rows = [curve.rows.get((alpha, column)) for column in _columns(comparison, role)]
     return averaged([{} if row is None else row.calibration for row in rows], name)
@@ -97,7 +105,7 @@ def _reliability(comparison: Comparison, curve: Curve, role: str, middle: float)
         bins = pooled(() if row is None else row.reliability for row in rows)
         points = means_of(bins)
         if points:
-            name = ENDPOINTS.get(alpha, f"α = {alpha:g}")
+            name = curve.ends.get(alpha, f"α = {alpha:g}")
             lines.append(Line(index, name, points))
             confidence, right = (sum(row[place] for row in bins) / sum(row[0] for row in bins) for place in (2, 1))
             words.append(f"{name}: mean confidence {100 * confidence:.1f} %, right {100 * right:.1f} %.")

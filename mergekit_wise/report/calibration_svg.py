@@ -1,56 +1,33 @@
 """The diagrams of calibration as inline SVG, in the colours and the size of the page's other plots."""
 
-from collections.abc import Iterable
-from html import escape
-
 from mergekit_wise.report.calibration_plots import Diagram, Line
-from mergekit_wise.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, colour
-
-RIGHT_EDGE, FLOOR = WIDTH - RIGHT, HEIGHT - BOTTOM
+from mergekit_wise.report.svg import Frame, Point, axes, colour, heading_of, line, points_attribute
 
 
 def draw_diagram(diagram: Diagram, ident: str) -> str:
     """The diagram as an ``svg`` element whose ids start with `ident`."""
-    diagonal = f'<path class="guide nobody" d="{_path(diagram, [(0, 0), (1, 1)])}"/>' if diagram.diagonal else ""
+    frame = Frame(diagram.x, diagram.y)
+    diagonal = f'<path class="guide nobody" d="{line([frame.place(0, 0), frame.place(1, 1)])}"/>'
     return "".join(
         (
-            f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-labelledby="{ident}t {ident}d">'
-            f'<title id="{ident}t">{escape(diagram.title)}</title><desc id="{ident}d">{escape(diagram.description)}'
-            "</desc>",
-            *_axes(diagram),
-            diagonal,
-            *(_line(diagram, line) for line in diagram.lines),
+            heading_of(ident, diagram.title, diagram.description, (frame.width, frame.height)),
+            axes(frame, diagram.x_label, diagram.y_label),
+            diagonal if diagram.diagonal else "",
+            *(_line(diagram, frame, each) for each in diagram.lines),
             "</svg>",
         )
     )
 
 
-def _axes(diagram: Diagram) -> Iterable[str]:
-    grid, texts = [], []
-    for tick, label in zip(diagram.x.ticks, diagram.x.labels, strict=True):
-        x = LEFT + diagram.x.place(tick) * (RIGHT_EDGE - LEFT)
-        grid.append(f"M{x:.1f} {TOP}V{FLOOR}")
-        texts.append(f'<text x="{x:.1f}" y="{FLOOR + 14}" class="x">{label}</text>')
-    for tick, label in zip(diagram.y.ticks, diagram.y.labels, strict=True):
-        y = FLOOR - diagram.y.place(tick) * (FLOOR - TOP)
-        grid.append(f"M{LEFT} {y:.1f}H{RIGHT_EDGE}")
-        texts.append(f'<text x="{LEFT - 6}" y="{y:.1f}" class="y">{label}</text>')
-    yield f'<path class="grid-lines" d="{"".join(grid)}"/><g class="ticks" aria-hidden="true">{"".join(texts)}'
-    yield f'<text x="{(LEFT + RIGHT_EDGE) / 2:g}" y="{HEIGHT - 5}" class="x name">{escape(diagram.x_label)}</text>'
-    yield f'<text x="4" y="13" class="name">{escape(diagram.y_label)}</text></g>'
-
-
-def _line(diagram: Diagram, line: Line) -> str:
-    more = " more" if line.dashed else ""
-    dots = "".join(f"{_path(diagram, [point])}h0" for point in line.points)
+def _line(diagram: Diagram, frame: Frame, drawn: Line) -> str:
+    more = " more" if drawn.dashed else ""
+    places = [frame.place(x, y) for x, y in drawn.points]
+    dots = "".join(f"{line([place])}h0" for place in places)
+    shown = [
+        Point(place, None if diagram.diagonal else x, f"{drawn.name}, {diagram.text(x, y)}")
+        for place, (x, y) in zip(places, drawn.points, strict=True)
+    ]
     return (
-        f'<g class="{colour(line.index)}{more}"><path class="line" d="{_path(diagram, line.points)}"/>'
+        f'<g class="{colour(drawn.index)}{more}"{points_attribute(shown)}><path class="line" d="{line(places)}"/>'
         f'<path class="dots" d="{dots}"/></g>'
     )
-
-
-def _path(diagram: Diagram, points: Iterable[tuple[float, float]]) -> str:
-    places = (
-        (LEFT + diagram.x.place(x) * (RIGHT_EDGE - LEFT), FLOOR - diagram.y.place(y) * (FLOOR - TOP)) for x, y in points
-    )
-    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)

@@ -4,7 +4,6 @@ Knows measurements and the fingerprints of weights; knows no file and no model.
 """
 
 import re
-import shlex
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -18,9 +17,6 @@ from mergekit_wise.results import At, Measurement, Reading
 
 ROLES = ("reference", "shift", "average")
 """The roles of the columns that a card shows; companions repeat the reference's images."""
-
-_ABSOLUTE = re.compile(r"(?:^|(?<=[,=])|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/\\~](?:(?! \(reference )[^,)])*")
-"""An absolute path in the name of a suite, which may name several data sets, or in a word of a command."""
 
 OWN, MADE, GIVEN = "own", "zero-shot", "file"
 """Where the head that a number was measured with comes from: the checkpoint, class names, or another file."""
@@ -178,47 +174,6 @@ def versions_of(every: Collection[CardResults]) -> Mapping[str, str]:
         for library, version in row.versions.items():
             found.setdefault(library, {})[version] = None
     return {library: ", ".join(versions) for library, versions in found.items() if library != "measurement"}
-
-
-def without_folders(reading: Reading) -> Reading:
-    """The same results without what says where data sets and checkpoints lie on this machine."""
-    return replace(
-        reading,
-        measurements=tuple(
-            replace(
-                row,
-                suite=_last_parts(row.suite),
-                rule=_rule(row.rule),
-                details={name: _rule(text) if name == "evaluator" else text for name, text in row.details.items()},
-            )
-            for row in reading.measurements
-        ),
-        findings=tuple(replace(each, suite=_last_parts(each.suite)) for each in reading.findings),
-        estimations=tuple(replace(each, suite=_last_parts(each.suite)) for each in reading.estimations),
-        choices=tuple(
-            replace(
-                each,
-                suite=_last_parts(each.suite),
-                rule=_rule(each.rule),
-                choice=replace(each.choice, select_on=_last_parts(each.choice.select_on)),
-                merge_command="",
-            )
-            for each in reading.choices
-        ),
-    )
-
-
-def _last_parts(text: str) -> str:
-    """The name of a suite with the last part alone of every absolute path in it."""
-    return _ABSOLUTE.sub(lambda found: re.split(r"[/\\]", found[0].rstrip("/\\"))[-1], text)
-
-
-def _rule(text: str) -> str:
-    """The same for options of ``wise merge``."""
-    try:
-        return shlex.join(map(_last_parts, shlex.split(text)))
-    except ValueError:  # not written by this tool
-        return _last_parts(text)
 
 
 def _group(row: Measurement) -> tuple[object, ...]:

@@ -5,12 +5,13 @@ Knows measurements; knows nothing of files and nothing of how they are drawn.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mergekit_wise.analysis import Baseline, Estimate, Point
 from mergekit_wise.analysis.estimate import combined
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.report.series import Place, Series, divided
+from mergekit_wise.report.table import ENDPOINTS
 from mergekit_wise.results import At, Finding, Measurement, Reading, WrittenChoice
 
 Key = tuple[str, str, tuple[str, ...], str]
@@ -57,6 +58,7 @@ class Curve:
         findings: the analyses of its two models, by data set.
         repeated: where an earlier measurement of the same had another result.
         choice: the latest choice that a sweep wrote of these measurements; None if the file holds none.
+        ends: what the two models are called, by their alphas.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Curve:
     findings: Mapping[str, Finding]
     repeated: tuple[Place, ...]
     choice: WrittenChoice | None = None
+    ends: Mapping[float, str] = field(default_factory=lambda: ENDPOINTS)
 
     @property
     def mixtures(self) -> tuple[float, ...]:
@@ -151,8 +154,10 @@ class Comparison:
         return columns or self.columns[:3]
 
 
-def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -> tuple[Comparison, ...]:
-    """One comparison per suite, in the order in which suites appear.
+def compare(
+    reading: Reading, baselines: Mapping[str, Baseline] | None = None, ends: Mapping[float, str] = ENDPOINTS
+) -> tuple[Comparison, ...]:
+    """One comparison per suite, in the order in which suites appear; `ends` are the names of the two models.
 
     Of each model in a file, the largest whole measurement is the main one; see `divided`. Others have curves of their
     own after it. Of repeated measurements the latest is used.
@@ -160,14 +165,18 @@ def compare(reading: Reading, baselines: Mapping[str, Baseline] | None = None) -
     suites: dict[str, list[Measurement]] = {}
     for row in reading.measurements:
         suites.setdefault(row.suite, []).append(row)
-    return tuple(_comparison(suite, rows, reading, baselines or {}) for suite, rows in suites.items())
+    return tuple(_comparison(suite, rows, reading, baselines or {}, ends) for suite, rows in suites.items())
 
 
 def _comparison(
-    suite: str, rows: Sequence[Measurement], reading: Reading, baselines: Mapping[str, Baseline]
+    suite: str,
+    rows: Sequence[Measurement],
+    reading: Reading,
+    baselines: Mapping[str, Baseline],
+    ends: Mapping[float, str],
 ) -> Comparison:
     findings = [finding for finding in reading.findings if finding.suite == suite]
-    curves = _curves(rows, findings, [choice for choice in reading.choices if choice.suite == suite])
+    curves = _curves(rows, findings, [choice for choice in reading.choices if choice.suite == suite], ends)
     latest = {row.dataset: row for row in rows}
     shared = _shared_shifts(curve for curve in curves if not curve.label)
     averaged = tuple(name for name in shared if latest[name].role == "shift")
@@ -175,7 +184,10 @@ def _comparison(
 
 
 def _curves(
-    rows: Sequence[Measurement], findings: Sequence[Finding], choices: Sequence[WrittenChoice]
+    rows: Sequence[Measurement],
+    findings: Sequence[Finding],
+    choices: Sequence[WrittenChoice],
+    ends: Mapping[float, str],
 ) -> tuple[Curve, ...]:
     groups: dict[Key, list[Measurement]] = {}
     for row in rows:
@@ -194,6 +206,7 @@ def _curves(
                 for each in choices
                 if (each.source, each.model, each.swept, each.rule) == key and _chose(each, series)
             ),
+            ends,
         )
         for key, group in groups.items()
         for series in divided(group)

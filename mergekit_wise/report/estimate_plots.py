@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from mergekit_wise.report.comparison import Column
+from mergekit_wise.analysis.point import ALPHA
+from mergekit_wise.report.comparison import SYMBOLS, Column
 from mergekit_wise.report.plots import Interval, Mark, Plot, Trace
 from mergekit_wise.report.scale import alpha_scale, linear_scale
 from mergekit_wise.report.svg import COLOURS, draw
@@ -72,15 +73,19 @@ def estimate_plot(found: Estimation) -> Plot:
         for place, (number, atc) in enumerate(zip(numbers, found.atc, strict=True))
     ]
     measured = [Mark(number, number, true, None, None) for number, true in zip(numbers, found.accuracy, strict=False)]
-    traces = [Trace(MEASURED, "measured", tuple(sorted(measured, key=lambda mark: mark.x)))] if measured else []
-    traces.append(Trace(ESTIMATED, "estimated", tuple(sorted(estimated, key=lambda mark: mark.x))))
     name = found.points[0][0][0]
+    symbol = SYMBOLS.get(name, name)
+    traces = [
+        Trace(index, kind, tuple(sorted(marks, key=lambda mark: mark.x)), name == ALPHA, symbol)
+        for index, kind, marks in ((MEASURED, "measured", measured), (ESTIMATED, "estimated", estimated))
+        if marks
+    ]
     return Plot(
         kind="alpha",
         name=f"estimate-{found.dataset}",
         title=found.title,
         column=Column(found.dataset, found.title, found.role, "top-1", {}),
-        x_label="α" if name == "alpha" else name,
+        x_label=symbol,
         y_label="Estimated accuracy (%)" if not measured else "Accuracy (%)",
         x=alpha_scale(numbers),
         y=linear_scale([*found.atc, *found.low, *found.high, *found.accuracy]),

@@ -11,6 +11,8 @@ from html import escape
 from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.report.comparison import BOTH, SHIFTS, SYMBOLS, Column, Comparison
 from mergekit_wise.report.summary import Summary
+from mergekit_wise.report.svg import Point as Spot
+from mergekit_wise.report.svg import heading_of, number, points_attribute
 from mergekit_wise.report.table import percent
 
 PALETTE = ["#00224e", "#1a386f", "#434e6c", "#61656f", "#7d7c78", "#9b9476", "#bcae6c", "#dec958", "#fee838"]
@@ -102,9 +104,8 @@ def draw_heat_map(drawn: HeatMap, ident: str) -> str:
     rows = min(ROW, (WIDTH - LEFT - RIGHT) / len(drawn.ys))
     bottom = TOP + rows * len(drawn.ys)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {_number(bottom + BOTTOM)}" role="img" aria-labelledby="{ident}t {ident}d" '
-        f'class="heat"><title id="{ident}t">{escape(_title(drawn))}</title>'
-        f'<desc id="{ident}d">{escape(_description(drawn))}</desc><g aria-hidden="true">'
+        f"{heading_of(ident, _title(drawn), _description(drawn), (WIDTH, bottom + BOTTOM), 'heat')}"
+        f'<g{points_attribute(_points(drawn, rows))}></g><g aria-hidden="true">'
         f"{''.join(_cells(drawn, rows))}{''.join(_labels(drawn, rows))}{''.join(_legend(drawn, bottom))}</g></svg>"
     )
 
@@ -147,6 +148,17 @@ def _description(drawn: HeatMap) -> str:
     )
 
 
+def _points(drawn: HeatMap, high: float) -> Iterator[Spot]:
+    """The middle of every cell with its number in words, row by row from the top."""
+    xs, ys = drawn.xs, drawn.ys
+    wide = (WIDTH - LEFT - RIGHT) / len(xs)
+    for row, y in enumerate(reversed(ys)):
+        for column, x in enumerate(xs):
+            if (x, y) in drawn.shares:
+                text = f"{drawn.x_label} = {x:g}, {drawn.y_label} = {y:g}: {percent(drawn.shares[x, y])} %"
+                yield Spot((LEFT + wide * (column + 0.5), TOP + high * (row + 0.5)), None, text)
+
+
 def _cells(drawn: HeatMap, high: float) -> Iterator[str]:
     xs, ys = drawn.xs, drawn.ys
     wide = (WIDTH - LEFT - RIGHT) / len(xs)
@@ -154,11 +166,11 @@ def _cells(drawn: HeatMap, high: float) -> Iterator[str]:
     frame = ""
     for (x, y), share in sorted(drawn.shares.items()):
         left, top = LEFT + wide * xs.index(x), TOP + high * (len(ys) - 1 - ys.index(y))
-        box = f'x="{_number(left)}" y="{_number(top)}" width="{_number(wide)}" height="{_number(high)}"'
+        box = f'x="{number(left)}" y="{number(top)}" width="{number(wide)}" height="{number(high)}"'
         height = drawn.height(share)
         yield f'<rect {box} fill="{colour_at(height)}"/>'
         if numbered:
-            middle = f'x="{_number(left + wide / 2)}" y="{_number(top + high / 2)}"'
+            middle = f'x="{number(left + wide / 2)}" y="{number(top + high / 2)}"'
             yield f'<text {middle} class="x {"on-light" if height > 0.5 else "on-dark"}">{percent(share)}</text>'
         if (x, y) == drawn.recommended:
             frame = f'<rect {box} class="frame outer"/><rect {box} class="frame"/>'
@@ -172,13 +184,13 @@ def _labels(drawn: HeatMap, high: float) -> Iterator[str]:
     bottom = TOP + high * len(ys)
     step = max(1, -(-LABEL // int(wide or 1)))
     for place, x in list(enumerate(xs))[::step]:
-        yield f'<text x="{_number(LEFT + wide * (place + 0.5))}" y="{_number(bottom + 14)}" class="x">{x:g}</text>'
+        yield f'<text x="{number(LEFT + wide * (place + 0.5))}" y="{number(bottom + 14)}" class="x">{x:g}</text>'
     step = max(1, -(-NUMBERED[1] // int(high or 1)))
     for place, y in list(enumerate(ys))[::step]:
-        at = _number(TOP + high * (len(ys) - place - 0.5))
+        at = number(TOP + high * (len(ys) - place - 0.5))
         yield f'<text x="{LEFT - 6}" y="{at}" class="y">{y:g}</text>'
-    middle = _number((LEFT + WIDTH - RIGHT) / 2)
-    yield f'<text x="{middle}" y="{_number(bottom + 31)}" class="x name">{escape(drawn.x_label)}</text>'
+    middle = number((LEFT + WIDTH - RIGHT) / 2)
+    yield f'<text x="{middle}" y="{number(bottom + 31)}" class="x name">{escape(drawn.x_label)}</text>'
     yield f'<text x="4" y="13" class="name">{escape(drawn.y_label)}</text>'
 
 
@@ -187,12 +199,8 @@ def _legend(drawn: HeatMap, bottom: float) -> Iterator[str]:
     shares, steps = drawn.shares.values(), 24
     left, high = WIDTH - RIGHT + 14, (bottom - TOP) / steps
     for step in range(steps):
-        top = _number(bottom - high * (step + 1))
+        top = number(bottom - high * (step + 1))
         fill = colour_at(step / (steps - 1))
-        yield f'<rect x="{left}" y="{top}" width="12" height="{_number(high + 0.5)}" fill="{fill}"/>'
+        yield f'<rect x="{left}" y="{top}" width="12" height="{number(high + 0.5)}" fill="{fill}"/>'
     yield f'<text x="{left + 16}" y="{TOP + 9}">{percent(max(shares))}</text>'
-    yield f'<text x="{left + 16}" y="{_number(bottom)}">{percent(min(shares))}</text>'
-
-
-def _number(value: float) -> str:
-    return f"{value:.1f}".removesuffix(".0")
+    yield f'<text x="{left + 16}" y="{number(bottom)}">{percent(min(shares))}</text>'

@@ -5,8 +5,7 @@ Prepares what `page.html.j2` shows. A policy in the page itself lets browsers ru
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -14,56 +13,31 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mergekit_wise import __version__
+from mergekit_wise.report.calibration_numbers import calibration_numbers
 from mergekit_wise.report.calibration_plots import calibration_diagrams
 from mergekit_wise.report.calibration_svg import draw_diagram
 from mergekit_wise.report.choices import difference_tables, remarks
-from mergekit_wise.report.comparison import Column, Comparison, Curve
+from mergekit_wise.report.comparison import Comparison
 from mergekit_wise.report.estimate_plots import estimate_sections
 from mergekit_wise.report.heat_map import draw_heat_map, heat_maps
+from mergekit_wise.report.merge_line import merge_line
+from mergekit_wise.report.overview import overviews
+from mergekit_wise.report.overview_svg import draw_overview
+from mergekit_wise.report.page_figures import figure, headline
 from mergekit_wise.report.page_tables import analysis_tables, heading, results_table
-from mergekit_wise.report.plots import Plot, alpha_plots, difference_plots, scatter_plots
+from mergekit_wise.report.plots import alpha_plots, difference_plots, scatter_plots
 from mergekit_wise.report.reproducibility import dataset_table, shared_facts, weights_table
-from mergekit_wise.report.summary import Summary, robustness
-from mergekit_wise.report.svg import colour, draw
-from mergekit_wise.report.table import ENDPOINTS, EXTRAPOLATED, interval, listed, percent, points
+from mergekit_wise.report.slider import Slider
+from mergekit_wise.report.summary import Summary
+from mergekit_wise.report.svg import colour
+from mergekit_wise.report.table import Table, listed
+from mergekit_wise.report.table_texts import KINDS, table_texts
 from mergekit_wise.results import At, Estimation
 
+PAPER = "https://arxiv.org/abs/2109.01903"
 
-@dataclass(frozen=True, slots=True)
-class Slider:
-    """The alphas at which the slider stops, the stop where it starts, and the recommended alpha.
-
-    `symbol` is what it sets: alpha, or whatever was swept. `has_ends` says whether 0 and 1 are the two models.
-    """
-
-    stops: tuple[float, ...]
-    start: int
-    recommended: float | None
-    symbol: str = "α"
-    has_ends: bool = True
-
-    @property
-    def landmarks(self) -> dict[int, str]:
-        """The stops that have a name: the two models, and the recommended alpha."""
-        found: dict[int, str] = {}
-        for index, alpha in enumerate(self.stops):
-            roles = [ENDPOINTS[alpha]] if self.has_ends and alpha in ENDPOINTS else []
-            roles += ["recommended"] if alpha == self.recommended else []
-            if roles:
-                found[index] = " and ".join(roles)
-        return found
-
-    @property
-    def names(self) -> list[str]:
-        """The name of every stop, for screen readers."""
-        marks = self.landmarks
-        return [
-            f"{self.symbol} = {alpha:g}" + (f", {marks[i]}" if i in marks else "") for i, alpha in enumerate(self.stops)
-        ]
-
-    def nearest(self, curve: Curve) -> list[float]:
-        """For each stop the nearest alpha at which the curve was measured."""
-        return [min(curve.mixtures, key=lambda alpha: abs(alpha - stop)) for stop in self.stops]
+SCRIPTS = ("page.js", "page_address.js", "page_points.js", "page_tables.js", "page_export.js")
+"""The parts of the page's script, in their order; they share one scope."""
 
 
 def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations: Sequence[Estimation] = ()) -> str:
@@ -72,186 +46,158 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    template, style, script = (
-        files("mergekit_wise.report").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("html.j2", "css", "js")
-    )
-    curves = [curve for summary in summaries for curve in summary.comparison.curves]
-    slider = _slider(summaries)
-    spoken = [" ".join(_spoken(summary.comparison, alpha) for summary in summaries) for alpha in slider.stops]
+    template, style = map(_text, ("page.html.j2", "page.css"))
+    script = f'(() => {{\n"use strict";\n{"".join(map(_text, SCRIPTS))}}})();\n'
+    comparisons = [summary.comparison for summary in summaries]
+    curves = [curve for comparison in comparisons for curve in comparison.curves]
+    slider = Slider.of(summaries)
+    sections = [_section(summary, slider, f"s{index}") for index, summary in enumerate(summaries)]
     return environment.from_string(template).render(
         version=__version__,
+        paper=PAPER,
         style=Markup(style),
         style_digest=_digest(style),
         script=Markup(script),
         script_digest=_digest(script),
-        suites=", ".join(summary.comparison.suite for summary in summaries),
+        suites=", ".join(comparison.suite for comparison in comparisons),
         models=listed(dict.fromkeys(curve.model for curve in curves), most=3),
         sources=", ".join(dict.fromkeys(curve.source for curve in curves)),
         records=len({id(row) for curve in curves for row in curve.rows.values()}),  # curves may share some
         notes=notes,
         slider=slider,
-        sections=[_section(summary, slider, f"s{index}") for index, summary in enumerate(summaries)],
+        sections=sections,
         estimates=estimate_sections(estimations, slider.stops, slider.start),
         data={
             "names": slider.names,
-            "spoken": [f"{name}. {line}" for name, line in zip(slider.names, spoken, strict=True)],
+            "spoken": slider.spoken(comparisons),
             "start": slider.start,
+            "stops": slider.stops,
+            "key": slider.key,
+            "kinds": KINDS,
+            "tables": {ident: table_texts(table) for section in sections for ident, table in _tables(section)},
         },
     )
-
-
-def _slider(summaries: Sequence[Summary]) -> Slider:
-    """Every alpha of the curves; it starts at the first recommended one, or else as near to 0.5 as possible."""
-    stops = sorted({alpha for summary in summaries for curve in summary.comparison.curves for alpha in curve.mixtures})
-    chosen = [
-        each.point.numbers[0]
-        for summary in summaries
-        for each in summary.recommendations
-        if each is not None and len(each.point.names) == 1
-    ]
-    swept = [curve for summary in summaries for curve in summary.comparison.curves if len(curve.mixtures) > 1]
-    wanted = chosen[0] if chosen else 0.5
-    start = min(range(len(stops)), key=lambda index: abs(stops[index] - wanted), default=0)
-    return Slider(
-        tuple(stops),
-        start,
-        chosen[0] if chosen else None,
-        ", ".join(dict.fromkeys(curve.symbol for curve in swept)) or "α",
-        all(curve.has_ends for curve in swept),
-    )
-
-
-def _spoken(comparison: Comparison, alpha: float) -> str:
-    """The headline at an alpha, as the page announces it to screen readers."""
-    sentences = []
-    for curve in comparison.curves:
-        results = [(column, curve.result(alpha, column)) for column in comparison.headline]
-        words = [f"{column.title} {percent(result.value)} %" for column, result in results if result is not None]
-        if words:
-            model = f"{curve.name}: " if len(comparison.curves) > 1 else ""
-            sentences.append(f"{model}{', '.join(words)}.")
-    return " ".join(sentences)
 
 
 def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
     """The part of the page about one suite; `ident` starts the ids of its elements."""
     comparison = summary.comparison
-    recommended = [
-        {
-            "name": curve.name,
-            "point": f"α = {chosen.alpha:g}" if chosen.alpha is not None else str(chosen.point),
-            "reason": chosen.reason,
-            "remarks": remarks(comparison, curve, chosen),
-            "command": curve.choice.merge_command if curve.choice is not None else "",
-        }
-        for curve, chosen in zip(comparison.curves, summary.recommendations, strict=True)
-        if chosen is not None
-    ]
     stops: dict[tuple[int, At], list[int]] = {}
     for index, curve in enumerate(comparison.curves):
         for stop, alpha in enumerate(slider.nearest(curve) if curve.mixtures else ()):
             stops.setdefault((index, alpha), []).append(stop)
     along_alpha, against_reference = alpha_plots(comparison), scatter_plots(comparison)
     swept = [(index, curve) for index, curve in enumerate(comparison.curves) if len(curve.mixtures) > 1]
-    return {
+    calibration = calibration_numbers(comparison)
+    section = {
         "ident": ident,
         "suite": comparison.suite,
         "several": len(comparison.curves) > 1,
         "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
-        "recommended": recommended,
+        "recommended": _recommended(summary),
+        "merge": _merge_lines(comparison, slider),
         "measure": comparison.measure,
         "swept": listed(dict.fromkeys("alpha" if c.symbol == "α" else c.symbol for _, c in swept)),
+        "overviews": [
+            (drawn, Markup(draw_overview(drawn, f"{ident}o{index}", slider.stops, slider.start)))
+            for index, drawn in enumerate(overviews(comparison))
+        ],
         "heat_maps": [
             (drawn.title, Markup(draw_heat_map(drawn, f"{ident}h{index}")))
             for index, drawn in enumerate(heat_maps(summary))
         ],
         "tiles": [
-            (heading(column), [_headline(index, curve, column, slider) for index, curve in swept])
+            (heading(column), [headline(index, curve, column, slider) for index, curve in swept])
             for column in comparison.headline
             if swept
         ],
         "guides": {guide.kind for plot in (*along_alpha, *against_reference) for guide in plot.guides},
-        "along_alpha": [_figure(plot, comparison, slider, f"{ident}a{i}") for i, plot in enumerate(along_alpha)],
+        "along_alpha": [figure(plot, comparison, slider, f"{ident}a{i}") for i, plot in enumerate(along_alpha)],
         "differences": [
-            _figure(plot, comparison, slider, f"{ident}d{i}") for i, plot in enumerate(difference_plots(comparison))
+            figure(plot, comparison, slider, f"{ident}d{i}") for i, plot in enumerate(difference_plots(comparison))
         ],
-        "difference_tables": difference_tables(comparison),
+        "difference_tables": _numbered(f"{ident}dt", difference_tables(comparison)),
         "against_reference": [
-            _figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
+            figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
         ],
         "calibration": [
             (diagram, Markup(draw_diagram(diagram, f"{ident}k{number}")))
             for number, diagram in enumerate(calibration_diagrams(summary))
         ],
-        "results": results_table(summary),
-        "analysis": analysis_tables(summary),
+        "calibration_tables": _numbered(f"{ident}kt", [calibration] if calibration.body else []),
+        "results": _numbered(f"{ident}rt", [results_table(summary)]),
+        "analysis": _numbered(f"{ident}at", analysis_tables(summary)),
         "stops": stops,
         "provenance": [
-            (curve.name, shared_facts(curve), (dataset_table(comparison, curve), weights_table(curve)))
-            for curve in comparison.curves
+            (
+                curve.name,
+                shared_facts(curve),
+                _numbered(f"{ident}p{index}t", (dataset_table(comparison, curve), weights_table(curve))),
+            )
+            for index, curve in enumerate(comparison.curves)
         ],
     }
+    return {**section, "contents": list(_contents(section))}
 
 
-def _headline(index: int, curve: Curve, column: Column, slider: Slider) -> dict[str, Any]:
-    """A curve's number in a headline column at every stop, its interval, and the gain over either model."""
-    results = [curve.result(alpha, column) for alpha in slider.nearest(curve)]
-    gains = []
-    for alpha, name in ENDPOINTS.items() if curve.has_ends else ():
-        if (end := curve.result(alpha, column)) is not None:
-            gains.append((name, ["–" if result is None else points(result.value - end.value) for result in results]))
-    return {
-        "colour": colour(index),
-        "name": curve.name,
-        "numbers": ["–" if result is None else percent(result.value) for result in results],
-        "intervals": ["" if result is None else interval(result) for result in results],
-        "gains": gains,
+def _recommended(summary: Summary) -> list[dict[str, Any]]:
+    """The recommendation for each curve that has one: what is recommended, why, and what a reader must know of it."""
+    comparison = summary.comparison
+    return [
+        {
+            "name": curve.name,
+            "point": f"α = {chosen.alpha:g}" if chosen.alpha is not None else str(chosen.point),
+            "reason": chosen.reason,
+            "remarks": remarks(comparison, curve, chosen),
+            # Of alpha there is a line that follows the slider.
+            "command": curve.choice.merge_command if curve.choice is not None and merge_line(curve) is None else "",
+        }
+        for curve, chosen in zip(comparison.curves, summary.recommendations, strict=True)
+        if chosen is not None
+    ]
+
+
+def _merge_lines(comparison: Comparison, slider: Slider) -> list[dict[str, Any]]:
+    """The line of ``wise merge`` for each curve along alpha, and the alphas that are in it at each stop."""
+    lines = [(curve, merge_line(curve)) for curve in comparison.curves]
+    return [
+        {"name": curve.name, "line": line, "alphas": [f"{alpha:.9g}" for alpha in slider.nearest(curve)]}
+        for curve, line in lines
+        if line is not None
+    ]
+
+
+def _contents(section: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """The id and the title of each part of a section that has something in it."""
+    shown = {
+        "overview": (section["overviews"], "All data sets"),
+        "alpha": (section["along_alpha"], f"{section['measure']} vs. {section['swept']}"),
+        "differences": (section["difference_tables"], "Difference from α = 0.5"),
+        "scatter": (section["against_reference"], "Shifts vs. reference"),
+        "grid": (section["heat_maps"], "Grid"),
+        "calibration": (section["calibration"], "Calibration"),
+        "results": (section["results"], "Results"),
+        "analysis": (section["analysis"], "Analysis"),
+        "reproducibility": (section["provenance"], "Reproducibility"),
     }
+    return ((f"{section['ident']}-{name}", title) for name, (found, title) in shown.items() if found)
 
 
-def _figure(plot: Plot, comparison: Comparison, slider: Slider, ident: str) -> dict[str, Any]:
-    """A plot, and below it the numbers of each curve that was swept."""
-    return {
-        "heading": heading(plot.column),
-        "svg": Markup(draw(plot, ident, slider.stops, slider.start)),
-        "readouts": [
-            _readout(plot.kind, comparison, trace.index, plot.column, slider)
-            for trace in plot.traces
-            if plot.kind != "difference" and len(comparison.curves[trace.index].mixtures) > 1
-        ],
-    }
+def _numbered(ident: str, tables: Iterable[Table]) -> list[tuple[str, Table]]:
+    """Tables with their ids."""
+    return [(f"{ident}{number}", table) for number, table in enumerate(tables)]
 
 
-def _readout(kind: str, comparison: Comparison, index: int, column: Column, slider: Slider) -> dict[str, Any]:
-    """Zero-shot, the slider's mixture and fine-tuned in numbers, for one curve of a plot.
+def _tables(section: Mapping[str, Any]) -> Iterable[tuple[str, Table]]:
+    """All tables of a section, with their ids."""
+    for name in ("difference_tables", "calibration_tables", "results", "analysis"):
+        yield from section[name]
+    for _, _, tables in section["provenance"]:
+        yield from tables
 
-    The number's note is its interval, or under a scatter plot its effective robustness if a baseline is known.
-    """
-    curve = comparison.curves[index]
-    texts: dict[float, tuple[str, str]] = {}
-    for alpha in curve.mixtures:
-        result = curve.result(alpha, column)
-        note = interval(result) if kind == "alpha" and result is not None else ""
-        if kind == "scatter" and (rho := robustness(comparison, curve, alpha, column)) is not None:
-            note = f"ρ {points(rho.value.value)}{EXTRAPOLATED if rho.is_extrapolated else ''}"
-        texts[alpha] = ("–" if result is None else percent(result.value), note)
-    nearest = slider.nearest(curve)
 
-    def model(alpha: float) -> tuple[str, str]:
-        value, note = texts.get(alpha, ("–", ""))
-        return value, note if kind == "scatter" else ""
-
-    return {
-        "colour": colour(index),
-        "name": curve.name,
-        "symbol": curve.symbol,
-        "has_ends": curve.has_ends,
-        "zeroshot": model(0.0),
-        "finetuned": model(1.0),
-        "alphas": [f"{alpha:g}" for alpha in nearest],
-        "numbers": [texts[alpha][0] for alpha in nearest],
-        "notes": [texts[alpha][1] for alpha in nearest],
-    }
+def _text(name: str) -> str:
+    return files("mergekit_wise.report").joinpath(name).read_text("utf-8")
 
 
 def _digest(text: str) -> str:

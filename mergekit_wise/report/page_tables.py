@@ -11,7 +11,6 @@ from mergekit_wise.report.comparison import SYMBOLS, Column, Comparison, Curve, 
 from mergekit_wise.report.summary import Summary, robustness
 from mergekit_wise.report.table import (
     EMPTY,
-    ENDPOINTS,
     EXTRAPOLATED,
     Cell,
     Row,
@@ -52,7 +51,7 @@ def results_table(summary: Summary) -> Table:
             for column in comparison.columns
         }
 
-    table = _table_of_mixtures(
+    table = table_of_mixtures(
         comparison,
         cells,
         {column.name: heading(column) for column in comparison.columns},
@@ -90,10 +89,18 @@ def heading(column: Column) -> str:
     return column.title if column.metric in ("", "top-1") else f"{column.title} ({column.metric})"
 
 
-def _table_of_mixtures(
+def table_of_mixtures(
     comparison: Comparison, cells: Cells, headings: Mapping[str, str], title: str, caption: str
 ) -> Table:
-    """A row for each model and alpha that has `cells`; a column for each key of `headings` that has any."""
+    """A row for each model and alpha that has `cells`; a column for each key of `headings` that has any.
+
+    Args:
+        comparison: what is shown.
+        cells: of a row, by keys of `headings`.
+        headings: of the columns, in their order.
+        title: of the table.
+        caption: what its numbers mean.
+    """
     found = [
         (index, alpha, given)
         for index, curve in enumerate(comparison.curves)
@@ -134,7 +141,7 @@ def _place_cells(comparison: Comparison, index: int, at: At) -> Iterable[Cell]:
     values = {} if point is None else dict(point.values)
     for name in comparison.swept:
         if name in values:
-            note = ENDPOINTS.get(values[name], "") if curve.has_ends else ""
+            note = curve.ends.get(values[name], "") if curve.has_ends else ""
             yield Cell(alpha_text(values[name]), note, values[name])
         else:
             yield Cell(alpha_text(None)) if name in curve.swept else EMPTY
@@ -219,7 +226,7 @@ def _robustness(comparison: Comparison) -> Table:
             if (rho := found[column.name]) is not None
         }
 
-    return _table_of_mixtures(
+    return table_of_mixtures(
         comparison,
         cells,
         {column.name: column.title for column in comparison.columns},
@@ -309,7 +316,7 @@ def _ensembles(comparison: Comparison) -> Table:
                 found[column.name] = Cell(percent(outputs), note, outputs, images=images)
         return found
 
-    return _table_of_mixtures(
+    return table_of_mixtures(
         comparison,
         cells,
         {column.name: column.title for column in comparison.columns},
@@ -339,4 +346,4 @@ def _metrics(comparison: Comparison) -> Table:
             for key, value in row.values.items()
         }
 
-    return _table_of_mixtures(comparison, cells, headings, "Further metrics", "Per cent.")
+    return table_of_mixtures(comparison, cells, headings, "Further metrics", "Per cent.")

@@ -6,7 +6,7 @@ Knows comparisons; knows nothing of SVG and matplotlib.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from mergekit_wise.analysis import Difference, Estimate
@@ -50,8 +50,8 @@ class Mark:
 class Trace:
     """The marks of one curve by ascending alpha; `index` is the curve's place in the comparison.
 
-    `has_ends` says whether the marks at 0 and 1 are the two models, and `symbol` what was swept. `ringed` is the value
-    of a mixture that figures for papers put a ring around, with what the ring means.
+    `has_ends` says whether the marks at 0 and 1 are the two models, `ends` what these are called, and `symbol` what was
+    swept. `ringed` is the value of a mixture that figures for papers put a ring around, with what the ring means.
     """
 
     index: int
@@ -59,6 +59,7 @@ class Trace:
     marks: tuple[Mark, ...]
     has_ends: bool = True
     symbol: str = "α"
+    ends: Mapping[float, str] = field(default_factory=lambda: ENDPOINTS)
     ringed: tuple[At, str] | None = None
 
     @property
@@ -69,6 +70,10 @@ class Trace:
     def role(self, mark: Mark) -> str:
         """The name of the model at a mark: zero-shot or fine-tuned; empty for a mixture."""
         return ENDPOINTS.get(mark.alpha, "") if self.has_ends and isinstance(mark.alpha, float) else ""
+
+    def end(self, at: At) -> str:
+        """What the model at one of the two ends is called; empty for a mixture."""
+        return self.ends.get(at, "") if self.has_ends and isinstance(at, float) else ""
 
     @property
     def bands(self) -> tuple[tuple[Interval, ...], ...]:
@@ -126,7 +131,7 @@ def difference_plots(comparison: Comparison) -> tuple[Plot, ...]:
     plots = []
     for column in comparison.headline:
         traces = tuple(
-            Trace(index, curve.name, _marks_of_differences(of_columns[column.name]))
+            Trace(index, curve.name, _marks_of_differences(of_columns[column.name]), ends=curve.ends)
             for index, curve, of_columns in found
             if column.name in of_columns
         )
@@ -152,8 +157,7 @@ def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
     for index, curve in enumerate(comparison.curves):
         results = [(alpha, curve.result(alpha, column)) for alpha in curve.alphas]
         found = [(alpha, result) for alpha, result in results if result is not None]
-        along = curve.swept == (swept,)
-        marks = tuple(Mark(a, a, r.value, None, _shown_interval(r)) for a, r in found if along and isinstance(a, float))
+        marks = marks_along(curve, column) if curve.swept == (swept,) else ()
         traces.append(_trace(index, curve, marks))
         guides += [Guide("level", index, ((0.0, r.value), (1.0, r.value))) for a, r in found if a is None]
         guides += _guides(index, curve, column, marks)
@@ -177,6 +181,12 @@ def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
         traces=tuple(trace for trace in traces if trace.marks),
         guides=tuple(guides),
     )
+
+
+def marks_along(curve: Curve, column: Column) -> tuple[Mark, ...]:
+    """The results of a curve in a column along the one parameter that it varies."""
+    results = [(alpha, curve.result(alpha, column)) for alpha in curve.mixtures]
+    return tuple(Mark(a, a, r.value, None, _shown_interval(r)) for a, r in results if r is not None)
 
 
 def _marks_of_differences(differences: Mapping[float, Difference]) -> tuple[Mark, ...]:
@@ -249,7 +259,7 @@ def _marks(curve: Curve, reference: Column, shift: Column) -> tuple[Mark, ...]:
 
 
 def _trace(index: int, curve: Curve, marks: tuple[Mark, ...]) -> Trace:
-    return Trace(index, curve.name, marks, curve.has_ends, curve.symbol)
+    return Trace(index, curve.name, marks, curve.has_ends, curve.symbol, curve.ends)
 
 
 def _mark(alpha: At, x: Estimate, y: Estimate) -> Mark:

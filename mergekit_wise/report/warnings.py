@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.series import described
-from mergekit_wise.report.table import ENDPOINTS, listed
+from mergekit_wise.report.table import listed
 from mergekit_wise.results import At, Measurement, Reading
 
 SAME_EVERYWHERE = {
@@ -147,7 +147,7 @@ def _incomplete(rows: Sequence[Measurement]) -> Iterable[str]:
 def _of_curve(curve: Curve) -> Iterable[str]:
     rows = list(curve.rows.values())
     if curve.has_ends and len(curve.mixtures) > 1:
-        for endpoint, name in ENDPOINTS.items():
+        for endpoint, name in curve.ends.items():
             if endpoint not in curve.mixtures:
                 yield f"{curve.name}: alpha {endpoint:g} ({name}) was not measured, so nothing is compared with it."
     datasets = dict.fromkeys(row.dataset for row in rows)

@@ -17,7 +17,7 @@ from mergekit_wise.api.convert import convert
 from mergekit_wise.errors import OutputError, ResultsError, UsageError, WiseError
 from mergekit_wise.merging.provenance import hub_copy
 from mergekit_wise.models.source import open_source
-from mergekit_wise.report.card_results import without_folders
+from mergekit_wise.report.folders import without_folders
 from mergekit_wise.results import Reading
 from mergekit_wise.results.measurement import as_measurement
 from tests.small_models import clip_pair, noise, timm_pair, transformers_pair

@@ -1,6 +1,7 @@
 """Results files like those of sweeps, with numbers from a formula."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,17 @@ import pytest
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import read_results
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox",  # which root and many containers have none of; the page is ours
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 ALPHAS = tuple(round(step / 10, 1) for step in range(11))
 SETS = (
@@ -55,6 +67,18 @@ def write(path: Path, lines) -> Path:
     """Write a results file; lines that are texts are written unchanged."""
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
     return path
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Debian's Chromium, without a screen and without a network: one for all tests."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium found: the page of wise report was not tried in a browser")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture
