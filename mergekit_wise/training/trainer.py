@@ -5,7 +5,6 @@ which the same command resumes.
 """
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -403,8 +402,7 @@ class Trainer:
                 raise
             raise Stopped(self._how_to_resume(), request.number) from error
         except KeyboardInterrupt as error:
-            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            raise Stopped(self._how_to_resume(), number) from error
+            raise Stopped.of(error, self._how_to_resume()) from error
 
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""
@@ -518,5 +516,5 @@ class Trainer:
     def _how_to_resume(self) -> str:
         stopped = f"Stopped at step {self.loop.optimizer.taken:,}/{self.loop.order.total:,}."
         if not self.checkpointer.path.exists():
-            return f"{stopped} No state was saved."
+            return f"{stopped} Nothing was saved yet; run the same command again."
         return f"{stopped} State saved in {self.checkpointer.folder}; run the same command to resume."
