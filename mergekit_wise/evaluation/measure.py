@@ -105,8 +105,8 @@ def measure(
         raise UsageError("--balanced decides how --limit draws images, and no --limit is given. Leave one out.")
     require_outputs(options)
     notes: list[str] = []
-    whole = Whole(options.progress)
-    options = replace(options, progress=whole)
+    overall = Whole(options.progress)
+    options = replace(options, progress=overall)
     with ExitStack() as stack:
         ranks, device = stack.enter_context(joined(options.device))
         # Opened before the model, so that a missing data set is reported at once, and a transform can be tried.
@@ -170,7 +170,7 @@ def measure(
                 if asked is not None:
                     todo |= asked.needed
                 jobs.append((at, dataset, todo, analysis, asked))
-            whole.begin(
+            overall.begin(
                 "evaluating", {each.title: len(each) * len(todo) for _, each, todo, *_ in jobs if todo}, "images"
             )
             for at, dataset, todo, analysis, asked in jobs:
