@@ -10,7 +10,7 @@ from mergekit_wise import launcher, signals
 def main() -> None:
     """Entry point of the console script. Signals are handled before anything slow is imported."""
     signals.ignore_at_the_end()
-    signals.leave_at_once("Interrupted before any work was done.")
+    signals.leave_at_once("Interrupted before any work was done. Nothing was written.")
     from mergekit_wise.cli.app import main as run
 
     if launcher.rank() and launcher.world_size() > 1:

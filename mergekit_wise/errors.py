@@ -79,3 +79,8 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, text: str = "", number: int = signal.SIGINT) -> None:
         super().__init__(text)
         self.number = number
+
+    @classmethod
+    def of(cls, error: KeyboardInterrupt, text: str) -> "Interrupted":
+        """The interruption `error` with a text, and its signal."""
+        return cls(text, error.number if isinstance(error, Interrupted) else signal.SIGINT)

@@ -35,13 +35,13 @@ _AGAIN = 1.0
 
 def exit_code(error: KeyboardInterrupt) -> int:
     """The exit code that shells give a process that the signal ended: 130 or 143."""
-    return 128 + (error.number if isinstance(error, Interrupted) else signal.SIGINT)
+    return 128 + Interrupted.of(error, "").number
 
 
 def leave_at_once(sentence: str) -> None:
     """From now on, let a signal print a sentence and end the process, without running any other code of it."""
     # Names of this module may be gone when the interpreter shuts down.
-    write, leave, message = os.write, os._exit, f"error: {sentence}\n".encode()
+    write, leave, message = os.write, os._exit, f"{sentence}\n".encode()
 
     def handle(number: int, frame: FrameType | None) -> None:
         try:
@@ -110,7 +110,7 @@ def ending_waits(sentence: str) -> Iterator[None]:
     def watch(reading: int) -> None:
         for number in iter(lambda: os.read(reading, 1), b""):
             if number[0] in SIGNALS:
-                os.write(2, f"error: {sentence}\n".encode())
+                os.write(2, f"{sentence}\n".encode())
                 os._exit(128 + number[0])
 
     with handled_by(lambda number, frame: None), _watched_by(watch):
@@ -148,7 +148,7 @@ def ending_stuck_waits(sentence: str, waits_at: Callable[[], object], grace: flo
             elif place is None or waits_at() != place:
                 number = 0
             elif time.monotonic() >= end:
-                os.write(2, f"error: {sentence}\n".encode())
+                os.write(2, f"{sentence}\n".encode())
                 os._exit(128 + number)
 
     with _watched_by(watch):

@@ -40,6 +40,12 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {nouns}"
 
 
+def clock(seconds: float) -> str:
+    """A duration as hours, minutes and seconds: ``0:02:50``."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 
@@ -72,6 +78,20 @@ _INVISIBLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\
 def visible(text: str) -> str:
     """A text for a terminal, with escapes in place of characters that would control it or hide what it says."""
     return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def alike(messages: Iterable[str], most: int = 3) -> list[str]:
+    """Messages of the form ``TITLE: TEXT`` that have one text as a single message with the first titles and a count.
+
+    ``one: t``, ``two: t``, ``other`` become ``one, two: t``, ``other``, in the order of the first of each.
+    """
+    titles: dict[str, dict[str, None]] = {}
+    for message in messages:
+        title, colon, text = message.partition(": ") if ": " in message else ("", "", message)
+        same = titles.setdefault(text, {})
+        if colon:
+            same[title] = None
+    return [f"{listed(some, most)}: {text}" if some else text for text, some in titles.items()]
 
 
 NUMBER = re.compile(r"(?<![0-9])(?:0|[1-9][0-9]{0,8})(?![0-9])")

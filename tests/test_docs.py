@@ -59,8 +59,8 @@ def shown(block: str) -> list[tuple[str, list[str]]]:
 
 
 def plain(text: str) -> str:
-    """A line with its numbers masked and its spaces collapsed."""
-    return " ".join(re.sub(r"\d[\d.,]*", "#", text).split())
+    """A line with its numbers masked, whether the best of a column or not, and its spaces collapsed."""
+    return " ".join(re.sub(r"(?<!\S)\*(?=\d)|\d[\d.,]*", lambda found: found[0].strip("*") and "#", text).split())
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ def test_a_signal_while_modules_are_imported_is_one_sentence(number, after):
             process.send_signal(number)
     assert process.wait(60) == 128 + number
     assert len(written) == 1, written
-    assert written[0].startswith("error: Interrupted")
+    assert written[0].startswith("Interrupted")
 
 
 @pytest.mark.parametrize("number", SIGNALS)
@@ -75,7 +75,7 @@ def test_a_signal_while_the_interpreter_exits_is_one_sentence(number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert errors == "error: Interrupted while exiting, after the work had ended.\n"
+    assert errors == "Interrupted while exiting, after the work had ended.\n"
 
 
 @pytest.mark.slow
@@ -93,7 +93,7 @@ def test_a_signal_at_the_rendezvous_is_one_sentence():
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert errors == "error: Interrupted while process 0 was waiting for the other processes.\n"
+    assert errors == "Interrupted while process 0 was waiting for the other processes.\n"
 
 
 VANISHED = """
@@ -139,7 +139,7 @@ def test_a_signal_ends_a_wait_for_a_process_that_has_vanished(grace, signals):
         second.kill()
         second.communicate(timeout=60)
     assert first.returncode == 143
-    assert errors == "error: Interrupted. Process 0 waited for another one, in vain.\n"
+    assert errors == "Interrupted. Process 0 waited for another one, in vain.\n"
 
 
 def listening(port):

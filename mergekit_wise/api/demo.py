@@ -19,7 +19,7 @@ from mergekit_wise.checkpoint import (
     write_safetensors,
 )
 from mergekit_wise.datasets.glyphs import CLASSNAMES
-from mergekit_wise.errors import CheckpointError, OutputError, Unsaved
+from mergekit_wise.errors import CheckpointError, Interrupted, OutputError, Unsaved
 from mergekit_wise.models.architecture import CLASSNAMES_KEY, CONFIG_KEY
 from mergekit_wise.option_types import run, takes
 from mergekit_wise.options import DemoOptions, RecipeOptions
@@ -53,6 +53,8 @@ suite = "digits"
 RECIPE_FILE = "recipe.toml"
 LEFT = ("zeroshot.safetensors", "finetuned.safetensors", "results.jsonl", "sweep.png", "report.html", RECIPE_FILE)
 """In the order of `DemoReport`."""
+
+NOT_PRETRAINED = "Interrupted in pre-training, of which nothing is saved. Run the same command to start again."
 
 MARK = "mergekit_wise_demo"
 """The metadata entry by which a later run recognises the output of an earlier one."""
@@ -102,7 +104,10 @@ def demo(options: DemoOptions) -> DemoReport:
     if not reused:
         from mergekit_wise.training.demo_model import pretrain
 
-        _save(zeroshot, pretrain(seed, options.progress), seed)
+        try:
+            _save(zeroshot, pretrain(seed, options.progress), seed)
+        except KeyboardInterrupt as error:
+            raise Interrupted.of(error, NOT_PRETRAINED) from error
     done = run(recipe, RecipeOptions(file, progress=options.progress, note=options.note))
     if "finetune" not in done.done:
         reused += (finetuned,)

@@ -15,7 +15,7 @@ from typing import Any, cast
 from mergekit_wise.api.result_object import ResultObject
 from mergekit_wise.checkpoint.folder import leaves_folder
 from mergekit_wise.datasets import clip_benchmark
-from mergekit_wise.errors import SuiteError, UsageError
+from mergekit_wise.errors import Interrupted, SuiteError, UsageError
 from mergekit_wise.option_types import takes
 from mergekit_wise.options import FetchOptions
 from mergekit_wise.progress import Progress
@@ -92,8 +92,10 @@ def fetch_data(options: FetchOptions) -> Fetched:
     folder = _data_folder(root) / repository
     with _translated_errors(name):
         revision, remote = _listing(repository, endpoint)
-        _download(repository, revision, remote, folder, endpoint, _byte_progress(name, remote, folder, progress))
-    _check(name, remote, folder, progress)
+    with _naming_kept(folder):
+        with _translated_errors(name):
+            _download(repository, revision, remote, folder, endpoint, _byte_progress(name, remote, folder, progress))
+        _check(name, remote, folder, progress)
     return _summary(name, remote, folder)
 
 
@@ -116,6 +118,16 @@ def _data_folder(root: Path | None) -> Path:
     if root is None and not variable:
         raise UsageError(NO_ROOT)
     return Path(variable or "") if root is None else root
+
+
+@contextmanager
+def _naming_kept(folder: Path) -> Iterator[None]:
+    """Let an interruption say what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        kept = f"Interrupted. Complete files are kept in {folder}; run the same command to continue."
+        raise Interrupted.of(error, kept) from error
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from mergekit_wise.datasets.class_names import CLASSNAMES, TEMPLATES, read_templ
 from mergekit_wise.datasets.dataset import Dataset
 from mergekit_wise.datasets.fingerprint import fingerprint
 from mergekit_wise.datasets.unlabelled import open_unlabelled
-from mergekit_wise.errors import OutputError, UsageError
+from mergekit_wise.errors import Interrupted, OutputError, UsageError
 from mergekit_wise.evaluation import Ranks, joined
 from mergekit_wise.models.source import open_source
 from mergekit_wise.option_types import Declared, Weights, run, takes
@@ -210,7 +210,13 @@ class _Recipe:
             if name not in self.steps:
                 continue
             self.options.note(f"{name}: ...")
-            if self._perform(cache, name, plan):
+            try:
+                performed = self._perform(cache, name, plan)
+            except KeyboardInterrupt as error:
+                if str(error) or self.ranks.rank:
+                    raise
+                raise Interrupted.of(error, _kept(name, done)) from error
+            if performed:
                 done.append(name)
             else:
                 self.options.note(f"{name}: up to date, skipped")
@@ -332,6 +338,12 @@ class _Recipe:
     def _report_options(self) -> ReportOptions:
         given = _without(self.steps["report"], "output")
         return ReportOptions([self.results], output=self._output("report", "report.html"), **given)
+
+
+def _kept(name: str, done: Sequence[str]) -> str:
+    """What an interruption says in a step that itself says nothing of what it saved."""
+    kept = f" What {' and '.join(done)} wrote is kept." if done else ""
+    return f"Interrupted in step {name}, which will run again.{kept} Run the same command to continue."
 
 
 def _digest_of_checkpoint(source: Weights) -> list[str]:

@@ -1,7 +1,7 @@
 """Evaluate every alpha on a suite and recommend one."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from mergekit_wise.api.sweep_report import SweepReport
 from mergekit_wise.api.swept import swept_axes
 from mergekit_wise.datasets.catalog import open_suite
 from mergekit_wise.datasets.dataset import Suite
-from mergekit_wise.errors import OutputError, ResultsError, SuiteError, Unsaved, UsageError, WiseError
+from mergekit_wise.errors import Interrupted, OutputError, ResultsError, SuiteError, Unsaved, UsageError, WiseError
 from mergekit_wise.evaluation import joined
 from mergekit_wise.evaluation.distributed import Ranks
 from mergekit_wise.evaluation.measure import Measured, measure, require_outside
@@ -61,6 +61,7 @@ from mergekit_wise.options import MergeOptions, SweepOptions
 from mergekit_wise.report.figures import draw_sweep, require_drawable
 from mergekit_wise.results import Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
+from mergekit_wise.wording import listed, plural
 
 SAME_IMAGES = (
     "is made of the same images as data sets that are reported on, so that what they report is optimistic. Choose on "
@@ -143,12 +144,14 @@ def sweep(options: SweepOptions) -> SweepReport:
             run(preview, work.merge(tried[0], options.output))
             require_outside([options.output], (*(() if own else _suite(options).datasets), *images))
         saved = work.save(tried) if saves else ()
-        found = work.run(tried)
+        with _naming_saved(saved):
+            found = work.run(tried)
         added = found.measured.added
         while options.refine and (between := found.choice.finer):
             tried = tuple(sorted({*tried, *between}))
-            saved += work.save(between) if saves else ()
-            found = work.run(tried)
+            with _naming_saved(saved):
+                saved += work.save(between) if saves else ()
+                found = work.run(tried)
             added += found.measured.added
         plan = make_plan(pair, rules)
         notes = (
@@ -217,6 +220,18 @@ def sweep(options: SweepOptions) -> SweepReport:
         except OutputError as error:
             raise Unsaved(str(error), report) from error
     return report
+
+
+@contextmanager
+def _naming_saved(saved: Sequence[Path]) -> Iterator[None]:
+    """Let an interruption name the merged models that were written."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not saved:
+            raise
+        text = f"{error or 'Interrupted.'} {plural(len(saved), 'merged model')} written: {listed(saved)}."
+        raise Interrupted.of(error, text) from error
 
 
 @dataclass(frozen=True, slots=True)

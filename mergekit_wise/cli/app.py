@@ -36,7 +36,7 @@ from mergekit_wise.cli.verify import verify
 from mergekit_wise.cli.zeroshot import zeroshot
 from mergekit_wise.errors import UsageError, WiseError
 
-ANYWHERE = ("--debug", "--no-config")
+ANYWHERE = ("--debug", "--no-config", "--full")
 """Options of ``wise`` itself that may also follow the command."""
 
 TRANSPORTS = ("gloo", "NCCL")
@@ -69,7 +69,9 @@ class _Group(Group):
             complain(str(error))
             raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
         except KeyboardInterrupt as error:
-            complain(str(error) or "Interrupted. No unfinished file was left behind.")
+            from mergekit_wise.cli.console import say
+
+            say(str(error) or "Interrupted. Nothing was written.")
             raise typer.Exit(signals.exit_code(error)) from None
 
 
@@ -177,10 +179,14 @@ def wise(
         bool,
         typer.Option("--devices", callback=print_devices, is_eager=True, help="List available devices."),
     ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Print long tables and lists in full.")] = False,
     no_config: Annotated[bool, typer.Option("--no-config", help="Do not read wise.toml in this folder.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
 ) -> None:
     """Robust fine-tuning by interpolating zero-shot and fine-tuned weights (WiSE-FT)."""
+    from mergekit_wise.cli import console
+
+    console.out.full = console.err.full = full
 
 
 def complain(message: str) -> None:
@@ -195,7 +201,7 @@ def main() -> None:
     # How long torch's threads spin before they sleep. The default is so long that on busy cores they take time from
     # the thread that they wait for; this is as fast on idle cores. Read when torch is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    signals.leave_at_once("Interrupted before any work was done.")
+    signals.leave_at_once("Interrupted before any work was done. Nothing was written.")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # File names need not be valid text, and not every terminal can show every character.
         sys.stdout.reconfigure(errors="backslashreplace")

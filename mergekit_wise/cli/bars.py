@@ -19,10 +19,13 @@ from rich.text import Text
 
 from mergekit_wise import progress as listeners
 from mergekit_wise.cli.console import err
-from mergekit_wise.wording import visible
+from mergekit_wise.wording import clock, visible
 
 SHORTEST = 8
 """The smallest width of a task's name, however narrow the terminal is."""
+
+IDLE = "working"
+"""What is shown between tasks: libraries are loaded, files opened, and models built there."""
 
 
 class _Name(ProgressColumn):
@@ -45,6 +48,8 @@ class _Amount(ProgressColumn):
     _count = MofNCompleteColumn()
 
     def render(self, task: Task) -> Text:
+        if task.total is None:
+            return Text("")
         if task.fields["unit"] == "bytes":
             return self._bytes.render(task)
         return self._count.render(task).append(f" {task.fields['unit']}")
@@ -62,6 +67,25 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s", style="progress.data.speed")
 
 
+class _Time(ProgressColumn):
+    """The time that is left; what a finished task took, and one of unknown length has taken."""
+
+    max_refresh = 0.5
+    """As of rich's own column: estimates would jitter otherwise."""
+
+    _left = TimeRemainingColumn()
+
+    def __init__(self, word: str) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._word = word
+
+    def render(self, task: Task) -> Text:
+        if task.finished or task.total is None:
+            taken = task.finished_time if task.finished else task.elapsed
+            return Text(clock(taken or 0), style="progress.elapsed")
+        return self._left.render(task).append(self._word)
+
+
 _AMOUNT = _Amount(Column(no_wrap=True))
 
 
@@ -69,10 +93,13 @@ _AMOUNT = _Amount(Column(no_wrap=True))
 def drawn_bars() -> Iterator[listeners.Progress]:
     """A progress callback that draws one bar per task on stderr while the block runs.
 
-    The bars of finished tasks are printed above, so that a hundred data sets do not need a terminal of a hundred
-    lines.
+    A finished task becomes a line above the bars, so that a hundred of them do not need a terminal of a hundred lines.
+    One that was part of another task leaves no line. While there is no task, a bar of unknown length shows that the
+    command works.
     """
-    display = Progress(*_columns(err.width), console=err.drawing)
+    err.end_status()
+    display = Progress(*_columns(err.width), console=err.drawing, transient=True)
+    idle = display.add_task(IDLE, total=None, unit="")
     tasks: dict[str, TaskID] = {}
     finished: set[str] = set()
 
@@ -84,13 +111,23 @@ def drawn_bars() -> Iterator[listeners.Progress]:
         if what not in tasks:
             finished.discard(what)
             tasks[what] = display.add_task(name, total=total, unit=unit)
+            display.update(idle, visible=False)
         display.update(tasks[what], description=name, completed=done, total=total)
         if done >= total:
             finished.add(what)
-            _leave_behind(display, tasks.pop(what))
+            task = tasks.pop(what)
+            if tasks:  # a part of another one
+                display.remove_task(task)
+                return
+            display.reset(idle, visible=True)
+            _leave_behind(display, task)
 
     with display:
-        yield listen
+        try:
+            yield listen
+        finally:
+            for task in (idle, *tasks.values()):
+                display.remove_task(task)
 
 
 def _columns(width: int) -> list[ProgressColumn]:
@@ -98,13 +135,14 @@ def _columns(width: int) -> list[ProgressColumn]:
     columns: list[ProgressColumn] = [_AMOUNT]
     room = width - 1
     if width >= 36:
-        columns.append(TimeRemainingColumn(elapsed_when_finished=True, table_column=Column(no_wrap=True)))
-        room -= 8
+        word = " left" if width >= 72 else ""
+        columns.append(_Time(word))
+        room -= 8 + len(word)
     if width >= 72:
         columns.insert(1, _Rate(Column(no_wrap=True)))
         room -= 11
     if width >= 56:
-        length = min(20, width // 6)
+        length = min(20, width // 8)
         columns.insert(0, BarColumn(bar_width=length))
         room -= length + 1
     return [_Name(room), *columns]

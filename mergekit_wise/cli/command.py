@@ -64,7 +64,10 @@ class Command(TyperCommand):
     def invoke(self, ctx: Any) -> None:
         """Call the command's function. Raises UsageError as `read` does."""
         options, flags = self.read(ctx)
-        self.function(options, **flags)
+        from mergekit_wise.cli.progress import started
+
+        with started(self.table.replace("-", " "), options):
+            self.function(options, **flags)
 
     def read(self, ctx: Any) -> tuple[Any, dict[str, bool]]:
         """The command's options as an object, and the flags that only a terminal has.

@@ -1,17 +1,19 @@
 """The two streams: results go to `out`, everything else to `err`.
 
 Lines are wrapped at words for people, at the width of their terminal, and not at all for files and pipes. Texts for
-those are written as they are; `drawing`, which imports rich, is for terminals and tables.
+those are written as they are; `drawing`, which imports rich, is for terminals and tables. Long lists are shortened in
+terminals alone, where they would scroll away what comes before them.
 """
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any
 
-from mergekit_wise.wording import visible
+from mergekit_wise.wording import alike, listed, visible
 
 if TYPE_CHECKING:
     from mergekit_wise.cli.drawing import Drawing
@@ -23,6 +25,15 @@ UNBOUNDED = 100_000
 BROKEN_PIPE = 141
 """The exit code that shells give a program whose reader has gone."""
 
+FULL = "--full"
+"""The option with which nothing is shortened."""
+
+MOST_NOTES = 12
+"""Notes beyond which the rest is counted."""
+
+MOST_LINES = 8
+"""The same for other lists of lines."""
+
 TO_COPY = ("    wise ", "    --")
 """How lines of messages begin that are commands or options for the user to copy."""
 
@@ -31,8 +42,10 @@ class Stream:
     """Stdout or stderr. Texts are printed literally: names of files and tensors may look like markup or emoji."""
 
     def __init__(self, *, stderr: bool = False) -> None:
+        self.full = False
         self._stderr = stderr
         self._drawing: Drawing | None = None
+        self._has_status = False
 
     @property
     def file(self) -> IO[str]:
@@ -59,11 +72,35 @@ class Stream:
             self._drawing = Drawing(self, stderr=self._stderr)
         return self._drawing
 
+    @property
+    def shortens(self) -> bool:
+        """Whether long lists are shortened."""
+        return self.on_screen and not self.full
+
+    def begin_status(self, text: str) -> None:
+        """Show a line in a terminal until something else is printed, or `end_status` is called."""
+        if not self.on_screen:
+            return
+        if os.environ.get("TERM") in ("dumb", "unknown"):  # cannot take it back
+            self.file.write(f"{text}\n")
+        else:
+            self.file.write(f"{text[: shutil.get_terminal_size().columns - 1]}\r")
+            self._has_status = True
+        self.file.flush()
+
+    def end_status(self) -> None:
+        """Remove the line, if there is one."""
+        if self._has_status:
+            self.file.write("\x1b[2K")
+            self.file.flush()
+            self._has_status = False
+
     def print(self, what: Any = "", *, soft_wrap: bool = False) -> None:
         """Print a text, or something for rich to draw.
 
         A text is wrapped at words only, so that a long path can still be copied, and not at all with `soft_wrap`.
         """
+        err.end_status()
         if not isinstance(what, str):
             self.drawing.print(what, soft_wrap=soft_wrap)
         else:
@@ -71,6 +108,7 @@ class Stream:
 
     def print_message(self, message: str, lead: str, style: str) -> None:
         """Print a message after a styled word."""
+        err.end_status()
         self._print(self._wrapped(lead + message), len(lead), style)
 
     def _print(self, text: str, styled: int = 0, style: str = "") -> None:
@@ -120,9 +158,32 @@ def say(message: str) -> None:
 
 
 def notes(messages: tuple[str, ...]) -> None:
-    """Print notes on stderr: how files were read and what was decided."""
-    for message in messages:
+    """Print notes on stderr: how files were read and what was decided.
+
+    In a terminal, those of several data sets that say the same are one.
+    """
+    shown = alike(messages) if err.shortens else list(messages)
+    most = MOST_NOTES if err.shortens else len(shown)
+    for message in shown[:most]:
         err.print_message(message, "note: ", "yellow")
+    if len(shown) > most:
+        err.print_message(f"{len(shown) - most} more notes; {FULL} prints all", "note: ", "yellow")
+
+
+def say_lines(messages: Sequence[str]) -> None:
+    """Print messages on stderr, in a terminal the first of them and how many follow."""
+    most = MOST_LINES if err.shortens else len(messages)
+    for message in messages[:most]:
+        say(message)
+    if len(messages) > most:
+        say(f"  and {len(messages) - most} more; {FULL} lists all")
+
+
+def names(items: Sequence[str]) -> str:
+    """Names in a line of stdout; in a terminal the first of them and how many follow."""
+    if not out.shortens or len(items) <= MOST_LINES:
+        return ", ".join(items)
+    return f"{listed(items, MOST_LINES)}; {FULL} lists all"
 
 
 def fail(message: str) -> None:
@@ -131,14 +192,25 @@ def fail(message: str) -> None:
 
 
 def show(table: "Table", title: str) -> None:
-    """Print a table on stdout, marked rows in bold. A table that is too wide is printed in pieces."""
+    """Print a table on stdout, marked rows in bold, with a star before the best of each column that has one.
+
+    A table that is too wide is printed in pieces. In a terminal, a long one is shortened.
+    """
     from mergekit_wise.cli.drawing import pieces_of
 
-    out.print_message("", title, "bold")
+    left_out = ""
+    if out.shortens:
+        from mergekit_wise.cli.shortened import shortened
+
+        table, left_out = shortened(table)
+    is_marked = any(cell.best for row in (*table.body, *table.summary) for cell in row.cells)
+    out.print_message("", f"{title}; * best of its column" if is_marked else title, "bold")
     for index, piece in enumerate(pieces_of(table, out.width)):
         if index:
             out.print()
         out.print(piece)
+    if left_out:
+        out.print(f"... and {left_out}; {FULL} prints all")
 
 
 def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
@@ -147,6 +219,7 @@ def line_writer(*columns: str) -> Callable[[Sequence[str]], None]:
     Cells are separated by tabs, as cut, sort and awk expect them. For files and pipes, where tables would have to wait
     for their last row. Must be called before bars are drawn, because those take over stdout.
     """
+    err.end_status()
     file = out.file
 
     def write(cells: Sequence[str]) -> None:

@@ -1,9 +1,16 @@
 """The command ``wise demo``."""
 
+import os
+import shlex
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mergekit_wise.api.demo import DemoReport
     from mergekit_wise.options import DemoOptions
 
 
@@ -23,11 +30,27 @@ def demo(options: "DemoOptions") -> None:
     if report.reused:
         say(f"Reused from an earlier run: {', '.join(map(str, report.reused))}.")
     show_sweep(report.sweep, "digits")
-    out.print(f"\n{options.folder} now holds:")
-    for path in (report.recipe, report.zeroshot, report.finetuned, report.results, report.plot, report.page):
-        out.print(f"  {path.name}")
-    merged = Path(options.folder) / "merged.safetensors"
-    alpha = report.sweep.recommendation.alpha
+    files = (report.zeroshot, report.finetuned, report.recipe, report.results, report.plot)
+    out.print(f"\n{options.folder} holds {', '.join(path.name for path in files)}, and the page with all results:")
+    out.print(f"  {report.page}", soft_wrap=True)
     out.print("\nTry next:")
-    out.print(f"  wise merge {report.zeroshot} {report.finetuned} --alpha {alpha:g} -o {merged}", soft_wrap=True)
-    out.print(f"  wise eval {merged} --suite digits", soft_wrap=True)
+    for words in _next(report):
+        out.print(f"  {shlex.join([*_program(), *words])}", soft_wrap=True)
+
+
+def _next(report: "DemoReport") -> "Iterator[list[str]]":
+    """Commands that work in this folder, one after the other."""
+    merged = str(report.zeroshot.with_name("merged.safetensors"))
+    alpha = f"{report.sweep.recommendation.alpha:g}"
+    yield ["merge", str(report.zeroshot), str(report.finetuned), "--alpha", alpha, "-o", merged]
+    yield ["eval", merged, "--suite", "digits", "--results", str(report.results)]
+    yield ["compare", str(report.results), "--against", "1"]
+
+
+def _program() -> list[str]:
+    """How this program was called, for a shell that may not find it by its name."""
+    called = Path(sys.argv[0])
+    if called.name == "__main__.py":
+        return [sys.executable, "-m", "mergekit_wise"]
+    found = shutil.which(called.name)
+    return [called.name] if found is not None and os.path.samefile(found, called) else [str(called)]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mergekit_wise.cli.console import BROKEN_PIPE, UNBOUNDED, discard
-from mergekit_wise.report.table import Table
+from mergekit_wise.report.table import Cell, Table
 from mergekit_wise.wording import visible
 
 if TYPE_CHECKING:
@@ -58,10 +59,19 @@ class Drawing(Console):
 def pieces_of(table: Table, width: int) -> Iterator[RichTable]:
     """A table as rich draws it, in as many pieces as it needs in this width."""
     # Columns are as wide as what is printed.
-    table = Table.of_texts([*map(visible, table.columns)], ([*map(visible, row)] for row in table.rows), table.marked)
+    table = Table.of_cells(
+        [*map(visible, table.columns)],
+        ([_printed(cell) for cell in row.cells] for row in (*table.body, *table.summary)),
+        table.marked,
+    )
     beside = width - min(_width(table, 0), max(NARROWEST, width // 3))
     for piece in _pieces(table, beside):
         yield _drawn(table, piece, beside, width)
+
+
+def _printed(cell: Cell) -> Cell:
+    """A cell as it is printed: the best of a column has a star, for colours and bold letters are lost in files."""
+    return replace(cell, text=f"{'*' if cell.best else ''}{visible(cell.text)}")
 
 
 def _pieces(table: Table, beside: int) -> list[list[int]]:
@@ -96,9 +106,9 @@ def _drawn(table: Table, piece: list[int], beside: int, width: int) -> RichTable
         whole = 1 + _width(table, column) <= beside
         drawn.add_column(_head(table, column), justify="right", overflow="fold", no_wrap=whole)
     room = width - sum(1 + _width(table, column) for column in piece)
-    for row, marked in zip(table.rows, table.marked, strict=True):
-        cells = (_at_dots(row[0], room), *(row[column] for column in piece))
-        drawn.add_row(*map(Text, cells), style="bold" if marked else "")
+    for row in table.body:
+        cells = (Text(row.cells[column].text, "bold" if row.cells[column].best else "") for column in piece)
+        drawn.add_row(Text(_at_dots(row.cells[0].text, room)), *cells, style="bold" if row.marked else "")
     return drawn
 
 

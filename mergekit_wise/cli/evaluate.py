@@ -61,13 +61,12 @@ def show_calibration(records: "Sequence[Record]", table: "Table", title: str) ->
 
 def say_rest(report: "Measured | SweepReport", options: "EvaluationOptions") -> None:
     """Print which data sets were missing and how to get them, and what was written."""
-    from mergekit_wise.cli.console import say
+    from mergekit_wise.cli.console import say, say_lines
 
     sets = {record.dataset for record in report.records}
     if report.missing:
         say(f"Not found: {len(report.missing)} of {len(sets) + len(report.missing)} data sets.")
-    for part in report.missing:
-        say(f"  {part.title}: {part.hint}")
+    say_lines([f"  {part.title}: {part.hint}" for part in report.missing])
     reused = len(report.records) - report.added
     say(
         (f"{plural(reused, 'result')} reused from {options.results} (--redo to re-run). " if reused else "")

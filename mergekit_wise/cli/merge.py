@@ -55,6 +55,8 @@ def _summarize(report: "MergeReport") -> None:
 
 
 def _lines(report: "MergeReport") -> list[str]:
+    from mergekit_wise.cli.console import names
+
     counts = Counter((outcome.plan.action, outcome.source) for outcome in report.outcomes)
     alphas = sorted({o.plan.alpha for o in report.outcomes if o.source == "mixed"})
     mixed = counts["mix", "mixed"]
@@ -68,13 +70,12 @@ def _lines(report: "MergeReport") -> list[str]:
         lines.append(f"{plural(equal, 'tensor')} copied, equal in both files")
     if frozen := counts["mix", "zeroshot"] + counts["mix", "finetuned"]:
         lines.append(f"{plural(frozen, 'tensor')} copied, equal up to --frozen-tolerance")
-    for side, name in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
+    for side, kind in (("zeroshot", "zero-shot"), ("finetuned", "fine-tuned")):
         if taken := counts[side, side]:  # type: ignore[index]
-            lines.append(f"{plural(taken, 'tensor')} copied from the {name} file")
+            lines.append(f"{plural(taken, 'tensor')} copied from the {kind} file")
     if chosen:
-        names = ", ".join(chosen)
         lines.append(
-            f"{plural(len(chosen), 'tensor')} of integers that differ copied from the fine-tuned file: {names}"
+            f"{plural(len(chosen), 'tensor')} of integers that differ copied from the fine-tuned file: {names(chosen)}"
         )
     if report.distance is not None:
         lines.append(f"relative change in fine-tuning: ||ft - zs|| / ||zs|| = {report.distance:.3g}")

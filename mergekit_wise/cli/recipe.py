@@ -12,7 +12,7 @@ def recipe(options: "RecipeOptions") -> None:
     from mergekit_wise.cli.console import out
     from mergekit_wise.cli.estimates import show_estimates
     from mergekit_wise.cli.progress import perform
-    from mergekit_wise.cli.sweep import show_sweep, show_unsaved
+    from mergekit_wise.cli.sweep import show_command, show_sweep, show_unsaved
     from mergekit_wise.errors import Unsaved
 
     try:
@@ -21,6 +21,7 @@ def recipe(options: "RecipeOptions") -> None:
         show_unsaved(error, "the suite of the recipe")
         raise
     show_sweep(report.sweep, report.sweep.records[0].suite)
+    show_command(report.sweep)
     if report.sweep.without_labels is not None:
         show_estimates(report.sweep.without_labels)
     out.print("")

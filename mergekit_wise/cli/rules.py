@@ -26,7 +26,7 @@ def rules(options: "RulesOptions", json: bool) -> None:
 
 
 def _show(report: "RulesReport", options: "RulesOptions", *, json: bool) -> None:
-    from mergekit_wise.cli.console import notes, out, say, show, show_json
+    from mergekit_wise.cli.console import notes, out, say, say_lines, show, show_json
     from mergekit_wise.report.rules_table import rules_table
     from mergekit_wise.wording import plural
 
@@ -37,11 +37,10 @@ def _show(report: "RulesReport", options: "RulesOptions", *, json: bool) -> None
     show(rules_table(report.results, report.columns), report.title)
     out.print(
         "\nSize: how long the update is, relative to fine-tuning. Gain: over the row above, which only shrinks the "
-        "update to the same size; image by image, with its 95 % interval (* excludes 0). It is what is left of a rule "
-        "once its shrinking is taken out."
+        "update to the same size; image by image, with its 95 % interval (a * after it: excludes 0). It is what is "
+        "left of a rule once its shrinking is taken out."
     )
-    for part in report.missing:
-        say(f"Not found: {part.title}: {part.hint}")
+    say_lines([f"Not found: {part.title}: {part.hint}" for part in report.missing])
     reused = len(report.records) - report.added
     if options.results is not None:
         again = f"{plural(reused, 'result')} reused from {options.results} (--redo to re-run). " if reused else ""

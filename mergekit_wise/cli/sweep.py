@@ -33,6 +33,7 @@ def sweep(options: "SweepOptions", json: bool) -> None:
             show_json(report.to_dict())
         else:
             show_sweep(report, report.records[0].suite)
+            show_command(report)
             _show_more(report)
             if report.without_labels is not None:
                 show_estimates(report.without_labels)
@@ -57,6 +58,7 @@ def show_unsaved(error: "Unsaved", suite: str) -> None:
 
     if isinstance(error.found, SweepReport):
         show_sweep(error.found, suite)
+        show_command(error.found)
     else:
         _show_measured(error.found, suite, json=False)
 
@@ -88,7 +90,7 @@ def _save(options: "SweepOptions") -> None:
 
 
 def show_sweep(report: "SweepReport", suite: str) -> None:
-    """Print the table of a sweep, the loss at alpha 0.5, and the recommended alpha."""
+    """Print the table of a sweep, the loss at alpha 0.5, its calibration, and the recommended alpha."""
     from mergekit_wise.cli.calibrate import show_calibration as show_fit
     from mergekit_wise.cli.console import out, show
     from mergekit_wise.cli.evaluate import show_calibration
@@ -109,6 +111,12 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
     if report.calibrated is not None:
         show_fit(report.calibrated)
         out.print(f"Logits are divided by T = {report.calibrated.fit.temperature:.4f}.")
+
+
+def show_command(report: "SweepReport") -> None:
+    """Print the command that writes the recommended mixture."""
+    from mergekit_wise.cli.console import out
+
     out.print("To write this mixture:")
     out.print(f"    {report.merge_command}", soft_wrap=True)
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from signal import SIGINT
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from mergekit_wise.evaluation.unlabelled import answers_without_labels, known_an
 from mergekit_wise.evaluation.variants import Variant
 from mergekit_wise.models.model import Model
 from mergekit_wise.options import EvaluationOptions
+from mergekit_wise.progress import Whole
 from mergekit_wise.results import (
     Analysis,
     AnswerStore,
@@ -52,6 +52,8 @@ EVALUATED_AGAIN = "evaluated again, because only the counts were kept, and estim
 NOWHERE = Point(())
 """Sorts before every known place in a sweep."""
 
+
+NO_RESULTS = "Interrupted. No result was saved yet; run the same command again."
 
 FEW = 10
 """Images of a class with fewer of which nothing is known of how its F1 varies."""
@@ -103,6 +105,8 @@ def measure(
         raise UsageError("--balanced decides how --limit draws images, and no --limit is given. Leave one out.")
     require_outputs(options)
     notes: list[str] = []
+    overall = Whole(options.progress)
+    options = replace(options, progress=overall)
     with ExitStack() as stack:
         ranks, device = stack.enter_context(joined(options.device))
         # Opened before the model, so that a missing data set is reported at once, and a transform can be tried.
@@ -154,6 +158,7 @@ def measure(
             telling_what_is_saved(results, known, options),
         ):
             _append(results, [*renamed, *completed.values()])
+            jobs = []
             for at, dataset in enumerate(parts):
                 todo = {number for number in range(len(variants)) if (at, number) not in known}
                 if unlabelled and at < len(suite.datasets):
@@ -164,6 +169,11 @@ def measure(
                 asked = pair if analysis is None else None
                 if asked is not None:
                     todo |= asked.needed
+                jobs.append((at, dataset, todo, analysis, asked))
+            overall.begin(
+                "evaluating", {each.title: len(each) * len(todo) for _, each, todo, *_ in jobs if todo}, "images"
+            )
+            for at, dataset, todo, analysis, asked in jobs:
                 if todo:
                     from mergekit_wise.evaluation.image_batches import notes_on_bad
 
@@ -269,11 +279,13 @@ def telling_what_is_saved(
     try:
         yield
     except KeyboardInterrupt as error:
-        if results is None or not known:
+        if results is None and options.results is not None:  # the first process says it
             raise
+        if results is None or not known:
+            raise Interrupted.of(error, NO_RESULTS) from error
         advice = "." if measures_all(options) else "; run the same command to continue."
-        number = error.number if isinstance(error, Interrupted) else SIGINT
-        raise Interrupted(f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}", number) from error
+        text = f"Interrupted. {plural(len(known), 'result')} saved in {results}{advice}"
+        raise Interrupted.of(error, text) from error
 
 
 def _open_suite(options: EvaluationOptions, ranks: Ranks) -> Suite:

@@ -1,11 +1,15 @@
 """The tables of calibration that commands print. Knows records; knows nothing of how tables are drawn."""
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mergekit_wise.analysis import CALIBRATION, Calibration
 from mergekit_wise.analysis.calibration import averaged
-from mergekit_wise.report.table import Table
+from mergekit_wise.report.best import best_marked
+from mergekit_wise.report.table import Cell, Table
 from mergekit_wise.results import Record, points_of
+from mergekit_wise.wording import listed
 
 NAMES = {
     "ece": "ECE (%)",
@@ -64,10 +68,16 @@ def sweep_calibration(records: Sequence[Record]) -> Table:
     rows = []
     for point in points_of(records):
         found = [[r.calibration for r in records if (r.at, r.role) == (point, role)] for role in roles]
-        cells = (text(name, averaged(each, name), "-") for name in names for each in found)
+        cells = (_cell(name, averaged(each, name)) for name in names for each in found)
         rows.append((*(f"{value:g}" for value in point.numbers), *cells))
     heads = (f"{SHORT[name]} {parts[role].lower()}" for name in names for role in roles)
-    return Table.of_texts((*points_of(records)[0].names, *heads), rows)
+    swept = points_of(records)[0].names
+    table = Table.of_cells((*swept, *heads), rows, [False] * len(rows), len(swept))
+    return replace(table, body=best_marked(table.body, len(swept), lowest=True))
+
+
+def _cell(name: str, value: float | None) -> Cell:
+    return Cell(text(name, value, "-"), number=math.nan if value is None else value)
 
 
 def undefined(records: Sequence[Record]) -> str:
@@ -76,9 +86,9 @@ def undefined(records: Sequence[Record]) -> str:
     several = [record for record in records if record.calibration and "nll" not in record.calibration]
     found = []
     if lacking:
-        titles = ", ".join(dict.fromkeys(record.title for record in lacking))
+        titles = listed(dict.fromkeys(record.title for record in lacking))
         found.append(f"not known for {titles} (logits that are not finite, or results of an earlier version: --redo)")
     if several:
-        titles = ", ".join(dict.fromkeys(record.title for record in several))
+        titles = listed(dict.fromkeys(record.title for record in several))
         found.append(f"NLL and Brier score are undefined for {titles} (several right classes, or an infinite NLL)")
     return f"Calibration: {'; '.join(found)}." if found else ""

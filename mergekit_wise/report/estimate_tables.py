@@ -1,12 +1,14 @@
 """What a sweep prints of images without labels: tables of estimates and of the back-test, and sentences on them."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mergekit_wise.analysis.back_test import ALWAYS, Certainty, Trial
 from mergekit_wise.analysis.estimate import Estimate
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.analysis.unlabelled import Estimated
-from mergekit_wise.report.table import Table, interval, percent
+from mergekit_wise.report.best import best_marked
+from mergekit_wise.report.table import Table, interval, percent, share
 from mergekit_wise.wording import plural
 
 NO_BACK_TEST = (
@@ -20,13 +22,13 @@ def estimate_table(found: Estimated, points: Sequence[Point], favoured: Point) -
     rows = []
     for number, point in enumerate(points):
         atc = Estimate(found.atc[number], found.low[number], found.high[number])
-        estimates = (percent(float(each[number]), "") for each in (found.doc, found.ac))
+        estimates = (share(float(each[number])) for each in (found.doc, found.ac))
         names = (f"{each:g}" for each in point.numbers)
-        rows.append(
-            (*names, percent(float(atc.value), ""), interval(atc, " - "), *estimates, f"{found.entropy[number]:.3f}")
-        )
-    columns = (*points[0].names, "ATC", "95 % interval", "DoC", "AC", "Entropy")
-    return Table.of_texts(columns, rows, [point == favoured for point in points])
+        rows.append((*names, share(float(atc.value)), interval(atc, " - "), *estimates, f"{found.entropy[number]:.3f}"))
+    swept = points[0].names
+    columns = (*swept, "ATC", "95 % interval", "DoC", "AC", "Entropy")
+    table = Table.of_cells(columns, rows, [point == favoured for point in points], len(swept))
+    return replace(table, body=best_marked(table.body, len(swept)))
 
 
 def estimate_title(found: Estimated) -> str:

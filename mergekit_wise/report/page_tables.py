@@ -1,11 +1,11 @@
 """The tables of a report: results, and what the analysis found. Knows summaries; knows nothing of HTML and LaTeX."""
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from mergekit_wise.analysis.connectivity import Observation
+from mergekit_wise.report.best import best_marked, compared
 from mergekit_wise.report.choices import star
 from mergekit_wise.report.comparison import SYMBOLS, Column, Comparison, Curve, Images
 from mergekit_wise.report.summary import Summary, robustness
@@ -58,7 +58,7 @@ def results_table(summary: Summary) -> Table:
         f"Results on {comparison.suite}",
         "Percentages with 95 % intervals; the best of each column in bold.",
     )
-    if any(len(images) > 1 for images in _compared(table.body, table.names)):
+    if any(len(images) > 1 for images in compared(table.body, table.names)):
         table = replace(
             table,
             caption="Percentages with 95 % intervals; the best of each column in bold, among the results on the same, "
@@ -122,7 +122,7 @@ def table_of_mixtures(
         for index, alpha, given in found
     ]
     columns = (*names, *(headings[key] for key in keys))
-    return Table(columns, _best_marked(rows, len(names)), title=title, caption=caption, names=len(names))
+    return Table(columns, best_marked(rows, len(names)), title=title, caption=caption, names=len(names))
 
 
 def _model_column(comparison: Comparison) -> tuple[str, ...]:
@@ -145,39 +145,6 @@ def _place_cells(comparison: Comparison, index: int, at: At) -> Iterable[Cell]:
             yield Cell(alpha_text(values[name]), note, values[name])
         else:
             yield Cell(alpha_text(None)) if name in curve.swept else EMPTY
-
-
-def _best_marked(rows: Sequence[Row], first: int) -> tuple[Row, ...]:
-    """The rows with the largest number of each column from `first` on marked as the best, if there are two or more.
-
-    Numbers on other images are not compared: those on the most images are, and of these the most numerous.
-    """
-    best: dict[int, tuple[Images, float]] = {}
-    for place, found in enumerate(_compared(rows, first), first):
-        if found:
-            images = max(found, key=lambda each: (sum(count for _, _, count in each), len(found[each])))
-            if len(found[images]) > 1:
-                best[place] = images, max(found[images])
-
-    def marked(place: int, cell: Cell) -> Cell:
-        if place not in best or math.isnan(cell.number):
-            return cell
-        images, number = best[place]
-        return replace(cell, best=cell.images == images and math.isclose(cell.number, number, abs_tol=1e-12))
-
-    return tuple(replace(row, cells=tuple(marked(*each) for each in enumerate(row.cells))) for row in rows)
-
-
-def _compared(rows: Sequence[Row], first: int) -> list[dict[Images, list[float]]]:
-    """The numbers of each column from `first` on, by the images that they were measured on."""
-    found: list[dict[Images, list[float]]] = []
-    for place in range(first, max((len(row.cells) for row in rows), default=0)):
-        numbers: dict[Images, list[float]] = {}
-        for cell in (row.cells[place] for row in rows):
-            if not math.isnan(cell.number):
-                numbers.setdefault(cell.images, []).append(cell.number)
-        found.append(numbers)
-    return found
 
 
 def _losses(summary: Summary, index: int) -> Iterable[Row]:

@@ -1,10 +1,12 @@
 """The table of rules and their controls, in ASCII."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from mergekit_wise.analysis import Estimate
-from mergekit_wise.report.table import Table, percent
+from mergekit_wise.report.best import best_marked
+from mergekit_wise.report.table import Table, share
 
 TITLES = {"reference": "Ref.", "shifts": "Shifts"}
 
@@ -39,14 +41,17 @@ def rules_table(results: Sequence[Result], columns: Sequence[str]) -> Table:
         (
             each.name,
             f"{each.size:.3f}",
-            *(percent(value.value) for value in each.values),
+            *(share(value.value) for value in each.values),
             *(_gain(*both) for both in zip(each.gains, each.significant, strict=True)),
             *([""] * len(columns) if not each.gains else []),
         )
         for each in results
     ]
     gains = [f"Gain, {TITLES[name].lower()}" for name in columns]
-    return Table.of_texts(("Rule", "Size", *(TITLES[name] for name in columns), *gains), rows)
+    table = Table.of_cells(
+        ("Rule", "Size", *(TITLES[name] for name in columns), *gains), rows, [False] * len(rows), names=2
+    )
+    return replace(table, body=best_marked(table.body, table.names))
 
 
 def _gain(found: Estimate, significant: bool) -> str:

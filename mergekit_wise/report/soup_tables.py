@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mergekit_wise.merging.soup_geometry import Geometry
-from mergekit_wise.report.table import Table, percent
+from mergekit_wise.report.best import best_marked
+from mergekit_wise.report.table import Table, share
 from mergekit_wise.results import Record
 
 GEOMETRY_TITLE = "Members: relative change ||ft - zs|| / ||zs||, and angles between their updates in degrees"
@@ -43,10 +45,10 @@ def geometry_table(found: Geometry) -> Table:
 def greedy_table(tried: Sequence[Tried]) -> Table:
     """A row per member in the order of trying: accuracy alone, that of the soup with it, and whether it was added."""
     rows = [
-        (name, percent(alone.value), percent(soup.value), "yes" if added else "no")
-        for name, alone, soup, added in tried
+        (name, share(alone.value), share(soup.value), "yes" if added else "no") for name, alone, soup, added in tried
     ]
-    return Table.of_texts(("Member", "Alone", "Soup with it", "Added"), rows, [added for *_, added in tried])
+    table = Table.of_cells(("Member", "Alone", "Soup with it", "Added"), rows, [added for *_, added in tried])
+    return replace(table, body=best_marked(table.body, table.names))
 
 
 def _degrees(angle: float) -> str:

@@ -70,6 +70,15 @@ class Table:
         body = (Row(tuple(map(Cell, row)), marked=mark) for row, mark in zip(texts, marks, strict=True))
         return cls(tuple(columns), tuple(body))
 
+    @classmethod
+    def of_cells(
+        cls, columns: Sequence[str], rows: Iterable[Sequence["Cell | str"]], marked: Sequence[bool], names: int = 1
+    ) -> "Table":
+        """A table of cells, some of which are plain texts; the first `names` columns name the row."""
+        cells = ([cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in rows)
+        body = (Row(tuple(row), marked=mark) for row, mark in zip(cells, marked, strict=True))
+        return cls(tuple(columns), tuple(body), names=names)
+
     @property
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """The texts of all rows, those of the summary last."""
@@ -96,6 +105,11 @@ EXTRAPOLATED = " †"
 
 ENDPOINTS = {0.0: "zero-shot", 1.0: "fine-tuned"}
 """Names of the two models, by their alphas."""
+
+
+def share(value: float) -> Cell:
+    """A cell with a share as a percentage, empty for NaN; it can be compared with others of its column."""
+    return Cell(percent(value, ""), number=value)
 
 
 def percent(share: float, unknown: str = "–") -> str:

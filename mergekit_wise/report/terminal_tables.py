@@ -10,7 +10,8 @@ from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS, SEVERITIES, 
 from mergekit_wise.analysis.goal import PERCENT
 from mergekit_wise.analysis.paired import evidence
 from mergekit_wise.errors import ResultsError
-from mergekit_wise.report.table import Table, interval, percent
+from mergekit_wise.report.best import best_marked
+from mergekit_wise.report.table import EMPTY, Cell, Table, interval, percent, share
 from mergekit_wise.results import ENSEMBLE, Analysis, Record, points_of
 from mergekit_wise.results.predictions import Prediction
 from mergekit_wise.results.record import column_names
@@ -86,12 +87,12 @@ def sweep_table(candidates: Sequence[Candidate], records: Sequence[Record], reco
     """
     measured = measured_table(records)
     rows = []
-    for row, candidate in zip(measured.rows, candidates, strict=True):
+    for row, candidate in zip(measured.body, candidates, strict=True):
         found = dict(columns(candidate))
-        rows.append((*row, *(percent(found[name].value, "") for name in AVERAGES if name in found)))
+        rows.append((*row.cells, *(share(found[name].value) for name in AVERAGES if name in found)))
     marked = [candidate.point == recommended for candidate in candidates]
-    names = [title for name, title in AVERAGES.items() if name in dict(columns(candidates[0]))]
-    return Table.of_texts((*measured.columns, *names), rows, marked)
+    titles = [title for name, title in AVERAGES.items() if name in dict(columns(candidates[0]))]
+    return _of_mixtures((*measured.columns, *titles), rows, marked, measured.names)
 
 
 def sweep_title(records: Sequence[Record], suite: str) -> str:
@@ -104,13 +105,20 @@ def measured_table(records: Sequence[Record]) -> Table:
     """A row per mixture, with what varies, and a column per data set; empty where it was not measured."""
     references = {r.dataset: "Ref." for r in records if r.role == "reference"}
     titles = column_names(records) | references
-    values = {(r.at, r.dataset): percent(r.value, "") for r in records}
+    values = {(r.at, r.dataset): share(r.value) for r in records}
     points = points_of(records)
     rows = [
-        (*(f"{number:g}" for number in point.numbers), *(values.get((point, name), "") for name in titles))
+        (*(Cell(f"{number:g}") for number in point.numbers), *(values.get((point, name), EMPTY) for name in titles))
         for point in points
     ]
-    return Table.of_texts((*points[0].names, *titles.values()), rows)
+    names = points[0].names
+    return _of_mixtures((*names, *titles.values()), rows, [False] * len(rows), len(names))
+
+
+def _of_mixtures(heads: Sequence[str], rows: Sequence[Sequence[Cell]], marked: Sequence[bool], names: int) -> Table:
+    """A table with the best of each column marked, apart from the first ones, which name the mixture."""
+    table = Table.of_cells(heads, rows, marked, names)
+    return replace(table, body=best_marked(table.body, names))
 
 
 def loss_table(losses: Sequence[Loss]) -> Table:

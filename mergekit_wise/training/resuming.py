@@ -80,5 +80,5 @@ def how_to_resume(checkpointer: Checkpointer, loop: TrainingLoop) -> str:
     """Say where a run was stopped, and whether the same command resumes it."""
     stopped = f"Stopped at step {loop.optimizer.taken:,}/{loop.order.total:,}."
     if not checkpointer.path.exists():
-        return f"{stopped} No state was saved."
+        return f"{stopped} Nothing was saved yet; run the same command again."
     return f"{stopped} State saved in {checkpointer.folder}; run the same command to resume."

@@ -5,7 +5,6 @@ which the same command resumes.
 """
 
 import json
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -354,8 +353,7 @@ class Trainer:
                 raise
             raise Stopped(how_to_resume(self.checkpointer, self.loop), request.number) from error
         except KeyboardInterrupt as error:
-            number = error.number if isinstance(error, Interrupted) else signal.SIGINT
-            raise Stopped(how_to_resume(self.checkpointer, self.loop), number) from error
+            raise Stopped.of(error, how_to_resume(self.checkpointer, self.loop)) from error
 
     def _validate_resumed_epoch(self, request: StopRequest) -> None:
         """Validate the last finished epoch if the earlier run was stopped before it could do so."""

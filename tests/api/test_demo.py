@@ -4,7 +4,6 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -53,16 +52,21 @@ def test_it_leaves_checkpoints_results_and_a_plot(demo_home):
         assert image.width > 600
     printed = (demo_home / "printed.txt").read_text()
     assert "Recommended alpha" in printed
+    page = next(line for line in printed.splitlines() if line.endswith(".html")).strip()
+    assert "<html" in (demo_home / page).read_text()
 
 
 def test_the_commands_that_it_prints_succeed(demo_home, tmp_path):
-    """The `wise merge` and `wise eval` command lines that the demo prints succeed."""
+    """The command lines that the demo prints last succeed in a shell, one after the other, in the same folder."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
-    lines = [line for line in (demo_home / "printed.txt").read_text().splitlines() if line.startswith("  wise ")]
-    assert [line.split()[1] for line in lines] == ["merge", "eval"]
-    for line in lines:
-        words = shlex.split(line)[1:]
-        subprocess.run([sys.executable, "-m", "mergekit_wise", *words], cwd=tmp_path, check=True)
+    _, lines = (demo_home / "printed.txt").read_text().split("Try next:\n")
+    commands = lines.splitlines()
+    assert [shlex.split(line)[3] for line in commands] == ["merge", "eval", "compare"]
+    printed = [
+        subprocess.run(line, shell=True, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        for line in commands
+    ]
+    assert "Average of 7 shifts" in printed[1]
 
 
 def test_a_second_run_reuses_the_checkpoints(demo_home, tmp_path):

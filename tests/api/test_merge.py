@@ -169,8 +169,7 @@ def test_an_interrupted_merge_leaves_no_partial_file(number, tmp_path):
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert "Interrupted" in stderr
-    assert "Traceback" not in stderr
+    assert stderr == "Interrupted. Nothing was written.\n"
     assert (tmp_path / "out").read_text() == "earlier"
     assert {path.name for path in tmp_path.iterdir()} == {"zs", "ft", "out"}
 

@@ -9,14 +9,16 @@ import struct
 import subprocess
 import sys
 import termios
+from itertools import pairwise
 
 import pytest
 import torch
 import typer
 from safetensors.torch import save_file
 
+from mergekit_wise.cli import console
 from mergekit_wise.cli.app import app
-from mergekit_wise.options import options_of
+from mergekit_wise.options import COMMANDS, options_of
 
 WISE = ("-m", "mergekit_wise")
 ESCAPE = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])")
@@ -146,6 +148,53 @@ def test_more_bars_than_lines_are_each_drawn_once(terminal):
     assert [line.split("  ")[0].split(" ━")[0] for line in lines if line] == names
 
 
+def test_parts_of_a_task_leave_no_line(terminal):
+    """A task and the part of it that goes on have a bar each, and in the end there is the line of the task alone."""
+    script = """
+from mergekit_wise.cli.progress import bars
+from mergekit_wise.progress import Whole
+import time
+with bars() as progress:
+    whole = Whole(progress)
+    whole.begin("evaluating", {f"data set {index}": 100 for index in range(30)}, "images")
+    for index in range(30):
+        for done in range(0, 101, 50):
+            whole(f"data set {index}", done, 100, "images")
+            time.sleep(0.01)
+"""
+    written = terminal(80, "-c", script)[1]
+    (line,) = filter(None, screen(written))
+    assert line.startswith("evaluating")
+    assert "3000/3000 images" in line
+    assert " data set " not in line
+    assert re.search(r"evaluating.*\d+/3000 images.*left", written)
+    assert re.search(r"data set \d+ .*\d+/100 images", written)
+
+
+def test_a_command_says_that_it_begins_before_it_loads_libraries(terminal):
+    """The first thing on the screen of a long command is there before torch is imported, and is gone in the end."""
+    code, written = terminal(80, "-X", "importtime", *WISE, "finetune", "none", "--train", "digits", "-o", "out")
+    assert code == 1
+    assert written.index("Starting wise finetune ...") < re.search(r"\| +torch\b", written).start()
+    assert written.rindex("\x1b[2K") > written.index("Starting wise finetune ...")
+
+
+@pytest.mark.parametrize(
+    "name", ["merge", "sweep", "eval", "finetune", "demo", "recipe", "calibrate", "zeroshot", "data-fetch"]
+)
+def test_every_long_command_reports_progress(name):
+    """By this it is known which commands say that they begin."""
+    assert hasattr(COMMANDS[name][0], "progress")
+
+
+def test_a_terminal_shows_that_a_command_works_between_its_tasks(terminal):
+    """As long as there is no task, as while a model is built, a bar says so, and it leaves nothing behind."""
+    script = "import time\nfrom mergekit_wise.cli.progress import bars\nwith bars():\n    time.sleep(0.5)"
+    written = terminal(80, "-c", script)[1]
+    assert re.search(r"working.*0:00:00", written)
+    assert not "".join(screen(written)).strip()
+
+
 def test_a_repeated_task_has_a_bar_of_its_own(terminal):
     """A task with the name of a finished one gets a bar of its own."""
     lines = screen(terminal(80, "-c", BARS, repr(["again", "again"]), 0, -1)[1])
@@ -243,14 +292,14 @@ def test_help_lists_every_command_with_its_whole_sentence(terminal):
     assert "  Install completion for\r\n" in terminal(40, *WISE, "--help")[1]
 
 
-COLUMNS = ("alpha", "Ref.", "ImageNet-V2", "ImageNet-R", "ImageNet-Sketch", "ObjectNet", "Avg shifts", "Avg both")
+HEADS = ("alpha", "Ref.", "ImageNet-V2", "ImageNet-R", "ImageNet-Sketch", "ObjectNet", "Avg shifts", "Avg both")
 ROWS = tuple((f"{row / 10:g}", *(f"{row}{column}.{row}" for column in range(7))) for row in range(11))
 
 
 @pytest.mark.parametrize(("columns", "pieces"), [(30, 4), (40, 3), (80, 1)])
 def test_a_table_that_is_too_wide_comes_in_pieces(columns, pieces, terminal):
     """A wide table is split by columns: every number is whole and in its row, and each piece names its rows."""
-    script = TABLE.format(columns=COLUMNS, rows=ROWS, marked=(False,) * 11)
+    script = TABLE.format(columns=HEADS, rows=ROWS, marked=(False,) * 11)
     lines = screen(terminal(columns, "-c", script)[1])
     assert max(map(len, lines)) <= columns
     found = {row[0]: [] for row in ROWS}
@@ -259,6 +308,60 @@ def test_a_table_that_is_too_wide_comes_in_pieces(columns, pieces, terminal):
             found[cells[0]] += cells[1:]
     assert found == {row[0]: list(row[1:]) for row in ROWS}
     assert sum(line.split()[:1] == ["alpha"] for line in lines) == pieces
+
+
+LONG = tuple((f"{row / 100:g}", f"{row}.0", "1.0") for row in range(101))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_long_table_is_shortened_in_a_terminal(full, terminal):
+    """Of 101 alphas 40 are shown, the recommended one among them, and how many are not; with --full all."""
+    script = TABLE.format(columns=("alpha", "Ref.", "Shift"), rows=LONG, marked=[row == 37 for row in range(101)])
+    lines = screen(terminal(80, "-c", f"import mergekit_wise.cli.console as c\nc.out.full = {full}\n{script}")[1])
+    shown = [line.split()[0] for line in lines if line.endswith(" 1.0")]
+    assert len(shown) == (101 if full else 40)
+    assert {"0", "0.37", "1"} <= set(shown)
+    assert max(float(b) - float(a) for a, b in pairwise(shown)) <= 0.05 + 1e-9
+    assert ("... and 61 more rows; --full prints all" in lines) == (not full)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.count(" 1.0\n") == 101
+
+
+def test_the_option_that_shortens_nothing_may_follow_the_command(wise, pair):
+    """`--full` is an option of `wise`, which takes effect for one command."""
+    assert wise("inspect", pair[1], "--full").exit_code == 0
+    assert console.out.full
+    assert wise("inspect", pair[1]).exit_code == 0
+    assert not console.out.full
+
+
+def test_notes_that_say_the_same_are_one_in_a_terminal(terminal):
+    """Notes of many data sets are one line; of many others, the rest is counted; in a pipe all are printed."""
+    notes = (*(f"set {index}: has no names" for index in range(70)), *(f"note {index}" for index in range(20)))
+    script = f"from mergekit_wise.cli.console import notes\nnotes({notes!r})"
+    lines = [line for line in screen(terminal(80, "-c", script)[1]) if line]
+    assert lines[0] == "note: set 0, set 1, set 2 and 67 more: has no names"
+    assert lines[-1] == "note: 9 more notes; --full prints all"
+    assert len(lines) == 13
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stderr.splitlines() == [f"note: {note}" for note in notes]
+
+
+@pytest.mark.parametrize("changed", [{}, {"FORCE_COLOR": "1"}, {"NO_COLOR": "1"}])
+def test_the_best_of_a_column_is_marked_without_colours(changed):
+    """In a pipe a star marks the best number, and the title says so, whatever is said of colours."""
+    script = """
+from mergekit_wise.cli.console import show
+from mergekit_wise.report.table import Cell, Table
+show(Table.of_cells(("a", "b"), [("0", Cell("1.0")), ("1", Cell("12.0", best=True))], [True, False]), "A title")
+"""
+    environment = {name: value for name, value in os.environ.items() if name not in LOUD} | changed
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    lines = ESCAPE.sub("", done.stdout).splitlines()
+    assert [line.rstrip() for line in lines] == ["", "A title; * best of its column", "a     b", "0   1.0", "1 *12.0"][
+        lines[0] != "" :
+    ]
+    assert ("\x1b" in done.stdout) == ("FORCE_COLOR" in changed)
 
 
 def test_a_long_name_is_folded_and_its_numbers_are_not(terminal):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from rich.cells import cell_len
 
 from mergekit_wise.analysis.corruption_error import ALEXNET_ERRORS
+from mergekit_wise.report.calibration_tables import sweep_calibration
 from mergekit_wise.report.terminal_tables import accuracy_table, sweep_table, sweep_title
 from mergekit_wise.results import Record, to_candidates
 
@@ -71,6 +72,34 @@ def test_two_data_sets_with_one_title_have_two_columns():
     table = sweep_table(candidates, made, 0.5)
     assert table.columns == ("alpha", "Birds (north)", "Birds (south)", "Avg shifts")
     assert table.rows[0] == ("0", "20.0", "80.0", "50.0")
+
+
+def test_the_best_of_each_column_is_marked():
+    """In a sweep the largest result of each column is the best, however it is rounded; equal columns have no best."""
+    made = [
+        replace(REFERENCE, alpha=alpha, dataset=name, title=name, role=role, correct=correct, value=correct / 50000)
+        for alpha, counts in ((0.0, (38000, 500)), (0.5, (38002, 500)), (1.0, (38001, 500)))
+        for name, role, correct in zip(("ref", "shift"), ("reference", "shift"), counts, strict=True)
+    ]
+    table = sweep_table(to_candidates(made), made, 0.0)
+    assert [row[1] for row in table.rows] == ["76.0"] * 3
+    assert [[cell.best for cell in row.cells] for row in table.body] == [
+        [False, False, False, False],
+        [False, True, False, True],
+        [False, False, False, False],
+    ]
+
+
+def test_the_lowest_calibration_error_is_the_best():
+    """Of ECE and NLL the smallest number is marked."""
+    made = [
+        replace(REFERENCE, alpha=alpha, calibration={"ece": ece, "nll": nll})
+        for alpha, ece, nll in ((0.0, 0.1, 2.0), (1.0, 0.2, 1.0))
+    ]
+    assert [[cell.best for cell in row.cells] for row in sweep_calibration(made).body] == [
+        [False, True, False],
+        [False, False, True],
+    ]
 
 
 def test_the_title_of_a_sweep_names_other_metrics_than_accuracy():
