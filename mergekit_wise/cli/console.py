@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any
 
+from mergekit_wise.wording import in_bytes as in_bytes
 from mergekit_wise.wording import visible
 
 if TYPE_CHECKING:
@@ -162,11 +163,3 @@ def show_json(value: Any) -> None:
     from mergekit_wise.api.result_object import plain
 
     out.print(json.dumps(plain(value), indent=2, allow_nan=False), soft_wrap=True)
-
-
-def in_bytes(count: int) -> str:
-    """A number of bytes with a readable unit."""
-    for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} bytes"
