@@ -23,7 +23,7 @@ class DoctorReport(ResultObject):
 
     @property
     def problems(self) -> tuple[Finding, ...]:
-        """What does not work, with what mends it."""
+        """What does not work, with what fixes it."""
         return tuple(
             finding
             for section in self.sections
@@ -58,7 +58,7 @@ class DoctorReport(ResultObject):
 
 @takes(DoctorOptions)
 def doctor(options: DoctorOptions) -> DoctorReport:
-    """Examine everything that the tool depends on, and say what does not work and what mends it.
+    """Examine everything that the tool depends on, and say what does not work and what fixes it.
 
     Nothing is changed. The result holds no token and no user name, and can be sent with a bug report. The hub is asked
     whether it answers, for two seconds at most, unless ``HF_HUB_OFFLINE`` is set. Raises nothing for what it finds.

@@ -16,7 +16,7 @@ STYLES = {"note": "yellow", "problem": "bold red", "error": "bold red"}
 
 
 def doctor(options: "DoctorOptions", json: bool) -> None:
-    """Examine the installation: versions, devices, data sets, hub, disks; says what does not work and what mends it."""
+    """Examine the installation, the machine, the folders and the hub, and say how to fix what does not work."""
     from mergekit_wise.api.doctor import DoctorReport, examine
     from mergekit_wise.cli.console import out, show_json
 

@@ -22,7 +22,7 @@ class Finding:
         value: what was found, such as a version or a size; empty if `text` says it.
         level: how it is marked.
         text: what follows from it, a clause without a full stop; empty if nothing does.
-        command: what mends it, as it is typed into a shell; empty if no command does.
+        command: what fixes it, as it is typed into a shell; empty if no command does.
     """
 
     name: str

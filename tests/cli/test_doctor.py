@@ -58,7 +58,7 @@ def test_json_and_python_give_the_same(wise, offline):
 
 
 def test_problems_have_a_word_and_a_command(wise, offline, monkeypatch):
-    """Without a compiled module the tool can be used: a problem, what follows from it, and what mends it."""
+    """Without a compiled module the tool can be used: a problem, what follows from it, and what fixes it."""
     module = next(iter(COMPILED))
     monkeypatch.setitem(sys.modules, module, None)
     done = wise("doctor")
