@@ -92,8 +92,7 @@ class Question:
             "hub",
             f"{shown(self._address)} cannot be reached ({reason})",
             "problem",
-            "nothing can be downloaded or pushed; check the network and its proxy, or work with files, for which "
-            "this makes sure that nothing waits for the hub",
+            "nothing can be downloaded or pushed. Check the network and the proxy, or work offline",
             "set HF_HUB_OFFLINE=1" if os.name == "nt" else "export HF_HUB_OFFLINE=1",
         )
 
