@@ -105,7 +105,7 @@ def data_sets(root: Path | None, origin: str = ROOT_VARIABLE) -> Section:
         else:
             without.append(suite.name)
     if without:
-        found.append(Finding("not found", ", ".join(without), command="wise suites"))
+        found.append(Finding("not found", f"{', '.join(without)} ('wise suites' says how to get them)"))
     if others := sorted(names_of_points()):
         found.append(Finding("other packages'", listed(others)))
     return Section("Data sets", tuple(found))
