@@ -1,5 +1,6 @@
 """Examine the installation, the machine, the folders and the network: for people who look for a fault."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -110,7 +111,8 @@ def _folders(given: Path | None, downloads: Path | None) -> Section:
 def _data_sets(given: Path | None) -> Section:
     from mergekit_wise.diagnosis.folders import ROOT_VARIABLE, data_folder, data_sets
 
-    return data_sets(data_folder(given), "--data" if given else ROOT_VARIABLE)
+    named = given is None or str(given) == os.environ.get(ROOT_VARIABLE)  # the command line reads the variable itself
+    return data_sets(data_folder(given), ROOT_VARIABLE if named else "--data")
 
 
 def _devices() -> Section:

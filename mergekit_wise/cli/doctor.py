@@ -56,12 +56,15 @@ def _wrapped(finding: "Finding", width: int) -> Iterator[str]:
     """The lines of a finding's name and value; those after the first are below the value."""
     from textwrap import wrap
 
-    value = finding.value
-    if finding.command and not finding.level:
-        value = f"{value}: {finding.command}"
+    command = "" if finding.level else finding.command  # one that fixes a problem has a line below it
     lead = f"  {finding.name:<{NAMES}}" + ("" if len(finding.name) < NAMES else " ")
     room = max(20, width - 2 - NAMES)
-    lines = wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+    if command and len(finding.value) + len(command) + 2 <= room:
+        lines = [f"{finding.value}: {command}"]
+    else:  # a command is not broken, so that it can be copied
+        value = f"{finding.value}:" if command else finding.value
+        lines = wrap(value, room, break_long_words=False, break_on_hyphens=False) or [""]
+        lines += [command] if command else []
     yield (lead + lines[0]).rstrip()
     yield from (" " * (2 + NAMES) + line for line in lines[1:])
 

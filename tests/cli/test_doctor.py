@@ -9,6 +9,7 @@ import pytest
 
 import mergekit_wise
 from mergekit_wise.api.doctor import DoctorReport, guarded
+from mergekit_wise.cli.doctor import _wrapped
 from mergekit_wise.diagnosis.finding import Finding, Section
 from mergekit_wise.diagnosis.packages import COMPILED
 
@@ -55,6 +56,21 @@ def test_json_and_python_give_the_same(wise, offline):
     report = mergekit_wise.doctor()
     assert (report.usable, len(report.problems)) == (found["usable"], found["problems"])
     assert len(report.to_frame()) == sum(len(section["findings"]) for section in found["sections"])
+
+
+def test_what_names_the_data_folder_is_said(wise, offline, monkeypatch, tmp_path):
+    """The option is told from the environment variable, which the command line reads, too."""
+    assert f"{tmp_path} (from --data)" in wise("doctor", "--data", tmp_path).stdout
+    monkeypatch.setenv("WISE_DATA", str(tmp_path))
+    assert f"{tmp_path} (from WISE_DATA)" in wise("doctor").stdout
+
+
+def test_a_command_is_not_broken():
+    """In a narrow terminal a command has a line of its own, so that it can be copied."""
+    finding = Finding("s3fs", "not installed; for something", command="pip install s3fs")
+    narrow, wide = (list(_wrapped(finding, width)) for width in (50, 80))
+    assert [line.strip() for line in narrow[1:]] == ["pip install s3fs"]
+    assert len(wide) == 1
 
 
 def test_problems_have_a_word_and_a_command(wise, offline, monkeypatch):
