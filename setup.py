@@ -1,6 +1,13 @@
-"""The compiled modules; everything else stands in pyproject.toml. Without a C compiler they are left out."""
+"""The compiled modules and the readme; everything else stands in pyproject.toml.
+
+Without a C compiler the modules are left out, and so they are for a free-threaded Python, which has no stable interface
+for them yet.
+"""
 
 import os
+import re
+import sysconfig
+from pathlib import Path
 
 from setuptools import Extension, setup
 
@@ -31,7 +38,16 @@ if os.name != "nt":  # it handles a signal that Windows does not have
         )
     )
 
+IS_FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+README = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+# A package index shows this page without the files beside it: links to them become words, and pictures go.
+README = re.sub(r"^!\[[^\]]*\]\((?!https?:)[^)]*\)\n+", "", README, flags=re.MULTILINE)
+README = re.sub(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)[^)]*\)", r"\1", README)
+
 setup(
-    ext_modules=EXTENSIONS,
-    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+    long_description=README,
+    long_description_content_type="text/markdown",
+    ext_modules=[] if IS_FREE_THREADED else EXTENSIONS,
+    options={} if IS_FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mergekit_wise.api.convert import ConvertReport, convert
     from mergekit_wise.api.demo import DemoReport, demo
     from mergekit_wise.api.diff import DiffReport, diff
+    from mergekit_wise.api.doctor import DoctorReport, doctor
     from mergekit_wise.api.evaluate import EvalReport, evaluate
     from mergekit_wise.api.fetch_data import Fetched, fetch_data
     from mergekit_wise.api.finetune import FinetuneReport, Stopped, finetune
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from mergekit_wise.results.predictions import Prediction
     from mergekit_wise.results.record import Record
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "CacheCleared",
     "CacheList",
@@ -75,6 +76,7 @@ __all__ = [
     "Dataset",
     "DemoReport",
     "DiffReport",
+    "DoctorReport",
     "Entry",
     "Estimate",
     "EvalReport",
@@ -118,6 +120,7 @@ __all__ = [
     "convert",
     "demo",
     "diff",
+    "doctor",
     "evaluate",
     "fetch_data",
     "finetune",
@@ -151,6 +154,7 @@ _NAMES = {
     "api.convert": ("convert", "ConvertReport"),
     "api.demo": ("demo", "DemoReport"),
     "api.diff": ("diff", "DiffReport"),
+    "api.doctor": ("doctor", "DoctorReport"),
     "api.evaluate": ("evaluate", "EvalReport"),
     "api.fetch_data": ("fetch_data", "Fetched"),
     "api.finetune": ("finetune", "FinetuneReport", "Stopped"),

@@ -2006,6 +2006,15 @@ class DemoOptions(Options):
 
 
 @options_class(frozen=True)
+class DoctorOptions(Options):
+    """The options of ``wise doctor``; `endpoint` is the address of another hub than the usual one."""
+
+    data: DataRoot = ABSENT
+    _: KW_ONLY
+    endpoint: str | None = None
+
+
+@options_class(frozen=True)
 class InitOptions(Options):
     """The options of ``wise init``."""
 
@@ -2055,6 +2064,7 @@ COMMANDS: Mapping[str, tuple[type[Options], tuple[Declared, ...]]] = {
     "calibrate": (CalibrateOptions, (JSON,)),
     "fisher": (FisherOptions, (JSON,)),
     "demo": (DemoOptions, ()),
+    "doctor": (DoctorOptions, (JSON,)),
 }
 """Every command's class of options, and what it has for a terminal alone."""
 

@@ -62,6 +62,14 @@ def parse_size(text: str, option: str) -> int:
     return size
 
 
+def in_bytes(count: int) -> str:
+    """A number of bytes with a readable unit."""
+    for factor, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} bytes"
+
+
 def shown(text: str, width: int = 60) -> str:
     """A text from a file made safe for a message: on one line, without control characters, `width` characters long.
 

@@ -17,7 +17,7 @@ NEAR = 4
 """Lines before an option in which the command that it belongs to may be named."""
 
 OTHERS = {
-    "pip": {"--force-reinstall", "--upgrade"},
+    "pip": {"--force-reinstall", "--no-deps", "--upgrade"},
     "hf download": {"--local-dir", "--repo-type"},
     "torchrun": {"--master-port", "--nproc-per-node"},
     "WILDS' download script": {"--datasets", "--root"},

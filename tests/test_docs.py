@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+import yaml
 from PIL import Image
 from typer.core import TyperGroup
 
@@ -37,11 +38,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 WISE = typer.main.get_command(app)
 RUN = ("console", "python")
 KINDS = (*RUN, "toml", "sh", "bash", "yaml", "{toctree}", "{eval-rst}")
-# Of torchrun, of Slurm, of the benchmarks, of the fuzzer and of open_clip.
+# Of torchrun, of Slurm, of the benchmarks, of the fuzzer, of open_clip, of Docker and of uvx.
 OTHERS = {
     *("--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--master-addr", "--master-port"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),
     *("--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"),
+    *("--from", "--gpus", "--rm", "--shm-size", "--user"),
 }
 
 
@@ -134,7 +136,7 @@ def test_what_is_not_run_could_be_parsed(page, tmp_path, monkeypatch):
         elif program == "wise":
             parsed(words)
         else:
-            assert program in ("make", "pip", "python"), program
+            assert program in ("docker", "make", "pip", "python", "uvx"), program
     inline = re.findall(r"`(wise [a-z].*?)`", page.read_text(encoding="utf-8").replace("\n", " "))
     for words in map(shlex.split, inline):
         assert words[1] in WISE.commands or words[1].startswith("-"), " ".join(words)
@@ -224,9 +226,11 @@ def test_the_documented_baselines_are_the_packages():
 
 
 def test_files_that_name_a_version_name_this_one():
-    """CITATION.cff and CHANGELOG.md name the package's version."""
-    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    assert f"\n## {__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    """CITATION.cff and the first heading of CHANGELOG.md name the package's version and one date."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    first = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert citation["version"] == __version__
+    assert first[1] == f"{__version__} ({citation['date-released']})"
 
 
 def test_the_pages_of_data_are_complete():

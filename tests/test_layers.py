@@ -27,6 +27,7 @@ ROOMS = (
     "options",
     "config",
     "models",
+    "diagnosis",
     "evaluation",
     "training",
     "report",

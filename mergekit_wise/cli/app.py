@@ -17,6 +17,7 @@ from mergekit_wise.cli.compare import compare
 from mergekit_wise.cli.convert import convert
 from mergekit_wise.cli.demo import demo
 from mergekit_wise.cli.diff import diff
+from mergekit_wise.cli.doctor import doctor
 from mergekit_wise.cli.evaluate import evaluate
 from mergekit_wise.cli.fetch_data import data, fetch
 from mergekit_wise.cli.finetune import finetune
@@ -167,6 +168,7 @@ register(
     "wise convert merged.safetensors -o merged --to hf",
 )
 register(app, "demo", demo, "wise demo wise-demo")
+register(app, "doctor", doctor, "wise doctor", "wise doctor --json")
 
 
 @app.callback()

@@ -14,6 +14,7 @@ from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any
 
 from mergekit_wise.wording import alike, listed, visible
+from mergekit_wise.wording import in_bytes as in_bytes
 
 if TYPE_CHECKING:
     from mergekit_wise.cli.drawing import Drawing
@@ -235,11 +236,3 @@ def show_json(value: Any) -> None:
     from mergekit_wise.api.result_object import plain
 
     out.print(json.dumps(plain(value), indent=2, allow_nan=False), soft_wrap=True)
-
-
-def in_bytes(count: int) -> str:
-    """A number of bytes with a readable unit."""
-    for factor, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count} bytes"

@@ -137,7 +137,7 @@ def test_a_label_that_is_none_is_refused(tmp_path, content, message):
 
 
 def test_compressed_tars_name_the_command(tmp_path):
-    """A gzip file cannot be read at an offset; gunzip mends it."""
+    """A gzip file cannot be read at an offset; gunzip fixes it."""
     for name in ("0.tar.gz", "1.tgz"):
         (tmp_path / name).write_bytes(b"\x1f\x8b")
     with pytest.raises(SuiteError, match=r"Run: gunzip .*/\*\.tar\.gz .*/\*\.tgz$"):

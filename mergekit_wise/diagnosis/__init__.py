@@ -1,0 +1,1 @@
+"""What this installation, machine and network offer to ``wise``, as findings. Changes nothing and knows no terminal."""
