@@ -16,10 +16,12 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
 from transformers import CLIPConfig, CLIPForImageClassification, CLIPImageProcessor
+from transformers.utils import logging
 
 import mergekit_wise as wise
 
 torch.set_num_threads(1)  # for a model this small, several take longer
+logging.disable_progress_bar()
 folder = Path("lora")
 RED, BLUE = (1, 0, 0), (0, 0, 1)
 DIRECTIONS = {"horizontal": (1, 0), "vertical": (0, 1), "diagonal": (1, 1)}
@@ -38,7 +40,7 @@ def stripes(count, colours, seed):
     rows, columns = np.mgrid[:16, :16]
     waves = np.sin(down * rows + right * columns + rng.uniform(0, 6.3, (count, 1, 1)))
     chosen = np.array(colours)[rng.integers(0, len(colours), count)]
-    pixels = 128 + 40 * waves[..., None] * chosen[:, None, None, :] + 40 * rng.normal(size=(count, 16, 16, 3))
+    pixels = 128 + 40 * waves[..., None] * chosen[:, None, None, :] + 60 * rng.normal(size=(count, 16, 16, 3))
     return pixels.clip(0, 255).astype(np.uint8), labels
 
 

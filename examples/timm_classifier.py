@@ -36,7 +36,7 @@ def save_stripes(place, colours, count, seed):
         direction, (down, right) = list(DIRECTIONS.items())[number % 3]
         waves = np.sin(0.8 * (down * rows + right * columns) + rng.uniform(0, 6.3))
         colour = COLOURS[colours[number // 3 % len(colours)]]
-        pixels = 128 + 40 * waves[..., None] * colour + 60 * rng.normal(size=(32, 32, 3))
+        pixels = 128 + 60 * waves[..., None] * colour + 50 * rng.normal(size=(32, 32, 3))
         path = folder / place / direction / f"{number:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
@@ -60,7 +60,7 @@ torch.manual_seed(0)
 model = timm.create_model("test_vit", pretrained_cfg_overlay={"input_size": (3, 32, 32), "crop_pct": 1.0})
 settings = {"batch_size": 32, "augment": "none", "workers": 0}
 general, special = folder / "general.safetensors", folder / "special.safetensors"
-wise.finetune(model, folder / "all-colours", general, new_head=True, epochs=5, lr=2e-3, **settings)
+wise.finetune(model, folder / "all-colours", general, new_head=True, epochs=8, lr=2e-3, **settings)
 
 # %% [markdown]
 # ## Stage 2: all weights, on red stripes alone

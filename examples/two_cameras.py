@@ -77,7 +77,7 @@ def photograph(ink, light, contrast, blur, noise, rng):
 
 CAMERAS = {
     "camera_a": {"light": (1.0, 0.95, 0.85), "contrast": 0.9, "blur": 0.0, "noise": 0.03},
-    "camera_b": {"light": (0.3, 0.4, 0.6), "contrast": 0.5, "blur": 0.8, "noise": 0.08},
+    "camera_b": {"light": (0.25, 0.3, 0.5), "contrast": 0.7, "blur": 0.3, "noise": 0.04},
 }
 for place, camera, count, seed in (
     ("camera_a/train", "camera_a", 400, 1),
@@ -117,13 +117,16 @@ pixels = (torch.from_numpy(photographs).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
 torch.manual_seed(0)
 clip = open_clip.CLIP(**CONFIG["model_cfg"])
 captions = open_clip.SimpleTokenizer(context_length=16)([f"a photo of a {shape}." for shape in SHAPES])
-optimizer = torch.optim.AdamW(clip.parameters(), lr=2e-3)
-for _ in range(250):
-    batch = torch.randint(neat, (64,))
+clip.token_embedding.requires_grad_(False)  # few of its 49,408 words occur
+optimizer = torch.optim.AdamW([each for each in clip.parameters() if each.requires_grad], lr=2e-3)
+warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 0.03, total_iters=30)
+for _ in range(160):
+    batch = torch.randint(neat, (128,))
     images, texts, scale = clip(pixels[batch], captions)
     optimizer.zero_grad()
     torch.nn.functional.cross_entropy(scale * images @ texts.T, labels[batch]).backward()
     optimizer.step()
+    warmup.step()
 save_file(clip.state_dict(), folder / "clip.safetensors", {"open_clip_config": json.dumps(CONFIG)})
 
 # %% [markdown]
