@@ -60,7 +60,7 @@ torch.manual_seed(0)
 model = timm.create_model("test_vit", pretrained_cfg_overlay={"input_size": (3, 32, 32), "crop_pct": 1.0})
 settings = {"batch_size": 32, "augment": "none", "workers": 0}
 general, special = folder / "general.safetensors", folder / "special.safetensors"
-wise.finetune(model, folder / "all-colours", general, new_head=True, epochs=8, lr=2e-3, **settings)
+wise.finetune(model, folder / "all-colours", general, new_head=True, epochs=8, lr=5e-4, **settings)
 
 # %% [markdown]
 # ## Stage 2: all weights, on red stripes alone
@@ -68,7 +68,7 @@ wise.finetune(model, folder / "all-colours", general, new_head=True, epochs=8, l
 # The file of the first stage records the architecture, the preprocessing and the names of the classes.
 
 # %%
-wise.finetune(general, folder / "red", special, epochs=6, lr=1e-3, **settings)
+wise.finetune(general, folder / "red", special, epochs=6, lr=5e-4, **settings)
 
 # %% [markdown]
 # ## The sweep: red stripes are the reference, blue ones the shift

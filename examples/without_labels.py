@@ -13,11 +13,13 @@ import runpy
 import shutil
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageEnhance, ImageFilter
 
 import mergekit_wise as wise
 from mergekit_wise.results import read_records
 
+torch.set_num_threads(1)  # for a model this small, several take longer
 folder = Path("two-cameras")
 if not (folder / "report.html").exists():
     runpy.run_path(str(Path(__file__).with_name("two_cameras.py")))

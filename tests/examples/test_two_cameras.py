@@ -7,17 +7,17 @@ from mergekit_wise import evaluate, merge
 pytestmark = pytest.mark.xdist_group("two_cameras")
 
 
-def test_finetuning_helps_camera_a_and_the_mixture_helps_camera_b(two_cameras):
-    """Fine-tuned, the model is better on A and the mixture better on B than both models, all beyond chance."""
+def test_finetuning_helps_camera_a_and_harms_camera_b_and_the_mixture_keeps_most_of_both(two_cameras):
+    """Fine-tuned, the model is better on A and worse on B; the mixture is better than both in the mean."""
     found = two_cameras.found
     zeroshot, merged = ({each.column: each for each in each.columns} for each in found["compared"].comparisons)
-    assert zeroshot["camera_a"].better == "first"
-    assert merged["camera_b"].better == "second"
+    assert (zeroshot["camera_a"].better, zeroshot["camera_b"].better) == ("first", "second")
+    assert merged["camera_b"].better == merged["average of both"].better == "second"
     by_alpha = {each.alpha: each for each in found["report"].candidates}
     chosen = by_alpha[found["chosen"]]
     assert 0 < found["chosen"] < 1
-    assert chosen.shift_accuracy > by_alpha[0].shift_accuracy + 0.02
-    assert chosen.reference_accuracy > by_alpha[0].reference_accuracy + 0.05
+    assert chosen.reference_accuracy > by_alpha[0].reference_accuracy
+    assert chosen.average > max(by_alpha[0].average, by_alpha[1].average)
 
 
 def test_the_numbers_and_the_file_are_those_of_separate_commands(two_cameras, tmp_path):
