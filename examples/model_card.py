@@ -1,7 +1,10 @@
-# %% [markdown]
-# # A model card, and what an upload would send
-#
-# Merges a tiny pair, evaluates it, writes its card and lists what `wise push` would upload. No hub is contacted.
+"""A model card with results, and what an upload to the Hugging Face hub would send.
+
+Merges a tiny pair, evaluates it, writes its card and lists what `wise push` would upload. No hub is contacted.
+
+Runs as a script or cell by cell, in SECONDS_CARD seconds on two cores and without a network; writes into the current
+folder.
+"""
 
 # %%
 from pathlib import Path

@@ -1,27 +1,21 @@
 """The example of a soup of three seeds prints what separate evaluations count."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 
 from mergekit_wise import evaluate, merge
-from mergekit_wise.api.demo import _save
-from mergekit_wise.training import demo_model
-from tests.training.test_demo_model import SHORT
+from tests.examples.conftest import run_in
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "soup_of_seeds.py"
+pytestmark = pytest.mark.xdist_group("two_cameras")
 
 
-@pytest.mark.slow
-def test_the_table_holds_what_separate_evaluations_count(tmp_path, monkeypatch):
-    """Every row is the accuracy of a file that is evaluated by itself, the mixture after it was merged."""
-    monkeypatch.chdir(tmp_path)
-    _save(tmp_path / "zeroshot.safetensors", demo_model.pretrain(0, stages=SHORT), 0)
-    table = runpy.run_path(str(EXAMPLE))["main"](tmp_path, epochs=1, limit=20)
-    merge("zeroshot.safetensors", "uniform.safetensors", "mixed.safetensors", alpha=0.5)
-    rows = {name: f"{name}.safetensors" for name in ("seed0", "seed2", "uniform", "greedy", "stock")}
-    for name, path in {**rows, "WiSE-FT of uniform, alpha 0.5": "mixed.safetensors"}.items():
-        records = evaluate(path, "digits", limit=20).records
-        shifts = [record.correct / record.total for record in records if record.role == "shift"]
-        assert table[name] == (records[0].correct / records[0].total, pytest.approx(sum(shifts) / len(shifts)))
+def test_the_table_holds_what_separate_evaluations_count(two_cameras, tmp_path):
+    """The seeds give other models; a mixture of the sweep is the merge of the soup's file, and is in the table."""
+    ran = run_in(two_cameras.folder, "soup_of_seeds.py")
+    table, folder = ran.found["table"], two_cameras.folder / "two-cameras"
+    assert len({(folder / f"seed{seed}.safetensors").read_bytes() for seed in range(3)}) == 3
+    merge(folder / "zeroshot.safetensors", folder / "uniform.safetensors", tmp_path / "mixed.safetensors", alpha=0.5)
+    where = {"reference": folder / "camera_a" / "test", "suite": folder / "camera_b", "workers": 0}
+    camera_a, camera_b = evaluate(tmp_path / "mixed.safetensors", **where).records
+    assert table["WiSE-FT of uniform, alpha 0.5"] == (camera_a.accuracy, camera_b.accuracy)
+    assert set(table) >= {"zeroshot", "seed0", "seed1", "seed2", "uniform", "greedy", "stock"}
+    assert f"{table['stock'][0]:8.1%}  {table['stock'][1]:8.1%}" in ran.printed
