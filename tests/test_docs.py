@@ -11,12 +11,14 @@ The blocks of a page are taken in its order, in a folder where the demo has run 
 """
 
 import importlib.util
+import inspect
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,16 @@ import yaml
 from PIL import Image
 from typer.core import TyperGroup
 
+import mergekit_wise
 from mergekit_wise import __version__
 from mergekit_wise.analysis import BASELINES, IMAGENET_BASELINES, Baseline
 from mergekit_wise.cli.app import app
+from mergekit_wise.config import current_names, faults
 from mergekit_wise.datasets.catalog import ENTRIES, SUITES
 from mergekit_wise.datasets.custom import KEYS, PLACE_KEYS
 from mergekit_wise.datasets.suite_file import KEYS as SUITE_KEYS
+from mergekit_wise.option_types import declared_options
+from mergekit_wise.options import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -67,7 +73,10 @@ def plain(text: str) -> str:
 
 @pytest.fixture
 def folder(demo_home, tmp_path, monkeypatch):
-    """A working folder with the demo's outputs, so that nothing is measured again, and a small data set of flowers."""
+    """A working folder with the demo's outputs, so that nothing is measured again, and a small data set of flowers.
+
+    The flowers are spots on noise, yellow or white, so that a model can learn to tell them apart.
+    """
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     shutil.copy(tmp_path / "wise-demo" / "results.jsonl", tmp_path)
     shutil.copytree(tmp_path / "wise-demo" / "results.answers", tmp_path / "results.answers")
@@ -76,7 +85,9 @@ def folder(demo_home, tmp_path, monkeypatch):
         for number in range(16):
             path = tmp_path / "flowers" / part / ("daisy", "oxeye_daisy")[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
+            pixels = rng.integers(0, 128, (32, 32, 3), np.uint8)
+            pixels[8:24, 8:24] += np.array([(120, 120, 0), (120, 120, 120)][number % 2], np.uint8)
+            Image.fromarray(pixels).save(path)
     (tmp_path / "flowers.txt").write_text("daisy\noxeye daisy\n")
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.chdir(tmp_path)
@@ -201,6 +212,44 @@ def test_the_site_is_built_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     built = {path.stem for path in (tmp_path / "html").glob("*.html")}
     assert {page.stem for page in (ROOT / "docs").glob("*.md")} <= built
+
+
+def test_the_page_on_configuration_is_about_options_that_exist():
+    """Its files have no fault, its tables are those of commands, and its former names lead to the options it says."""
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    files = [block for kind, block in blocks(ROOT / "docs" / "configuration.md") if kind == "toml"]
+    assert files
+    assert [list(faults(tomllib.loads(file))) for file in files] == [[] for _ in files]
+    tables = set(re.findall(r"(?:^|`)\[([a-z-]+)\]", text, re.MULTILINE))
+    assert {"merge", "data-fetch"} <= tables <= set(COMMANDS)
+    assert "`root` for `data`, and `data` for `train`" in text
+    former = [current_names("finetune", {name: "x"}, has_training_set=False)[0] for name in ("root", "data")]
+    assert former == [{"data": "x"}, {"train": "x"}]
+
+
+def test_the_page_on_python_has_every_name_of_the_package():
+    """docs/api.md documents every public function and class, and what it says of arguments is so."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"^\.\. auto(?:function|class):: ([\w.]+)$", text, re.MULTILINE))
+    shown = {name.rpartition(".")[2] for name in documented}
+    errors = {name for name, value in inspect.getmembers(mergekit_wise.errors) if inspect.isclass(value)}
+    assert set(mergekit_wise.__all__) - {"__version__"} <= shown | errors
+    for_terminals = {f"`--{flag.key}`" for _, flags in COMMANDS.values() for flag in flags}
+    sentence = re.search(r"Options that only concern the terminal, (.*?), do not exist", text, re.DOTALL)
+    assert sentence
+    assert set(re.findall(r"`--[\w-]+`", sentence[1])) == for_terminals
+    for command in ("merge", "sweep"):
+        arguments = set(inspect.signature(getattr(mergekit_wise, command)).parameters)
+        assert set(declared_options(COMMANDS[command][0])) <= arguments
+        assert not arguments & {flag.name for flag in COMMANDS[command][1]}
+
+
+def test_environment_variables_that_are_named_are_read():
+    """Every variable of the tool's that a page names occurs in the package."""
+    package = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "mergekit_wise").rglob("*.py"))
+    named = {name for page in PAGES for name in re.findall(r"\bWISE_[A-Z_]+", page.read_text(encoding="utf-8"))}
+    assert "WISE_DATA" in named
+    assert [name for name in sorted(named) if name not in package] == []
 
 
 def test_the_command_reference_is_current():

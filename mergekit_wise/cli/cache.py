@@ -27,8 +27,9 @@ def ls(options: "CacheLsOptions", json: bool) -> None:
     from rich.text import Text
 
     from mergekit_wise.api.cache import list_cache
-    from mergekit_wise.cli.console import in_bytes, out, show_json
+    from mergekit_wise.cli.console import out, show_json
     from mergekit_wise.option_types import run
+    from mergekit_wise.wording import in_bytes
 
     found = run(list_cache, options)
     if json:
@@ -50,8 +51,9 @@ def ls(options: "CacheLsOptions", json: bool) -> None:
 def clear(options: "CacheClearOptions", json: bool) -> None:
     """Remove what is kept for later runs. What another run is using stays."""
     from mergekit_wise.api.cache import clear_cache
-    from mergekit_wise.cli.console import in_bytes, out, show_json
+    from mergekit_wise.cli.console import out, show_json
     from mergekit_wise.option_types import run
+    from mergekit_wise.wording import in_bytes
 
     cleared = run(clear_cache, options)
     if json:

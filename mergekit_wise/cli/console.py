@@ -14,7 +14,6 @@ from textwrap import fill
 from typing import IO, TYPE_CHECKING, Any
 
 from mergekit_wise.wording import alike, listed, visible
-from mergekit_wise.wording import in_bytes as in_bytes
 
 if TYPE_CHECKING:
     from mergekit_wise.cli.drawing import Drawing

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 def convert(options: "ConvertOptions") -> None:
     """Write a checkpoint under the tensor names of another library, with every value unchanged."""
     from mergekit_wise.api.convert import convert
-    from mergekit_wise.cli.console import in_bytes, notes, out
+    from mergekit_wise.cli.console import notes, out
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.wording import in_bytes
 
     report = perform(convert, options)
     notes(report.notes)

@@ -22,8 +22,9 @@ def _group() -> None:
 def fetch(options: "FetchOptions", json: bool) -> None:
     """Download a data set from the Hugging Face hub and check it. Complete files are not fetched again."""
     from mergekit_wise.api.fetch_data import fetch_data
-    from mergekit_wise.cli.console import in_bytes, out, show_json
+    from mergekit_wise.cli.console import out, show_json
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.wording import in_bytes
 
     fetched = perform(fetch_data, options)
     if json:

@@ -31,8 +31,7 @@ def inspect(options: "InspectOptions", json: bool) -> None:
 
 
 def _lines(found: "Inspection") -> list[str]:
-    from mergekit_wise.cli.console import in_bytes
-    from mergekit_wise.wording import plural, shown
+    from mergekit_wise.wording import in_bytes, plural, shown
 
     elements = sum(info.count for info in found.tensors)
     guess = found.architecture

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mergekit_wise import progress as listeners
-from mergekit_wise.cli.console import in_bytes
-from mergekit_wise.wording import clock
+from mergekit_wise.wording import clock, in_bytes
 
 EVERY = 60.0
 """Seconds between two lines."""

@@ -26,8 +26,9 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
 
 
 def _show_plan(found: "MergePreview") -> None:
-    from mergekit_wise.cli.console import in_bytes, line_writer, notes, out, say, show
+    from mergekit_wise.cli.console import line_writer, notes, out, say, show
     from mergekit_wise.report.tensor_tables import PLAN_COLUMNS, plan_rows, plan_table
+    from mergekit_wise.wording import in_bytes
 
     notes(found.notes)
     title = "What each tensor would get"
@@ -45,7 +46,8 @@ def _show_plan(found: "MergePreview") -> None:
 
 def _summarize(report: "MergeReport") -> None:
     from mergekit_wise.checkpoint.formats import ending_of
-    from mergekit_wise.cli.console import in_bytes, out
+    from mergekit_wise.cli.console import out
+    from mergekit_wise.wording import in_bytes
 
     rate = report.size / max(report.seconds, 1e-9)
     kind = "" if ending_of(report.output) or report.output.is_dir() else " in the safetensors format"

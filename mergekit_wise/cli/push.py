@@ -11,9 +11,10 @@ if TYPE_CHECKING:
 def push(options: "PushOptions", json: bool) -> None:
     """Upload a model with its card and its report to the Hugging Face hub, in one commit."""
     from mergekit_wise.api.push import push
-    from mergekit_wise.cli.console import in_bytes, notes, out, show, show_json
+    from mergekit_wise.cli.console import notes, out, show, show_json
     from mergekit_wise.cli.progress import perform
     from mergekit_wise.report.table import Table
+    from mergekit_wise.wording import in_bytes
 
     report = perform(push, options)
     notes(report.notes)

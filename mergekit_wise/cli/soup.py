@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 def soup(options: "SoupOptions", json: bool) -> None:
     """Average several fine-tunings of one model: all, the best together, or by Model Stock."""
     from mergekit_wise.api.soup import soup
-    from mergekit_wise.cli.console import in_bytes, notes, out, show, show_json
+    from mergekit_wise.cli.console import notes, out, show, show_json
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.wording import in_bytes
 
     report = perform(soup, options)
     notes(report.notes)

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 def zeroshot(options: "ZeroshotOptions") -> None:
     """Build a zero-shot classifier: the image encoder plus a head made from class names."""
     from mergekit_wise.api.zeroshot import zeroshot
-    from mergekit_wise.cli.console import in_bytes, notes, out
+    from mergekit_wise.cli.console import notes, out
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.wording import in_bytes
 
     report = perform(zeroshot, options)
     notes((*report.notes, f"architecture: {report.architecture}"))
