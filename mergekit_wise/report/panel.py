@@ -133,12 +133,12 @@ def thin_ticks(axes: Any) -> None:
     """Remove the text of each tick that would touch the one before it; the layout of the figure must be final."""
     from matplotlib.ticker import FixedFormatter
 
-    for axis, along in ((axes.xaxis, ("x0", "x1")), (axes.yaxis, ("y0", "y1"))):
+    for axis, along, gap in ((axes.xaxis, ("x0", "x1"), 3.0), (axes.yaxis, ("y0", "y1"), 1.5)):
         kept, end = [], None
         for label in axis.get_ticklabels():
             box = label.get_window_extent()
             begin, stop = (getattr(box, side) for side in along)
-            free = end is None or begin > end + axes.figure.dpi / POINTS * 1.5
+            free = end is None or begin > end + axes.figure.dpi / POINTS * gap
             kept.append(label.get_text() if free else "")
             end = stop if free else end
         axis.set_major_formatter(FixedFormatter(kept))
