@@ -29,7 +29,7 @@ def test_the_readme_leads_nowhere_else(distribution):
     assert links
     assert all(link.startswith("https://") for link in links)
     assert len(text) > 0.8 * len((ROOT / "README.md").read_text(encoding="utf-8"))
-    for words in ("wise merge wise-demo/zeroshot.safetensors", "Which files can I merge?", "soup of three seeds"):
+    for words in ("wise merge wise-demo/zeroshot.safetensors", "Which files can I merge?", "When not this tool"):
         assert words in text
     assert distribution.metadata.long_description_content_type == "text/markdown"
 

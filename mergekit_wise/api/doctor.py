@@ -109,7 +109,8 @@ def _folders(given: Path | None, downloads: Path | None) -> Section:
 
 
 def _data_sets(given: Path | None) -> Section:
-    from mergekit_wise.diagnosis.folders import ROOT_VARIABLE, data_folder, data_sets
+    from mergekit_wise.datasets.catalog import ROOT_VARIABLE
+    from mergekit_wise.diagnosis.folders import data_folder, data_sets
 
     named = given is None or str(given) == os.environ.get(ROOT_VARIABLE)  # the command line reads the variable itself
     return data_sets(data_folder(given), ROOT_VARIABLE if named else "--data")

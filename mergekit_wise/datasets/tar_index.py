@@ -148,6 +148,7 @@ def _members(file: BinaryIO, path: str, plain: Plain = _plain) -> Iterator[Membe
     if not length:
         return
     tar = tarfile.TarFile(fileobj=file, encoding="utf-8", errors="surrogateescape")
+    start = 0  # of the next header
     info = tar.next()
     while info is not None:
         if info.issparse() or not (info.isreg() or info.type in _NO_DATA):
@@ -164,11 +165,13 @@ def _members(file: BinaryIO, path: str, plain: Plain = _plain) -> Iterator[Membe
         while tar.offset < length and not tar.pax_headers and (found := plain(file, tar.offset)):
             member, tar.offset = found
             yield _whole(member, length, path)
-        info = tar.next() if tar.offset < length else None
-    # tarfile ends without an error at a damaged header, as it does at the empty block that ends a tar.
-    file.seek(tar.offset)
+        start = tar.offset
+        info = tar.next() if start < length else None
+    # tarfile ends without an error at a damaged header, as it does at the empty block that ends a tar. Newer versions
+    # have then moved on to behind the member that the header belongs to.
+    file.seek(start)
     if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
-        raise tarfile.ReadError(f"there is no tar header at byte {tar.offset:,}")
+        raise tarfile.ReadError(f"there is no tar header at byte {start:,}")
 
 
 def _whole(member: Member, length: int, path: str) -> Member:

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,5 @@ def _constants() -> Any:
 
 
 def _head(address: str, seconds: float) -> int:
-    from huggingface_hub.utils import get_session
-
-    return int(get_session().head(address, timeout=seconds).status_code)
+    client: Any = import_module("huggingface_hub.utils").get_session()  # of requests or httpx, by the version
+    return int(client.head(address, timeout=seconds).status_code)

@@ -187,8 +187,8 @@ def test_a_size_that_is_not_a_number_of_bytes_is_refused(members, kind, size):
 
 
 def test_a_name_that_claims_gigabytes_is_refused(members):
-    """Memory is not reserved for what a damaged header claims."""
-    with pytest.raises(SuiteError, match="asks for"):
+    """Memory is not reserved for what a damaged header claims; newer versions of Python see to that themselves."""
+    with pytest.raises(SuiteError, match="asks for|empty header"):
         members(header("long", tarfile.GNUTYPE_LONGNAME, size=7 << 30) + bytes(2048))
 
 
