@@ -41,7 +41,7 @@ def _rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     last = len(rows) - 1
     marked = [place for place, row in enumerate(rows) if row.marked]
     best = [place for place, row in enumerate(rows) if any(cell.best for cell in row.cells)]
-    even = []
+    even: list[int] = []
     if all(_is_number(row.cells[0].text) for row in rows):
         even = [0, last, *_spread([round(step * last / (MOST_ROWS - 1)) for step in range(MOST_ROWS)])]
     order = list(dict.fromkeys([*marked, *best, *even, *range(last + 1)]))
