@@ -4,7 +4,7 @@ An adapter's folder takes the place of the fine-tuned model: nothing has to be m
 `merge_and_unload` gives, alpha 0 the model without the adapter, and smaller alphas than 1 keep more of what the model
 could do before.
 
-Needs `pip install peft 'transformers[torch]'`. Runs as a script or cell by cell, in SECONDS_LORA seconds on two cores
+Needs `pip install peft 'transformers[torch]'`. Runs as a script or cell by cell, in about 11 seconds of one core
 and without a network. Everything is written to the folder lora, below the current one.
 """
 

@@ -2,7 +2,7 @@
 
 Merges a tiny pair, evaluates it, writes its card and lists what `wise push` would upload. No hub is contacted.
 
-Runs as a script or cell by cell, in SECONDS_CARD seconds on two cores and without a network; writes into the current
+Runs as a script or cell by cell, in about 7 seconds of one core and without a network; writes into the current
 folder.
 """
 

@@ -4,7 +4,7 @@ Fine-tunings of one start that differ in nothing but their seed find different s
 than each (model soups, Wortsman et al., ICML 2022). WiSE-FT then mixes that mean with the zero-shot model.
 
 Goes on where two_cameras.py ends (and runs it first, where it has not run): its model is fine-tuned on images of camera
-A with three seeds. Runs as a script or cell by cell, in SECONDS_SOUP seconds after two_cameras.py, on two cores and
+A with three seeds. Runs as a script or cell by cell, in about 17 seconds of one core after two_cameras.py and
 without a network. Everything is written to the folder two-cameras, below the current one.
 """
 

@@ -4,7 +4,7 @@ A tiny CLIP learns the direction of stripes in all colours, and is then fine-tun
 epoch `WiseFTCallback` sets the weights of the mixtures in place, measures them on red stripes (the reference) and on
 blue ones (the shift), and puts the weights back: training is the same as without it.
 
-Needs `pip install 'transformers[torch]'`. Runs as a script or cell by cell, in SECONDS_TRAINER seconds on two cores and
+Needs `pip install 'transformers[torch]'`. Runs as a script or cell by cell, in about 9 seconds of one core and
 without a network.
 """
 

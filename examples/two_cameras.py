@@ -3,7 +3,7 @@
 The whole way from class folders to a report: a zero-shot model, fine-tuning on camera A (the training data and the
 reference), a sweep that also measures camera B (the shift), the recommended alpha, the merged file and the page.
 
-Runs as a script or cell by cell, in SECONDS_TWO_CAMERAS seconds on two cores and without a network. Everything is
+Runs as a script or cell by cell, in about 20 seconds of one core and without a network. Everything is
 written to the folder two-cameras, below the current one.
 """
 

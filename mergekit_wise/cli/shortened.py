@@ -41,11 +41,10 @@ def _rows(rows: tuple[Row, ...]) -> tuple[Row, ...]:
     last = len(rows) - 1
     marked = [place for place, row in enumerate(rows) if row.marked]
     best = [place for place, row in enumerate(rows) if any(cell.best for cell in row.cells)]
-    others = range(last + 1)
+    even: list[int] = []
     if all(_is_number(row.cells[0].text) for row in rows):
-        others = [round(step * last / (MOST_ROWS - 1)) for step in range(MOST_ROWS)]
-        others = [0, last, *_spread(others), *range(last + 1)]
-    order = list(dict.fromkeys([*marked, *best, *others]))
+        even = [0, last, *_spread([round(step * last / (MOST_ROWS - 1)) for step in range(MOST_ROWS)])]
+    order = list(dict.fromkeys([*marked, *best, *even, *range(last + 1)]))
     return tuple(rows[place] for place in sorted(order[:MOST_ROWS]))
 
 
