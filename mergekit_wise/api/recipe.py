@@ -194,7 +194,8 @@ class _Recipe:
     steps: Mapping[str, Values]
 
     def run(self) -> RecipeReport:
-        cache, done = StepCache(self.folder / STATE), []
+        cache = StepCache(self.folder / STATE)
+        done: list[str] = []
         with self.ranks.agreeing():
             require_writable(self.results)
             if "report" in self.steps:

@@ -65,7 +65,7 @@ def sweep_calibration(records: Sequence[Record]) -> Table:
     parts = {"reference": "Ref.", "shift": "Shifts"}
     roles = [role for role in parts if any(record.role == role for record in records)]
     names = ("ece", "nll")
-    rows = []
+    rows: list[tuple[Cell | str, ...]] = []
     for point in points_of(records):
         found = [[r.calibration for r in records if (r.at, r.role) == (point, role)] for role in roles]
         cells = (_cell(name, averaged(each, name)) for name in names for each in found)

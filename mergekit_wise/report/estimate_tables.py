@@ -8,7 +8,7 @@ from mergekit_wise.analysis.estimate import Estimate
 from mergekit_wise.analysis.point import Point
 from mergekit_wise.analysis.unlabelled import Estimated
 from mergekit_wise.report.best import best_marked
-from mergekit_wise.report.table import Table, interval, percent, share
+from mergekit_wise.report.table import Cell, Table, interval, percent, share
 from mergekit_wise.wording import plural
 
 NO_BACK_TEST = (
@@ -19,7 +19,7 @@ NO_BACK_TEST = (
 
 def estimate_table(found: Estimated, points: Sequence[Point], favoured: Point) -> Table:
     """A row per mixture: ATC's estimate with its interval, DoC, AC, and the mean entropy; `favoured` is marked."""
-    rows = []
+    rows: list[tuple[Cell | str, ...]] = []
     for number, point in enumerate(points):
         atc = Estimate(found.atc[number], found.low[number], found.high[number])
         estimates = (share(float(each[number])) for each in (found.doc, found.ac))

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from mergekit_wise.analysis import Estimate
 from mergekit_wise.report.best import best_marked
-from mergekit_wise.report.table import Table, share
+from mergekit_wise.report.table import Cell, Table, share
 
 TITLES = {"reference": "Ref.", "shifts": "Shifts"}
 
@@ -37,7 +37,7 @@ class Result(Protocol):
 
 def rules_table(results: Sequence[Result], columns: Sequence[str]) -> Table:
     """A row per rule: its size, the reference and the average of the shifts, and its gains over its control."""
-    rows = [
+    rows: list[tuple[Cell | str, ...]] = [
         (
             each.name,
             f"{each.size:.3f}",
