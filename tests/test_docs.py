@@ -7,7 +7,7 @@ The blocks of a page are taken in its order, in a folder where the demo has run 
 - ``toml``: a file, named by its first line, which is there before anything is run.
 - ``sh``: is not run, as it needs GPUs, a network, ImageNet, another checkpoint or an environment of its own. Its
   commands are parsed, so that all that they ask for exists.
-- ``bash``, ``yaml``: are for schedulers, and not run.
+- ``bash``, ``yaml``: are not run. They are for schedulers, and the README's, which `tests/test_readme.py` runs.
 """
 
 import importlib.util
@@ -48,7 +48,7 @@ KINDS = (*RUN, "toml", "sh", "bash", "yaml", "{toctree}", "{eval-rst}")
 OTHERS = {
     *("--nnodes", "--node-rank", "--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--master-addr", "--master-port"),
     *("--nodes", "--ntasks-per-node", "--gpus-per-node", "--cpus-per-task", "--signal", "--requeue"),
-    *("--nproc-per-node", "--folder", "--cases", "--help", "--force-image-size"),
+    *("--nproc-per-node", "--folder", "--again", "--cases", "--help", "--force-image-size"),
     *("--from", "--gpus", "--rm", "--shm-size", "--user"),
 }
 

@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
     torch.save({key: tensor + 0.05 * torch.randn_like(tensor) for key, tensor in state.items()}, tmp_path / "ft.pt")
     for place, names in CLASSES.items():
         for shade, name in enumerate(names):
-            path = tmp_path / "data" / place / name / "0.jpg"
+            path = tmp_path / place / name / "0.jpg"
             path.parent.mkdir(parents=True)
             Image.new("RGB", (40, 40), (60 * shade, 80, 120)).save(path)
     monkeypatch.chdir(tmp_path)
@@ -42,7 +42,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_the_three_commands_work_in_a_folder_with_two_files_and_a_configuration(folder, wise):
     """Merge writes the file, sweep tables every alpha on all data sets found, and eval measures the merged file."""
-    (block,) = [text for text in re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S) if "sweep --alphas" in text]
+    (block,) = [text for text in re.findall(r"^```bash\n(.*?)^```", README, re.M | re.S) if "sweep --alphas" in text]
     merge, sweep, evaluate = (line.removeprefix("wise ").split() for line in block.splitlines())
     done = wise(*merge)
     assert done.exit_code == 0, done.stderr

@@ -88,6 +88,8 @@ def sample(option):
     if option.is_flag:
         return not option.default
     share = 1 in (option.option.maximum, option.option.below)
+    if option.option.metavar == "NAME=TEXT":
+        return ["zeroshot=CLIP", "finetuned=CLIP, my data"]
     word = option.option.choices[0] if option.option.choices else "0.5" if share else "2"
     return [word, word] if option.is_pair or option.is_repeated else word
 
