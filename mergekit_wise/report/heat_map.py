@@ -1,6 +1,6 @@
 """The number of every mixture of a grid, two parameters swept at once, as colours: what is shown, and as inline SVG.
 
-A line through the points of a grid would mean nothing. Knows summaries and candidates.
+A line through the points of a grid would mean nothing. Knows summaries.
 """
 
 import re
@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from mergekit_wise.analysis import Candidate, Point
 from mergekit_wise.report.comparison import BOTH, SHIFTS, SYMBOLS, Column, Comparison
 from mergekit_wise.report.summary import Summary
 from mergekit_wise.report.svg import Point as Spot
@@ -86,17 +85,6 @@ def heat_maps(summary: Summary) -> tuple[HeatMap, ...]:
             )
         )
     return tuple(found)
-
-
-def candidates_map(candidates: Sequence[Candidate], recommended: Point) -> HeatMap:
-    """The same number of a sweep's candidates, whose points lie in a grid."""
-    first = candidates[0]
-    shifts = "Average of the shifts" if len(first.shifts) > 1 else "Shift"
-    title = "Average of the reference and the shifts" if first.shifts else "Reference"
-    title = title if first.has_reference else shifts
-    x, y = (SYMBOLS.get(name, name) for name in first.point.names)
-    shares = {(c.point.numbers[0], c.point.numbers[1]): c.average for c in candidates}
-    return HeatMap("sweep", f"{title} (%)", x, y, shares, recommended.numbers)
 
 
 def draw_heat_map(drawn: HeatMap, ident: str) -> str:
