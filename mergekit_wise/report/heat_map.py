@@ -4,7 +4,7 @@ A line through the points of a grid would mean nothing. Knows summaries.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
