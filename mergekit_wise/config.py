@@ -102,10 +102,15 @@ def settings_of(
 ) -> tuple[dict[str, tuple[str, Any]], list[str]]:
     """What a file gives to a command, by the names of fields: the key as written, and the value; and notes on it.
 
-    The command's table wins over the keys above all tables, which are for every command that has them. For
-    `has_training_set` see `current_names`.
+    The command's table wins over the keys above all tables, which are for every command that has them. Of these, a list
+    of one value is that value to a command whose option takes no list. For `has_training_set` see `current_names`.
     """
-    shared = {key: value for key, value in settings.items() if not isinstance(value, dict)}
+    known = keys(command)
+    shared = {
+        key: _single(known[_key(key)], key, value) if _key(key) in known else value
+        for key, value in settings.items()
+        if not isinstance(value, dict)
+    }
     # A shared key may have the name of a command: zeroshot = "FILE".
     table = settings[command] if isinstance(settings.get(command), dict) else {}
     found: dict[str, tuple[str, Any]] = {}
@@ -117,6 +122,12 @@ def settings_of(
         found |= named
         notes += renamed if source is table else []
     return found, notes
+
+
+def _single(option: Declared, key: str, value: Any) -> Any:
+    """The value, or the only entry of a list that the option does not take."""
+    is_one = isinstance(value, list) and len(value) == 1 and _fault(option, key, value)
+    return value[0] if is_one and not _fault(option, key, value[0]) else value
 
 
 def _by_name(command: str, source: Mapping[str, Any]) -> dict[str, tuple[str, Any]]:

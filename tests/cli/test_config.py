@@ -172,6 +172,16 @@ def test_the_command_line_overrides_the_table_and_the_table_overrides_shared_key
     assert received("eval", "a")["suite"] == "shared"
 
 
+def test_a_shared_list_of_one_is_a_value_to_commands_that_take_one(write, received, refused):
+    """`suite` is a list to sweep and a name to report; a list of two names is an error of the latter alone."""
+    write('suite = ["digits"]\n')
+    assert received("sweep", "a", "b")["suite"] == "digits"
+    assert received("report", "results.jsonl")["suite"] == "digits"
+    write('suite = ["digits", "numerals"]\n')
+    assert received("sweep", "a", "b")["suite"] == "digits,numerals"
+    assert "suite = [digits, numerals]" in refused("report", "results.jsonl")
+
+
 def test_an_environment_variable_overrides_the_file(write, received, monkeypatch):
     """An environment variable overrides the value in the file."""
     write('data = "/file"\n')
