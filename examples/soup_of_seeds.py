@@ -34,8 +34,9 @@ for seed, member in enumerate(members):
 # %% [markdown]
 # ## Three kinds of soup
 #
-# The mean of all members; the mean of those that together do best on images that are used for nothing else; and Model
-# Stock, which computes from the angles between the updates how far to go from the zero-shot model.
+# - Uniform: the mean of all members.
+# - Greedy: the mean of the members that do best together on held-out images.
+# - Model Stock: the angles between the updates decide how far to move from the zero-shot model.
 
 # %%
 uniform, greedy, stock = (folder / f"{how}.safetensors" for how in ("uniform", "greedy", "stock"))

@@ -41,8 +41,8 @@ class _Task:
 def logged_lines(write: Callable[[str], None], every: float = EVERY) -> Iterator[listeners.Progress]:
     """A progress callback; while the block runs, a line goes to `write` every so many seconds.
 
-    The line is about the task that began first, of those that have not ended: the others are parts of it. It is written
-    by a thread of its own, because libraries are loaded and files read for minutes without a word.
+    The line describes the oldest running task, because later ones are parts of it. A thread of its own writes it, so
+    that lines also appear while libraries are loaded and files are read, which report no progress.
     """
     tasks: dict[str, _Task] = {}
     began, ended = time.monotonic(), threading.Event()

@@ -59,7 +59,7 @@ def test_json_and_python_give_the_same(wise, offline):
 
 
 def test_what_names_the_data_folder_is_said(wise, offline, monkeypatch, tmp_path):
-    """The option is told from the environment variable, which the command line reads, too."""
+    """The report names the source of the data folder: the option or the environment variable."""
     assert f"{tmp_path} (from --data)" in wise("doctor", "--data", tmp_path).stdout
     monkeypatch.setenv("WISE_DATA", str(tmp_path))
     assert f"{tmp_path} (from WISE_DATA)" in wise("doctor").stdout
