@@ -72,7 +72,7 @@ class _Group(Group):
         except KeyboardInterrupt as error:
             from mergekit_wise.cli.console import say
 
-            say(str(error) or "Interrupted. Nothing was written.")
+            say(str(error) or "Interrupted. No unfinished file was left behind.")
             raise typer.Exit(signals.exit_code(error)) from None
 
 

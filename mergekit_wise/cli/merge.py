@@ -15,12 +15,16 @@ def merge(options: "MergeOptions", dry_run: bool) -> None:
     from mergekit_wise.api.merge import merge, preview
     from mergekit_wise.cli.console import notes
     from mergekit_wise.cli.progress import perform
+    from mergekit_wise.errors import Interrupted
     from mergekit_wise.option_types import run
 
     if dry_run:
         _show_plan(run(preview, options))
         return
-    report = perform(merge, options)
+    try:
+        report = perform(merge, options)
+    except KeyboardInterrupt as error:
+        raise Interrupted.of(error, "Interrupted. Nothing was written.") from error
     notes(report.notes)
     _summarize(report)
 
