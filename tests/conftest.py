@@ -118,6 +118,8 @@ def wise():
 def demo_home(tmp_path_factory) -> Path:
     """A folder in which `wise demo` has run; its stdout is in ``printed.txt``."""
     home = tmp_path_factory.mktemp("home")
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the parent folder is that of all test processes of this run
+        (home.parent.parent / "demo").mkdir()  # fails in a second one: then the groups above are not kept together
     done = subprocess.run(
         [sys.executable, "-m", "mergekit_wise", "demo", "wise-demo"], cwd=home, capture_output=True, text=True
     )
