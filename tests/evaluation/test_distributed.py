@@ -194,7 +194,7 @@ except WiseError as error:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        for rank, minutes in (("0", "0.2"), ("1", "0.05"))
+        for rank, minutes in (("0", "0.1"), ("1", "0.05"))
     ]
     second, first = (process.communicate(timeout=120)[0] for process in reversed(running))
     assert "Missing: 2." in second or "is not reached" in second
