@@ -37,7 +37,7 @@ def labelled(reading: Reading, labels: Mapping[str, str]) -> Labelled:
     """
     rows = reading.measurements
     models = dict.fromkeys(row.model for row in rows)
-    sets = {row.dataset: row.title for row in rows}
+    sets = {each.dataset: each.title for each in (*reading.estimations, *rows)}
     _require_known(reading, labels)
     ends = {alpha: labels.get(name, ENDPOINTS[alpha]) for name, alpha in ENDS.items()}
     of_model = _distinct(models, {model: _model(model, labels) for model in models})
@@ -127,11 +127,11 @@ def _require_known(reading: Reading, labels: Mapping[str, str]) -> None:
     pairs = any(row.swept == (ALPHA,) and row.alpha is not None for row in rows)
     names = {
         "models": [part for row in rows for part in (row.model, *row.model.split(JOINED))],
-        "data sets": [row.dataset for row in rows],
+        "data sets": [each.dataset for each in (*rows, *reading.estimations)],
         "suites": [row.suite for row in rows],
         "results files": [row.source for row in rows],
     }
-    titles = [row.title for row in rows]
+    titles = [each.title for each in (*rows, *reading.estimations)]
     every = dict.fromkeys([*(ENDS if pairs else ()), *(name for kind in names.values() for name in kind), *titles])
     for name in labels:
         if name in every:

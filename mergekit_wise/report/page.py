@@ -66,7 +66,7 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations:
         notes=notes,
         slider=slider,
         sections=sections,
-        estimates=estimate_sections(estimations, slider.stops, slider.start),
+        estimates=estimate_sections(estimations, slider.stops, slider.start, curves[0].ends),
         data={
             "names": slider.names,
             "spoken": slider.spoken(comparisons),
