@@ -132,11 +132,11 @@ def _described(plot: Plot, trace: Trace) -> str:
     swept = "alpha" if trace.symbol == "α" else trace.symbol
     words = []
     for mark in trace.marks:
-        role = "best" if mark is best else trace.end(mark.alpha)
+        role = ", ".join(filter(None, (trace.end(mark.alpha), "best" if mark is best else "")))
         if role or len(trace.marks) == 1:
             role = role if trace.role(mark) or len(trace.marks) > 1 else "alone"
             name = "" if mark.alpha is None else f"{swept} {alpha_text(mark.alpha)} ({role}): "
-            across = f" at {100 * mark.x:.1f} % on the reference" if plot.kind == "scatter" else ""
+            across = f" at {percent(mark.x)} % on {plot.x_label.removesuffix(' (%)')}" if plot.kind == "scatter" else ""
             value = f"{points(mark.y)} points" if plot.kind == "difference" else f"{percent(mark.y)} %"
             words.append(f"{name}{value}{across}")
     return f"{trace.name}: {'; '.join(words)}."

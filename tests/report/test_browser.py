@@ -256,6 +256,8 @@ def test_screen_readers_find_names_for_everything(visit, lines):
     assert page.get_by_role("region", name="Results on imagenet-shifts").count() == 1
     levels = [int(tag[1]) for tag in page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(h => h.tagName)")]
     assert levels[:2] == [1, 2]
+    about = page.locator("svg.scatter desc").first.text_content()
+    assert "% on ImageNet" in about
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
