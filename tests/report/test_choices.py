@@ -169,3 +169,11 @@ def test_averages_of_other_shifts_are_not_mixed(compared_pair, lines, tmp_path):
     report(path, output=tmp_path / "r.html", svg=tmp_path / "svg")
     assert not [each for each in (tmp_path / "svg").iterdir() if "difference" in each.name]
     assert "+0.8*<small>+0.4 to +1.6</small>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_recommended_third_is_found_among_the_measurements(tmp_path, lines):
+    """1/3, which has more digits than the keys of measurements, has its button, and its line in the diagrams."""
+    entries = [*map(lines.with_calibration, lines.sweep((0.0, 1 / 3, 2 / 3, 1.0)))]
+    page = page_of(with_choices(tmp_path / "r.jsonl", lines, chosen(1 / 3), entries=entries))
+    assert '<button type="button" data-stop="1" aria-pressed="true">recommended</button>' in page
+    assert "α = 0.333333: mean confidence 70.0 %" in page
