@@ -187,6 +187,11 @@ def test_tables_sort(visit, lines):
     assert column(1) == ["10", "1", "0.5", "0"]
     other.get_by_role("button").click()
     assert (column(1), other.get_attribute("aria-sort")) == (["0", "0.5", "1", "10"], "none")
+    page = visit([*lines.sweep([0, 0.5]), *lines.sweep([None])])
+    table = page.locator("table").first
+    for order in (["0", "0.5", "–"], ["0.5", "0", "–"]):
+        table.locator("thead th").first.get_by_role("button").click()
+        assert column(1) == order
 
 
 def test_a_click_on_a_plot_goes_to_the_nearest_alpha(visit, lines):
@@ -251,13 +256,13 @@ def test_screen_readers_find_names_for_everything(visit, lines):
     assert plot.get_by_role("button").count() == 11
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert page.get_by_role(landmark).count() == 1, landmark
+    about = page.locator("svg.scatter desc").first.text_content()
+    assert "% on ImageNet" in about
     about = page.locator("svg:not(.overview) desc").first.text_content()
     assert about.startswith("zs.pt + ft.pt: alpha 0 (zero-shot): 76.6 %; ")
     assert page.get_by_role("region", name="Results on imagenet-shifts").count() == 1
     levels = [int(tag[1]) for tag in page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(h => h.tagName)")]
     assert levels[:2] == [1, 2]
-    about = page.locator("svg.scatter desc").first.text_content()
-    assert "% on ImageNet" in about
     assert all(after <= before + 1 for before, after in pairwise(levels))
 
 
