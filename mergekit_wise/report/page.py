@@ -93,6 +93,7 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
         "ident": ident,
         "suite": comparison.suite,
         "several": len(comparison.curves) > 1,
+        "has_ends": any(curve.has_ends and {*curve.ends} & {*curve.mixtures} for curve in comparison.curves),
         "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
         "recommended": _recommended(summary),
         "merge": _merge_lines(comparison, slider),

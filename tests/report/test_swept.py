@@ -93,6 +93,7 @@ def test_neither_end_of_another_parameter_is_a_model(compared, depth):
     page = render_page([summary], warned)
     assert "over zero-shot" not in page
     assert 'data-stop="0"' not in page
+    assert "Squares are" not in page
     assert 'aria-valuetext="depth-first = ' in page
 
 
