@@ -19,6 +19,7 @@ from mergekit_wise.report.figures import Format, draw_plots, figure_content, req
 from mergekit_wise.report.folders import distinct, without_folders
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.labels import labelled
+from mergekit_wise.report.overview import overview_plots
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
 from mergekit_wise.report.paper_plots import every_plot
@@ -159,8 +160,7 @@ def _figure(summaries: Sequence[Summary], options: ReportOptions) -> tuple[bytes
 def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
     plots: list[Plot | HeatMap] = []
     for summary in summaries:
-        plots += every_plot(summary)
-        plots += heat_maps(summary)
+        plots += (*every_plot(summary), *overview_plots(summary), *heat_maps(summary))
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }

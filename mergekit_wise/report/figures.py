@@ -33,6 +33,9 @@ UNDATED: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": 
 SIZE = (4.8, 4.2)
 """Width and height in inches of the figure of one plot."""
 
+PLOT = 3.0
+"""Inches of that height that its legend leaves to the plot."""
+
 
 def draw_plots(plots: Sequence[Plot | HeatMap], kind: Format) -> dict[str, bytes]:
     """The content of a file for each plot, by its name with the suffix; equal names are numbered."""
@@ -90,9 +93,12 @@ def plot_figure(plot: Plot | HeatMap) -> "Figure":
     with drawing():
         if isinstance(plot, HeatMap):
             return heat_figure(plot, SIZE)
+        from mergekit_wise.report.figure_legend import legend_height
         from mergekit_wise.report.plot_figure import panels_figure
 
-        return panels_figure([with_diagonal(plot)], SIZE, {0: (0, 0, 1, 1)}, ALONE)
+        # A legend of many lines makes the figure higher instead of the plot smaller.
+        height = max(SIZE[1], PLOT + legend_height([plot], SIZE[0], ALONE))
+        return panels_figure([with_diagonal(plot)], (SIZE[0], height), {0: (0, 0, 1, 1)}, ALONE)
 
 
 def save_figure(figure: "Figure", output: Path) -> None:

@@ -13,6 +13,7 @@ from mergekit_wise.errors import OutputError
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.figure_style import ALONE, COLOURS
 from mergekit_wise.report.figures import draw_plots, draw_sweep, plot_figure, require_drawable, sweep_figure
+from mergekit_wise.report.overview import overview_plots
 from mergekit_wise.report.paper_figure import INCHES, paper_figure
 from mergekit_wise.report.paper_plots import every_plot, with_diagonal
 from mergekit_wise.report.plots import alpha_plots, scatter_plots
@@ -254,6 +255,27 @@ def test_nothing_overlaps_in_the_figure_for_papers(case, width, panels, summary_
     assert figure.get_figheight() <= 9
     assert bool(notes) == (case == "eleven shifts" and width == "column")
     assert all("Shift number 8" in note and "--width text" in note for note in notes)
+
+
+@pytest.mark.parametrize("case", ["headline", "eleven shifts", "four models"])
+def test_the_chart_of_all_data_sets_is_a_figure_for_each_model(case, summary_of):
+    """It names every line, the average of the shifts too, and the lines have the results, all ringed where recommended.
+
+    What the legend needs makes the figure higher and leaves the plot its size.
+    """
+    summary = summary_of(case)
+    plots = overview_plots(summary)
+    assert len(plots) == len(summary.comparison.curves)
+    for plot, curve, chosen in zip(plots, summary.comparison.curves, summary.recommendations, strict=True):
+        figure = plot_figure(plot)
+        texts = require_order(figure)
+        columns = [column for column in summary.comparison.columns if column.title != "Average of both"]
+        assert {column.title for column in columns} <= {text.replace("\n", " ") for text in texts}
+        for trace, column in zip(plot.traces, columns, strict=True):
+            assert [mark.y for mark in trace.marks] == [curve.result(alpha, column).value for alpha in curve.alphas]
+            assert trace.ringed == (chosen.point.numbers[0], "recommended")
+        assert len({(trace.index % 7, trace.index % 5) for trace in plot.traces}) == len(columns)
+        assert figure.get_figheight() * figure.axes[0].get_position().height > 2
 
 
 def test_files_have_the_size_of_the_figure(summary_of, tmp_path):
