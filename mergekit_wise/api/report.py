@@ -15,7 +15,7 @@ from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable
+from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable, texts_of, unshown
 from mergekit_wise.report.folders import distinct, without_folders
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.labels import labelled
@@ -102,6 +102,8 @@ def write_report(options: ReportOptions) -> ReportFiles:
     if options.figure is not None:
         files[options.figure], left_out = _figure(summaries, options)
         notes += left_out
+    if options.figure is not None or folders:
+        notes += unshown(texts_of(plot for summary in summaries for plot in _drawn(summary)))
     plots = _plots(summaries, folders)
     for path, content in (files | plots).items():
         _write(path, content)
@@ -158,12 +160,15 @@ def _figure(summaries: Sequence[Summary], options: ReportOptions) -> tuple[bytes
 
 
 def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    plots: list[Plot | HeatMap] = []
-    for summary in summaries:
-        plots += (*every_plot(summary), *overview_plots(summary), *heat_maps(summary))
+    plots = [plot for summary in summaries for plot in _drawn(summary)]
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }
+
+
+def _drawn(summary: Summary) -> tuple[Plot | HeatMap, ...]:
+    """All plots of a suite."""
+    return (*every_plot(summary), *overview_plots(summary), *heat_maps(summary))
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.analysis import Point, Recommendation
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.figure_style import ALONE, COLOURS
@@ -255,6 +256,18 @@ def test_nothing_overlaps_in_the_figure_for_papers(case, width, panels, summary_
     assert figure.get_figheight() <= 9
     assert bool(notes) == (case == "eleven shifts" and width == "column")
     assert all("Shift number 8" in note and "--width text" in note for note in notes)
+
+
+def test_characters_without_a_sign_are_a_note_and_no_flood_of_warnings(tmp_path, lines, recwarn):
+    """Matplotlib's font has no Chinese: one note names the characters, once each, only if there are figures."""
+    path = lines.write(tmp_path / "r.jsonl", lines.sweep((0.0, 1.0), ("imagenet", "imagenet-a")))
+    label = ["imagenet-a=数据 é数", "zeroshot=基"]
+    found = report(path, output=tmp_path / "r.html", label=label, figure=tmp_path / "f.png", svg=tmp_path / "svg")
+    (note,) = [note for note in found.notes if "boxes" in note]
+    assert "lacks: 数据基." in note or "lacks: 基数据." in note
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
+    found = report(path, output=tmp_path / "r.html", label=label)
+    assert not [note for note in found.notes if "boxes" in note]
 
 
 @pytest.mark.parametrize("case", ["headline", "eleven shifts", "four models"])
