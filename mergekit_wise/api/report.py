@@ -16,7 +16,7 @@ from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable, texts_of, unshown
-from mergekit_wise.report.folders import distinct, without_folders
+from mergekit_wise.report.folders import distinct, suites_named, without_folders
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.labels import labelled
 from mergekit_wise.report.overview import overview_plots
@@ -132,7 +132,7 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     if suite is None:
         return reading
     names = distinct(row.suite for row in reading.measurements)
-    named = {name for name, shown in names.items() if suite in (name, shown)}
+    named = suites_named(suite, names)
     if not named:
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {', '.join(names)}.")
     measurements = tuple(row for row in reading.measurements if row.suite in named)

@@ -82,6 +82,27 @@ def test_a_suite_is_chosen_by_the_name_that_is_shown(tmp_path, lines):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("digits,runs/birds.toml", ["digits,birds"]),  # as a sweep over both was called
+        (["digits", "birds"], ["digits,birds"]),
+        ("flowers.toml, digits", ["digits", "flowers (reference val)"]),
+        ("flowers (reference val)", ["flowers (reference val)"]),
+        ("digits", ["digits"]),
+    ],
+)
+def test_suites_have_the_names_that_were_measured_with(tmp_path, lines, wanted, found):
+    """What a sweep was given as --suite selects its records in a report, whether it was over one suite or several."""
+    suites = ("digits", "digits,birds", "flowers (reference val)", "other")
+    path = lines.write(tmp_path / "r.jsonl", [each for suite in suites for each in lines.sweep([0, 1], suite=suite)])
+    report(path, output=tmp_path / "r.html", suite=wanted)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="s\d">(.*?)</h2>', page) == found
+    with pytest.raises(UsageError, match="no record belongs to it"):
+        report(path, output=tmp_path / "r.html", suite="birds")
+
+
+@pytest.mark.parametrize(
     ("label", "reason"),
     [
         ("zeroshot", "expected NAME=TEXT"),
