@@ -119,12 +119,12 @@ def _report_accuracy(comparison: Comparison, shift: Column) -> bool:
 
 def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None, dict[str, Loss]]:
     if curve.choice is not None:
-        chosen = curve.choice.choice.recommendation
+        written = curve.choice.choice.recommendation
         # As its measurements are: 1/3 is the alpha 0.333333333 here.
         values = tuple(
-            (name, round(value, 9 if curve.swept == (ALPHA,) else 12)) for name, value in chosen.point.values
+            (name, round(value, 9 if curve.swept == (ALPHA,) else 12)) for name, value in written.point.values
         )
-        return replace(chosen, point=Point(values)), losses_of(comparison, curve.choice)
+        return replace(written, point=Point(values)), losses_of(comparison, curve.choice)
     reference = comparison.reference
     shifts = [c for c in comparison.columns if c.role == "shift" and c.name in comparison.averaged]
     names = [column.name for column in ([reference] if reference else []) + shifts]
