@@ -238,6 +238,21 @@ def test_it_fits_and_can_be_read(visit, lines, width, scheme):
     assert all(size["height"] >= 24 and size["width"] >= 24 for size in sizes)
 
 
+def test_names_in_plots_end_inside_them(visit, lines):
+    """However wide its characters are, a name is cut with an ellipsis before the edge of the drawing."""
+    names = {"imagenet": "CIFAR-10.1, FMOW, WILDS: OOD TEST", "imagenet-v2": "m%" * 20, "imagenet-a": "数据" * 30}
+    page = visit([{**each, "title": names.get(each["dataset"], each["title"])} for each in lines.sweep([0, 0.5, 1])])
+    ends = page.evaluate(
+        """() => [...document.querySelectorAll("svg text.end, svg text.name")].map((text) => {
+          const { x, width } = text.getBBox();
+          return [text.textContent, x, x + width, text.ownerSVGElement.viewBox.baseVal.width];
+        })"""
+    )
+    assert [text for text, low, high, room in ends if low < 0 or high > room] == []
+    assert {"ImageNet-Sketch", "Average of 3 shifts"} < {text for text, *_ in ends}
+    assert sum("…" in text for text, *_ in ends) >= 3
+
+
 def test_it_prints(visit, lines):
     """The printed page is dark on white, has no slider, and fits on a few pages."""
     page = visit(lines.sweep(), color_scheme="dark")
