@@ -89,6 +89,7 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
     along_alpha, against_reference = alpha_plots(comparison), scatter_plots(comparison)
     swept = [(index, curve) for index, curve in enumerate(comparison.curves) if len(curve.mixtures) > 1]
     calibration = calibration_numbers(comparison)
+    scatter = [figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)]
     section = {
         "ident": ident,
         "suite": comparison.suite,
@@ -118,9 +119,8 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
             figure(plot, comparison, slider, f"{ident}d{i}") for i, plot in enumerate(difference_plots(comparison))
         ],
         "difference_tables": _numbered(f"{ident}dt", difference_tables(comparison)),
-        "against_reference": [
-            figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
-        ],
+        "against_reference": scatter,
+        "has_rho": any(any(readout["notes"]) for drawn in scatter for readout in drawn["readouts"]),
         "calibration": [
             (diagram, Markup(draw_diagram(diagram, f"{ident}k{number}")))
             for number, diagram in enumerate(calibration_diagrams(summary))
