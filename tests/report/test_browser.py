@@ -224,7 +224,7 @@ def test_names_do_no_harm(visit, lines):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("width", [320, 768, 1280])
 def test_it_fits_and_can_be_read(visit, lines, width, scheme):
     """No width scrolls sideways, text has a contrast of 4.5 to 1, and buttons are large enough for a finger."""
     long = "a-very-long-name-without-any-space-in-it" * 3
@@ -251,6 +251,17 @@ def test_names_in_plots_end_inside_them(visit, lines):
     assert [text for text, low, high, room in ends if low < 0 or high > room] == []
     assert {"ImageNet-Sketch", "Average of 3 shifts"} < {text for text, *_ in ends}
     assert sum("…" in text for text, *_ in ends) >= 3
+
+
+def test_high_contrast_still_shows_where_the_slider_is(visit, lines):
+    """Where the system takes backgrounds away, the pressed button and the row of the mixture differ from the others."""
+    page = visit(lines.sweep(), forced_colors="active")
+    colour = "element => getComputedStyle(element).backgroundColor"
+    for chosen, other in (
+        (".jumps [aria-pressed=true]", ".jumps [aria-pressed=false]"),
+        ("tr.now td", "tr:not(.now) td"),
+    ):
+        assert page.locator(chosen).first.evaluate(colour) != page.locator(other).first.evaluate(colour)
 
 
 def test_it_prints(visit, lines):
