@@ -1488,7 +1488,14 @@ class ReportOptions(Options):
             path="output",
         ),
     ] = "report.html"
-    suite: Annotated[str | None, Option("Include only this suite.", metavar="NAME", group=DATA)] = None
+    suite: Annotated[
+        OptionalNames,
+        Option(
+            "Include only these suites, by the names in the records, separated by commas. May be repeated.",
+            metavar="NAMES",
+            group=DATA,
+        ),
+    ] = ABSENT
     label: Annotated[
         Texts,
         Option(
@@ -1624,7 +1631,7 @@ class CompareOptions(Options):
             group=MODEL,
         ),
     ] = EMPTY
-    suite: Annotated[str | None, Option("Suite of a file that holds several.", metavar="NAME", group=DATA)] = None
+    suite: Annotated[OptionalNames, Option("Suite of a file that holds several.", metavar="NAME", group=DATA)] = ABSENT
 
 
 @options_class(frozen=True)

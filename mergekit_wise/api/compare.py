@@ -17,6 +17,7 @@ from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.comparison import compare as side_by_side
 from mergekit_wise.report.contrast_figure import contrast_figure
 from mergekit_wise.report.contrast_tables import contrast_table, matrix_table
+from mergekit_wise.report.folders import suites_named
 from mergekit_wise.report.frames import contrast_rows
 from mergekit_wise.report.series import described
 from mergekit_wise.report.summary import summarize
@@ -225,7 +226,9 @@ class _Model:
 
 
 def _of_suite(path: Path, comparisons: Sequence[Comparison], suite: str | None) -> Comparison:
-    found = [each for each in comparisons if suite in (None, each.suite)]
+    names = {each.suite: each.suite for each in comparisons}
+    named = names.keys() if suite is None else suites_named(suite, names)
+    found = [each for each in comparisons if each.suite in named]
     suites = listed(each.suite for each in comparisons)
     if not found:
         raise UsageError(f"--suite {suite}: {path} holds no record of it, but of {suites}.")

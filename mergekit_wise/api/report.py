@@ -15,10 +15,11 @@ from mergekit_wise.options import ReportOptions
 from mergekit_wise.report.choices import difference_tables
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
-from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable
-from mergekit_wise.report.folders import distinct, without_folders
+from mergekit_wise.report.figures import Format, draw_plots, figure_content, require_drawable, texts_of, unshown
+from mergekit_wise.report.folders import distinct, suites_named, without_folders
 from mergekit_wise.report.heat_map import HeatMap, heat_maps
 from mergekit_wise.report.labels import labelled
+from mergekit_wise.report.overview import overview_plots
 from mergekit_wise.report.page import render_page
 from mergekit_wise.report.page_tables import results_table
 from mergekit_wise.report.paper_plots import every_plot
@@ -101,6 +102,8 @@ def write_report(options: ReportOptions) -> ReportFiles:
     if options.figure is not None:
         files[options.figure], left_out = _figure(summaries, options)
         notes += left_out
+    if options.figure is not None or folders:
+        notes += unshown(texts_of(plot for summary in summaries for plot in _drawn(summary)))
     plots = _plots(summaries, folders)
     for path, content in (files | plots).items():
         _write(path, content)
@@ -129,7 +132,7 @@ def _of_suite(reading: Reading, suite: str | None) -> Reading:
     if suite is None:
         return reading
     names = distinct(row.suite for row in reading.measurements)
-    named = {name for name, shown in names.items() if suite in (name, shown)}
+    named = suites_named(suite, names)
     if not named:
         raise UsageError(f"--suite {suite}: no record belongs to it. The records belong to: {', '.join(names)}.")
     measurements = tuple(row for row in reading.measurements if row.suite in named)
@@ -157,13 +160,15 @@ def _figure(summaries: Sequence[Summary], options: ReportOptions) -> tuple[bytes
 
 
 def _plots(summaries: Sequence[Summary], folders: Mapping[Format, Path]) -> dict[Path, bytes]:
-    plots: list[Plot | HeatMap] = []
-    for summary in summaries:
-        plots += every_plot(summary)
-        plots += heat_maps(summary)
+    plots = [plot for summary in summaries for plot in _drawn(summary)]
     return {
         folder / name: content for kind, folder in folders.items() for name, content in draw_plots(plots, kind).items()
     }
+
+
+def _drawn(summary: Summary) -> tuple[Plot | HeatMap, ...]:
+    """All plots of a suite."""
+    return (*every_plot(summary), *overview_plots(summary), *heat_maps(summary))
 
 
 def _write(path: Path, content: bytes) -> None:

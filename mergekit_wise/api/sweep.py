@@ -58,7 +58,7 @@ from mergekit_wise.models.pairing import match, open_pair
 from mergekit_wise.models.soup import notes_on_opposite
 from mergekit_wise.option_types import Weights, run, takes
 from mergekit_wise.options import MergeOptions, SweepOptions
-from mergekit_wise.report.figures import draw_sweep, require_drawable
+from mergekit_wise.report.figures import draw_sweep, require_drawable, unshown
 from mergekit_wise.results import Record, append_records, choice_of, is_new, read_choices
 from mergekit_wise.results.record import column_names, to_candidates
 from mergekit_wise.wording import listed, plural
@@ -188,6 +188,8 @@ def sweep(options: SweepOptions) -> SweepReport:
         notes += (SAME,)
     said: list[str] = []
     dynamic = per_image(measured, tried, said.append) if options.dynamic else ()
+    if options.plot is not None and saves:
+        said += unshown(record.title for record in measured.records)
     report = SweepReport(
         measured.records,
         candidates,

@@ -63,6 +63,7 @@ def pieces_of(table: Table, width: int) -> Iterator[RichTable]:
         [*map(visible, table.columns)],
         ([_printed(cell) for cell in row.cells] for row in (*table.body, *table.summary)),
         table.marked,
+        table.names,
     )
     beside = width - min(_width(table, 0), max(NARROWEST, width // 3))
     for piece in _pieces(table, beside):
@@ -75,14 +76,16 @@ def _printed(cell: Cell) -> Cell:
 
 
 def _pieces(table: Table, beside: int) -> list[list[int]]:
-    """The columns of each piece. Every piece repeats the first column, which names the rows."""
-    pieces: list[list[int]] = [[]]
-    room = beside
-    for column in range(1, len(table.columns)):
+    """The columns of each piece. Every piece repeats the first column, and the others that name the rows."""
+    names = [*range(1, table.names)]
+    pieces = [names.copy()]
+    rest = beside - sum(1 + _width(table, column) for column in names)
+    room = rest
+    for column in range(table.names, len(table.columns)):
         needed = 1 + _width(table, column)
-        if needed > room and pieces[-1]:
-            pieces.append([])
-            room = beside
+        if needed > room and len(pieces[-1]) > len(names):
+            pieces.append(names.copy())
+            room = rest
         pieces[-1].append(column)
         room -= needed
     return pieces

@@ -1,6 +1,6 @@
 """Typer's parameters of a command, its help, and what ``wise.toml`` adds: all from the declared options.
 
-Knows no command by name and not what a value means. Imported for the command that is run.
+Knows one command by name, and not what a value means. Imported for the command that is run.
 """
 
 import os
@@ -15,6 +15,9 @@ from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import Declared, OptionError, as_written
 from mergekit_wise.options import COMMANDS, GROUPS, options_of
 
+EXAMINES_FILE = "doctor"
+"""The table of the command that says itself what is wrong with the file, and so runs without it."""
+
 
 def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
     """The command's options as an object, and the flags that only a terminal has.
@@ -25,9 +28,13 @@ def read(table: str, ctx: Any) -> tuple[Any, dict[str, bool]]:
     settings: dict[str, tuple[str, Any]] = {}
     notes: list[str] = []
     if not ctx.find_root().params.get("no_config") and os.path.lexists(config.FILE):
-        settings, notes = config.settings_of(
-            table, _checked(config.read(), _words(table)), has_training_set="train" in typed
-        )
+        try:
+            content = _checked(config.read(), _words(table))
+        except UsageError:
+            if table != EXAMINES_FILE:
+                raise
+            content = {}
+        settings, notes = config.settings_of(table, content, has_training_set="train" in typed)
     has_training_set = "train" in settings or not _is_typed(ctx, "data")
     typed, renamed = config.current_names(table, typed, has_training_set=has_training_set)
     settings = _without_alternatives(table, typed, settings)

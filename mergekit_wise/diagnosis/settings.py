@@ -47,5 +47,6 @@ def _file(path: Path) -> Finding:
         return Finding(config.FILE, "", "problem", f"{str(error).rstrip('.')}; correct it, or give --no-config")
     wrong = list(config.faults(table))
     if wrong:
-        return Finding(config.FILE, "", "problem", f"{wrong[0].rstrip('.')}; correct it, or give --no-config")
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        return Finding(config.FILE, "", "problem", f"{wrong[0].rstrip('.')}{more}; correct it, or give --no-config")
     return Finding(config.FILE, f"gives {listed(table, 12)}" if table else "empty")

@@ -43,31 +43,33 @@ class Diagram:
     diagonal: bool = False
 
     def text(self, x: float, y: float) -> str:
-        """A point in words: alpha with its ECE or NLL, or a confidence with the share of right answers."""
+        """A point in words: what was swept with its ECE or NLL, or a confidence with the share of right answers."""
         if self.diagonal:
             return f"confidence {percent(x)} %, right {percent(y)} %"
         value = f"{percent(y)} %" if "%" in self.y_label else f"{y:.3f} nats"
-        return f"α = {x:g}: {self.title} {value}"
+        return f"{self.x_label} = {x:g}: {self.title} {value}"
 
 
 def calibration_diagrams(summary: Summary) -> tuple[Diagram, ...]:
     """ECE and NLL along alpha, then the reliability diagrams of each curve that was swept; none without calibration."""
     found: list[Diagram] = []
+    swept = ", ".join(dict.fromkeys(c.symbol for c in summary.comparison.curves if len(c.mixtures) > 1))
     for name, unit, scale in (("ece", "%", linear_scale), ("nll", "nats", alpha_scale)):
         lines = tuple(_along_alpha(summary.comparison, name))
         if lines:
             factor, digits = (100, 1) if unit == "%" else (1, 3)
+            where = "alpha" if swept == "α" else swept
             words = " ".join(
                 f"{line.name}: "
-                + ", ".join(f"{factor * y:.{digits}f} {unit} at alpha {x:g}" for x, y in _shown(line.points))
+                + ", ".join(f"{factor * y:.{digits}f} {unit} at {where} {x:g}" for x, y in _shown(line.points))
                 + "."
                 for line in lines
             )
             y = scale([0.0, *(y for line in lines for _, y in line.points)])
             x = alpha_scale(x for line in lines for x, _ in line.points)
-            found.append(Diagram(name.upper(), words, "α", f"{name.upper()} ({unit})", x, y, lines))
+            found.append(Diagram(name.upper(), words, swept, f"{name.upper()} ({unit})", x, y, lines))
     for curve, chosen in zip(summary.comparison.curves, summary.recommendations, strict=True):
-        middle = 0.5 if chosen is None or chosen.alpha is None else chosen.alpha
+        middle = 0.5 if chosen is None or curve.is_grid else chosen.point.numbers[0]
         for role in PARTS:
             found += _reliability(summary.comparison, curve, role, middle)
     return tuple(found)
@@ -105,7 +107,7 @@ def _reliability(comparison: Comparison, curve: Curve, role: str, middle: float)
         bins = pooled(() if row is None else row.reliability for row in rows)
         points = means_of(bins)
         if points:
-            name = curve.ends.get(alpha, f"α = {alpha:g}")
+            name = (curve.ends.get(alpha) if curve.has_ends else None) or f"{curve.symbol} = {alpha:g}"
             lines.append(Line(index, name, points))
             confidence, right = (sum(row[place] for row in bins) / sum(row[0] for row in bins) for place in (2, 1))
             words.append(f"{name}: mean confidence {100 * confidence:.1f} %, right {100 * right:.1f} %.")

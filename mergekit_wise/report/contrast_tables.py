@@ -1,6 +1,7 @@
 """The tables that ``wise compare`` prints. Knows comparisons; knows nothing of where they come from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import isnan
 from typing import Protocol
 
@@ -51,7 +52,8 @@ def matrix_table(found: Sequence[Compared]) -> Table:
         )
         for each in found
     ]
-    return Table.of_texts((*names, *(AVERAGES.get(one.column, one.column) for one in first.columns)), rows)
+    columns = (*names, *(AVERAGES.get(one.column, one.column) for one in first.columns))
+    return replace(Table.of_texts(columns, rows), names=len(names))
 
 
 def _signed(share: float) -> str:

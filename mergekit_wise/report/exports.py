@@ -65,7 +65,7 @@ def _markdown(table: Table) -> str:
 
 def escaped_markdown(text: str) -> str:
     """A text that Markdown shows as it is."""
-    return re.sub(r"([\\`*_\[\]<>|&#~])", r"\\\1", text)
+    return re.sub(r"([\\`*_\[\]<>|&#~$])", r"\\\1", text)
 
 
 def as_latex(tables: Iterable[Table]) -> str:

@@ -100,7 +100,10 @@ def _entries(plots: Sequence[Plot], style: Style) -> Iterator[Entry]:
         for plot, trace in traces.values():
             if any(trace.role(mark) == role for mark in trace.marks):
                 look = role_style(plot, trace, role, style)
-                yield f"{role} (α = {alpha:g})", Line2D([], [], **(look if alone else {**look, "color": GREY}))
+                yield (
+                    f"{trace.end(alpha)} (α = {alpha:g})",
+                    Line2D([], [], **(look if alone else {**look, "color": GREY})),
+                )
                 break
     yield from _rings(list(traces.values()), style, alone=alone)
     yield from _intervals(plots, style)

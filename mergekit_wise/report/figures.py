@@ -4,7 +4,8 @@ Knows plots. The same plot gives the same bytes: files hold no date, and PDFs ho
 has exactly the size of its figure, in inches.
 """
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from io import BytesIO
@@ -21,6 +22,7 @@ from mergekit_wise.report.matplotlib_folder import choose_folder
 from mergekit_wise.report.paper_plots import with_diagonal
 from mergekit_wise.report.plots import Plot
 from mergekit_wise.report.sweep_plot import sweep_plot
+from mergekit_wise.report.text_fitting import not_drawn
 from mergekit_wise.results import Record
 
 if TYPE_CHECKING:
@@ -32,6 +34,14 @@ UNDATED: dict[str, dict[str, None]] = {"png": {}, "svg": {"Date": None}, "pdf": 
 
 SIZE = (4.8, 4.2)
 """Width and height in inches of the figure of one plot."""
+
+NOT_DRAWN = (
+    "Figures show boxes in place of characters that matplotlib's font lacks: {}. 'wise report --label NAME=TEXT' gives "
+    "a name that they can show; its page and its tables have all characters."
+)
+
+PLOT = 3.0
+"""Inches of that height that its legend leaves to the plot."""
 
 
 def draw_plots(plots: Sequence[Plot | HeatMap], kind: Format) -> dict[str, bytes]:
@@ -90,9 +100,12 @@ def plot_figure(plot: Plot | HeatMap) -> "Figure":
     with drawing():
         if isinstance(plot, HeatMap):
             return heat_figure(plot, SIZE)
+        from mergekit_wise.report.figure_legend import legend_height
         from mergekit_wise.report.plot_figure import panels_figure
 
-        return panels_figure([with_diagonal(plot)], SIZE, {0: (0, 0, 1, 1)}, ALONE)
+        # A legend of many lines makes the figure higher instead of the plot smaller.
+        height = max(SIZE[1], PLOT + legend_height([plot], SIZE[0], ALONE))
+        return panels_figure([with_diagonal(plot)], (SIZE[0], height), {0: (0, 0, 1, 1)}, ALONE)
 
 
 def save_figure(figure: "Figure", output: Path) -> None:
@@ -105,13 +118,30 @@ def figure_content(figure: "Figure", output: Path) -> bytes:
     return _content(figure, output.suffix.lower().removeprefix("."))
 
 
+def unshown(texts: Iterable[str]) -> tuple[str, ...]:
+    """A note on the characters of texts that no figure can show; none if all can be shown."""
+    choose_folder()
+    lacking = not_drawn(texts)
+    return (NOT_DRAWN.format(lacking),) if lacking else ()
+
+
+def texts_of(plots: Iterable[Plot | HeatMap]) -> Iterator[str]:
+    """The names in plots."""
+    for plot in plots:
+        yield from (plot.title, plot.x_label, plot.y_label)
+        for trace in plot.traces if isinstance(plot, Plot) else ():
+            yield from (trace.name, *trace.ends.values())
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """The settings with which figures are made and written; matplotlib's own are back afterwards."""
     choose_folder()
     import matplotlib
 
-    with matplotlib.rc_context(SETTINGS):
+    with matplotlib.rc_context(SETTINGS), warnings.catch_warnings():
+        # It would warn of each character in each figure several times; see `unshown`.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
         yield
 
 

@@ -16,6 +16,9 @@ _ABSOLUTE = re.compile(r"(?:^|(?<=[,=])|(?<=, )|(?<=reference ))(?:[A-Za-z]:)?[/
 _IN_TEXT = re.compile(r"(?<![\w./:~\\-])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\",;:|<>()=]+){2,}[/\\]?")
 """An absolute path of two or more parts in a sentence or a list."""
 
+_REFERENCE = r" \(reference .*\)$"
+"""What follows in the name of a suite whose reference was given."""
+
 Shorten = Callable[[str], str]
 
 
@@ -127,6 +130,32 @@ def distinct(names: Iterable[str]) -> Mapping[str, str]:
         if len(set(short.values())) == len(every):
             return short
     return {name: f"{last_parts(name)} #{number}" for number, name in enumerate(every, 1)}
+
+
+def suites_named(wanted: str, shown: Mapping[str, str]) -> set[str]:
+    """The suites that names with commas between mean, which may be those that a sweep was given.
+
+    That is one suite if they are its whole name, as of a sweep over all of them; else each suite that one of them
+    names. A suite's file names the suite without its folder and ending, and a reference of one's own need not be named.
+
+    Args:
+        wanted: the names.
+        shown: how each suite of the results is shown, by its name there.
+    """
+    parts = [part.strip() for part in wanted.split(",")]
+    stems = [re.split(r"[/\\]", part)[-1].removesuffix(".toml") if part.endswith(".toml") else part for part in parts]
+
+    def called(name: str) -> set[str]:
+        for ending in ("", _REFERENCE):
+            found = {
+                each for each, text in shown.items() if name in (re.sub(ending, "", each), re.sub(ending, "", text))
+            }
+            if found:
+                return found
+        return set()
+
+    whole = called(wanted) or called(",".join(stems))
+    return whole or set().union(*(called(part) or called(stem) for part, stem in zip(parts, stems, strict=True)))
 
 
 def _last(path: str, parts: int) -> str:

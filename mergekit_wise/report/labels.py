@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.errors import UsageError
 from mergekit_wise.report.table import ENDPOINTS
-from mergekit_wise.results import Reading
+from mergekit_wise.results import Estimation, Measurement, Reading
 from mergekit_wise.wording import did_you_mean, listed
 
 ENDS = {"zeroshot": 0.0, "finetuned": 1.0}
@@ -37,7 +37,7 @@ def labelled(reading: Reading, labels: Mapping[str, str]) -> Labelled:
     """
     rows = reading.measurements
     models = dict.fromkeys(row.model for row in rows)
-    sets = {row.dataset: row.title for row in rows}
+    sets = {each.dataset: each.title for each in _of_sets(reading)}
     _require_known(reading, labels)
     ends = {alpha: labels.get(name, ENDPOINTS[alpha]) for name, alpha in ENDS.items()}
     of_model = _distinct(models, {model: _model(model, labels) for model in models})
@@ -99,6 +99,11 @@ def labelled(reading: Reading, labels: Mapping[str, str]) -> Labelled:
     )
 
 
+def _of_sets(reading: Reading) -> list[Estimation | Measurement]:
+    """What is about single data sets, the measurements last."""
+    return [*reading.estimations, *reading.measurements]
+
+
 def _model(model: str, labels: Mapping[str, str]) -> str:
     """The label of a model, or those of the two models of a pair."""
     if model in labels:
@@ -127,11 +132,11 @@ def _require_known(reading: Reading, labels: Mapping[str, str]) -> None:
     pairs = any(row.swept == (ALPHA,) and row.alpha is not None for row in rows)
     names = {
         "models": [part for row in rows for part in (row.model, *row.model.split(JOINED))],
-        "data sets": [row.dataset for row in rows],
+        "data sets": [each.dataset for each in _of_sets(reading)],
         "suites": [row.suite for row in rows],
         "results files": [row.source for row in rows],
     }
-    titles = [row.title for row in rows]
+    titles = [each.title for each in _of_sets(reading)]
     every = dict.fromkeys([*(ENDS if pairs else ()), *(name for kind in names.values() for name in kind), *titles])
     for name in labels:
         if name in every:

@@ -19,6 +19,7 @@ from mergekit_wise.report.svg import (
     place_text,
     points_attribute,
     share_text,
+    shortened,
 )
 from mergekit_wise.report.table import percent
 
@@ -26,8 +27,8 @@ WIDTH, HEIGHT, RIGHT = 680, 360, 190
 LABEL = 14
 """Distance between two names at the ends of lines."""
 
-MAX_NAME = 27
-"""Characters of a name that are shown."""
+NAME = RIGHT - 12 - 21
+"""Room for a name, behind the line's end and the sample."""
 
 
 def draw_overview(drawn: Overview, ident: str, stops: Sequence[float], start: int) -> str:
@@ -81,7 +82,7 @@ def _names(frame: Frame, drawn: Overview) -> Iterator[str]:
     ends.sort(key=lambda end: end[0][1])
     left = frame.edge + 12
     for (place, trace), at in zip(ends, _spread([place for place, _ in ends], frame), strict=True):
-        name = trace.name if len(trace.name) <= MAX_NAME else f"{trace.name[: MAX_NAME - 1]}…"
+        name = shortened(trace.name, NAME)
         yield (
             f'<g class="{drawn.style(trace)}"><path class="leader" d="{line([place, (left - 4, at)])}"/>'
             f'<path class="line" d="M{left} {number(at)}h16"/></g>'

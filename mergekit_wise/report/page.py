@@ -66,7 +66,7 @@ def render_page(summaries: Sequence[Summary], notes: Sequence[str], estimations:
         notes=notes,
         slider=slider,
         sections=sections,
-        estimates=estimate_sections(estimations, slider.stops, slider.start),
+        estimates=estimate_sections(estimations, slider.stops, slider.start, curves[0].ends),
         data={
             "names": slider.names,
             "spoken": slider.spoken(comparisons),
@@ -89,10 +89,12 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
     along_alpha, against_reference = alpha_plots(comparison), scatter_plots(comparison)
     swept = [(index, curve) for index, curve in enumerate(comparison.curves) if len(curve.mixtures) > 1]
     calibration = calibration_numbers(comparison)
+    scatter = [figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)]
     section = {
         "ident": ident,
         "suite": comparison.suite,
         "several": len(comparison.curves) > 1,
+        "has_ends": any(curve.has_ends and {*curve.ends} & {*curve.mixtures} for curve in comparison.curves),
         "legend": [(colour(index), curve.name) for index, curve in enumerate(comparison.curves)],
         "recommended": _recommended(summary),
         "merge": _merge_lines(comparison, slider),
@@ -117,9 +119,8 @@ def _section(summary: Summary, slider: Slider, ident: str) -> dict[str, Any]:
             figure(plot, comparison, slider, f"{ident}d{i}") for i, plot in enumerate(difference_plots(comparison))
         ],
         "difference_tables": _numbered(f"{ident}dt", difference_tables(comparison)),
-        "against_reference": [
-            figure(plot, comparison, slider, f"{ident}r{i}") for i, plot in enumerate(against_reference)
-        ],
+        "against_reference": scatter,
+        "has_rho": any(any(readout["notes"]) for drawn in scatter for readout in drawn["readouts"]),
         "calibration": [
             (diagram, Markup(draw_diagram(diagram, f"{ident}k{number}")))
             for number, diagram in enumerate(calibration_diagrams(summary))

@@ -21,7 +21,7 @@ for (const table of find("table")) {
       const order = next[head.getAttribute("aria-sort")];
       for (const other of heads) if (other.hasAttribute("aria-sort")) other.setAttribute("aria-sort", "none");
       head.setAttribute("aria-sort", order);
-      const keyOf = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim();
+      const keyOf = (row) => row.cells[column].dataset.v ?? row.cells[column].textContent.trim().replace(/^–$/, "");
       const sign = order === "ascending" ? 1 : -1;
       const sorted = [...original];
       if (order !== "none") sorted.sort((a, b) => compare(keyOf(a), keyOf(b), sign));

@@ -64,6 +64,8 @@ def results_table(summary: Summary) -> Table:
             caption="Percentages with 95 % intervals; the best of each column in bold, among the results on the same, "
             "largest set of images.",
         )
+    if not any(cell.best for row in table.body for cell in row.cells):
+        table = replace(table, caption="Percentages with 95 % intervals.")
     below = tuple(row for index in range(len(comparison.curves)) for row in _losses(summary, index))
     starred = any("*" in cell.text for row in below for cell in row.cells[table.names :])
     meaning = star(curve.choice for curve, lost in zip(comparison.curves, summary.losses, strict=True) if lost)

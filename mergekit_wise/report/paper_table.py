@@ -113,7 +113,8 @@ def _name(curve: Curve, at: At) -> str:
     if at is None:
         return _shortened(curve.name, NAME)
     if curve.has_ends and isinstance(at, float) and at in ENDPOINTS:
-        return ENDPOINTS[at].capitalize()
+        name = curve.ends[at]
+        return ENDPOINTS[at].capitalize() if name == ENDPOINTS[at] else _shortened(name, NAME)
     values = at if isinstance(at, tuple) else (at,)
     names = curve.symbol.split(", ")
     pairs = (f"{name} = {value:g}" for name, value in zip(names, values, strict=True))

@@ -171,7 +171,7 @@ def _along(comparison: Comparison, swept: str, column: Column) -> Plot | None:
     metric = names.get(column.metric, column.metric)
     return Plot(
         kind="alpha",
-        name=f"{_slug(comparison.suite)}-{_slug(swept)}-{_slug(column.name)}",
+        name=f"{slug(comparison.suite)}-{slug(swept)}-{slug(column.name)}",
         title=column.title,
         column=column,
         x_label=SYMBOLS.get(swept, swept),
@@ -206,7 +206,7 @@ def _of_differences(comparison: Comparison, column: Column, traces: tuple[Trace,
     x = alpha_scale(mark.x for mark in marks)
     return Plot(
         kind="difference",
-        name=f"{_slug(comparison.suite)}-difference-{_slug(column.name)}",
+        name=f"{slug(comparison.suite)}-difference-{slug(column.name)}",
         title=column.title,
         column=column,
         x_label="α",
@@ -241,7 +241,7 @@ def _against(comparison: Comparison, reference: Column, shift: Column) -> Plot |
     heights = [y for mark in shown for y in (mark.y, *(mark.y_interval or ()))]
     return Plot(
         kind="scatter",
-        name=f"{_slug(comparison.suite)}-scatter-{_slug(shift.name)}",
+        name=f"{slug(comparison.suite)}-scatter-{slug(shift.name)}",
         title=shift.title,
         column=shift,
         x_label=f"{across.title} (%)",
@@ -270,6 +270,6 @@ def _shown_interval(result: Estimate) -> Interval | None:
     return None if math.isnan(result.low) else (max(result.low, 0.0), min(result.high, 1.0))
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A name as part of a file's name."""
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:60] or "unnamed"

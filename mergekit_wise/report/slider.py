@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.report.comparison import Comparison, Curve
 from mergekit_wise.report.summary import Summary
-from mergekit_wise.report.table import ENDPOINTS, percent
+from mergekit_wise.report.table import ENDPOINTS, listed, percent
+
+MOST_RECOMMENDED, LONGEST = 4, 40
+"""How many recommended alphas get a button, and the characters of a model's name on it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slider:
-    """The alphas at which the slider stops, the stop where it starts, and the recommended alpha.
+    """The alphas at which the slider stops, the stop where it starts, and the recommended alphas, each with its name.
 
     `symbol` is what it sets, and `key` its name in the page's address: alpha, or whatever was swept. `ends` has the
     names of the two models by their alphas; it is empty where 0 and 1 are not the two models.
@@ -19,7 +22,7 @@ class Slider:
 
     stops: tuple[float, ...]
     start: int
-    recommended: float | None
+    recommended: Mapping[float, str]
     symbol: str
     key: str
     ends: Mapping[float, str]
@@ -30,19 +33,19 @@ class Slider:
         curves = [curve for summary in summaries for curve in summary.comparison.curves]
         stops = sorted({alpha for curve in curves for alpha in curve.mixtures})
         chosen = [
-            each.point.numbers[0]
+            (each.point.numbers[0], summary.comparison, curve)
             for summary in summaries
-            for each in summary.recommendations
+            for curve, each in zip(summary.comparison.curves, summary.recommendations, strict=True)
             if each is not None and len(each.point.names) == 1
         ]
         swept = [curve for curve in curves if len(curve.mixtures) > 1]
-        wanted = chosen[0] if chosen else 0.5
+        wanted = chosen[0][0] if chosen else 0.5
         start = min(range(len(stops)), key=lambda index: abs(stops[index] - wanted), default=0)
         ends = swept[0].ends if swept else ENDPOINTS
         return cls(
             tuple(stops),
             start,
-            chosen[0] if chosen else None,
+            _recommended(chosen, len(summaries)),
             ", ".join(dict.fromkeys(curve.symbol for curve in swept)) or "α",
             next((curve.swept[0] for curve in swept), ALPHA),
             ends if all(curve.has_ends for curve in swept) else {},
@@ -54,7 +57,7 @@ class Slider:
         found: dict[int, str] = {}
         for index, alpha in enumerate(self.stops):
             roles = [self.ends[alpha]] if alpha in self.ends else []
-            roles += ["recommended"] if alpha == self.recommended else []
+            roles += [self.recommended[alpha]] if alpha in self.recommended else []
             if roles:
                 found[index] = " and ".join(roles)
         return found
@@ -80,6 +83,23 @@ class Slider:
         """The headline at every stop, as the page announces it to screen readers."""
         lines = (" ".join(line for each in comparisons for line in _spoken(each, alpha)) for alpha in self.stops)
         return [f"{name}. {line}" for name, line in zip(self.names, lines, strict=True)]
+
+
+def _recommended(chosen: Sequence[tuple[float, Comparison, Curve]], suites: int) -> dict[float, str]:
+    """The recommended alphas and what they are called: for which model and suite, if these have different ones."""
+    names: dict[float, list[str]] = {}
+    for alpha, comparison, curve in chosen:
+        name = curve.name if len(comparison.curves) > 1 else comparison.suite
+        several = suites > 1 and len(comparison.curves) > 1
+        names.setdefault(alpha, []).append(f"{name}, {comparison.suite}" if several else name)
+    if len(names) < 2:
+        return dict.fromkeys(names, "recommended")
+    shown = list(names.items())[:MOST_RECOMMENDED]
+    return {alpha: f"recommended for {_short(listed(each, most=1))}" for alpha, each in shown}
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _spoken(comparison: Comparison, alpha: float) -> Iterable[str]:

@@ -5,7 +5,7 @@ counts of `analysis`; decides nothing itself.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mergekit_wise.analysis import (
     BASELINES,
@@ -15,11 +15,13 @@ from mergekit_wise.analysis import (
     Line,
     Loss,
     Measurements,
+    Point,
     Recommendation,
     choose,
     effective_robustness,
 )
 from mergekit_wise.analysis.connectivity import connectivity
+from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.errors import ResultsError
 from mergekit_wise.report.choices import losses_of
@@ -117,7 +119,12 @@ def _report_accuracy(comparison: Comparison, shift: Column) -> bool:
 
 def _choice(comparison: Comparison, curve: Curve) -> tuple[Recommendation | None, dict[str, Loss]]:
     if curve.choice is not None:
-        return curve.choice.choice.recommendation, losses_of(comparison, curve.choice)
+        written = curve.choice.choice.recommendation
+        # As its measurements are: 1/3 is the alpha 0.333333333 here.
+        values = tuple(
+            (name, round(value, 9 if curve.swept == (ALPHA,) else 12)) for name, value in written.point.values
+        )
+        return replace(written, point=Point(values)), losses_of(comparison, curve.choice)
     reference = comparison.reference
     shifts = [c for c in comparison.columns if c.role == "shift" and c.name in comparison.averaged]
     names = [column.name for column in ([reference] if reference else []) + shifts]

@@ -7,14 +7,16 @@ carry ``data-points``, from which the script makes points that can be focused: s
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
+from unicodedata import east_asian_width
 
 from mergekit_wise.report.plots import Guide, Interval, Mark, Plot, Trace
 from mergekit_wise.report.scale import Scale
 from mergekit_wise.report.table import alpha_text, percent, points
 from mergekit_wise.results import At
 
-MAX_LABEL = 44
-"""Characters of an axis label that are shown."""
+LABEL = 300.0
+"""Room for the label of an axis, in units of the view box."""
 
 COLOURS = 8
 """Number of distinct colours; further curves are dashed."""
@@ -132,11 +134,11 @@ def _described(plot: Plot, trace: Trace) -> str:
     swept = "alpha" if trace.symbol == "α" else trace.symbol
     words = []
     for mark in trace.marks:
-        role = "best" if mark is best else trace.end(mark.alpha)
+        role = ", ".join(filter(None, (trace.end(mark.alpha), "best" if mark is best else "")))
         if role or len(trace.marks) == 1:
             role = role if trace.role(mark) or len(trace.marks) > 1 else "alone"
             name = "" if mark.alpha is None else f"{swept} {alpha_text(mark.alpha)} ({role}): "
-            across = f" at {100 * mark.x:.1f} % on the reference" if plot.kind == "scatter" else ""
+            across = f" at {percent(mark.x)} % on {plot.x_label.removesuffix(' (%)')}" if plot.kind == "scatter" else ""
             value = f"{points(mark.y)} points" if plot.kind == "difference" else f"{percent(mark.y)} %"
             words.append(f"{name}{value}{across}")
     return f"{trace.name}: {'; '.join(words)}."
@@ -168,8 +170,28 @@ def cursor(frame: Frame, stops: Sequence[float], start: int) -> str:
     return f'<line class="cursor" x1="{at}" x2="{at}" y1="{frame.top}" y2="{frame.floor}"{_at(places)}/>'
 
 
+def shortened(text: str, room: float) -> str:
+    """A text that fits into `room`, in units of the view box, with an ellipsis if it is cut.
+
+    Which font a browser takes is not known: the widths are those of a wide one, DejaVu Sans.
+    """
+    widths = [*map(_width, text)]
+    if sum(widths) <= room:
+        return text
+    kept = sum(width <= room - _width("…") for width in accumulate(widths))
+    return text[:kept].rstrip() + "…"
+
+
+def _width(character: str) -> float:
+    if east_asian_width(character) in "WF" or character in "mwMW%@…":
+        return 11.0
+    if character in " ijlfrtI.,:;'|()[]-":
+        return 4.3
+    return 9.2 if character in "<>=+~" else 7.7 if character.isupper() else 6.7
+
+
 def _short(label: str) -> str:
-    return escape(label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…")
+    return escape(shortened(label, LABEL))
 
 
 def _guide(frame: Frame, guide: Guide) -> str:

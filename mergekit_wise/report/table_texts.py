@@ -1,6 +1,7 @@
 """The texts of a table that the page's reader can copy or save: as `wise report` writes them into files."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from io import StringIO
 
@@ -36,11 +37,15 @@ def table_csv(table: Table) -> str:
     return file.getvalue()
 
 
+_NUMBERS = re.compile(r"[-+]?[\d.]+( to [-+]?[\d.]+)?(\*| †)?")
+"""A number or an interval with a mark behind it, which a spreadsheet takes for no formula."""
+
+
 def _plain(text: str) -> str:
     """A text of which programs read the number; none for a dash, which stands for what is not known."""
     text = "" if text == "–" else text.replace("−", "-")
     try:
         float(text)
     except ValueError:
-        return no_formula(text)
+        return text if _NUMBERS.fullmatch(text) else no_formula(text)
     return text

@@ -4,6 +4,7 @@ Knows texts and sizes; draws nothing.
 """
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 ELLIPSIS = "…"
@@ -43,6 +44,14 @@ def text_width(text: str, size: float) -> float:
         text.replace("$", "S"), FontProperties(size=size), ismath=False
     )
     return float(width)
+
+
+def not_drawn(texts: Iterable[str]) -> str:
+    """The characters of texts that matplotlib's own font lacks; it draws boxes in their place."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    known = get_font(findfont(FontProperties())).get_charmap()
+    return "".join(dict.fromkeys(each for text in texts for each in text if ord(each) not in known))
 
 
 def literal(text: str) -> str:

@@ -150,9 +150,12 @@ def _of_curve(curve: Curve) -> Iterable[str]:
         for endpoint, name in curve.ends.items():
             if endpoint not in curve.mixtures:
                 yield f"{curve.name}: alpha {endpoint:g} ({name}) was not measured, so nothing is compared with it."
-    datasets = dict.fromkeys(row.dataset for row in rows)
+    titles = {row.dataset: row.title for row in rows}
     missing = [
-        f"{_place(curve, a)} on {name}" for a in curve.alphas for name in datasets if (a, name) not in curve.rows
+        f"{_place(curve, a)} on {title}"
+        for a in curve.alphas
+        for name, title in titles.items()
+        if (a, name) not in curve.rows
     ]
     if missing:
         yield f"{curve.name}: not measured: {listed(missing)}."

@@ -173,13 +173,20 @@ def test_the_command_line_overrides_the_table_and_the_table_overrides_shared_key
 
 
 def test_a_shared_list_of_one_is_a_value_to_commands_that_take_one(write, received, refused):
-    """`suite` is a list to sweep and a name to report; a list of two names is an error of the latter alone."""
-    write('suite = ["digits"]\n')
-    assert received("sweep", "a", "b")["suite"] == "digits"
-    assert received("report", "results.jsonl")["suite"] == "digits"
-    write('suite = ["digits", "numerals"]\n')
-    assert received("sweep", "a", "b")["suite"] == "digits,numerals"
-    assert "suite = [digits, numerals]" in refused("report", "results.jsonl")
+    """`model` is a list to compare and a name to sweep; a list of two names is an error of the latter alone."""
+    write('model = ["ViT-B-32"]\n')
+    assert received("compare", "a.jsonl")["model"] == ("ViT-B-32",)
+    assert received("sweep", "a", "b")["model"] == "ViT-B-32"
+    write('model = ["one", "other"]\n')
+    assert received("compare", "a.jsonl")["model"] == ("one", "other")
+    assert "model = [one, other]" in refused("sweep", "a", "b")
+
+
+def test_shared_suites_are_those_that_a_report_shows(write, received):
+    """Several names above all tables are one list to sweep, which measures on them, and to report and compare."""
+    write('suite = ["digits", "numerals.toml"]\n')
+    for words in (("sweep", "a", "b"), ("report", "r.jsonl"), ("compare", "r.jsonl")):
+        assert received(*words)["suite"] == "digits,numerals.toml"
 
 
 def test_an_environment_variable_overrides_the_file(write, received, monkeypatch):

@@ -48,6 +48,25 @@ def test_every_section_is_printed(wise, offline):
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("[sweep\n", "wise.toml is not TOML"),
+        ("suit = 1\nbatchsize = 2\n", "Did you mean 'suite'? (and 1 more)"),
+        ('[sweep]\nbatch-size = "x"\n', "[sweep] batch-size = x"),
+    ],
+)
+def test_a_broken_file_is_what_it_reports(wise, offline, tmp_path, text, found):
+    """The command that looks for faults runs beside a wise.toml that stops all others, and says what is wrong in it."""
+    (tmp_path / "wise.toml").write_text(text)
+    assert wise("suites").exit_code == 2
+    done = wise("doctor", "--json")
+    assert done.exit_code == 0, done.stderr
+    (finding,) = [f for s in json.loads(done.stdout)["sections"] for f in s["findings"] if f["name"] == "wise.toml"]
+    assert finding["level"] == "problem"
+    assert found in finding["text"]
+
+
 def test_json_and_python_give_the_same(wise, offline):
     """`--json` prints what the Python function returns; each row of its table is a finding."""
     done = wise("doctor", "--json")

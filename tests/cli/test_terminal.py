@@ -310,6 +310,25 @@ def test_a_table_that_is_too_wide_comes_in_pieces(columns, pieces, terminal):
     assert sum(line.split()[:1] == ["alpha"] for line in lines) == pieces
 
 
+@pytest.mark.parametrize("columns", [36, 60])
+def test_every_piece_of_a_grids_table_names_both_parameters(columns, terminal):
+    """Rows of a grid are told apart by two columns, which each piece of a wide table repeats."""
+    rows = [(f"{row // 3 / 2:g}", f"0.{row % 3}", *(f"{row}{column}.5" for column in range(6))) for row in range(9)]
+    script = f"""
+from mergekit_wise.cli.console import show
+from mergekit_wise.report.table import Table
+heads = ("depth-first", "depth-last", *({HEADS[1:7]!r}))
+show(Table.of_cells(heads, {rows!r}, [False] * 9, names=2), "A title")
+"""
+    lines = screen(terminal(columns, "-c", script)[1])
+    assert max(map(len, lines)) <= columns
+    found = {row[:2]: [] for row in rows}
+    for cells in filter(None, map(str.split, lines)):
+        if tuple(cells[:2]) in found:
+            found[tuple(cells[:2])] += cells[2:]
+    assert found == {row[:2]: list(row[2:]) for row in rows}
+
+
 LONG = tuple((f"{row / 100:g}", f"{row}.0", "1.0") for row in range(101))
 
 

@@ -63,6 +63,12 @@ def sweep(alphas=ALPHAS, names=tuple(each[0] for each in SETS), **other):
     return [entry(name, alpha, **other) for alpha in alphas for name in names]
 
 
+def with_calibration(line):
+    """A line with an expected calibration error of 10 %, and all images in one bin of the reliability diagram."""
+    share = [line["total"], line["correct"], 0.7 * line["total"]]
+    return {**line, "calibration": {"ece": 0.1}, "reliability": [share, *[[0, 0, 0.0]] * 14]}
+
+
 def write(path: Path, lines) -> Path:
     """Write a results file; lines that are texts are written unchanged."""
     path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
@@ -84,7 +90,8 @@ def browser():
 @pytest.fixture
 def lines():
     """The functions above as attributes: lines.sweep(), lines.entry(), lines.write()."""
-    return type("Lines", (), {f.__name__: staticmethod(f) for f in (accuracy, entry, sweep, write)})
+    functions = (accuracy, entry, sweep, with_calibration, write)
+    return type("Lines", (), {f.__name__: staticmethod(f) for f in functions})
 
 
 @pytest.fixture

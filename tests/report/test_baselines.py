@@ -1,5 +1,7 @@
 """The lines that plots of shifts against the reference show."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from mergekit_wise.datasets.subsets import companion_name
 from mergekit_wise.report.comparison import SHIFTS, compare
 from mergekit_wise.report.plots import scatter_plots
 from mergekit_wise.report.summary import robustness
+from mergekit_wise.report.svg import draw
 from mergekit_wise.results import read_results
 
 COMPANION = companion_name("imagenet-a")
@@ -90,3 +93,15 @@ def test_a_shift_without_a_line_leaves_the_average_without_one(compared, lines, 
     plots = plots_of(comparison)
     assert not [guide for guide in plots[SHIFTS].guides if guide.kind == "baseline"]
     assert [guide for guide in plots["imagenet-v2"].guides if guide.kind == "baseline"]
+
+
+def test_words_name_the_images_that_a_plot_is_drawn_against(compared, lines):
+    """The description for screen readers names the column of the horizontal axis; an end that is the best is both."""
+    (comparison,), _ = compared(with_companion(lines))
+    plot = plots_of(comparison)["imagenet-a"]
+    words = re.search("<desc[^>]*>(.*?)</desc>", draw(plot, "p", [0.0, 0.5, 1.0], 0))[1]
+    assert "alpha 0 (zero-shot): 77.7 % at 89.0 % on ImageNet, A&#x27;s classes" in words
+    assert "reference" not in words
+    (comparison,), _ = compared(lines.sweep((0.0, 1.0)))
+    words = draw(plots_of(comparison)["imagenet-a"], "p", [0.0, 1.0], 0)
+    assert "alpha 0 (zero-shot, best): 77.7 % at 76.6 % on ImageNet;" in words

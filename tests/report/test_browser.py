@@ -187,6 +187,11 @@ def test_tables_sort(visit, lines):
     assert column(1) == ["10", "1", "0.5", "0"]
     other.get_by_role("button").click()
     assert (column(1), other.get_attribute("aria-sort")) == (["0", "0.5", "1", "10"], "none")
+    page = visit([*lines.sweep([0, 0.5]), *lines.sweep([None])])
+    table = page.locator("table").first
+    for order in (["0", "0.5", "–"], ["0.5", "0", "–"]):
+        table.locator("thead th").first.get_by_role("button").click()
+        assert column(1) == order
 
 
 def test_a_click_on_a_plot_goes_to_the_nearest_alpha(visit, lines):
@@ -219,7 +224,7 @@ def test_names_do_no_harm(visit, lines):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 768, 1280])
+@pytest.mark.parametrize("width", [320, 768, 1280])
 def test_it_fits_and_can_be_read(visit, lines, width, scheme):
     """No width scrolls sideways, text has a contrast of 4.5 to 1, and buttons are large enough for a finger."""
     long = "a-very-long-name-without-any-space-in-it" * 3
@@ -231,6 +236,32 @@ def test_it_fits_and_can_be_read(visit, lines, width, scheme):
     sizes = [button.bounding_box() for button in page.locator(".jumps button").all()]
     assert sizes
     assert all(size["height"] >= 24 and size["width"] >= 24 for size in sizes)
+
+
+def test_names_in_plots_end_inside_them(visit, lines):
+    """However wide its characters are, a name is cut with an ellipsis before the edge of the drawing."""
+    names = {"imagenet": "CIFAR-10.1, FMOW, WILDS: OOD TEST", "imagenet-v2": "m%" * 20, "imagenet-a": "数据" * 30}
+    page = visit([{**each, "title": names.get(each["dataset"], each["title"])} for each in lines.sweep([0, 0.5, 1])])
+    ends = page.evaluate(
+        """() => [...document.querySelectorAll("svg text.end, svg text.name")].map((text) => {
+          const { x, width } = text.getBBox();
+          return [text.textContent, x, x + width, text.ownerSVGElement.viewBox.baseVal.width];
+        })"""
+    )
+    assert [text for text, low, high, room in ends if low < 0 or high > room] == []
+    assert {"ImageNet-Sketch", "Average of 3 shifts"} < {text for text, *_ in ends}
+    assert sum("…" in text for text, *_ in ends) >= 3
+
+
+def test_high_contrast_still_shows_where_the_slider_is(visit, lines):
+    """Where the system takes backgrounds away, the pressed button and the row of the mixture differ from the others."""
+    page = visit(lines.sweep(), forced_colors="active")
+    colour = "element => getComputedStyle(element).backgroundColor"
+    for chosen, other in (
+        (".jumps [aria-pressed=true]", ".jumps [aria-pressed=false]"),
+        ("tr.now td", "tr:not(.now) td"),
+    ):
+        assert page.locator(chosen).first.evaluate(colour) != page.locator(other).first.evaluate(colour)
 
 
 def test_it_prints(visit, lines):
@@ -251,6 +282,8 @@ def test_screen_readers_find_names_for_everything(visit, lines):
     assert plot.get_by_role("button").count() == 11
     for landmark in ("banner", "navigation", "main", "contentinfo"):
         assert page.get_by_role(landmark).count() == 1, landmark
+    about = page.locator("svg.scatter desc").first.text_content()
+    assert "% on ImageNet" in about
     about = page.locator("svg:not(.overview) desc").first.text_content()
     assert about.startswith("zs.pt + ft.pt: alpha 0 (zero-shot): 76.6 %; ")
     assert page.get_by_role("region", name="Results on imagenet-shifts").count() == 1

@@ -315,6 +315,19 @@ def test_a_phone_never_scrolls_the_page_sideways(opened, page):
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_longest_labels_fit(context, results, tmp_path, width):
+    """Labels of 80 characters without a space make nothing wider than the window, and buttons stay a line high."""
+    labels = [f"zeroshot={'x' * 80}", f"finetuned={'W' * 80}", f"imagenet={'Y' * 80}"]
+    report(results, output=tmp_path / "l.html", label=labels)
+    page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto((tmp_path / "l.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert all(button.bounding_box()["height"] < 40 for button in page.locator(".jumps button").all())
+    page.close()
+
+
 def test_labels_are_what_readers_see(opened, page, results, tmp_path):
     """Models and data sets have their labels in buttons, tables, values and plots; the command has the files' names."""
     report(

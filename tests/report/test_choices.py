@@ -169,3 +169,22 @@ def test_averages_of_other_shifts_are_not_mixed(compared_pair, lines, tmp_path):
     report(path, output=tmp_path / "r.html", svg=tmp_path / "svg")
     assert not [each for each in (tmp_path / "svg").iterdir() if "difference" in each.name]
     assert "+0.8*<small>+0.4 to +1.6</small>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_recommended_third_is_found_among_the_measurements(tmp_path, lines):
+    """1/3, which has more digits than the keys of measurements, has its button, and its line in the diagrams."""
+    entries = [*map(lines.with_calibration, lines.sweep((0.0, 1 / 3, 2 / 3, 1.0)))]
+    page = page_of(with_choices(tmp_path / "r.jsonl", lines, chosen(1 / 3), entries=entries))
+    assert '<button type="button" data-stop="1" aria-pressed="true">recommended</button>' in page
+    assert "α = 0.333333: mean confidence 70.0 %" in page
+
+
+def test_models_with_different_recommendations_have_a_button_each(tmp_path, lines):
+    """The button says for which model, so that nobody takes one's alpha for the other's."""
+    texts = []
+    for number, (model, alpha) in enumerate((("one", 0.2), ("two", 0.9), ("three", 0.2))):
+        path = with_choices(tmp_path / f"{number}.jsonl", lines, chosen(alpha), entries=lines.sweep(model=model))
+        texts += path.read_text().splitlines()
+    page = page_of(lines.write(tmp_path / "r.jsonl", texts))
+    buttons = dict(re.findall(r'data-stop="(\d+)"[^>]*>(.*?)</button>', page))
+    assert (buttons["2"], buttons["9"]) == ("recommended for one and 1 more", "recommended for two")

@@ -108,7 +108,7 @@ def test_a_gap_leaves_no_average(compared, lines):
     assert curve.result(0.3, column(comparison, "imagenet-a")) is None
     assert curve.result(0.3, column(comparison, SHIFTS)) is None
     assert curve.result(0.3, column(comparison, "imagenet")) is not None
-    assert any("alpha 0.3 on imagenet-a" in each for each in warned)
+    assert any("alpha 0.3 on ImageNet-A" in each for each in warned)
 
 
 @pytest.mark.parametrize(("end", "name"), [(0.0, "zero-shot"), (1.0, "fine-tuned")])

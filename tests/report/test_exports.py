@@ -10,6 +10,8 @@ from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.exports import as_csv, as_latex, as_markdown
 from mergekit_wise.report.page_tables import results_table
 from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.table import Table
+from mergekit_wise.report.table_texts import table_csv
 from mergekit_wise.results import read_results
 
 HOSTILE = r"=A|_b_ & 100% $x^2$ #{~} \input{/etc/passwd} <script>"
@@ -73,6 +75,15 @@ def test_latex_is_a_tabular_with_the_best_in_bold(build, lines):
     assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\end{tabular}"))
 
 
+def test_the_pages_csv_has_numbers_as_numbers_and_names_as_texts():
+    """Signs, intervals and marks begin no formula, and keep their text; whatever else begins like one is marked."""
+    cells = ("−1.5", "−1.5*", "+0.3 †", "−2.0 to +1.0", "–", "-2+3", "=1", "+cmd|' /C calc'!A0")
+    text = table_csv(Table.of_texts([str(number) for number in range(len(cells))], [cells]))
+    assert next(csv.reader(text.splitlines()[1:])) == [
+        *("-1.5", "-1.5*", "+0.3 †", "-2.0 to +1.0", "", "'-2+3", "'=1", "'+cmd|' /C calc'!A0"),
+    ]
+
+
 def test_names_cannot_do_harm(build, lines):
     """Names become no command in LaTeX, no markup in Markdown and no formula in a spreadsheet."""
     content = [
@@ -83,7 +94,7 @@ def test_names_cannot_do_harm(build, lines):
     assert r"\input" not in latex
     assert r"=A\textbar{}\_b\_ \& 100\% \$x\textasciicircum{}2\$ \#\{\textasciitilde{}\} \textbackslash{}input" in latex
     markdown = as_markdown(tables)
-    assert not re.search(r"(?<!\\)[<`]", markdown)
+    assert not re.search(r"(?<!\\)[<`$]", markdown)
     assert r"\<script\>" in markdown
     assert {line.replace(r"\|", "").count("|") for line in markdown.splitlines() if line.startswith("|")} == {4}
     rows = list(csv.reader(io.StringIO(as_csv(comparisons))))

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from mergekit_wise.analysis import Point, Recommendation
+from mergekit_wise.api.report import write_report as report
 from mergekit_wise.errors import OutputError
 from mergekit_wise.report.comparison import compare
 from mergekit_wise.report.figure_style import ALONE, COLOURS
 from mergekit_wise.report.figures import draw_plots, draw_sweep, plot_figure, require_drawable, sweep_figure
+from mergekit_wise.report.overview import overview_plots
 from mergekit_wise.report.paper_figure import INCHES, paper_figure
 from mergekit_wise.report.paper_plots import every_plot, with_diagonal
 from mergekit_wise.report.plots import alpha_plots, scatter_plots
@@ -254,6 +256,39 @@ def test_nothing_overlaps_in_the_figure_for_papers(case, width, panels, summary_
     assert figure.get_figheight() <= 9
     assert bool(notes) == (case == "eleven shifts" and width == "column")
     assert all("Shift number 8" in note and "--width text" in note for note in notes)
+
+
+def test_characters_without_a_sign_are_a_note_and_no_flood_of_warnings(tmp_path, lines, recwarn):
+    """Matplotlib's font has no Chinese: one note names the characters, once each, only if there are figures."""
+    path = lines.write(tmp_path / "r.jsonl", lines.sweep((0.0, 1.0), ("imagenet", "imagenet-a")))
+    label = ["imagenet-a=数据 é数", "zeroshot=基"]
+    found = report(path, output=tmp_path / "r.html", label=label, figure=tmp_path / "f.png", svg=tmp_path / "svg")
+    (note,) = [note for note in found.notes if "boxes" in note]
+    assert "lacks: 数据基." in note or "lacks: 基数据." in note
+    assert not [each for each in recwarn if "Glyph" in str(each.message)]
+    found = report(path, output=tmp_path / "r.html", label=label)
+    assert not [note for note in found.notes if "boxes" in note]
+
+
+@pytest.mark.parametrize("case", ["headline", "eleven shifts", "four models"])
+def test_the_chart_of_all_data_sets_is_a_figure_for_each_model(case, summary_of):
+    """It names every line, the average of the shifts too, and the lines have the results, all ringed where recommended.
+
+    What the legend needs makes the figure higher and leaves the plot its size.
+    """
+    summary = summary_of(case)
+    plots = overview_plots(summary)
+    assert len(plots) == len(summary.comparison.curves)
+    for plot, curve, chosen in zip(plots, summary.comparison.curves, summary.recommendations, strict=True):
+        figure = plot_figure(plot)
+        texts = require_order(figure)
+        columns = [column for column in summary.comparison.columns if column.title != "Average of both"]
+        assert {column.title for column in columns} <= {text.replace("\n", " ") for text in texts}
+        for trace, column in zip(plot.traces, columns, strict=True):
+            assert [mark.y for mark in trace.marks] == [curve.result(alpha, column).value for alpha in curve.alphas]
+            assert trace.ringed == (chosen.point.numbers[0], "recommended")
+        assert len({(trace.index % 7, trace.index % 5) for trace in plot.traces}) == len(columns)
+        assert figure.get_figheight() * figure.axes[0].get_position().height > 2
 
 
 def test_files_have_the_size_of_the_figure(summary_of, tmp_path):

@@ -1,5 +1,6 @@
 """The names that a report shows: without folders, and with labels; and the line that merges what is shown."""
 
+import re
 import shlex
 from dataclasses import replace
 
@@ -7,8 +8,15 @@ import pytest
 
 from mergekit_wise.api.report import write_report as report
 from mergekit_wise.errors import UsageError
+from mergekit_wise.report.comparison import compare
+from mergekit_wise.report.figures import plot_figure
 from mergekit_wise.report.folders import distinct, in_command, in_text, without_folders
+from mergekit_wise.report.labels import labelled
 from mergekit_wise.report.merge_line import merge_line
+from mergekit_wise.report.paper_table import paper_table
+from mergekit_wise.report.plots import scatter_plots
+from mergekit_wise.report.summary import summarize
+from mergekit_wise.report.warnings import warnings
 from mergekit_wise.results import read_results
 from tests.report.test_choices import chosen, with_choices
 
@@ -74,6 +82,27 @@ def test_a_suite_is_chosen_by_the_name_that_is_shown(tmp_path, lines):
 
 
 @pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("digits,runs/birds.toml", ["digits,birds"]),  # as a sweep over both was called
+        (["digits", "birds"], ["digits,birds"]),
+        ("flowers.toml, digits", ["digits", "flowers (reference val)"]),
+        ("flowers (reference val)", ["flowers (reference val)"]),
+        ("digits", ["digits"]),
+    ],
+)
+def test_suites_have_the_names_that_were_measured_with(tmp_path, lines, wanted, found):
+    """What a sweep was given as --suite selects its records in a report, whether it was over one suite or several."""
+    suites = ("digits", "digits,birds", "flowers (reference val)", "other")
+    path = lines.write(tmp_path / "r.jsonl", [each for suite in suites for each in lines.sweep([0, 1], suite=suite)])
+    report(path, output=tmp_path / "r.html", suite=wanted)
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert re.findall(r'<h2 id="s\d">(.*?)</h2>', page) == found
+    with pytest.raises(UsageError, match="no record belongs to it"):
+        report(path, output=tmp_path / "r.html", suite="birds")
+
+
+@pytest.mark.parametrize(
     ("label", "reason"),
     [
         ("zeroshot", "expected NAME=TEXT"),
@@ -110,6 +139,37 @@ def test_labels_never_join_two_models(tmp_path, lines):
     report(path, output=tmp_path / "r.html", label=["zeroshot=CLIP", "finetuned=Mine"], csv=tmp_path / "r.csv")
     models = {line.split(",")[1] for line in (tmp_path / "r.csv").read_text().splitlines()[1:]}
     assert models == {"CLIP + Mine (zs.pt + ft.pt)", "CLIP + Mine (zs.pt + other.pt)"}
+
+
+def test_labels_reach_figures_tables_and_caveats(tmp_path, lines):
+    """The two models have their labels in legends and in the paper's table as they are typed, a gap in a caveat."""
+    kept = [each for each in lines.sweep() if (each["alpha"], each["dataset"]) != (0.3, "imagenet-a")]
+    reading = read_results([lines.write(tmp_path / "r.jsonl", kept)])
+    found = labelled(reading, {"zeroshot": "CLIP", "finetuned": "mine", "imagenet-a": "Hard"})
+    (comparison,) = compare(found.reading, ends=found.ends)
+    texts = [text.get_text() for text in plot_figure(scatter_plots(comparison)[0]).legends[0].get_texts()]
+    assert {"CLIP (α = 0)", "mine (α = 1)"} < set(texts)
+    rows = re.findall(r"^(\w[^&]*) & [\d\\]", paper_table(summarize(comparison)), re.MULTILINE)
+    assert rows[:2] == ["CLIP", "mine"]
+    assert any("alpha 0.3 on Hard" in warning for warning in warnings(found.reading, [comparison]))
+
+
+def test_images_without_labels_have_a_name_to_show(tmp_path, lines):
+    """A set that was estimated on, which no record is about, has its label in the page, and so have both models."""
+    shares = {name: [0.6, 0.7] for name in ("atc", "doc", "ac", "low", "high", "entropy")}
+    entry = {
+        **dict.fromkeys(("pair", "rule"), ""), "kind": "estimate", "model": "zs.pt + ft.pt",
+        "suite": "imagenet-shifts", "dataset": "field", "title": "field", "role": "unlabelled", "reference": "imagenet",
+        "images": 9, "limit": None, "seed": None, "accuracy": [],
+        "points": [[["alpha", 0.0]], [["alpha", 1.0]]], **shares,
+    }  # fmt: skip
+    path = lines.write(tmp_path / "r.jsonl", [*lines.sweep(), entry])
+    report(path, output=tmp_path / "r.html", label=["field=Photos of 2026", "zeroshot=CLIP", "imagenet=The reference"])
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    section = page[page.index("Accuracy estimated without labels") :]
+    assert "<h4>Photos of 2026</h4>" in section
+    assert "the labels of The reference" in section
+    assert "α = 0 (CLIP): Photos of 2026 60.0 %" in section
 
 
 def test_a_choice_is_still_found_under_labels(tmp_path, lines):

@@ -181,6 +181,15 @@ def test_there_is_a_page_whatever_was_measured(page, lines, content):
     assert bool(slider) == (content not in {"one", "unknown alpha"})
 
 
+def test_captions_explain_only_what_is_there(page, lines):
+    """With one mixture nothing is the best and no plot has a number; with several both are explained."""
+    for alphas, explained in (([0.3], False), ([0, 0.5, 1], True)):
+        html, _ = page(lines.sweep(alphas))
+        assert ("the best of each column in bold" in html) == explained
+        assert ("ρ is a model" in html) == explained
+        assert "expected of models without robustness interventions" in html
+
+
 def test_analysis_is_tables(tmp_path, page, lines):
     """The page shows what `wise sweep --analyze` found and what follows from the records alone."""
     values = {"prediction diversity": 0.1234, "overrides: zeroshot": 0.75}

@@ -7,6 +7,7 @@ from io import StringIO
 import matplotlib as mpl
 import pytest
 
+from mergekit_wise.report.calibration_plots import calibration_diagrams
 from mergekit_wise.report.exports import as_csv
 from mergekit_wise.report.figures import draw_plots
 from mergekit_wise.report.heat_map import PALETTE, colour_at, draw_heat_map, heat_maps
@@ -68,6 +69,17 @@ def test_each_parameter_has_its_own_plots(compared, lines, depth, grid):
         assert [by_curve[1].role(mark) for mark in by_curve[1].marks] == [""] * len(DEPTHS)
 
 
+def test_calibration_along_another_parameter_names_it(compared, lines, depth):
+    """Its diagrams are along the parameter, and show the recommended value between both ends, none of them a model."""
+    (comparison,), _ = compared([*map(lines.with_calibration, depth)])
+    summary = summarize(comparison)
+    ece, *reliability = calibration_diagrams(summary)
+    assert ece.x_label == "depth-first"
+    assert ece.text(0.2, 0.1) == "depth-first = 0.2: ECE 10.0 %"
+    best = summary.recommendations[0].point.numbers[0]
+    assert [line.name for line in reliability[0].lines] == ["depth-first = 0", f"depth-first = {best:g}"]
+
+
 def test_neither_end_of_another_parameter_is_a_model(compared, depth):
     """No row, gain or connectivity of such a sweep calls a mixture zero-shot or fine-tuned."""
     (comparison,), warned = compared(depth)
@@ -81,6 +93,7 @@ def test_neither_end_of_another_parameter_is_a_model(compared, depth):
     page = render_page([summary], warned)
     assert "over zero-shot" not in page
     assert 'data-stop="0"' not in page
+    assert "Squares are" not in page
     assert 'aria-valuetext="depth-first = ' in page
 
 
