@@ -16,7 +16,7 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 3) -> str:
     """
     from difflib import get_close_matches  # several milliseconds that only an error message needs
 
-    close = get_close_matches(word, list(known), most)
+    close = get_close_matches(word, list(dict.fromkeys(known)), most)
     return f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -10,6 +10,7 @@ from mergekit_wise.wording import did_you_mean, fold, fold_names, listed, plural
 def test_a_suggestion_names_the_words_that_look_alike():
     """A misspelt word is followed by the known word, an unlike word by nothing."""
     assert did_you_mean("imagnet", ["imagenet", "cifar"]) == " Did you mean 'imagenet'?"
+    assert did_you_mean("digitz", ["digits", "digits"]) == " Did you mean 'digits'?"
     assert did_you_mean("xyz", ["imagenet", "cifar"]) == ""
     assert did_you_mean("dept", ["depth", "deps", "kept"], most=1) == " Did you mean 'depth'?"
 

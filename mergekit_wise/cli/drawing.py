@@ -1,7 +1,7 @@
 """What rich draws: texts with styles on terminals, and tables anywhere. Imported where there is something to draw."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 NARROWEST = 16
 """The smallest width of the column of names in a table, however narrow the terminal is."""
 
-HEAD = 8
-"""Table headings are not broken into lines shorter than this."""
+HEADS = (8, 5)
+"""Table headings are not broken into lines shorter than this: the second number, if that saves a piece of the table."""
 
 
 class Drawing(Console):
@@ -59,14 +59,13 @@ class Drawing(Console):
 def pieces_of(table: Table, width: int) -> Iterator[RichTable]:
     """A table as rich draws it, in as many pieces as it needs in this width."""
     # Columns are as wide as what is printed.
-    table = Table.of_cells(
-        [*map(visible, table.columns)],
-        ([_printed(cell) for cell in row.cells] for row in (*table.body, *table.summary)),
-        table.marked,
-        table.names,
-    )
-    beside = width - min(_width(table, 0), max(NARROWEST, width // 3))
-    for piece in _pieces(table, beside):
+    rows = [[_printed(cell) for cell in row.cells] for row in (*table.body, *table.summary)]
+    marks = (table.marked, table.names)
+    drawn = [Table.of_cells(_heads(table.columns, rows, least), rows, *marks) for least in HEADS]
+    besides = [width - min(_width(each, 0), max(NARROWEST, width // 3)) for each in drawn]
+    choices = [(each, _pieces(each, beside), beside) for each, beside in zip(drawn, besides, strict=True)]
+    table, pieces, beside = min(choices, key=lambda choice: len(choice[1]))
+    for piece in pieces:
         yield _drawn(table, piece, beside, width)
 
 
@@ -92,22 +91,25 @@ def _pieces(table: Table, beside: int) -> list[list[int]]:
 
 
 def _width(table: Table, column: int) -> int:
-    cells = (*_head(table, column).split("\n"), *(row[column] for row in table.rows))
+    cells = (*table.columns[column].split("\n"), *(row[column] for row in table.rows))
     return max(map(cell_len, cells))
 
 
-def _head(table: Table, column: int) -> str:
-    """The heading of a column, on several lines if it is wider than the column's cells."""
-    widest = max((cell_len(row[column]) for row in table.rows), default=0)
-    return "\n".join(wrap(table.columns[column], max(HEAD, widest), break_long_words=False))
+def _heads(columns: Sequence[str], rows: Sequence[Sequence[Cell]], least: int) -> list[str]:
+    """The headings of the columns, on several lines if they are wider than the column's cells and than `least`."""
+    heads = []
+    for column, title in enumerate(map(visible, columns)):
+        widest = max((cell_len(row[column].text) for row in rows), default=0)
+        heads.append("\n".join(wrap(title, max(least, widest), break_long_words=False)))
+    return heads
 
 
 def _drawn(table: Table, piece: list[int], beside: int, width: int) -> RichTable:
     drawn = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False)
-    drawn.add_column(_head(table, 0), overflow="fold")
+    drawn.add_column(table.columns[0], overflow="fold")
     for column in piece:
         whole = 1 + _width(table, column) <= beside
-        drawn.add_column(_head(table, column), justify="right", overflow="fold", no_wrap=whole)
+        drawn.add_column(table.columns[column], justify="right", overflow="fold", no_wrap=whole)
     room = width - sum(1 + _width(table, column) for column in piece)
     for row in table.body:
         cells = (Text(row.cells[column].text, "bold" if row.cells[column].best else "") for column in piece)

@@ -27,8 +27,6 @@ def sweep(options: "SweepOptions", json: bool) -> None:
 
     def show_all(report: SweepReport) -> None:
         notes(report.notes)
-        for path in report.saved:
-            say(f"Wrote {path}.")
         if json:
             show_json(report.to_dict())
         else:
@@ -37,6 +35,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
             _show_more(report)
             if report.without_labels is not None:
                 show_estimates(report.without_labels)
+        for path in report.saved:
+            say(f"Wrote {path}.")
 
     try:
         report = perform(sweep, options)

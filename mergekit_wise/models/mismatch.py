@@ -7,9 +7,11 @@ from typing import Literal
 
 from mergekit_wise.checkpoint import Checkpoint
 from mergekit_wise.merging import Differences, Rules
+from mergekit_wise.merging.movement import head_names
 from mergekit_wise.merging.patterns import choose_patterns
 from mergekit_wise.merging.rules import MODEL_BLOCK
 from mergekit_wise.models.head_names import declared_class_names
+from mergekit_wise.models.names import HEAD, TOWER
 from mergekit_wise.models.pair_notes import FINETUNED
 from mergekit_wise.models.renames import propose_renames
 from mergekit_wise.models.summary import Summary, summarize
@@ -17,6 +19,9 @@ from mergekit_wise.wording import fold, plural, shown
 
 MOST_LINES = 12
 """Lines of names in a message."""
+
+PROJECTION = "text_projection"
+"""The tensor of a CLIP whose last dimension is the number of projected features."""
 
 Command = Literal["merge", "sweep", "diff", "verify", "soup"]
 """Where the message appears: `merge` and `sweep` take the options that it proposes. `soup` is about two members."""
@@ -55,6 +60,23 @@ class _Mismatch:
             first.classes is not None and not first.has_text and second.has_text and second.classes is None
         )
 
+    @property
+    def head_alone(self) -> str | None:
+        """What a classifier calls its head where nothing else keeps a sweep from making the CLIP's head for it.
+
+        None if the head has the usual name, or takes other features than the CLIP's projected ones.
+        """
+        heads = head_names(self.finetuned)
+        if self.first.classes is not None or len(heads) != 1 or PROJECTION not in self.zeroshot.tensors:
+            return None
+        head = heads[0].removesuffix("weight")
+        others = [name for name in self.found.only_finetuned if not name.startswith(head)]
+        towers = [name for name in self.found.only_zeroshot if name.startswith(TOWER)]
+        features = self.zeroshot.info(PROJECTION).shape[-1], self.finetuned.info(heads[0]).shape[-1]
+        if head == HEAD or others or towers or self.found.shapes or features[0] != features[1]:
+            return None
+        return head.removesuffix(".")
+
 
 def explain_mismatch(
     zeroshot: Checkpoint,
@@ -70,13 +92,18 @@ def explain_mismatch(
     """
     here = _Mismatch(zeroshot, finetuned, found, rules or Rules(), summarize(zeroshot), summarize(finetuned))
     lines = [f"{zeroshot.source} and {finetuned.source} do not hold the same tensors.", *_facts(here, command)]
-    reason = _another_model(here)
-    lines += [reason] if reason else _reasons(here)
+    head = here.head_alone if command == "sweep" and not here.swapped else None
+    reason = None if head else _another_model(here)
+    lines += [reason] if reason else () if head else _reasons(here)
     lines += _lists(here)
     if command == "verify":
         lines.append("These are not the two checkpoints that were merged. Give those.")
     elif command == "soup":
         lines.append("All members of a soup must hold the same tensors. Leave one of the two out.")
+    elif head:
+        name = HEAD.removesuffix(".")
+        lines.append(f"A sweep makes the zero-shot head that {here.names[0]} lacks if the other is called {name}. Add:")
+        lines.append("    " + shlex.join(["--rename", f"ft:{head}={name}"]))
     elif reason is None:
         lines += _advice(here, command)
     return "\n".join(lines)

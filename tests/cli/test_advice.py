@@ -161,6 +161,27 @@ def test_a_sweep_is_given_options_of_its_own(wise, clip, sides):
     assert result.exit_code == 0, result.output
 
 
+def test_a_classifier_next_to_a_clip_needs_only_the_usual_name_of_its_head(wise, clip, sides):
+    """A sweep that lacks nothing but the name of the head proposes that name alone, and runs with it."""
+    config = {"open_clip_config": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})}
+    sides(clip, {**image_tower(clip), **head(10, "fc")}, zs=config)
+    given = ("zs.safetensors", "ft.safetensors", "--suite", "digits-noisy", "--limit", "20", "--alphas", "0.5")
+    (options,) = advice(wise, "sweep", *given)
+    assert shlex.split(options) == ["--rename", "ft:fc=classification_head"]
+    result = wise("sweep", *given, *shlex.split(options))
+    assert result.exit_code == 0, result.output
+    assert "one was made for the 10 classes" in " ".join(result.stderr.split())
+
+
+def test_a_head_of_other_features_is_not_renamed_for_a_sweep(wise, clip, sides):
+    """A head that takes the features before the projection has no zero-shot counterpart, and is copied."""
+    wider = {f"fc.{part}": torch.ones(shape) for part, shape in (("weight", (10, 64)), ("bias", (10,)))}
+    sides(clip, {**image_tower(clip), **wider})
+    *_, options = advice(wise, "sweep", "zs.safetensors", "ft.safetensors", "--suite", "digits-noisy")
+    assert "--rename" not in options
+    assert "'ft:fc.*'" in options
+
+
 def test_a_head_that_names_its_classes_is_made_for_them(wise, clip, sides):
     """The line that makes the zero-shot head needs no list of names where the fine-tuned file holds it."""
     config = {"open_clip_config": json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}})}
