@@ -79,6 +79,7 @@ CAMERAS = {
     "camera_a": {"light": (1.0, 0.95, 0.85), "contrast": 0.9, "blur": 0.0, "noise": 0.03},
     "camera_b": {"light": (0.25, 0.3, 0.5), "contrast": 0.7, "blur": 0.3, "noise": 0.04},
 }
+print("Drawing the images of both cameras ...")
 for place, camera, count, seed in (
     ("camera_a/train", "camera_a", 400, 1),
     ("camera_a/val", "camera_a", 200, 4),
@@ -107,6 +108,7 @@ CONFIG = {
     },
     "preprocess_cfg": {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
 }
+print("Training a small CLIP ...")
 rng, neat = np.random.default_rng(0), 2000
 labels = torch.arange(neat) % 4
 ink = np.stack([draw(SHAPES[label], rng, by_hand=False) for label in labels])
@@ -138,9 +140,10 @@ save_file(clip.state_dict(), folder / "clip.safetensors", {"open_clip_config": j
 # %%
 zeroshot, finetuned = folder / "zeroshot.safetensors", folder / "finetuned.safetensors"
 wise.zeroshot(folder / "clip.safetensors", zeroshot, classes=SHAPES)
+print("Fine-tuning on camera A ...")
 settings = {"epochs": 8, "batch_size": 32, "lr": 1e-3, "augment": "none", "workers": 0}
 trained = wise.finetune(zeroshot, folder / "camera_a", finetuned, **settings)
-print(f"Fine-tuned on camera A: training accuracy {trained.epochs[-1].accuracy:.1%}.")
+print(f"Training accuracy {trained.epochs[-1].accuracy:.1%}.")
 
 # %% [markdown]
 # ## Every alpha on both cameras, in one pass over the images

@@ -21,11 +21,9 @@ import sys
 import tomllib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import typer
 import yaml
-from PIL import Image
 from typer.core import TyperGroup
 
 import mergekit_wise
@@ -71,24 +69,18 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"(?<!\S)\*(?=\d)|\d[\d.,]*", lambda found: found[0].strip("*") and "#", text).split())
 
 
+def flowers() -> str:
+    """The snippet that writes the small data set of flowers, of the page on fine-tuning."""
+    found = blocks(ROOT / "docs" / "finetune.md")
+    return next(text for kind, text in found if kind == "python" and "flowers.txt" in text)
+
+
 @pytest.fixture
 def folder(demo_home, tmp_path, monkeypatch):
-    """A working folder with the demo's outputs, so that nothing is measured again, and a small data set of flowers.
-
-    The flowers are spots on noise, yellow or white, so that a model can learn to tell them apart.
-    """
+    """A working folder with the demo's outputs, so that nothing is measured again."""
     shutil.copytree(demo_home / "wise-demo", tmp_path / "wise-demo")
     shutil.copy(tmp_path / "wise-demo" / "results.jsonl", tmp_path)
     shutil.copytree(tmp_path / "wise-demo" / "results.answers", tmp_path / "results.answers")
-    rng = np.random.default_rng(0)
-    for part in ("train", "val", "test"):
-        for number in range(16):
-            path = tmp_path / "flowers" / part / ("daisy", "oxeye_daisy")[number % 2] / f"{number}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            pixels = rng.integers(0, 128, (32, 32, 3), np.uint8)
-            pixels[8:24, 8:24] += np.array([(120, 120, 0), (120, 120, 120)][number % 2], np.uint8)
-            Image.fromarray(pixels).save(path)
-    (tmp_path / "flowers.txt").write_text("daisy\noxeye daisy\n")
     monkeypatch.setenv("PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -99,7 +91,12 @@ def folder(demo_home, tmp_path, monkeypatch):
     "page", [page for page in PAGES if any(kind in RUN for kind, _ in blocks(page))], ids=lambda page: page.name
 )
 def test_a_page_does_what_it_shows(page, folder, wise):
-    """The commands of a page succeed and print the lines shown, and its Python snippets run."""
+    """The commands of a page succeed and print the lines shown, and its Python snippets run.
+
+    A page that names flowers writes them, or links to the page whose snippet does, which is run first.
+    """
+    if "](finetune.md)" in page.read_text(encoding="utf-8") and page.name != "finetune.md":
+        exec(flowers(), {"__name__": "__main__"})
     for kind, text in blocks(page):
         if kind == "toml":
             (folder / text.split()[1]).write_text(text)

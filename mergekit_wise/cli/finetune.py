@@ -51,8 +51,8 @@ def _next(options: "FinetuneOptions", report: "FinetuneReport") -> str:
         end_to_end = name.with_name(f"{name.stem}-finetuned{name.suffix}")
         command = ["wise", "finetune", str(report.output), "--train", str(options.train), "-o", str(end_to_end)]
         return shlex.join([*command, *data, *_names(options)])
-    suite = _evaluation_set(options)
-    if suite is not None and _folders(suite) and _folders(suite) == _folders(options.train):
+    suite = _evaluation_set(options) if report.classes else options.validate
+    if suite is not None and (suite == str(options.train) or _same_folders(suite, options.train)):
         data += _names(options)
     own_head = options.new_head or options.head is not None
     has_pair = report.probe is not None or not own_head
@@ -83,19 +83,31 @@ def _names(options: "FinetuneOptions") -> list[str]:
     return ["--classnames", str(options.classnames)] if isinstance(options.classnames, str | Path) else []
 
 
-def _folders(data: "str | Path") -> list[str] | None:
-    """The class folders of a folder, which are named alike where one list of class names is right for both."""
-    path = Path(data)
-    return sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else None
+def _same_folders(one: "str | Path", other: "str | Path") -> bool:
+    """Whether two folders have class folders of the same names, so that one list of class names is right for both."""
+    found, others = (
+        {child.name for child in Path(data).iterdir() if child.is_dir()} if Path(data).is_dir() else set()
+        for data in (one, other)
+    )
+    return bool(found) and found == others
 
 
 def _evaluation_set(options: "FinetuneOptions") -> str | None:
     """What the fine-tuned model can be measured on, as far as it is known: not the training images."""
     if options.validate is not None:
         return options.validate
+    from mergekit_wise.datasets.custom import read_toml
+    from mergekit_wise.datasets.own_folders import labelled_parts
+    from mergekit_wise.datasets.splits import role_of
+    from mergekit_wise.datasets.suite_file import is_suite, read_suite
+
     train = Path(options.train)
     if str(options.train) == "digits":
         return "digits"
+    if train.suffix == ".toml" and train.is_file():
+        evaluates = is_suite(read_toml(train)) and bool(read_suite(train).members)
+        return str(options.train) if evaluates else None
     if train.name == "train" and train.is_dir():
         return next((str(train.with_name(name)) for name in HELD_OUT if train.with_name(name).is_dir()), None)
-    return None
+    has_test_part = any(role_of(name) != "train" for name in labelled_parts(train))
+    return str(options.train) if has_test_part else None

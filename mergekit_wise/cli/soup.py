@@ -31,5 +31,5 @@ def _described(report: "SoupReport") -> str:
     if report.how == "greedy":
         added = [each for each in report.ingredients if each.added]
         chosen = f"{len(added)} of {plural(len(report.ingredients), 'member')}"
-        return f"the mean of {chosen}, with {added[-1].soup.value:.1%} on {added[-1].soup.title}"
+        return f"the mean of {chosen}, with {100 * added[-1].soup.value:.1f} % on {added[-1].soup.title}"
     return {"uniform": "the mean of all members", "stock": "Model Stock of all members"}[report.how]

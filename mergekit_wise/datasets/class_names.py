@@ -163,9 +163,8 @@ def _read(path: Path, content: str, known: Collection[str], note: Note) -> tuple
             )
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise SuiteError(
-            f"{path}: no such file of {content}, and no known {content} have that name.{did_you_mean(str(path), known)}"
-        ) from None
+        advice = did_you_mean(str(path), known) or " Give a text file with one per line."
+        raise SuiteError(f"{path}: no such file of {content}, and no known {content} have that name.{advice}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise SuiteError(f"{path}: expected {content} in UTF-8, one per line: {error}.") from error
     try:

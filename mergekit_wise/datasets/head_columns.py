@@ -149,9 +149,9 @@ def _by_name(dataset: Dataset, names: Sequence[str]) -> HeadColumns:
 
 def _mapped(classes: int, outputs: int) -> str:
     if classes == outputs:
-        return "its classes are in another order than the head's, and were matched by name"
+        return "the classes are in another order than the head's, and were matched by name"
     found = plural(classes, "class")
-    return f"its {found} were matched by name to those of the head, which has {outputs}; only these compete"
+    return f"the {found} were matched by name to those of the head, which has {outputs}; only these compete"
 
 
 # ImageNet's classes under several lists of names

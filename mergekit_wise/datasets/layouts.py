@@ -148,7 +148,11 @@ def open_list(
     rows = np.array([row for row, path in enumerate(paths) if path in existing], dtype=np.int64)
     if not len(rows):
         example = f" such as {paths[0]}" if paths else ""
-        raise SuiteError(f"{root}: expected {plural(len(paths), 'image')}{example}; found none. Unpack them there.")
+        where = root if root.parts else "the current folder"
+        raise SuiteError(
+            f"{where}: expected {plural(len(paths), 'image')}{example}; found none. Unpack them there, or correct the "
+            "paths in the list."
+        )
     images = FolderImages(str(root), tuple(paths[row] for row in rows))
     absent = [path for path in paths if path not in existing]
     notes = (f"{len(absent):,} of {plural(len(paths), 'listed image')} missing: {listed(absent, 3)}",) if absent else ()

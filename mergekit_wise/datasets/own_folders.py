@@ -110,6 +110,11 @@ def open_folder(root: Path, description: Description | None = None, part: str = 
     return replace(dataset, notes=(*notes, *dataset.notes))
 
 
+def labelled_parts(root: Path) -> tuple[str, ...]:
+    """The names of the folders in `root` that are parts with labelled images, such as ``train`` and ``val``, sorted."""
+    return part_names(root, _is_part)
+
+
 def open_remote(address: str, description: Description | None = None) -> Dataset:
     """Open the data set in the tars at an address, such as ``https://host/birds/{00..05}.tar`` (see `remote_tars`).
 
@@ -180,7 +185,7 @@ def _notes_beside_parts(root: Path) -> tuple[str, ...]:
 
     Raises SuiteError if images are: they may be a part of another name, or the parts may be classes.
     """
-    folders, parts = class_folders(root), part_names(root, _is_part)
+    folders, parts = class_folders(root), labelled_parts(root)
     others = [name for name in folders if name not in parts]
     unlabelled = [name for name in others if role_of(name) and _has_image(root / name)]
     if not parts:
@@ -322,7 +327,7 @@ def _trained_classes(place: Path) -> tuple[str, ...]:
     here = place.resolve()
     if role_of(here.name) not in ("test", "validation"):
         return ()
-    beside = [name for name in part_names(here.parent, _is_part) if role_of(name) == "train"]
+    beside = [name for name in labelled_parts(here.parent) if role_of(name) == "train"]
     return class_folders(here.parent / beside[0]) if beside else ()
 
 

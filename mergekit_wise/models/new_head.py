@@ -49,8 +49,8 @@ def without_head(source: Checkpoint) -> Checkpoint:
     if not theirs:
         return source
     note = (
-        "its head is left out: training on captions changes the text encoder and names no classes; heads are made from "
-        "class names again"
+        "the checkpoint's head is left out: training on captions changes the text encoder and names no classes; heads "
+        "are made from class names again"
     )
     return replace(
         source,

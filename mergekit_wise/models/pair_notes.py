@@ -84,9 +84,10 @@ def notes_on_plan(pair: Pair, rules: Rules, plan: Sequence[TensorPlan]) -> Itera
         kept = [step.info for step in plan if step.action == side and rules.kept(step.info.name) == side]
         if kept:
             count = sum(info.count for info in kept)
+            share = f"{100 * count / max(total, 1):.1f} % of the output"
             yield (
-                f"{plural(len(kept), 'tensor')} ({plural(count, 'parameter')}, {count / max(total, 1):.1%} of the "
-                f"output) {'is' if len(kept) == 1 else 'are'} copied from {path.name}, not mixed, because of --keep"
+                f"{plural(len(kept), 'tensor')} ({plural(count, 'parameter')}, {share}) "
+                f"{'is' if len(kept) == 1 else 'are'} copied from {path.name}, not mixed, because of --keep"
             )
     groups: dict[tuple[DType, ...], list[TensorPlan]] = {}
     for step in plan:

@@ -153,7 +153,8 @@ def _draw_trace(axes: Any, plot: Plot, trace: Trace, style: Style) -> None:
         axes.fill_between([m.x for m in mixtures], lows, highs, color=colour, alpha=0.16, linewidth=0, zorder=2)
     if not bands:
         for mark in trace.marks:
-            _draw_intervals(axes, mark, colour, style)
+            for bar in _bars(plot, mark):
+                axes.plot(*zip(*bar, strict=True), **_bar_style(colour, style))
     places = [_place(plot, mark) for mark in mixtures]
     axes.plot([x for x, _ in places], [y for _, y in places], zorder=3, **trace_style(plot, trace, style))
     for mark in trace.marks:
@@ -166,12 +167,17 @@ def _draw_trace(axes: Any, plot: Plot, trace: Trace, style: Style) -> None:
             axes.plot(*at, zorder=6, clip_on=False, **ring_style(plot, trace, style))
 
 
-def _draw_intervals(axes: Any, mark: Mark, colour: str, style: Style) -> None:
-    look = {"color": colour, "alpha": 0.4, "linewidth": 0.6 * style.line, "zorder": 2}
+def _bar_style(colour: str, style: Style) -> dict[str, Any]:
+    return {"color": colour, "alpha": 0.4, "linewidth": 0.6 * style.line, "zorder": 2}
+
+
+def _bars(plot: Plot, mark: Mark) -> Iterator[list[Place]]:
+    """The intervals of a mark as lines through its place."""
+    x, y = _place(plot, mark)
     if mark.y_interval:
-        axes.plot([mark.x] * 2, list(map(inside, mark.y_interval)), **look)
+        yield [(x, inside(end)) for end in mark.y_interval]
     if mark.x_interval:
-        axes.plot(list(map(inside, mark.x_interval)), [mark.y] * 2, **look)
+        yield [(inside(end), y) for end in mark.x_interval]
 
 
 def _wanted(axes: Any, plot: Plot) -> Iterator[tuple[Trace, Mark, Place, float]]:
@@ -206,15 +212,7 @@ def _symbols(axes: Any, plot: Plot, style: Style) -> list[Box]:
 def _lines(axes: Any, plot: Plot) -> list[list[Place]]:
     """Everything that is drawn besides points, which texts avoid."""
     curves = [[_place(plot, mark) for mark in trace.mixtures] for trace in plot.traces]
-    bars = [
-        bar
-        for trace in plot.traces
-        for mark in trace.marks
-        for bar in (
-            [(mark.x, inside(y)) for y in mark.y_interval or ()],
-            [(inside(x), mark.y) for x in mark.x_interval or ()],
-        )
-    ]
+    bars = [bar for trace in plot.traces for mark in trace.marks for bar in _bars(plot, mark)]
     guides = [list(guide.points) for guide in plot.guides]
     return [_in_points(axes, line) for line in (*curves, *bars, *guides) if len(line) > 1]
 

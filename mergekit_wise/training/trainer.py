@@ -236,8 +236,8 @@ class Trainer:
         self.settings = settings
         if request.ema and (kept := request.ema**order.total) > KEPT:
             self.note(
-                f"the moving average keeps {kept:.0%} of the zero-shot weights after the run's {order.total:,} steps: "
-                "--ema is high for so short a run"
+                f"the moving average keeps {100 * kept:.0f} % of the zero-shot weights after the run's "
+                f"{order.total:,} steps: --ema is high for so short a run"
             )
         images = self._images(runtime)
         set_training(trainable.module)

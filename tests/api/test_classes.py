@@ -232,10 +232,10 @@ def test_validation_and_the_choice_of_alpha_read_classes_by_name(folders, traine
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     (entry,) = [line for line in lines if "fine-tuned" in line]
     assert entry["fine-tuned"]["numerals"] == correct(tmp_path / "ft.safetensors", folders) / len(LABELS)
-    assert any("numerals: its classes are in another order" in note for note in notes)
+    assert any("numerals: the classes are in another order" in note for note in notes)
     options = {"alphas": "0,1", "limit": 20, "workers": 0}
     chosen = sweep(trained, tmp_path / "ft.safetensors", suite="digits", select_on=str(folders), **options)
-    assert any("numerals: its classes are in another order" in note for note in chosen.notes)
+    assert any("numerals: the classes are in another order" in note for note in chosen.notes)
 
 
 def test_a_head_without_names_warns_where_the_order_depends_on_case(folders, tmp_path):

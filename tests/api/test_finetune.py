@@ -904,7 +904,7 @@ def test_what_differs_from_the_request_is_said(zeroshot, tmp_path):
     finetune(zeroshot, "digits", tmp_path / "ft.safetensors", **options, note=notes.append, log=log)
     said = "\n".join(notes)
     assert "batch size: 797" in said
-    assert "moving average keeps 99% of the zero-shot weights" in said
+    assert "moving average keeps 99 % of the zero-shot weights" in said
     assert "weight decay 0.1 on all trained parameters" in said
     run = entries(log)[0]
     assert (run["event"], run["weight_decay"], run["decay"], run["clip"]) == ("run", 0.1, "all", 1.0)
@@ -1274,7 +1274,9 @@ def test_images_of_another_size_are_told_by_the_position_embedding(tmp_path):
         evaluate(output, "digits-small", limit=10, image_size=16)
 
 
-@pytest.mark.parametrize("kind", ["sweep", "contrastive", "probe", "validated", "validated contrastive"])
+@pytest.mark.parametrize(
+    "kind", ["sweep", "parts", "suite", "contrastive", "probe", "validated", "validated contrastive"]
+)
 def test_the_next_command_names_the_classes_as_the_run_did(kind, tmp_path, wise):
     """After training with --classnames and --max-bad, the printed command has what it needs, and runs as it is."""
     source = save_tiny(tmp_path / "zs.safetensors", classes=2, text=True)
@@ -1284,14 +1286,18 @@ def test_the_next_command_names_the_classes_as_the_run_did(kind, tmp_path, wise)
             for name in "ab":
                 Image.new("RGB", (20, 20), (99 * number, 50, 50)).save(tmp_path / part / folder / f"{name}.png")
     (tmp_path / "names.txt").write_text("cat\ndog\n")
+    (tmp_path / "photos.toml").write_text("train = 'train'\nreference = 'test'\n")
+    train = tmp_path / {"parts": ".", "suite": "photos.toml"}.get(kind, "train")
     given = {
         "sweep": [],
+        "parts": [],
+        "suite": [],
         "contrastive": ["--objective", "contrastive", "--templates", "simple"],
         "probe": ["--new-head", "--linear", "--cache", tmp_path / "cache"],
         "validated": ["--validate", tmp_path / "test"],
         "validated contrastive": ["--objective", "contrastive", "--validate", tmp_path / "test"],
     }[kind]
-    words = [source, "--train", tmp_path / "train", "-o", tmp_path / "ft.safetensors", "--epochs", 1, "--workers", 0]
+    words = [source, "--train", train, "-o", tmp_path / "ft.safetensors", "--epochs", 1, "--workers", 0]
     result = wise("finetune", *words, "--classnames", tmp_path / "names.txt", "--max-bad", 1, *given)
     assert result.exit_code == 0, result.stderr
     if "validated" in kind:  # the folders c0 and c1 are the cat and the dog there, too

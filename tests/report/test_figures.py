@@ -3,6 +3,7 @@
 import io
 import itertools
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,17 @@ def test_a_sweep_with_accuracies_of_zero_and_one_is_drawn(tmp_path, records):
     draw_sweep((*zero, *one), HALF, tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as image:
         assert len(image.convert("RGB").getcolors(1 << 20)) > 10
+
+
+def test_the_interval_of_an_accuracy_of_one_is_drawn(plots):
+    """An interval lies where its point is drawn, just inside logit axes, and nowhere at infinity."""
+    plot = plots[0]
+    trace = plot.traces[0]
+    marks = tuple(replace(mark, x=1.0, y_interval=(mark.y - 0.01, mark.y + 0.01)) for mark in trace.marks)
+    figure = plot_figure(replace(plot, traces=(replace(trace, marks=marks),), x=replace(plot.x, kind="logit")))
+    (axes, *_) = figure.axes
+    for line in axes.lines:
+        assert np.isfinite(axes.transData.transform(line.get_xydata())).all()
 
 
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path, records):
