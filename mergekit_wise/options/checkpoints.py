@@ -5,16 +5,22 @@ The commands that only look at checkpoints or translate them: ``wise inspect``, 
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-from mergekit_wise.option_types import ABSENT, EMPTY, FilePath, Option, OptionalWeights, Options, Source, Texts, Weights
+from mergekit_wise.option_types import (
+    ABSENT,
+    EMPTY,
+    FilePath,
+    Option,
+    OptionalWeights,
+    Options,
+    Source,
+    Texts,
+    Weights,
+    options_class,
+)
 from mergekit_wise.options.common import MODEL, OUTPUT, RULES, Mmap
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 Transform = Callable[[Any], Any] | None
 """In Python alone: PIL image -> float tensor [C, H, W], in place of the preprocessing that the model declares.

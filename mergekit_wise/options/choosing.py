@@ -4,7 +4,7 @@ Also which classes of options describe an evaluation, and which a model.
 """
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from mergekit_wise.option_types import (
     ABSENT,
@@ -17,6 +17,7 @@ from mergekit_wise.option_types import (
     Options,
     Paths,
     Texts,
+    options_class,
 )
 from mergekit_wise.options.checkpoints import (
     AdapterBase,
@@ -88,11 +89,6 @@ from mergekit_wise.options.merging import (
     TakesSoup,
 )
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 PREFERENCES = ("average", "reference", "shifts", "both", "no-regret", "nll", "ece", "estimated")
 CROSS_FITS = ("halves", "leave-one-out", "off")

@@ -4,16 +4,20 @@ The commands about data sets alone: ``wise suites`` and ``wise data fetch``.
 """
 
 from dataclasses import KW_ONLY, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mergekit_wise.option_types import ABSENT, Option, OptionalData, OptionalNames, OptionalPath, Options, Words
+from mergekit_wise.option_types import (
+    ABSENT,
+    Option,
+    OptionalData,
+    OptionalNames,
+    OptionalPath,
+    Options,
+    Words,
+    options_class,
+)
 from mergekit_wise.options.common import ADVANCED, DATA
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 DIGITS = "digits"
 """What ``wise eval`` evaluates on by default."""

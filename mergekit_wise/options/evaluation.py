@@ -4,7 +4,7 @@ Those with one model: ``wise eval`` and ``wise predict``.
 """
 
 from dataclasses import KW_ONLY, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from mergekit_wise.option_types import (
     ABSENT,
@@ -17,6 +17,7 @@ from mergekit_wise.option_types import (
     OptionalWeights,
     Options,
     Words,
+    options_class,
 )
 from mergekit_wise.options.checkpoints import (
     Checkpoint,
@@ -57,11 +58,6 @@ from mergekit_wise.options.data import (
     Templates,
 )
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 Command = Annotated[
     str | None,

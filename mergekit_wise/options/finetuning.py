@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
@@ -18,6 +18,7 @@ from mergekit_wise.option_types import (
     Texts,
     Weights,
     Words,
+    options_class,
 )
 from mergekit_wise.options.checkpoints import Checkpoint, HeadFeatures, HeadRows, ImageSize, Model
 from mergekit_wise.options.common import (
@@ -36,11 +37,6 @@ from mergekit_wise.options.common import (
 )
 from mergekit_wise.options.data import CacheImages, ClassNames, DataRoot, MaxBad, MaxPixels
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 OBJECTIVES = ("cross-entropy", "contrastive")
 DECAYS = ("all", "matrices")

@@ -1,18 +1,13 @@
 """The commands that fit or estimate something of one model on a data set: ``wise calibrate`` and ``wise fisher``."""
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mergekit_wise.option_types import ABSENT, FilePath, Option, OptionalPath, Options
+from mergekit_wise.option_types import ABSENT, FilePath, Option, OptionalPath, Options, options_class
 from mergekit_wise.options.checkpoints import Checkpoint, Head, HeadFeatures, HeadRows, ImageSize, Model
 from mergekit_wise.options.common import DATA, OUTPUT, BatchSize, Device, Mmap, Precision, ShardSize, UseCache, Workers
 from mergekit_wise.options.data import CacheImages, ClassNames, DataRoot, Limit, LimitSeed, MaxBad, MaxPixels, Templates
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 FISHER_KINDS = ("true", "empirical")
 

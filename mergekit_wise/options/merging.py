@@ -4,7 +4,7 @@ The commands that mix and need no evaluation: ``wise merge``, and ``wise verify`
 """
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
@@ -19,16 +19,12 @@ from mergekit_wise.option_types import (
     Sources,
     Texts,
     Weights,
+    options_class,
 )
 from mergekit_wise.options.checkpoints import AdapterBase, Like, Model, Rename, Zeroshot
 from mergekit_wise.options.common import ADVANCED, OUTPUT, RULES, AllowNonFinite, Device, Mmap, OutputDtype, ShardSize
 from mergekit_wise.options.data import DataRoot, MaxBad, MaxPixels, Recalibrate
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 SOUPS = ("uniform", "stock")
 """How the members of a soup are averaged: their mean, or Model Stock's point between that and the zero-shot model."""

@@ -2,17 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mergekit_wise.option_types import ABSENT, FilePath, Option, Options
+from mergekit_wise.option_types import ABSENT, FilePath, Option, Options, options_class
 from mergekit_wise.options.common import MAX_SEED
 from mergekit_wise.options.data import DataRoot
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 CACHE_KINDS = ("heads", "images", "features", "listings")
 """Those of `cache.KINDS`, which is not imported here because it imports NumPy."""

@@ -1,17 +1,12 @@
 """The commands that publish a model: ``wise card`` and ``wise push``, and what describes the model in both."""
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mergekit_wise.option_types import ABSENT, EMPTY, Option, OptionalPath, Options, Texts, Weights
+from mergekit_wise.option_types import ABSENT, EMPTY, Option, OptionalPath, Options, Texts, Weights, options_class
 from mergekit_wise.options.checkpoints import Model
 from mergekit_wise.options.common import DATA, MODEL, OUTPUT, Mmap
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 Published = Annotated[
     Weights,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from mergekit_wise.errors import UsageError
 from mergekit_wise.option_types import (
@@ -16,13 +16,9 @@ from mergekit_wise.option_types import (
     OptionError,
     Options,
     Texts,
+    options_class,
 )
 from mergekit_wise.options.common import DATA, MEASURE, MODEL, OUTPUT
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 MAX_LABEL = 80
 """Characters of a text of ``--label``."""

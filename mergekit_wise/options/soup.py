@@ -1,9 +1,18 @@
 """The options of ``wise soup``, which averages checkpoints and may choose them by an evaluation."""
 
 from dataclasses import KW_ONLY
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-from mergekit_wise.option_types import ABSENT, EMPTY, Option, OptionalData, OptionalPath, Options, Sources
+from mergekit_wise.option_types import (
+    ABSENT,
+    EMPTY,
+    Option,
+    OptionalData,
+    OptionalPath,
+    Options,
+    Sources,
+    options_class,
+)
 from mergekit_wise.options.checkpoints import (
     AdapterBase,
     Head,
@@ -46,11 +55,6 @@ from mergekit_wise.options.data import (
 from mergekit_wise.options.evaluation import KeepAnswers, Redo
 from mergekit_wise.options.merging import AllowOtherStarts, Keep, Only
 from mergekit_wise.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from dataclasses import dataclass as options_class
-else:
-    from mergekit_wise.option_types import options_class
 
 
 @options_class(frozen=True)
