@@ -12,7 +12,7 @@ from mergekit_wise.options.commands import COMMANDS, options_of
 from mergekit_wise.options.common import GROUPS, RULES
 from mergekit_wise.options.data import DIGITS, FetchOptions, SuitesOptions
 from mergekit_wise.options.evaluation import EvalOptions, PredictOptions
-from mergekit_wise.options.finetuning import AUGMENTATIONS, FinetuneOptions, ZeroshotOptions
+from mergekit_wise.options.finetuning import FinetuneOptions, ZeroshotOptions
 from mergekit_wise.options.fitting import CalibrateOptions, FisherOptions
 from mergekit_wise.options.merging import MergeOptions, VerifyOptions
 from mergekit_wise.options.project import (
@@ -27,6 +27,7 @@ from mergekit_wise.options.project import (
 from mergekit_wise.options.publishing import CardOptions, PushOptions
 from mergekit_wise.options.report import CompareOptions, ReportOptions
 from mergekit_wise.options.soup import SoupOptions
+from mergekit_wise.options.training import AUGMENTATIONS
 
 __all__ = [
     "AUGMENTATIONS",
