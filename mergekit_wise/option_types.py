@@ -26,6 +26,7 @@ from typing import (
     ParamSpec,
     Self,
     TypeVar,
+    dataclass_transform,
     get_args,
     get_origin,
 )
@@ -487,11 +488,12 @@ class Declared:
         return converted
 
 
-def options_class(*, frozen: bool) -> Callable[[type], type]:
+@dataclass_transform(frozen_default=True)
+def options_class(*, frozen: bool) -> Callable[[type[O]], type[O]]:
     """Declare a class of options: a dataclass, which `as_dataclass` makes of it when it is first used.
 
     A command uses one or two of the classes, and making all of them would take a tenth of the time of a small merge.
-    Type checkers see `dataclasses.dataclass` in the place of this.
+    Type checkers see a frozen dataclass from the start.
     """
     assert frozen  # what type checkers read
     return lambda options: options

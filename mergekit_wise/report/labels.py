@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from mergekit_wise.analysis.point import ALPHA
 from mergekit_wise.errors import UsageError
 from mergekit_wise.report.table import ENDPOINTS
-from mergekit_wise.results import Estimation, Measurement, Reading
+from mergekit_wise.results import Estimation, Finding, Measurement, Reading, WrittenChoice
 from mergekit_wise.wording import did_you_mean, listed
 
 ENDS = {"zeroshot": 0.0, "finetuned": 1.0}
@@ -14,6 +15,8 @@ ENDS = {"zeroshot": 0.0, "finetuned": 1.0}
 
 JOINED = " + "
 """Between the names of the two models of a pair."""
+
+Row = TypeVar("Row", Measurement, Finding, Estimation, WrittenChoice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,49 +54,31 @@ def labelled(reading: Reading, labels: Mapping[str, str]) -> Labelled:
     def files(model: str) -> Mapping[str, str]:
         return {} if of_model[model] == model else {"checkpoints": model}
 
+    # For each field that may be replaced: the field by whose value, and with what.
+    by = {
+        "source": ("source", sources),
+        "model": ("model", of_model),
+        "suite": ("suite", suites),
+        "title": ("dataset", titles),
+        "reference": ("reference", titles),
+    }
+
+    def renamed(row: Row, *fields: str) -> Row:
+        """The row with labels in these fields, where there are any."""
+        held = ((field, getattr(row, by[field][0]), by[field][1]) for field in fields)
+        new: dict[str, Any] = {field: names[value] for field, value, names in held if value in names}
+        return replace(row, **new)
+
     return Labelled(
         Reading(
             tuple(
-                replace(
-                    row,
-                    source=sources[row.source],
-                    model=of_model[row.model],
-                    suite=suites[row.suite],
-                    title=titles[row.dataset],
-                    details={**row.details, **files(row.model)},
-                )
+                replace(renamed(row, "source", "model", "suite", "title"), details={**row.details, **files(row.model)})
                 for row in rows
             ),
-            tuple(
-                replace(
-                    each,
-                    source=sources.get(each.source, each.source),
-                    model=of_model.get(each.model, each.model),
-                    suite=suites.get(each.suite, each.suite),
-                    title=titles.get(each.dataset, each.title),
-                )
-                for each in reading.findings
-            ),
+            tuple(renamed(each, "source", "model", "suite", "title") for each in reading.findings),
             reading.notes,
-            tuple(
-                replace(
-                    each,
-                    model=of_model.get(each.model, each.model),
-                    suite=suites.get(each.suite, each.suite),
-                    title=titles.get(each.dataset, each.title),
-                    reference=titles.get(each.reference, each.reference),
-                )
-                for each in reading.estimations
-            ),
-            tuple(
-                replace(
-                    each,
-                    source=sources.get(each.source, each.source),
-                    model=of_model.get(each.model, each.model),
-                    suite=suites.get(each.suite, each.suite),
-                )
-                for each in reading.choices
-            ),
+            tuple(renamed(each, "model", "suite", "title", "reference") for each in reading.estimations),
+            tuple(renamed(each, "source", "model", "suite") for each in reading.choices),
         ),
         ends,
     )
