@@ -394,11 +394,13 @@ def _name_of(given: Weights, pair: Pair) -> str:
 
 
 def _unused_name(options: SweepOptions) -> str:
-    """A name for the recommended mixture that is not that of an input."""
-    inputs = {Path(str(source)).name for source in (options.zeroshot, *(options.soup or (options.finetuned,)))}
-    return next(
-        name for name in ("merged.safetensors", "wise-ft.safetensors", "mixture.safetensors") if name not in inputs
-    )
+    """A name for the recommended mixture that is not that of an input, and a new folder if all inputs are folders."""
+    sources = [Path(str(source)) for source in (options.zeroshot, *(options.soup or (options.finetuned,)))]
+    is_folder = options.calibrate is None and all(source.is_dir() for source in sources)
+    names = [stem if is_folder else f"{stem}.safetensors" for stem in ("merged", "wise-ft", "mixture")]
+    taken = {source.name for source in sources}
+    unused = [name for name in names if name not in taken and not (is_folder and Path(name).exists())]
+    return unused[0] if unused else names[-1]
 
 
 def _write_choice(path: Path, records: Sequence[Record], choice: Choice, merge_command: str) -> None:

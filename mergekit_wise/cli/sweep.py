@@ -31,7 +31,8 @@ def sweep(options: "SweepOptions", json: bool) -> None:
             show_json(report.to_dict())
         else:
             show_sweep(report, report.records[0].suite)
-            show_command(report)
+            again = " again" if options.output in report.saved else ""
+            show_command(report, f"To write this mixture{again}:")
             _show_more(report)
             if report.without_labels is not None:
                 show_estimates(report.without_labels)
@@ -113,11 +114,11 @@ def show_sweep(report: "SweepReport", suite: str) -> None:
         out.print(f"Logits are divided by T = {report.calibrated.fit.temperature:.4f}.")
 
 
-def show_command(report: "SweepReport") -> None:
+def show_command(report: "SweepReport", title: str = "To write this mixture:") -> None:
     """Print the command that writes the recommended mixture."""
     from mergekit_wise.cli.console import out
 
-    out.print("To write this mixture:")
+    out.print(title)
     out.print(f"    {report.merge_command}", soft_wrap=True)
 
 

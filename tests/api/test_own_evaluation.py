@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from mergekit_wise import evaluate, merge, sweep
 from mergekit_wise.analysis import Point
@@ -594,3 +596,20 @@ def test_a_function_that_reports_too_few_items_keeps_what_was_measured(pair):
     with pytest.raises(Unsaved, match="2 items for one mixture and 3 for another") as caught:
         sweep(*pair, evaluator=lambda state: {"items": [0.5] * next(counts)}, alphas=(0, 0.5, 1))
     assert len(caught.value.found.records) == 2
+
+
+def test_the_command_for_a_pair_of_folders_writes_a_new_folder(tmp_path, monkeypatch, wise):
+    """The printed command writes a folder as its inputs are, not one that exists; with an output it says "again"."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("base", "tuned"):
+        Path(name).mkdir()
+        Path(name, "config.json").write_text("{}")
+        save_file({"weight": torch.full((4,), len(name) * 0.25)}, Path(name, "model.safetensors"))
+    Path("merged").mkdir()
+    measure = ("--command", "printf '{\"score\": 0.5}\\n%.0s' {file}", "--alphas", "0,0.5", "--results", "r.jsonl")
+    result = wise("sweep", "base", "tuned", *measure)
+    assert result.exit_code == 0, result.stderr
+    (line,) = (line.strip() for line in result.stdout.splitlines() if line.startswith("    wise merge"))
+    assert wise(*shlex.split(line)[1:]).exit_code == 0
+    assert Path("wise-ft", "config.json").exists()
+    assert "To write this mixture again:" in wise("sweep", "base", "tuned", *measure, "-o", "chosen").stdout
