@@ -39,9 +39,9 @@ def test_every_requested_file_is_written(results, tmp_path):
         latex=out / "r.tex",
     )
     assert found.files == (out / "r.html", out / "r.csv", out / "r.md", out / "r.tex")
-    assert found.folders == {out / "png": 8, out / "plots": 16}
-    assert len(list((out / "png").glob("*.png"))) == 8
-    assert len(list((out / "plots").iterdir())) == 16
+    assert found.folders == {out / "png": 9, out / "plots": 18}
+    assert len(list((out / "png").glob("*.png"))) == 9
+    assert len(list((out / "plots").iterdir())) == 18
     assert sorted(path.name for path in out.iterdir()) == ["plots", "png", "r.csv", "r.html", "r.md", "r.tex"]
     assert all(path.stat().st_size > 0 for path in out.rglob("*.*"))
     assert found.notes == ()
